@@ -1,0 +1,45 @@
+"""Prune Keras 3 GANs, and any Keras 3 model, inside `model.fit`."""
+
+from keras_ganprune.callbacks import NaNGuard, Prune
+from keras_ganprune.criteria import Criterion, Magnitude
+from keras_ganprune.errors import PruningError, PruningWarning
+from keras_ganprune.gan import GANLoss, GANModel
+from keras_ganprune.granularity import Granularity, Unstructured
+from keras_ganprune.layers import (
+    PrunableConv1D,
+    PrunableConv1DTranspose,
+    PrunableConv2D,
+    PrunableConv2DTranspose,
+    PrunableConv3D,
+    PrunableConv3DTranspose,
+    PrunableConvLSTM1D,
+    PrunableConvLSTM2D,
+    PrunableConvLSTM3D,
+    PrunableDense,
+    PrunableDepthwiseConv1D,
+    PrunableDepthwiseConv2D,
+    PrunableEinsumDense,
+    PrunableEmbedding,
+    PrunableGroupQueryAttention,
+    PrunableGRU,
+    PrunableGRUCell,
+    PrunableLayer,
+    PrunableLSTM,
+    PrunableLSTMCell,
+    PrunableMultiHeadAttention,
+    PrunableSeparableConv1D,
+    PrunableSeparableConv2D,
+    PrunableSimpleRNN,
+    PrunableSimpleRNNCell,
+    apply_masks,
+    copy_masks,
+    make_prunable,
+    masked_weights,
+    register_prunable,
+    strip_pruning,
+)
+from keras_ganprune.metrics import sparsity_report
+from keras_ganprune.pruner import MaskReport, Pruner
+from keras_ganprune.schedules import ConstantSparsity, PolynomialDecay, Schedule, Threshold
+
+__version__ = "0.1.0"

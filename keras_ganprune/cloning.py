@@ -1,0 +1,33 @@
+"""A second model with the same architecture and weights."""
+
+from __future__ import annotations
+
+import keras
+
+from keras_ganprune.errors import UnsupportedLayerError
+
+
+def clone(model: keras.Model, classes: list[type]) -> keras.Model:
+    """Return an uncompiled copy of a built model, rebuilt from its configuration.
+
+    Args:
+        model: A built model; a subclassed one needs `get_config`, as for saving.
+        classes: The classes of its layers. A user's own may not be registered with Keras, and the
+            objects at hand are the best registry.
+
+    Raises:
+        UnsupportedLayerError: the model cannot be rebuilt from its configuration.
+    """
+    custom = {cls.__name__: cls for cls in classes if not cls.__module__.startswith("keras")}
+    try:
+        config = keras.saving.serialize_keras_object(model)
+        config.pop("compile_config", None)
+        copy = keras.saving.deserialize_keras_object(config, custom_objects=custom, safe_mode=False)
+        copy.set_weights(model.get_weights())
+    except Exception as error:
+        raise UnsupportedLayerError(
+            f"`{type(model).__name__}` '{model.name}' could not be rebuilt from its configuration "
+            f"({type(error).__name__}: {error}). A subclassed model needs `get_config` (all its "
+            "constructor arguments) and must be built by `build`, exactly as for `model.save`."
+        ) from error
+    return copy

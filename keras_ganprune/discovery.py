@@ -1,0 +1,167 @@
+"""What a model is made of: its networks, its optimizers, and what those optimizers keep.
+
+A GAN is any `keras.Model` with networks and optimizers as attributes, under whatever names; nothing
+here asks for a class of this package.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+
+from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError, unknown_name
+
+_COPY_NAME = re.compile(r"(^|_)(ema|avg|averaged?|shadow)(_|\d|\[|$)", re.IGNORECASE)
+
+
+def _attributes(model: Any, wanted: type) -> Iterator[tuple[str, Any]]:
+    """Yield (name, object) for attributes of a kind, also inside lists, tuples and dicts."""
+    for name, value in vars(model).items():
+        # Keras's own bookkeeping: lists of all sublayers, the functional twin of a Sequential.
+        if name in ("_layers", "_metrics", "_functional", "_tracker", "_operations"):
+            continue
+        if isinstance(value, wanted):
+            yield name, value
+        elif name.startswith("_"):
+            continue
+        elif isinstance(value, (list, tuple)):
+            yield from ((f"{name}[{i}]", v) for i, v in enumerate(value) if isinstance(v, wanted))
+        elif isinstance(value, Mapping):
+            yield from ((f"{name}[{k!r}]", v) for k, v in value.items() if isinstance(v, wanted))
+
+
+def networks(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """Return the layers and models that are attributes of a model, by attribute name."""
+    return {
+        name: network
+        for name, network in _attributes(model, keras.layers.Layer)
+        if not isinstance(network, keras.metrics.Metric)
+    }
+
+
+def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    """Return the optimizers of a model; of a loss-scaling one, the optimizer inside."""
+    found: dict[int, keras.optimizers.Optimizer] = {}
+    for _, optimizer in _attributes(model, keras.optimizers.Optimizer):
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        found[id(inner)] = inner
+    return list(found.values())
+
+
+def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Return the variables an optimizer was built with; empty if it is not built.
+
+    Private touch: there is no public way to ask an optimizer what it trains.
+    """
+    return list(getattr(optimizer, "_trainable_variables", None) or []) if optimizer.built else []
+
+
+def slots(
+    optimizer: keras.optimizers.Optimizer, only_averages: bool = False
+) -> Iterator[tuple[keras.Variable, keras.Variable]]:
+    """Yield (trained variable, slot) for each slot that has the shape of its variable.
+
+    Private touch: every Keras optimizer keeps its slots as lists in the order of its variables, but
+    under names of its own (`_momentums`, `_velocities`, ...); the weight average is the one name that
+    the base class fixes.
+    """
+    trained = trained_variables(optimizer)
+    for name, value in vars(optimizer).items():
+        if name == "_trainable_variables" or not isinstance(value, (list, tuple)):
+            continue
+        if only_averages and name != "_model_variables_moving_average":
+            continue
+        if not trained or len(value) != len(trained):
+            continue
+        for variable, slot in zip(trained, value, strict=True):
+            if isinstance(slot, keras.Variable) and tuple(slot.shape) == tuple(variable.shape):
+                yield variable, slot
+
+
+def optimizer_of(
+    model: keras.Model, network: keras.layers.Layer
+) -> keras.optimizers.Optimizer | None:
+    """Return the built optimizer that trains most of a network's weights, or None."""
+    weights = {id(w) for w in network.trainable_weights}
+    best, best_count = None, 0
+    for optimizer in optimizers(model):
+        count = sum(id(v) in weights for v in trained_variables(optimizer))
+        if count > best_count:
+            best, best_count = optimizer, count
+    return best
+
+
+def resolve_target(model: keras.Model, target: Any) -> list[tuple[str, keras.layers.Layer]]:
+    """Return the (name, network) pairs that a `target` argument means.
+
+    Args:
+        model: The model that `fit` is called on.
+        target: Attribute name (dots reach deeper), a list of names or networks, a Keras model or
+            layer, or None for the model itself, without averaged copies it keeps.
+
+    Raises:
+        InvalidArgumentError: no such attribute.
+        UnsupportedLayerError: the attribute is not a Keras model or layer.
+    """
+    if target is None:
+        parts = networks(model)
+        copies = [name for name in parts if _COPY_NAME.search(name)]
+        if copies:
+            return [(name, part) for name, part in parts.items() if name not in copies]
+        return [("", model)]
+    if isinstance(target, (list, tuple)):
+        if not target:
+            raise InvalidArgumentError("`target` must name at least one network. Received: [].")
+        return [pair for entry in target for pair in resolve_target(model, entry)]
+    if isinstance(target, keras.layers.Layer):
+        names = [name for name, network in networks(model).items() if network is target]
+        return [("" if target is model else names[0] if names else target.name, target)]
+    if not isinstance(target, str):
+        raise UnsupportedLayerError(
+            "`target` must be an attribute name of the model, a list of names, a Keras model or "
+            f"None. Received: {target!r} (of type {type(target).__name__})."
+        )
+    known = networks(model)
+    if target in known:
+        return [(target, known[target])]
+    network: Any = model
+    for part in target.split("."):
+        network = getattr(network, part, None)
+    if network is None:
+        raise InvalidArgumentError(
+            unknown_name(f"target of {type(model).__name__}:", target, known)
+            + " Or pass the network itself."
+        )
+    if isinstance(network, (list, tuple)) and network:
+        return resolve_target(model, list(network))
+    if not isinstance(network, keras.layers.Layer):
+        raise UnsupportedLayerError(
+            f"`target` must name a Keras model or layer. {type(model).__name__}.{target} is a "
+            f"{type(network).__name__}. Known: {', '.join(sorted(known)) or '(none)'}."
+        )
+    return [(target, network)]
+
+
+def possible_copies(
+    model: keras.Model, network: keras.layers.Layer
+) -> dict[str, keras.layers.Layer]:
+    """Return the other networks of a model that have a network's weight shapes and are not trained.
+
+    A weight average and a frozen teacher both qualify; whether its weights move tells them apart.
+    Before any optimizer is built nothing can be told, and nothing is returned.
+    """
+    trained = {id(v) for o in optimizers(model) for v in trained_variables(o)}
+    if not trained:
+        return {}
+    shapes = [tuple(w.shape) for w in network.weights]
+    own = {id(w) for w in network.weights}
+    return {
+        name: other
+        for name, other in networks(model).items()
+        if other is not network
+        and [tuple(w.shape) for w in other.weights] == shapes
+        and not any(id(w) in trained or id(w) in own for w in other.weights)
+    }

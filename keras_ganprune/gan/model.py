@@ -1,0 +1,411 @@
+"""`GANModel`: a generator and a discriminator that train each other inside `fit`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ganprune._registry import PACKAGE
+from keras_ganprune.callbacks import NaNGuard
+from keras_ganprune.errors import DataError, InvalidArgumentError
+from keras_ganprune.gan import checks, losses
+from keras_ganprune.layers import make_prunable, prunable_layers, strip_pruning, walk
+
+
+def _step_module():
+    """Return the module with the step of the running Keras backend."""
+    backend = keras.backend.backend()
+    try:
+        return importlib.import_module(f"keras_ganprune.gan._step_{backend}")
+    except ModuleNotFoundError as error:
+        raise NotImplementedError(
+            f"`GANModel` has no training step for the Keras backend '{backend}' yet. "
+            "Set KERAS_BACKEND=tensorflow before Keras is imported."
+        ) from error
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class GANModel(keras.Model):
+    """A generator and a discriminator, trained against each other by `fit`.
+
+    `fit` takes images, or images and labels for a conditional GAN, as arrays, `tf.data` or a
+    `PyDataset`. The logs hold `generator_loss`, `discriminator_loss`, `discriminator_real_accuracy`,
+    `discriminator_fake_accuracy` and `balance_ratio`:
+
+        balance_ratio = E[D(G_after(z)) - D(G_before(z))] / E[D(x) - D(G_before(z))]
+
+    how much of the gap to real images one generator update closes.
+
+    Args:
+        generator: Keras model, latent vectors (batch, latent_dim), or [latent vectors, labels], to
+            images. Labels are whatever array `fit` gets: class numbers, or one-hot rows.
+        discriminator: Keras model, images, or [images, labels], to one logit each (no activation).
+        latent_dim: Positive int, length of a latent vector.
+        loss: Name, config or `GANLoss`: 'non_saturating', 'minimax', 'hinge', 'least_squares',
+            'wasserstein', 'relativistic'.
+        discriminator_steps: Positive int, discriminator updates for each generator update.
+        ema_decay: None, or float in (0, 1): keeps `ema_generator`, a moving average of the generator
+            that `generate` then uses.
+        gradient_penalty: Non-negative float, weight of (|dD/dx| - 1)^2 between real and fake images
+            (WGAN-GP; 10 is usual).
+        r1_penalty: Non-negative float, weight of |dD/dx|^2 / 2 on real images.
+        label_smoothing: Float in [0, 1) by which the real label is below 1, for the losses with labels.
+        conditional: Whether both networks take labels; None to tell from their number of inputs.
+        balance_frequency: Int, generator steps between two measurements of the balance ratio
+            (they cost about half a step each); 0 to leave it out.
+        value_range: (low, high) that images should lie in, for a warning; None for no check.
+        seed: Int or None, of the latent vectors.
+
+    Raises:
+        InvalidArgumentError: an argument breaks its rule, or the networks do not fit together.
+        UnbuiltModelError: a network has no weights and could not be built from `latent_dim`.
+
+    Example:
+    >>> g = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    >>> d = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> gan = GANModel(g, d, latent_dim=8, seed=1)
+    >>> gan.compile()
+    >>> history = gan.fit(np.zeros((32, 4), "float32"), verbose=0)
+    >>> gan.generate(3).shape
+    (3, 4)
+
+    References: [Generative adversarial nets](https://arxiv.org/abs/1406.2661);
+    [WGAN-GP](https://arxiv.org/abs/1704.00028), Eq. 3;
+    [R1](https://arxiv.org/abs/1801.04406), Eq. 9; balance ratio:
+    [ADAPT](https://arxiv.org/abs/2312.00718).
+    """
+
+    def __init__(
+        self,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        latent_dim: int,
+        loss: Any = "non_saturating",
+        *,
+        discriminator_steps: int = 1,
+        ema_decay: float | None = None,
+        gradient_penalty: float = 0.0,
+        r1_penalty: float = 0.0,
+        label_smoothing: float = 0.0,
+        conditional: bool | None = None,
+        balance_frequency: int = 50,
+        value_range: tuple[float, float] | None = (-1.0, 1.0),
+        seed: int | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(name=name, **kwargs)
+        self.latent_dim = checks.positive_int(latent_dim, "latent_dim")
+        self.discriminator_steps = checks.positive_int(discriminator_steps, "discriminator_steps")
+        self.gradient_penalty = checks.non_negative(gradient_penalty, "gradient_penalty")
+        self.r1_penalty = checks.non_negative(r1_penalty, "r1_penalty")
+        self.balance_frequency = checks.non_negative_int(balance_frequency, "balance_frequency")
+        self.ema_decay = checks.ema_decay(ema_decay)
+        self.value_range = checks.value_range(value_range)
+        self.loss_pair = checks.smoothed(losses.get(loss), label_smoothing)
+        self.seed = seed
+        self.generator = generator
+        self.discriminator = discriminator
+        self.conditional = checks.conditional(generator, discriminator, conditional)
+        checks.networks_fit(generator, discriminator, self.latent_dim, self.conditional)
+        self.ema_generator = self._make_average() if self.ema_decay is not None else None
+        self.noise_seed = keras.random.SeedGenerator(seed)
+        self._trackers = {
+            key: keras.metrics.Mean(name=key)
+            for key in (
+                "generator_loss",
+                "discriminator_loss",
+                "discriminator_real_accuracy",
+                "discriminator_fake_accuracy",
+            )
+        }
+        if self.balance_frequency:
+            self._trackers["balance_ratio"] = keras.metrics.Mean(name="balance_ratio")
+        self.generator_optimizer = None
+        self.discriminator_optimizer = None
+        self.built = True
+
+    def _make_average(self) -> keras.Model:
+        """Return a second generator with the same weights, for the moving average."""
+        average = strip_pruning(self.generator)
+        average.trainable = False
+        return average
+
+    # --- the two networks ------------------------------------------------------------------------
+
+    def synthesize(self, z: Any, labels: Any = None, training: bool = False) -> Any:
+        """Return the generator's images for latent vectors (batch, latent_dim)."""
+        inputs = [z, labels] if self.conditional else z
+        return self.generator(inputs, training=training)
+
+    def judge(self, x: Any, labels: Any = None, training: bool = False) -> Any:
+        """Return the discriminator's logits (batch, 1) for images."""
+        inputs = [x, labels] if self.conditional else x
+        return self.discriminator(inputs, training=training)
+
+    def call(self, inputs, training=False):
+        """Return the generator's images, so that `predict` works on latent vectors."""
+        return self.generator(inputs, training=training)
+
+    @property
+    def sampler(self) -> keras.Model:
+        """The network that `generate` uses: the averaged generator if there is one."""
+        return self.generator if self.ema_generator is None else self.ema_generator
+
+    def generate(
+        self, n: int, labels: Any = None, seed: int | None = None, batch_size: int = 256
+    ) -> np.ndarray:
+        """Return `n` generated images.
+
+        Args:
+            n: Positive int.
+            labels: For a conditional GAN, one label an image, as in `fit`.
+            seed: Int for latent vectors that can be drawn again, or None.
+            batch_size: Positive int, images a forward pass.
+
+        Returns: float32 array (n, ...).
+        """
+        n = checks.positive_int(n, "n")
+        batch_size = checks.positive_int(batch_size, "batch_size")
+        labels = checks.labels_for(n, labels, self.conditional)
+        z = np.random.default_rng(seed).standard_normal((n, self.latent_dim), dtype="float32")
+        images = []
+        for start in range(0, n, batch_size):
+            part = slice(start, start + batch_size)
+            inputs = [z[part], labels[part]] if self.conditional else z[part]
+            images.append(ops.convert_to_numpy(self.sampler(inputs, training=False)))
+        return np.concatenate(images).astype("float32")
+
+    # --- training --------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        generator_optimizer: Any = None,
+        discriminator_optimizer: Any = None,
+        *,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Set the two optimizers.
+
+        Args:
+            generator_optimizer, discriminator_optimizer: Optimizers, names or configs. With neither,
+                both are `Adam(2e-4, beta_1=0.5)`.
+            **kwargs: `run_eagerly`, `jit_compile`, `steps_per_execution` of `keras.Model.compile`.
+
+        Raises:
+            InvalidArgumentError: only one optimizer, or one object for both networks.
+        """
+        pair = checks.optimizers(generator_optimizer, discriminator_optimizer, optimizer)
+        unknown = set(kwargs) - {"run_eagerly", "jit_compile", "steps_per_execution"}
+        if unknown:
+            raise InvalidArgumentError(
+                f"`GANModel.compile` does not take {', '.join(sorted(unknown))}. The loss is an argument "
+                "of `GANModel`; besides the optimizers, `run_eagerly`, `jit_compile` and "
+                "`steps_per_execution` are taken."
+            )
+        # No `optimizer` of its own: Keras would build one over the weights of both networks.
+        super().compile(optimizer=None, loss=None, **kwargs)
+        self._compile_options = kwargs
+        half = any(
+            getattr(layer, "compute_dtype", None) == "float16"
+            for network in (self.generator, self.discriminator)
+            for layer in network._flatten_layers()
+        )
+        built = []
+        for chosen, network in zip(pair, (self.generator, self.discriminator), strict=True):
+            if half and not isinstance(chosen, keras.optimizers.LossScaleOptimizer):
+                chosen = keras.optimizers.LossScaleOptimizer(chosen)
+            if not chosen.built:
+                # Built now, so that loading a file or `BackupAndRestore` finds their variables.
+                chosen.build(network.trainable_variables)
+            built.append(chosen)
+        self.generator_optimizer, self.discriminator_optimizer = built
+
+    def fit(self, x=None, y=None, **kwargs):
+        """Train; arguments as `keras.Model.fit`. Checks the data first and guards against NaN losses."""
+        if self.generator_optimizer is None:
+            raise InvalidArgumentError(
+                "Call `gan.compile(generator_optimizer, discriminator_optimizer)` before `fit`."
+            )
+        checks.data(self, x, y)
+        return super().fit(x, y, **{**kwargs, "callbacks": self._with_guards(kwargs)})
+
+    def _with_guards(self, kwargs: dict[str, Any]) -> Any:
+        callbacks = kwargs.get("callbacks") or []
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            return callbacks
+        callbacks = (
+            [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
+        )
+        guards = [] if any(isinstance(c, NaNGuard) for c in callbacks) else [NaNGuard()]
+        # First in the list: what they put into the weights is then masked by `Prune`.
+        return [*guards, _FinalizeAverages(), *callbacks]
+
+    def train_step(self, data):
+        return _step_module().train_step(self, data)
+
+    def test_step(self, data):
+        return _step_module().test_step(self, data)
+
+    def unpack(self, data: Any) -> tuple[Any, Any]:
+        """Return (images, labels or None) of one batch."""
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if weights is not None:
+            raise DataError(
+                "A GAN has no use for sample weights. Pass images, or images and labels."
+            )
+        if self.conditional and y is None:
+            raise DataError(
+                "The networks are conditional, but the data has no labels. "
+                "Pass `gan.fit(images, labels)` or batches of (images, labels)."
+            )
+        if not self.conditional and y is not None:
+            raise DataError(
+                "The data has labels, but the networks take none. Pass the images alone, or networks "
+                "with two inputs: [latent vectors, labels] and [images, labels]."
+            )
+        return x, y
+
+    @property
+    def metrics(self):
+        return list(self._trackers.values())
+
+    def log(self, d_loss, g_loss, real_logits, fake_logits, measured, batch) -> dict[str, Any]:
+        """Update the running means and return them; `measured` is (due, before, after) or None."""
+        real_accuracy, fake_accuracy = self.loss_pair.accuracy(real_logits, fake_logits)
+        values = {
+            "generator_loss": g_loss,
+            "discriminator_loss": d_loss,
+            "discriminator_real_accuracy": real_accuracy,
+            "discriminator_fake_accuracy": fake_accuracy,
+        }
+        for key, value in values.items():
+            self._trackers[key].update_state(value, sample_weight=batch)
+        shown = dict(self._trackers)
+        if measured is None:
+            shown.pop("balance_ratio", None)
+        else:
+            due, (fake_before, real), (fake_after, _) = measured
+            gap = real - fake_before
+            # A gap near zero says nothing about balance, and would drown the mean.
+            usable = ops.logical_and(due, ops.abs(gap) > 1e-3)
+            ratio = (fake_after - fake_before) / ops.where(usable, gap, 1.0)
+            self._trackers["balance_ratio"].update_state(
+                ratio, sample_weight=ops.cast(usable, "float32")
+            )
+        return {key: tracker.result() for key, tracker in shown.items()}
+
+    # --- saving ----------------------------------------------------------------------------------
+
+    def get_config(self):
+        base = super().get_config()
+        return {
+            **{key: base[key] for key in ("name", "trainable", "dtype") if key in base},
+            "generator": keras.saving.serialize_keras_object(self.generator),
+            "discriminator": keras.saving.serialize_keras_object(self.discriminator),
+            "latent_dim": self.latent_dim,
+            "loss": keras.saving.serialize_keras_object(self.loss_pair),
+            "discriminator_steps": self.discriminator_steps,
+            "ema_decay": self.ema_decay,
+            "gradient_penalty": self.gradient_penalty,
+            "r1_penalty": self.r1_penalty,
+            "conditional": self.conditional,
+            "balance_frequency": self.balance_frequency,
+            "value_range": self.value_range,
+            "seed": self.seed,
+            "pruned": self._pruned_paths(),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        pruned = config.pop("pruned", {})
+        for key in ("generator", "discriminator", "loss"):
+            config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
+        gan = cls(**config)
+        gan._restore_prunable(pruned)
+        return gan
+
+    def _pruned_paths(self) -> dict[str, list[str]]:
+        """Return the paths of the Prunable layers of each network.
+
+        A subclassed network makes its layers anew when it is loaded, as plain ones; these say which of
+        them must be Prunable before the masks can be read.
+        """
+        return {
+            name: [path for path, _ in prunable_layers(network)]
+            for name, network in self._networks().items()
+        }
+
+    def _networks(self) -> dict[str, keras.Model]:
+        found = {"generator": self.generator, "discriminator": self.discriminator}
+        return (
+            found if self.ema_generator is None else {**found, "ema_generator": self.ema_generator}
+        )
+
+    def _restore_prunable(self, pruned: dict[str, list[str]]) -> None:
+        for name, paths in pruned.items():
+            network = self._networks().get(name)
+            if network is None or not paths:
+                continue
+            positions = {path: layer for path, layer in walk(network)}
+            layers = [positions[path] for path in paths if path in positions]
+            make_prunable(network, scope=layers if len(layers) == len(paths) else None)
+
+    def get_compile_config(self):
+        if self.generator_optimizer is None:
+            return None
+        return {
+            "generator_optimizer": keras.saving.serialize_keras_object(self.generator_optimizer),
+            "discriminator_optimizer": keras.saving.serialize_keras_object(
+                self.discriminator_optimizer
+            ),
+            **self._compile_options,
+        }
+
+    def compile_from_config(self, config):
+        config = dict(config)
+        for key in ("generator_optimizer", "discriminator_optimizer"):
+            config[key] = keras.saving.deserialize_keras_object(config[key])
+        self.compile(**config)
+
+    def get_build_config(self):
+        return None  # the networks carry their own
+
+    def build_from_config(self, config):
+        return
+
+    def _random_state(self) -> list[keras.Variable]:
+        """Return the states of all random generators, of dropout layers too; Keras does not save them."""
+        saved = {id(v) for v in (*self.weights, *self.metrics_variables)}
+        return [v for v in self.variables if id(v) not in saved]
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        for i, state in enumerate(self._random_state()):
+            store[f"random_{i}"] = ops.convert_to_numpy(state)
+
+    def load_own_variables(self, store):
+        states = self._random_state()
+        for i, state in enumerate(states):
+            if f"random_{i}" in store.keys():
+                state.assign(np.asarray(store[f"random_{i}"]))
+        rest = {k: store[k] for k in store.keys() if not k.startswith("random_")}
+        super().load_own_variables(rest)
+
+
+class _FinalizeAverages(keras.callbacks.Callback):
+    """Does for two optimizers with `use_ema` what Keras does for one: weights become their average."""
+
+    def on_train_end(self, logs=None):
+        for optimizer, network in (
+            (self.model.generator_optimizer, self.model.generator),
+            (self.model.discriminator_optimizer, self.model.discriminator),
+        ):
+            inner = getattr(optimizer, "inner_optimizer", optimizer)
+            inner.finalize_variable_values(network.trainable_weights)

@@ -1,0 +1,548 @@
+"""Prunable layers: the Keras layer plus a mask for each kernel.
+
+The stored weight is always already masked. The mask is applied as the variable's `constraint`,
+which every Keras optimizer calls inside the compiled step, so nothing is added to the forward
+pass and a changed mask needs no retracing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ganprune import scope as scopes
+from keras_ganprune._registry import PACKAGE
+from keras_ganprune.cloning import clone
+from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+
+AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class MaskConstraint(keras.constraints.Constraint):
+    """Sets pruned entries to zero, after the user's own constraint.
+
+    Args:
+        mask: Bool `keras.Variable` of the shape of the weight, True = keep.
+        inner: The constraint that the weight had before, or None.
+    """
+
+    def __init__(self, mask: keras.Variable, inner: Any = None):
+        self.mask = mask
+        self.inner = inner
+
+    def __call__(self, w):
+        if self.inner is not None:
+            # Masked first, so that a norm is taken over the weights that stay; masked again
+            # below, since a constraint such as a lower bound may move zeros.
+            w = self.inner(ops.where(self.mask, w, 0.0))
+        return ops.where(self.mask, w, 0.0)
+
+    def get_config(self):
+        # The mask is saved by the layer; a configuration only ever needs the user's constraint.
+        return {} if self.inner is None else self.inner.get_config()
+
+
+class MaskStore(keras.layers.Layer):
+    """The masks of one layer, saved beside its weights.
+
+    It is a child of the layer for saving only: Keras finds it by attribute, but it is not among
+    the layer's tracked sublayers. So `.keras`, `.weights.h5` and `BackupAndRestore` keep the masks,
+    `layer.weights` keeps its length and order, and a plain layer can read the weights file of a
+    pruned one.
+
+    Attributes:
+        weights_by_name: dict, attribute path of a weight -> the weight's variable.
+        masks: dict, the same path -> bool variable, True = keep.
+        step: Int, optimizer steps done, as far as the `Prune` callback has seen.
+        stamp: Int, which update of which schedule made the masks; 0 if none did.
+        restored: Bool, whether the masks were read from a file since this was last set to False.
+    """
+
+    def __init__(self, weights_by_name: dict[str, keras.Variable]):
+        super().__init__(name="pruning_masks", trainable=False)
+        object.__setattr__(self, "weights_by_name", dict(weights_by_name))
+        object.__setattr__(self, "masks", {})
+        self.step = 0
+        self.stamp = 0
+        self.restored = False
+        for name, weight in weights_by_name.items():
+            self.masks[name] = _create_mask(weight)
+            weight.constraint = MaskConstraint(self.masks[name], weight.constraint)
+        self.built = True
+
+    def save_own_variables(self, store):
+        for name, mask in self.masks.items():
+            store[name] = np.packbits(to_numpy(mask))
+        store["clock"] = np.asarray([self.step, self.stamp], dtype=np.int64)
+
+    def load_own_variables(self, store):
+        saved = set(store.keys())
+        if not saved:  # a file written before the layer became prunable
+            self.apply()
+            return
+        if saved != {*self.masks, "clock"}:
+            raise InvalidArgumentError(
+                f"The file has masks for {sorted(saved - {'clock'})}, the layer for "
+                f"{sorted(self.masks)}. Load it into the model it was saved from."
+            )
+        for name, mask in self.masks.items():
+            bits = np.unpackbits(np.asarray(store[name]), count=int(np.prod(mask.shape)))
+            mask.assign(bits.astype(bool).reshape(mask.shape))
+        self.step, self.stamp = (int(n) for n in np.asarray(store["clock"]))
+        self.restored = True
+        self.apply()
+
+    def apply(self) -> None:
+        """Set the pruned entries of every weight to zero."""
+        for name, weight in self.weights_by_name.items():
+            weight.assign(ops.where(self.masks[name], weight, 0.0))
+
+
+def to_numpy(variable: Any) -> np.ndarray:
+    """Return the value of a variable as an array, without a copy where the backend allows it."""
+    tensor = ops.convert_to_tensor(variable)
+    if keras.backend.backend() == "tensorflow":
+        return np.asarray(tensor)
+    return ops.convert_to_numpy(tensor)
+
+
+def _create_mask(weight: keras.Variable) -> keras.Variable:
+    # A variable made under tf.distribute knows its strategy; the mask must live on the same replicas.
+    strategy = getattr(weight.value, "distribute_strategy", None)
+    with strategy.scope() if strategy is not None else contextlib.nullcontext():
+        return keras.Variable(
+            np.ones(weight.shape, dtype=bool),
+            dtype="bool",
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+            name=f"{weight.name}_mask",
+        )
+
+
+def _weight_variable(layer: keras.layers.Layer, path: str) -> keras.Variable | None:
+    """Return the variable behind an attribute path such as 'kernel' or 'cell.kernel'.
+
+    Private touch: `Dense` and `Conv` keep the variable as `_kernel`, and their public `kernel` may be
+    a computed tensor (LoRA, quantization), which cannot be masked.
+    """
+    *parents, name = path.split(".")
+    for parent in parents:
+        layer = getattr(layer, parent, None)
+    for attribute in (f"_{name}", name):
+        value = getattr(layer, attribute, None)
+        if isinstance(value, keras.Variable):
+            return value
+    return None
+
+
+class PrunableLayer:
+    """Mixin that makes a Keras layer hold masks; see `register_prunable` for a layer of your own.
+
+    Attributes:
+        pruned_weight_names: Attribute paths of the weights that get a mask.
+        plain_class: The Keras class that `strip_pruning` returns to.
+        pruning_masks: The `MaskStore`, once the layer is built.
+    """
+
+    pruned_weight_names: tuple[str, ...] = ()
+    plain_class: type
+
+    def __repr__(self) -> str:
+        store = getattr(self, "pruning_masks", None)
+        if store is None:
+            return f"<{type(self).__qualname__} name={self.name}, built={self.built}>"
+        masks = [to_numpy(mask) for mask in store.masks.values()]
+        total = sum(mask.size for mask in masks)
+        kept = sum(int(np.count_nonzero(mask)) for mask in masks)
+        return f"<{type(self).__qualname__} name={self.name}, kept={kept}/{total}>"
+
+    def _attach_masks(self) -> None:
+        weights = {}
+        for name in self.pruned_weight_names:
+            weight = _weight_variable(self, name)
+            if weight is None:
+                if "." in name:
+                    continue  # an inner part that this configuration does not have
+                raise UnsupportedLayerError(
+                    f"{self.plain_class.__name__} '{self.name}' has no weight `{name}`. "
+                    "Name the attributes that hold its kernels in `register_prunable`."
+                )
+            if isinstance(weight.constraint, MaskConstraint):
+                continue  # masked by another layer that owns the same variable
+            weights[name] = weight
+        # `object.__setattr__` keeps Keras and TensorFlow from tracking the store as a sublayer, which
+        # would put the masks among `layer.weights`.
+        object.__setattr__(self, "pruning_masks", MaskStore(weights))
+
+
+_PRUNABLE: dict[type, type] = {}
+_PLAIN_WEIGHTS: dict[type, tuple[str, ...]] = {}
+
+
+def _define(base: type, *weight_names: str, module: str = __name__) -> type:
+    """Make and register the Prunable class of one layer class."""
+
+    # `wraps` matters: Keras reads the parameter names of `build` to save and rebuild a layer.
+    @functools.wraps(base.build)
+    def build(self, *args, **kwargs):
+        base.build(self, *args, **kwargs)
+        self._attach_masks()
+
+    members: dict[str, Any] = {
+        "pruned_weight_names": tuple(weight_names),
+        "plain_class": base,
+        "__module__": module,
+        "__doc__": f"`{base.__name__}` with a mask for {', '.join(weight_names)}.\n\n"
+        f"    Takes the arguments of `{base.__name__}`; the masks start as all True.",
+    }
+    if getattr(base.build, "_is_default", False):
+        # The layer makes its weights in `__init__`; Keras never calls its `build`.
+        @functools.wraps(base.__init__)
+        def __init__(self, *args, **kwargs):
+            base.__init__(self, *args, **kwargs)
+            self._attach_masks()
+
+        __init__.__signature__ = inspect.signature(base.__init__)
+        members["__init__"] = __init__
+    else:
+        members["build"] = build
+    name = f"Prunable{base.__name__}"
+    # `__name__` stays that of the Keras class: Keras derives the paths inside weights files from it,
+    # so a file written before an upgrade loads after it, and the other way round. The qualified name
+    # and the registered name say what the class is.
+    cls = type(base.__name__, (PrunableLayer, base), {**members, "__qualname__": name})
+    keras.saving.register_keras_serializable(package=PACKAGE, name=name)(cls)
+    _PRUNABLE[base] = cls
+    _PLAIN_WEIGHTS[base] = tuple(weight_names)
+    return cls
+
+
+PrunableDense = _define(keras.layers.Dense, "kernel")
+PrunableEinsumDense = _define(keras.layers.EinsumDense, "kernel")
+PrunableEmbedding = _define(keras.layers.Embedding, "embeddings")
+PrunableConv1D = _define(keras.layers.Conv1D, "kernel")
+PrunableConv2D = _define(keras.layers.Conv2D, "kernel")
+PrunableConv3D = _define(keras.layers.Conv3D, "kernel")
+PrunableConv1DTranspose = _define(keras.layers.Conv1DTranspose, "kernel")
+PrunableConv2DTranspose = _define(keras.layers.Conv2DTranspose, "kernel")
+PrunableConv3DTranspose = _define(keras.layers.Conv3DTranspose, "kernel")
+PrunableDepthwiseConv1D = _define(keras.layers.DepthwiseConv1D, "kernel")
+PrunableDepthwiseConv2D = _define(keras.layers.DepthwiseConv2D, "kernel")
+PrunableSeparableConv1D = _define(
+    keras.layers.SeparableConv1D, "depthwise_kernel", "pointwise_kernel"
+)
+PrunableSeparableConv2D = _define(
+    keras.layers.SeparableConv2D, "depthwise_kernel", "pointwise_kernel"
+)
+# A recurrent layer makes its cell anew from its own configuration, so the layer owns the cell's masks.
+PrunableLSTM = _define(keras.layers.LSTM, "cell.kernel", "cell.recurrent_kernel")
+PrunableGRU = _define(keras.layers.GRU, "cell.kernel", "cell.recurrent_kernel")
+PrunableSimpleRNN = _define(keras.layers.SimpleRNN, "cell.kernel", "cell.recurrent_kernel")
+PrunableLSTMCell = _define(keras.layers.LSTMCell, "kernel", "recurrent_kernel")
+PrunableGRUCell = _define(keras.layers.GRUCell, "kernel", "recurrent_kernel")
+PrunableSimpleRNNCell = _define(keras.layers.SimpleRNNCell, "kernel", "recurrent_kernel")
+PrunableConvLSTM1D = _define(keras.layers.ConvLSTM1D, "cell.kernel", "cell.recurrent_kernel")
+PrunableConvLSTM2D = _define(keras.layers.ConvLSTM2D, "cell.kernel", "cell.recurrent_kernel")
+PrunableConvLSTM3D = _define(keras.layers.ConvLSTM3D, "cell.kernel", "cell.recurrent_kernel")
+# Private touch: the four EinsumDense layers of attention are only reachable by these names, and are
+# made anew by its `build`, so the attention layer owns their masks.
+_ATTENTION = tuple(f"_{part}_dense.kernel" for part in ("query", "key", "value", "output"))
+PrunableMultiHeadAttention = _define(keras.layers.MultiHeadAttention, *_ATTENTION)
+PrunableGroupQueryAttention = _define(keras.layers.GroupQueryAttention, *_ATTENTION)
+
+
+def register_prunable(layer_class: type, weight_names: Sequence[str]) -> type:
+    """Make a layer class of your own prunable.
+
+    Call it beside the class, at import, so that saved files load in any process.
+
+    Args:
+        layer_class: Subclass of `keras.layers.Layer`.
+        weight_names: Attribute names of its kernels, such as `["my_kernel"]`; a dotted path
+            (`"cell.kernel"`) reaches into a sublayer.
+
+    Returns: The Prunable class, usable as a constructor.
+
+    Raises:
+        UnsupportedLayerError: `layer_class` is not a Keras layer class.
+        InvalidArgumentError: no weight is named, or another class of that name is registered.
+
+    Example:
+    >>> class Scale(keras.layers.Layer):
+    ...     def build(self, input_shape):
+    ...         self.scale = self.add_weight(shape=(input_shape[-1],), name="scale")
+    ...     def call(self, x):
+    ...         return x * self.scale
+    >>> register_prunable(Scale, ["scale"]).__qualname__
+    'PrunableScale'
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.layers.Layer)):
+        raise UnsupportedLayerError(
+            f"`layer_class` must be a subclass of `keras.layers.Layer`. Received: {layer_class!r}."
+        )
+    if isinstance(weight_names, str) or not weight_names:
+        raise InvalidArgumentError(
+            "`weight_names` must be a non-empty list of attribute names. "
+            f"Received: {weight_names!r}. Write for example `['kernel']`."
+        )
+    for base, cls in _PRUNABLE.items():
+        if base.__name__ == layer_class.__name__ and base is not layer_class:
+            if (base.__module__, base.__qualname__) == (
+                layer_class.__module__,
+                layer_class.__qualname__,
+            ):
+                continue  # the same class, defined again (a re-run notebook cell, a reload)
+            raise InvalidArgumentError(
+                f"A layer class named {base.__name__!r} is registered already ({cls.plain_class}). "
+                "Files name layers by class name, so give one of them another name."
+            )
+    if _PLAIN_WEIGHTS.get(layer_class) == tuple(weight_names):
+        return _PRUNABLE[layer_class]
+    return _define(layer_class, *weight_names, module=layer_class.__module__)
+
+
+def _prunable_class(layer: keras.layers.Layer) -> type | None:
+    """Return the Prunable class for a layer, deriving it for a subclass of a known class."""
+    cls = type(layer)
+    if cls in _PRUNABLE:
+        return _PRUNABLE[cls]
+    if isinstance(layer, PrunableLayer):
+        return None
+    for base in cls.__mro__[1:]:
+        if base in _PLAIN_WEIGHTS:
+            return register_prunable(cls, _PLAIN_WEIGHTS[base])
+    return None
+
+
+def walk(model: keras.layers.Layer) -> list[tuple[str, keras.layers.Layer]]:
+    """Return (path, layer) for every layer below `model`, parents first, each layer once.
+
+    Private touch: `_flatten_layers` is the only way to the sublayers of a plain layer or wrapper.
+    """
+    found: list[tuple[str, keras.layers.Layer]] = []
+    seen: set[int] = set()
+
+    def visit(layer: keras.layers.Layer, path: str) -> None:
+        if id(layer) in seen:
+            return
+        seen.add(id(layer))
+        found.append((path, layer))
+        for child in layer._flatten_layers(include_self=False, recursive=False):
+            visit(child, f"{path}/{child.name}" if path else child.name)
+
+    visit(model, "")
+    path, root = found[0]
+    found[0] = (root.name, root)
+    return found
+
+
+def prunable_layers(model: keras.layers.Layer) -> list[tuple[str, PrunableLayer]]:
+    """Return (path, layer) for every Prunable layer of a model that holds masks."""
+    return [
+        (path, layer)
+        for path, layer in walk(model)
+        if isinstance(layer, PrunableLayer)
+        and getattr(layer, "pruning_masks", None) is not None
+        and layer.pruning_masks.masks
+    ]
+
+
+def _candidates(model: keras.layers.Layer) -> list[tuple[str, keras.layers.Layer]]:
+    """Return the layers that are or can become Prunable; inner parts of one are left to it."""
+    owned: set[int] = set()
+    found = []
+    for path, layer in walk(model):
+        if id(layer) in owned:
+            continue
+        prunable = layer if isinstance(layer, PrunableLayer) else _prunable_class(layer)
+        if prunable is None:
+            continue
+        found.append((path, layer))
+        if any("." in name for name in prunable.pruned_weight_names):
+            owned.update(id(inner) for _, inner in walk(layer)[1:])
+    return found
+
+
+def _swap_class(layer: keras.layers.Layer, cls: type) -> None:
+    """The one place where an existing layer changes class: same object, same variables."""
+    layer.__class__ = cls
+
+
+def is_built(model: keras.layers.Layer) -> bool:
+    """Return whether every layer that could be pruned has its weights, and there is at least one."""
+    candidates = _candidates(model)
+    return all(layer.built for _, layer in candidates) and (bool(candidates) or model.built)
+
+
+def make_prunable(model: AnyLayer, scope: Any = None) -> AnyLayer:
+    """Give the layers of a built model masks, in place: same objects, same variables, same outputs.
+
+    Works on Sequential, functional, subclassed and nested models, on layers inside wrappers such as
+    `SpectralNormalization`, and on shared layers. Layers that are Prunable already are left alone.
+
+    Args:
+        model: A built `keras.Model` or layer.
+        scope: Which layers; None for all, see `keras_ganprune.scope.select`.
+
+    Returns: `model` itself.
+
+    Raises:
+        UnbuiltModelError: the model, or a layer in scope, has no weights yet.
+        UnsupportedLayerError: nothing in the model can be pruned, or a layer is quantized or has LoRA.
+        InvalidArgumentError: `scope` matches nothing.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> make_prunable(model).layers[0].pruning_masks.masks["kernel"].shape
+    TensorShape([4, 2])
+    """
+    if not isinstance(model, keras.layers.Layer):
+        raise UnsupportedLayerError(
+            "`model` must be a Keras 3 model or layer. "
+            f"Received: {model!r} (of type {type(model).__module__}.{type(model).__name__})."
+            + (
+                " This is a Keras 2 object (tf_keras); build the model with `import keras`."
+                if type(model).__module__.startswith("tf_keras")
+                else ""
+            )
+        )
+    candidates = _candidates(model)
+    unbuilt = [path for path, layer in candidates if not layer.built]
+    if unbuilt or (not model.built and not candidates):
+        raise UnbuiltModelError(
+            f"`{type(model).__name__}` '{model.name}' must be built before it is pruned; it has no "
+            f"weights yet{': ' + ', '.join(unbuilt[:5]) if unbuilt else ''}. "
+            "Call it once on a batch (`model(x)`), or `model.build(input_shape)`, first."
+        )
+    if not candidates:
+        raise UnsupportedLayerError(
+            f"`{type(model).__name__}` '{model.name}' has no layer that can be pruned. Known: "
+            f"{', '.join(sorted(base.__name__ for base in _PRUNABLE))}. For a layer of your own call "
+            "`register_prunable(MyLayer, ['my_kernel'])`."
+        )
+    chosen = scopes.select(candidates, scope)
+    chosen = [pair for pair in chosen if not isinstance(pair[1], PrunableLayer)]
+    for path, layer in chosen:
+        if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
+            raise UnsupportedLayerError(
+                f"'{path}' ({type(layer).__name__}) is quantized or has LoRA enabled, so its kernel is "
+                "computed, not stored, and cannot be masked. Prune first, or leave it out of `scope`."
+            )
+    for _, layer in chosen:
+        plain = type(layer)
+        _swap_class(layer, _prunable_class(layer))
+        try:
+            layer._attach_masks()
+        except Exception:
+            _swap_class(layer, plain)
+            raise
+    return model
+
+
+@dataclass(frozen=True)
+class MaskedWeight:
+    """One prunable weight: where it is, its variable and its mask."""
+
+    layer_path: str
+    name: str
+    layer: PrunableLayer
+    variable: keras.Variable
+    mask: keras.Variable
+
+    @property
+    def path(self) -> str:
+        return f"{self.layer_path}/{self.name}"
+
+    def apply(self) -> None:
+        """Set pruned entries to zero."""
+        self.variable.assign(ops.where(self.mask, self.variable, 0.0))
+
+
+def masked_weights(*models: keras.layers.Layer, scope: Any = None) -> list[MaskedWeight]:
+    """Return every masked weight of some models; one that they share is counted once."""
+    found: dict[int, MaskedWeight] = {}
+    for model in models:
+        layers = prunable_layers(model)
+        for path, layer in scopes.select(layers, scope) if scope is not None else layers:
+            store = layer.pruning_masks
+            for name, mask in store.masks.items():
+                weight = store.weights_by_name[name]
+                found.setdefault(id(weight), MaskedWeight(path, name, layer, weight, mask))
+    return list(found.values())
+
+
+def apply_masks(model: keras.layers.Layer) -> None:
+    """Set every pruned weight of a model to zero, after something wrote weights past the optimizer.
+
+    Needed only outside `fit`, for example after `set_weights` or `finalize_variable_values`.
+    """
+    for weight in masked_weights(model):
+        weight.apply()
+
+
+def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
+    """Give `target`, a copy of `source` with the same weight shapes, the same masks, and apply them.
+
+    Raises:
+        InvalidArgumentError: the two networks do not have the same weight shapes.
+    """
+    pairs = list(zip(source.weights, target.weights, strict=False))
+    if [tuple(w.shape) for w in source.weights] != [tuple(w.shape) for w in target.weights]:
+        raise InvalidArgumentError(
+            f"'{target.name}' must have the same weight shapes as '{source.name}' to get its masks."
+        )
+    masks = {id(w.variable): w.mask for w in masked_weights(source)}
+    wanted = {id(copy): masks[id(own)] for own, copy in pairs if id(own) in masks}
+    owners = {
+        id(layer) for _, layer in _candidates(target) if any(id(w) in wanted for w in layer.weights)
+    }
+    make_prunable(target, scope=lambda layer: id(layer) in owners)
+    for weight in masked_weights(target):
+        if id(weight.variable) in wanted:
+            weight.mask.assign(wanted[id(weight.variable)])
+            weight.apply()
+
+
+@contextlib.contextmanager
+def plain_classes(model: keras.layers.Layer) -> Iterator[None]:
+    """Within the context, the model's Prunable layers are the plain Keras layers they came from."""
+    layers = [layer for _, layer in walk(model) if isinstance(layer, PrunableLayer)]
+    prunable = [type(layer) for layer in layers]
+    for layer in layers:
+        _swap_class(layer, type(layer).plain_class)
+    try:
+        yield
+    finally:
+        for layer, cls in zip(layers, prunable, strict=True):
+            _swap_class(layer, cls)
+
+
+def strip_pruning(model: keras.Model) -> keras.Model:
+    """Return a plain Keras copy of a pruned model: masks baked in, no class of this package left.
+
+    The copy is not compiled. Its outputs are those of `model`, bit for bit; `model` is unchanged.
+
+    Args:
+        model: A built `keras.Model`; a subclassed one needs `get_config`/`from_config`, as for saving.
+
+    Raises:
+        UnsupportedLayerError: the model cannot be rebuilt from its configuration.
+
+    Example:
+    >>> model = make_prunable(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+    >>> type(strip_pruning(model).layers[0]) is keras.layers.Dense
+    True
+    """
+    apply_masks(model)
+    with plain_classes(model):
+        return clone(model, [type(layer) for _, layer in walk(model)])
