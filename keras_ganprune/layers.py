@@ -341,8 +341,7 @@ def walk(model: keras.layers.Layer) -> list[tuple[str, keras.layers.Layer]]:
             visit(child, f"{path}/{child.name}" if path else child.name)
 
     visit(model, "")
-    path, root = found[0]
-    found[0] = (root.name, root)
+    found[0] = (model.name, model)
     return found
 
 
