@@ -44,7 +44,7 @@ def select(
             (a layer is in scope if any entry matches).
 
     Raises:
-        InvalidArgumentError: an entry of `scope` matches no layer.
+        InvalidArgumentError: an entry of `scope` matches no layer, or there is no entry.
 
     Example:
     >>> layer = keras.layers.Dense(1, name="head")
@@ -54,6 +54,10 @@ def select(
     if scope is None:
         return list(layers)
     rules = list(scope) if isinstance(scope, Iterable) and not isinstance(scope, str) else [scope]
+    if not rules:
+        raise InvalidArgumentError(
+            f"`scope` must name at least one layer. Received: {scope!r}. For all layers pass None."
+        )
     chosen: set[int] = set()
     for rule in rules:
         matches = _single(rule)

@@ -1,0 +1,21 @@
+"""Shared by all tests: CPU only, two logical devices for tf.distribute, one seed for every test."""
+
+import os
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import keras
+import pytest
+import tensorflow as tf
+
+# Must happen before TensorFlow initialises its devices; MirroredStrategy needs two of them.
+_CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Seed Python, NumPy and Keras, so that a test sees the same numbers alone and in the suite."""
+    keras.utils.set_random_seed(20240607)
