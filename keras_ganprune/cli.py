@@ -1,0 +1,187 @@
+"""The command line: keras-ganprune demo | export | report."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from keras_ganprune.errors import PruningError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="keras-ganprune",
+        description="Prune Keras 3 GANs inside model.fit, and ship the result.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _demo_arguments(
+        commands.add_parser("demo", help="train, prune, strip, export and report a GAN")
+    )
+    export = commands.add_parser("export", help="write a saved model as a stripped SavedModel")
+    export.add_argument("model", help="a .keras file; of a GANModel the generator is exported")
+    export.add_argument("output", help="folder to write")
+    export.add_argument(
+        "--live",
+        action="store_true",
+        help="of a GANModel with an averaged generator, export the live one",
+    )
+    export.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
+    show = commands.add_parser("report", help="print the sparsity of a saved model")
+    show.add_argument("model", help="a .keras file")
+    show.add_argument("--markdown", action="store_true", help="print Markdown")
+    for command in (export, show):
+        command.add_argument(
+            "--import",
+            dest="modules",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="Python module to import first, with classes of your own",
+        )
+    return parser
+
+
+def _demo_arguments(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument("--network", default="dcgan", help="dcgan (default) or mlp")
+    demo.add_argument(
+        "--data", default="mnist", help="mnist (default), mnist-5000, digits, or a folder of images"
+    )
+    demo.add_argument(
+        "--image-size", type=int, default=28, help="pixels a side, for a folder of images"
+    )
+    demo.add_argument(
+        "--target",
+        default="generator",
+        help="generator (default), discriminator, or both as generator,discriminator",
+    )
+    demo.add_argument("--schedule", default=None, help="polynomial (default) or threshold")
+    demo.add_argument(
+        "--sparsity", type=float, default=None, help="final sparsity in [0, 1), default 0.8"
+    )
+    demo.add_argument(
+        "--threshold", type=float, default=None, help="prune weights below it, default 0.03"
+    )
+    demo.add_argument(
+        "--loss", default="non_saturating", help="GAN loss, such as hinge or wasserstein"
+    )
+    demo.add_argument("--steps", type=int, default=None, help="training steps")
+    demo.add_argument("--epochs", type=int, default=None, help="epochs, instead of --steps")
+    demo.add_argument("--batch-size", type=int, default=64, help="images a step, default 64")
+    demo.add_argument("--channels", type=int, default=None, help="width of the DCGAN, default 32")
+    demo.add_argument("--output", default="ganprune_run", help="run folder, default ganprune_run")
+    demo.add_argument(
+        "--overwrite", action="store_true", help="replace the run folder if it exists"
+    )
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--quick", action="store_true", help="a small run, under a minute")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from keras_ganprune import demo, report
+    from keras_ganprune.errors import InvalidArgumentError
+
+    schedule = arguments.schedule
+    if schedule is None:
+        schedule = "threshold" if arguments.threshold is not None else "polynomial"
+    unused = {"polynomial": "threshold", "threshold": "sparsity"}.get(schedule)
+    if unused and getattr(arguments, unused) is not None:
+        raise InvalidArgumentError(
+            f"--{unused} has no meaning for the {schedule} schedule. Leave it out, or choose --schedule "
+            f"{'threshold' if unused == 'threshold' else 'polynomial'}."
+        )
+    given = {
+        key: getattr(arguments, key)
+        for key in ("sparsity", "threshold")
+        if getattr(arguments, key) is not None
+    }
+    options = demo.DemoOptions(
+        network=arguments.network,
+        images=arguments.data,
+        image_size=arguments.image_size,
+        targets=tuple(t.strip() for t in arguments.target.split(",") if t.strip()),
+        schedule=schedule,
+        loss=arguments.loss,
+        steps=arguments.steps,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        channels=arguments.channels,
+        output=arguments.output,
+        overwrite=arguments.overwrite,
+        seed=arguments.seed,
+        quick=arguments.quick,
+        **given,
+    )
+    result = demo.run(options)
+    print()
+    print(report.text_table(demo.summary(result)))
+    for name, prune in result.prunes.items():
+        kept, total = prune.report.kept, prune.report.total
+        print(f"{name}: sparsity {prune.pruner.sparsity:.4f}, {kept:,} of {total:,} weights kept")
+    print(
+        f"SavedModel reloaded and compared: largest difference {result.pruned.max_difference:g}. "
+        f"Trained in {result.seconds:.0f} s.\n"
+        f"Look at {result.output}/samples.png and {result.output}/report.md."
+    )
+
+
+def _load(arguments: argparse.Namespace):
+    from keras_ganprune import saving
+
+    for module in arguments.modules:
+        sys.path.insert(0, os.getcwd())
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise PruningError(f"--import {module}: {error}.") from error
+    return saving.load_model(arguments.model)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from keras_ganprune import files
+    from keras_ganprune.export import export_saved_model
+    from keras_ganprune.gan import GANModel
+
+    files.check_new_folder(arguments.output, arguments.overwrite)
+    model = _load(arguments)
+    average = isinstance(model, GANModel) and model.ema_generator is not None and not arguments.live
+    print(
+        export_saved_model(model, arguments.output, average=average, overwrite=arguments.overwrite)
+    )
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from keras_ganprune.gan import GANModel
+    from keras_ganprune.metrics import sparsity_report
+
+    model = _load(arguments)
+    networks = {model.name: model}
+    if isinstance(model, GANModel):
+        networks = {"generator": model.generator, "discriminator": model.discriminator}
+        if model.ema_generator is not None:
+            networks["averaged generator"] = model.ema_generator
+    for name, network in networks.items():
+        table = sparsity_report(network)
+        if arguments.markdown:
+            print(f"## {name}\n\n{table.to_markdown()}\n")
+        else:
+            print(f"{name}\n{table}\n" if len(table) else f"{name}: not pruned\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, or 2 with a line that says why."""
+    arguments = _parser().parse_args(argv)
+    # TensorFlow's start-up notes would hide ours.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    commands = {"demo": _demo, "export": _export, "report": _report}
+    try:
+        commands[arguments.command](arguments)
+    except PruningError as error:
+        print(f"keras-ganprune: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("keras-ganprune: stopped.", file=sys.stderr)
+        return 130
+    return 0

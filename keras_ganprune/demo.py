@@ -1,0 +1,394 @@
+"""The demo: train a GAN on real images, prune it in the same `fit`, strip, export, verify, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shutil
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ganprune import data, files, report
+from keras_ganprune.callbacks import Prune
+from keras_ganprune.discovery import resolve_target
+from keras_ganprune.errors import InvalidArgumentError, unknown_name
+from keras_ganprune.export import ExportReport, export_saved_model
+from keras_ganprune.gan import GANModel
+from keras_ganprune.layers import to_numpy
+from keras_ganprune.masks import validate_sparsity
+from keras_ganprune.metrics import sparsity_report
+from keras_ganprune.schedules import PolynomialDecay, Schedule, Threshold
+
+TARGETS = ("generator", "discriminator")
+_MINIMUM_FREE_BYTES = 100 * 2**20
+_SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the demo does; the defaults are those of `keras-ganprune demo`.
+
+    Args:
+        network: 'dcgan' or 'mlp' (the classic fully connected GAN).
+        images: 'mnist', 'mnist-5000', 'digits' or a folder of images.
+        image_size: Pixels a side, for a folder; a multiple of 4.
+        targets: Which networks to prune, of 'generator' and 'discriminator'.
+        schedule: 'polynomial' or 'threshold'.
+        sparsity: Final sparsity of 'polynomial', in [0, 1).
+        threshold: Of 'threshold': weights below it are pruned.
+        loss: Name of a GAN loss.
+        steps: Training steps; rounded up to whole epochs. None for the network's default.
+        epochs: Instead of `steps`.
+        batch_size: Images a step.
+        channels: Width of the DCGAN.
+        output: The run folder.
+        overwrite: Whether it may exist.
+        seed: Of everything random.
+        quick: Fewer steps and channels, under a minute.
+    """
+
+    network: str = "dcgan"
+    images: str = "mnist"
+    image_size: int = 28
+    targets: tuple[str, ...] = ("generator",)
+    schedule: str = "polynomial"
+    sparsity: float = 0.8
+    threshold: float = 0.03
+    loss: str = "non_saturating"
+    steps: int | None = None
+    epochs: int | None = None
+    batch_size: int = 64
+    channels: int | None = None
+    output: str = "ganprune_run"
+    overwrite: bool = False
+    seed: int = 0
+    quick: bool = False
+
+    def __post_init__(self):
+        validate_sparsity(self.sparsity)
+        for name, known in (
+            ("network", ("dcgan", "mlp")),
+            ("schedule", ("polynomial", "threshold")),
+        ):
+            if getattr(self, name) not in known:
+                raise InvalidArgumentError(unknown_name(name, getattr(self, name), known))
+        for target in self.targets:
+            if target not in TARGETS:
+                raise InvalidArgumentError(unknown_name("target", target, TARGETS))
+        for name in ("steps", "epochs", "batch_size", "channels"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise InvalidArgumentError(f"`{name}` must be a positive int. Received: {value!r}.")
+        if self.steps is not None and self.epochs is not None:
+            raise InvalidArgumentError(
+                f"Give `steps` or `epochs`, not both. Received: {self.steps} and {self.epochs}."
+            )
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made.
+
+    Attributes:
+        output: The run folder.
+        gan: The trained `GANModel`, pruned.
+        history: dict, as `History.history`.
+        prunes: The `Prune` callbacks, one for each target.
+        dense, pruned: `ExportReport` of the generator when pruning began, and at the end.
+        dense_samples, samples: Images of the two, from the same latent vectors.
+        seconds: Training time.
+    """
+
+    output: pathlib.Path
+    options: DemoOptions
+    images: data.Images
+    gan: GANModel
+    history: dict[str, list[float]]
+    prunes: dict[str, Prune]
+    dense: ExportReport
+    pruned: ExportReport
+    dense_samples: np.ndarray
+    samples: np.ndarray
+    seconds: float
+
+
+def dcgan(
+    image_shape: tuple[int, int, int], latent_dim: int = 64, channels: int = 32
+) -> tuple[keras.Model, keras.Model]:
+    """Return the generator and discriminator of a small DCGAN for square images.
+
+    Reference: [DCGAN](https://arxiv.org/abs/1511.06434).
+    """
+    layers = keras.layers
+    size, _, depth = image_shape
+    base = size // 4
+    transposed = {"strides": 2, "padding": "same", "use_bias": False}
+    generator = keras.Sequential(
+        [
+            keras.Input((latent_dim,)),
+            layers.Dense(base * base * 2 * channels, use_bias=False),
+            layers.Reshape((base, base, 2 * channels)),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Conv2DTranspose(channels, 5, **transposed),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Conv2DTranspose(depth, 5, strides=2, padding="same", activation="tanh"),
+        ],
+        name="generator",
+    )
+    discriminator = keras.Sequential(
+        [
+            keras.Input(image_shape),
+            layers.Conv2D(channels, 5, strides=2, padding="same"),
+            layers.LeakyReLU(0.2),
+            layers.Dropout(0.3),
+            layers.Conv2D(2 * channels, 5, strides=2, padding="same"),
+            layers.LeakyReLU(0.2),
+            layers.Dropout(0.3),
+            layers.Flatten(),
+            layers.Dense(1),
+        ],
+        name="discriminator",
+    )
+    return generator, discriminator
+
+
+def mlp(
+    image_shape: tuple[int, int, int], latent_dim: int = 100
+) -> tuple[keras.Model, keras.Model]:
+    """Return the classic fully connected GAN: 100→256→512→1024→pixels, pixels→512→1024→1."""
+    layers = keras.layers
+    pixels = int(np.prod(image_shape))
+    hidden: list[Any] = []
+    for units in (256, 512, 1024):
+        hidden += [
+            layers.Dense(units),
+            layers.LeakyReLU(0.2),
+            layers.BatchNormalization(momentum=0.8),
+        ]
+    generator = keras.Sequential(
+        [
+            keras.Input((latent_dim,)),
+            *hidden,
+            layers.Dense(pixels, activation="tanh"),
+            layers.Reshape(image_shape),
+        ],
+        name="generator",
+    )
+    discriminator = keras.Sequential(
+        [
+            keras.Input(image_shape),
+            layers.Flatten(),
+            layers.Dense(512),
+            layers.LeakyReLU(0.2),
+            layers.Dropout(0.3),
+            layers.Dense(1024),
+            layers.LeakyReLU(0.2),
+            layers.Dropout(0.3),
+            layers.Dense(1),
+        ],
+        name="discriminator",
+    )
+    return generator, discriminator
+
+
+class _DensePhase(keras.callbacks.Callback):
+    """Exports the generator and draws samples from it, just before pruning begins."""
+
+    def __init__(self, begin_step: int, folder: pathlib.Path):
+        super().__init__()
+        self.begin_step = begin_step
+        self.folder = folder
+        self.samples: np.ndarray | None = None
+        self.export: ExportReport | None = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.samples is None and _steps(self.model) >= self.begin_step:
+            self.take()
+
+    def take(self):
+        self.samples = self.model.generate(_SAMPLES, seed=0)
+        self.export = export_saved_model(self.model, self.folder, average=True)
+
+
+def _steps(gan: GANModel) -> int:
+    return int(to_numpy(gan.generator_optimizer.iterations))
+
+
+def _plan(options: DemoOptions, batches: int) -> tuple[int, int, int]:
+    """Return (epochs, steps an epoch, steps in all)."""
+    default = {"dcgan": 4000, "mlp": 6000}[options.network]
+    wanted = options.steps or (default // 6 if options.quick else default)
+    # An epoch is what the progress bar shows: the data set, or 100 steps of a large one.
+    per_epoch = min(batches, 100)
+    epochs = options.epochs or -(-wanted // per_epoch)
+    return epochs, per_epoch, epochs * per_epoch
+
+
+def _schedule(options: DemoOptions, steps: int) -> Schedule:
+    begin, end = int(0.3 * steps), int(0.65 * steps)
+    if options.schedule == "threshold":
+        return Threshold(options.threshold, begin_step=begin)
+    return PolynomialDecay(options.sparsity, begin_step=begin, end_step=max(end, begin + 1))
+
+
+def build(options: DemoOptions, image_shape: tuple[int, int, int]) -> GANModel:
+    """Return the compiled GAN of the demo."""
+    if options.network == "mlp":
+        networks, latent_dim, rate = mlp(image_shape), 100, 5e-4
+    else:
+        channels = options.channels or (16 if options.quick else 32)
+        networks, latent_dim, rate = dcgan(image_shape, 64, channels), 64, 1e-3
+    wasserstein = options.loss == "wasserstein"
+    gan = GANModel(
+        *networks,
+        latent_dim=latent_dim,
+        loss=options.loss,
+        ema_decay=0.99,
+        gradient_penalty=10.0 if wasserstein else 0.0,
+        discriminator_steps=2 if wasserstein else 1,
+        seed=options.seed,
+    )
+    gan.compile(
+        generator_optimizer=keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.99),
+        discriminator_optimizer=keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.99),
+    )
+    return gan
+
+
+def run(options: DemoOptions) -> DemoResult:
+    """Run the demo and write its folder.
+
+    Raises:
+        OutputError: the folder exists, cannot be written or has no space; said before training.
+        DataError: the images cannot be had.
+    """
+    output = files.check_new_folder(options.output, options.overwrite)
+    files.check_free_space(output, _MINIMUM_FREE_BYTES)
+    report.require_plotting()
+    images = data.load(options.images, options.image_size)
+    print(f"Data: {images.description}.")
+    keras.utils.set_random_seed(options.seed)
+    gan = build(options, images.images.shape[1:])
+    epochs, per_epoch, steps = _plan(options, -(-len(images) // options.batch_size))
+    schedule = _schedule(options, steps)
+    print(
+        f"Plan: {options.network}, {steps:,} steps of {options.batch_size} images; "
+        f"{schedule!r} on the {' and the '.join(options.targets)}."
+    )
+    frequency = max(1, steps // 60)
+    prunes = {
+        target: Prune(schedule, target=target, frequency=frequency) for target in options.targets
+    }
+    with files.new_folder(output, options.overwrite) as work:
+        dense = _DensePhase(schedule.begin_step, work / "dense")
+        started = time.perf_counter()
+        history = gan.fit(
+            images.images,
+            batch_size=options.batch_size,
+            epochs=epochs,
+            steps_per_epoch=per_epoch
+            if per_epoch < -(-len(images) // options.batch_size)
+            else None,
+            callbacks=[dense, *prunes.values()],
+        )
+        seconds = time.perf_counter() - started
+        pruned = export_saved_model(gan, work / "generator", average=True)
+        result = DemoResult(
+            output=output,
+            options=options,
+            images=images,
+            gan=gan,
+            history=history.history,
+            prunes=prunes,
+            dense=dense.export,
+            pruned=dataclasses.replace(pruned, path=output / "generator"),
+            dense_samples=dense.samples,
+            samples=gan.generate(_SAMPLES, seed=0),
+            seconds=seconds,
+        )
+        shutil.rmtree(work / "dense")
+        gan.save(work / "gan.keras")
+        _write(result, work)
+    return result
+
+
+def _write(result: DemoResult, folder: pathlib.Path) -> None:
+    real = result.images.images[:_SAMPLES]
+    begin = next(iter(result.prunes.values())).schedule.begin_step
+    report.save_samples(
+        folder / "samples.png",
+        {
+            "real": real,
+            f"dense, step {begin:,}": result.dense_samples,
+            f"pruned, {_generator_sparsity(result):.0%} sparse": result.samples,
+        },
+    )
+    report.save_training(folder / "sparsity.png", result.history, result.prunes, _per_epoch(result))
+    report.save_history(folder / "history.csv", result.history)
+    (folder / "report.md").write_text(_markdown(result), encoding="utf-8")
+
+
+def _per_epoch(result: DemoResult) -> float:
+    epochs = len(next(iter(result.history.values())))
+    return _steps(result.gan) / epochs
+
+
+def _generator_sparsity(result: DemoResult) -> float:
+    return sparsity_report(result.gan.generator).sparsity
+
+
+def summary(result: DemoResult) -> list[tuple[str, ...]]:
+    """Return the closing table: the generator when pruning began, and at the end."""
+    rows: list[tuple[str, ...]] = [("generator", "dense", "pruned", "pruned / dense")]
+    for label, attribute in (
+        ("parameters", "parameters"),
+        ("not zero", "nonzero_parameters"),
+        ("SavedModel, bytes", "bytes"),
+        ("SavedModel, gzipped", "gzip_bytes"),
+    ):
+        before, after = getattr(result.dense, attribute), getattr(result.pruned, attribute)
+        rows.append((label, f"{before:,}", f"{after:,}", f"{after / before:.2f}"))
+    return rows
+
+
+def _requested(prune: Prune) -> str:
+    if prune.schedule.quantity == "threshold":
+        return f"|w| < {prune.report.requested:g}"
+    return f"{prune.report.requested:.4f}"
+
+
+def _markdown(result: DemoResult) -> str:
+    options, gan = result.options, result.gan
+    lines = [
+        "# A GAN, pruned inside `fit`",
+        "",
+        f"{result.images.description}. Network {options.network}, loss {options.loss}, "
+        f"{_steps(gan):,} steps of {options.batch_size} images, seed {options.seed}; trained in {result.seconds:.0f} s.",
+        "",
+        "![real, dense-phase and pruned samples](samples.png)",
+        "",
+        "![schedule, achieved sparsity and losses](sparsity.png)",
+        "",
+        report.markdown_table(summary(result)),
+        "",
+        f"Reloaded from disk, the SavedModel differs from the stripped generator by "
+        f"{result.pruned.max_difference:g} at most. The exported generator is the averaged one.",
+    ]
+    for name, prune in result.prunes.items():
+        network = resolve_target(gan, name)[0][1]
+        lines += [
+            "",
+            f"## Sparsity of the {name}",
+            "",
+            f"`{prune.schedule!r}`: requested {_requested(prune)}, achieved "
+            f"{prune.pruner.sparsity:.4f}.",
+            "",
+            sparsity_report(network).to_markdown(),
+        ]
+    return "\n".join(lines) + "\n"

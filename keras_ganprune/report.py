@@ -1,0 +1,127 @@
+"""Tables and pictures of a run."""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_ganprune.errors import PruningError
+
+
+def require_plotting() -> Any:
+    """Return matplotlib's figure module, drawing to files only."""
+    try:
+        from matplotlib import figure
+    except ImportError as error:
+        raise PruningError(
+            "Pictures need matplotlib, which is not installed: pip install 'keras-ganprune[demo]'."
+        ) from error
+    return figure
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as aligned text; the first row is the header."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            [
+                row[0].ljust(widths[0]),
+                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+            ]
+        )
+        for row in rows
+    ]
+    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as a Markdown table; the first row is the header."""
+    header, *body = rows
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *body])
+
+
+def image_grid(images: np.ndarray, columns: int = 8, gap: int = 1) -> np.ndarray:
+    """Return images (n, h, w, c) in [-1, 1] as one array (H, W, c) in [0, 1], row by row."""
+    images = np.clip(np.asarray(images, dtype="float32") / 2.0 + 0.5, 0.0, 1.0)
+    n, height, width, depth = images.shape
+    rows = -(-n // columns)
+    grid = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, depth), "float32")
+    for i, image in enumerate(images):
+        y, x = (i // columns) * (height + gap), (i % columns) * (width + gap)
+        grid[y : y + height, x : x + width] = image
+    return grid
+
+
+def save_samples(path: pathlib.Path, panels: Mapping[str, np.ndarray], columns: int = 8) -> None:
+    """Draw one grid of images for each panel, side by side."""
+    rows = max(-(-len(images) // columns) for images in panels.values())
+    picture = require_plotting().Figure(
+        figsize=(4.4 * len(panels), 4.2 * rows / columns + 0.4), layout="constrained"
+    )
+    axes = np.atleast_1d(picture.subplots(1, len(panels)))
+    for axis, (title, images) in zip(axes, panels.items(), strict=True):
+        grid = image_grid(images, columns)
+        grey = grid.shape[-1] == 1
+        axis.imshow(grid[..., 0] if grey else grid, cmap="gray" if grey else None, vmin=0, vmax=1)
+        axis.set_title(title, fontsize=11)
+        axis.set_axis_off()
+    picture.savefig(path, dpi=150)
+
+
+def save_training(
+    path: pathlib.Path,
+    history: Mapping[str, Sequence[float]],
+    prunes: Mapping[str, Any],
+    steps_per_epoch: float,
+) -> None:
+    """Draw each schedule against the sparsity that its mask updates achieved, and the losses."""
+    picture = require_plotting().Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = picture.subplots(1, 2)
+    epochs = np.arange(1, 1 + len(next(iter(history.values())))) * steps_per_epoch
+    for i, (name, prune) in enumerate(prunes.items()):
+        colour = f"C{i}"
+        if prune.schedule.quantity == "sparsity":
+            steps = np.linspace(0, epochs[-1], 400)
+            left.plot(
+                steps,
+                [prune.schedule(int(s)) for s in steps],
+                "--",
+                color=colour,
+                lw=1,
+                label=f"{name}: schedule",
+            )
+        done = prune.updates
+        left.plot(
+            [0, *(u[0] for u in done), epochs[-1]],
+            [0, *(u[2] for u in done), done[-1][2] if done else 0],
+            color=colour,
+            marker=".",
+            drawstyle="steps-post",
+            label=f"{name}: achieved",
+        )
+    left.set(xlabel="step", ylabel="sparsity", ylim=(-0.02, 1.02))
+    left.legend(loc="lower right", fontsize=8)
+    for name in ("generator_loss", "discriminator_loss"):
+        right.plot(epochs, history[name], label=name.replace("_", " "))
+    right.set(xlabel="step", ylabel="loss")
+    right.legend(fontsize=8)
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    picture.savefig(path, dpi=130)
+
+
+def save_history(path: pathlib.Path, history: Mapping[str, Sequence[float]]) -> None:
+    """Write the logs of each epoch as CSV, one row an epoch."""
+    keys = list(history)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", *keys])
+        writer.writerows(
+            [epoch, *values]
+            for epoch, values in enumerate(zip(*(history[k] for k in keys), strict=True), 1)
+        )

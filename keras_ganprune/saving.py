@@ -1,0 +1,65 @@
+"""Loading saved models with their masks."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import h5py
+import keras
+
+from keras_ganprune.errors import FileFormatError
+from keras_ganprune.layers import make_prunable, prunable_layers
+
+
+def _has_masks(path: pathlib.Path) -> bool:
+    """Return whether the weights in a `.keras` file hold masks."""
+    found = False
+
+    def visit(name: str) -> bool | None:
+        nonlocal found
+        found = found or "/pruning_masks" in f"/{name}"
+        return True if found else None
+
+    with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as member:
+        with h5py.File(member, "r") as weights:
+            weights.visit(visit)
+    return found
+
+
+def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
+    """Load a `.keras` file, masks included, also where a subclassed network made its layers anew.
+
+    `keras.saving.load_model` does the same for Sequential and functional models and for `GANModel`.
+    A network of your own class comes back from it with plain layers; this makes them Prunable again
+    and reads their masks.
+
+    Args:
+        path: The `.keras` file.
+        **kwargs: As `keras.saving.load_model`, such as `custom_objects`.
+
+    Raises:
+        FileFormatError: there is no such file, it is damaged, or a class in it is not known.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileFormatError(f"There is no file '{path}'.")
+    if not zipfile.is_zipfile(path):
+        raise FileFormatError(
+            f"'{path}' is not a `.keras` file of Keras 3, or it is damaged (not a zip archive). "
+            "Save the model with `model.save('name.keras')`."
+        )
+    try:
+        model = keras.saving.load_model(path, **kwargs)
+        if _has_masks(path) and not prunable_layers(model):
+            make_prunable(model)
+            model.load_weights(path)
+    except Exception as error:
+        raise FileFormatError(
+            f"'{path}' could not be loaded ({type(error).__name__}: {str(error)[:600]}). A class of your "
+            "own must be imported first (and `register_prunable` called for it), or passed in "
+            "`custom_objects`; a damaged file must be replaced."
+        ) from error
+    return model
