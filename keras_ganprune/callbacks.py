@@ -57,8 +57,12 @@ class _Clock:
 
 
 def _fingerprint(network: keras.layers.Layer) -> float:
-    """Return a number that changes when the weights of a network move."""
-    return float(sum(np.sum(to_numpy(w), dtype=np.float64) for w in network.weights[:4]))
+    """Return a number that changes when the kernels of a network move.
+
+    Not its vectors: batch statistics move in a frozen teacher that is run in training mode.
+    """
+    kernels = [w for w in network.weights if len(w.shape) > 1]
+    return float(sum(np.sum(to_numpy(w), dtype=np.float64) for w in kernels[:4]))
 
 
 class _Copies:
@@ -74,6 +78,11 @@ class _Copies:
         if not self.automatic and chosen:
             for name, copy in discovery.resolve_target(model, chosen):
                 self._accept_chosen(name, copy)
+        if self.automatic:
+            # Seen before the first batch, so that one update in one epoch is enough to see a move.
+            for other in discovery.networks(model).values():
+                if is_built(other):
+                    self._first_seen[id(other)] = _fingerprint(other)
 
     def _accept_chosen(self, name: str, copy: keras.layers.Layer) -> None:
         shapes = [tuple(w.shape) for w in copy.weights]
