@@ -31,7 +31,7 @@ def fit(gan, target=("generator", "discriminator"), epochs=2, x=None, **prune_op
 
 
 def nonzero_share(network, pruned):
-    """Return the share of nonzeros in the weights of `network` that stand where those of `pruned` are masked."""
+    """Return the share of nonzeros of `network` where the weights of `pruned` are masked."""
     masks = {id(w.variable): nets.value(w.mask) for w in kgp.masked_weights(pruned)}
     counts = [
         np.mean(nets.value(other)[~masks[id(own)]] != 0)

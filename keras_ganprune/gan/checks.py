@@ -50,12 +50,15 @@ def ema_decay(value: Any) -> float | None:
 def value_range(value: Any) -> tuple[float, float] | None:
     if value is None:
         return None
-    low, high = value
+    try:
+        low, high = (float(x) for x in value)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
     if not low < high:
         raise InvalidArgumentError(
             f"`value_range` must be (low, high) with low < high. Received: {value!r}."
         )
-    return float(low), float(high)
+    return low, high
 
 
 def smoothed(loss: GANLoss, label_smoothing: float) -> GANLoss:
@@ -142,7 +145,7 @@ def networks_fit(
             f"Received: {made[1:]} from the generator, {wanted[1:]} at the discriminator."
         )
     logits = _output_shape(discriminator)
-    if logits and (len(logits) < 2 or (logits[0] is not None and logits[0] != 1)):
+    if logits is not None and (len(logits) < 2 or (logits[0] is not None and logits[0] != 1)):
         raise InvalidArgumentError(
             f"The discriminator must return logits for each image. Received: output shape {logits}."
         )

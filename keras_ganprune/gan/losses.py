@@ -44,7 +44,11 @@ class _Smoothed(GANLoss):
     """Losses with a label for real samples, which may be lowered from 1 (one-sided smoothing)."""
 
     def __init__(self, label_smoothing: float = 0.0):
-        if isinstance(label_smoothing, bool) or not 0.0 <= label_smoothing < 1.0:
+        if (
+            isinstance(label_smoothing, bool)
+            or not isinstance(label_smoothing, (int, float))
+            or not 0.0 <= label_smoothing < 1.0
+        ):
             raise InvalidArgumentError(
                 f"`label_smoothing` must be a fraction in [0, 1). Received: {label_smoothing!r}. "
                 "Usual is 0.1: real samples get the label 0.9."
