@@ -88,8 +88,15 @@ def _load_scores(
         gradient = np.asarray(gradient)
     scores = criterion.score(value, gradient)
     pooled = np.asarray(criterion.unit(unit.pool(scores)))
-    if pooled is value:
-        pooled = value.copy()
+    if pooled.dtype.kind != "f":
+        pooled = pooled.astype(np.float64)  # -inf marks what is pruned already
+    # The largest of some values is NaN if any of them is.
+    if np.isnan(np.max(pooled)):
+        raise InvalidArgumentError(
+            f"The scores of a criterion must not be NaN. {criterion!r} gave NaN for '{weight.path}'."
+        )
+    if np.may_share_memory(pooled, value):
+        pooled = pooled.copy()
     return pooled
 
 
@@ -103,7 +110,9 @@ class Pruner:
         if step % 100 == 0:
             pruner.update(sparsity=schedule(step))
 
-    The masks then hold by themselves, at every later step of any Keras optimizer.
+    The masks then hold by themselves, at every later step of any Keras optimizer. Make the `Pruner`
+    before a compiled step of your own (`tf.function`) runs for the first time: what was traced
+    before knows of no masks. (`fit` with the `Prune` callback sees to that by itself.)
 
     Args:
         *models: Built Keras models or layers. They become Prunable in place, within `scope`; a layer
@@ -188,7 +197,11 @@ class Pruner:
             )
         if sparsity is not None:
             sparsity = masks.validate_sparsity(sparsity)
-        elif not (isinstance(threshold, (int, float, np.number)) and 0 <= threshold < np.inf):
+        elif (
+            isinstance(threshold, bool)
+            or not isinstance(threshold, (int, float, np.number))
+            or not 0 <= threshold < np.inf
+        ):
             raise InvalidArgumentError(
                 f"`threshold` must be a finite, non-negative number. Received: {threshold!r}."
             )
@@ -196,22 +209,17 @@ class Pruner:
         # A ranking over all tensors needs all scores at once; tensor by tensor takes less memory.
         single = isinstance(self.allocation, allocations.Uniform) or threshold is not None
         groups = [[w] for w in self.weights] if single else [self.weights]
-        for weight in self.weights if len(groups) > 1 else []:
-            # Nothing may change if any weight has diverged.
-            masks.check_finite(to_numpy(weight.variable), f"Weight '{weight.path}'")
+        # All masks are chosen before the first one changes: an error leaves them all as they were.
+        chosen: list[np.ndarray] = []
+        for group in groups:
+            chosen += self._select(group, sparsity, threshold, gradients)
         rows: list[MaskRow] = []
         newly_pruned = 0
-        for group in groups:
-            for weight, keep in zip(
-                group, self._select(group, sparsity, threshold, gradients), strict=True
-            ):
-                before = to_numpy(weight.mask)
-                newly_pruned += int(np.count_nonzero(before & ~keep))
-                weight.mask.assign(keep)
-                weight.apply()
-                rows.append(
-                    MaskRow(weight.path, keep.shape, int(np.count_nonzero(keep)), keep.size)
-                )
+        for weight, keep in zip(self.weights, chosen, strict=True):
+            newly_pruned += int(np.count_nonzero(to_numpy(weight.mask) & ~keep))
+            weight.mask.assign(keep)
+            weight.apply()
+            rows.append(MaskRow(weight.path, keep.shape, int(np.count_nonzero(keep)), keep.size))
         report = MaskReport(
             "threshold" if sparsity is None else "sparsity",
             float(threshold if sparsity is None else sparsity),
@@ -259,7 +267,7 @@ class Pruner:
             pruned = ~to_numpy(weight.mask)
             # Every pooled unit is pruned as a whole, so a unit is gone if all its weights are.
             gone = np.asarray(self.granularity.pool(pruned), dtype=bool)
-            np.copyto(unit_scores, -np.inf, where=gone)
+            np.putmask(unit_scores, gone, -np.inf)
             scores.append(unit_scores)
         if sparsity is not None:
             sizes = [
@@ -277,11 +285,11 @@ class Pruner:
                         f"empty it; its largest unit ({float(np.max(s)):.3g}) is kept. "
                         "Lower the threshold, or leave the layer out of `scope`.",
                         PruningWarning,
-                        stacklevel=5,
+                        stacklevel=3,
                     )
                 keeps.append(keep)
         # `hard`: what is pruned stays pruned, even where the target would keep more.
-        keeps = [k & np.isfinite(s) for k, s in zip(keeps, scores, strict=True)]
+        keeps = [k & (s != -np.inf) for k, s in zip(keeps, scores, strict=True)]
         return [
             self.granularity.expand(k, tuple(w.mask.shape))
             for w, k in zip(group, keeps, strict=True)
