@@ -11,16 +11,19 @@ import numpy as np
 from keras import ops
 
 from keras_ganprune import discovery, schedules
-from keras_ganprune.errors import InvalidArgumentError, PruningWarning, UnbuiltModelError
+from keras_ganprune.errors import (
+    DivergedError,
+    InvalidArgumentError,
+    PruningWarning,
+    UnbuiltModelError,
+)
 from keras_ganprune.layers import (
     MaskStore,
-    PrunableLayer,
     copy_masks,
     is_built,
     masked_weights,
     prunable_layers,
     to_numpy,
-    walk,
 )
 from keras_ganprune.pruner import MaskReport, Pruner
 
@@ -247,15 +250,23 @@ class Prune(keras.callbacks.Callback):
             self._prepare_late()
         step = self._clock.step
         due = self.schedule.latest_update_step(self._last_step, step, self.frequency)
-        self._last_step = step
+        before, self._last_step = self._last_step, step
         for store in self._stores():
             store.step = step
         if due is not None:
-            self._update(due)
+            try:
+                self._update(due)
+            except DivergedError:
+                if not getattr(self.model, "_nan_guarded", False):
+                    raise
+                # The loss was finite still; the guard sees that of the next batch. Due until then.
+                self._last_step = before
         self._log(logs)
 
     def on_epoch_end(self, epoch, logs=None):
         self._project()
+        if self.pruner is not None:
+            self._measure()  # a guard may have put older masks back
         self._log(logs)
 
     def on_train_end(self, logs=None):
@@ -390,7 +401,8 @@ class NaNGuard(keras.callbacks.Callback):
     """Stops training when a loss is NaN or infinite, and puts the last good state back.
 
     The good state (weights, masks, optimizers) is kept in memory: the one at the last epoch begin or
-    every `frequency` batches at which all losses were finite. `GANModel.fit` adds one by itself.
+    every `frequency` batches at which all losses and weights were finite. `GANModel.fit` adds one by
+    itself.
 
     Args:
         frequency: 'epoch', or a positive int: batches between two copies of the state.
@@ -401,7 +413,9 @@ class NaNGuard(keras.callbacks.Callback):
 
     def __init__(self, frequency: int | str = "epoch"):
         super().__init__()
-        if frequency != "epoch" and not (isinstance(frequency, int) and frequency > 0):
+        if frequency != "epoch" and (
+            isinstance(frequency, bool) or not isinstance(frequency, int) or frequency < 1
+        ):
             raise InvalidArgumentError(
                 f"`frequency` must be 'epoch' or a positive int. Received: {frequency!r}."
             )
@@ -412,19 +426,38 @@ class NaNGuard(keras.callbacks.Callback):
         found = list(self.model.variables)
         for optimizer in discovery.optimizers(self.model):
             found += optimizer.variables
-        for _, layer in walk(self.model):
-            if isinstance(layer, PrunableLayer) and hasattr(layer, "pruning_masks"):
-                found += layer.pruning_masks.masks.values()
+        for store in self._mask_stores():
+            found += store.masks.values()
         return list({id(v): v for v in found}.values())
+
+    def _mask_stores(self) -> list[MaskStore]:
+        return [layer.pruning_masks for _, layer in prunable_layers(self.model)]
 
     def _keep(self) -> None:
         self._state = [(v, np.array(to_numpy(v))) for v in self._variables()]
+        # Which update made the masks goes back with them, or the next `fit` would not make it again.
+        self._clocks = {id(store): (store.step, store.stamp) for store in self._mask_stores()}
         self._state_batch = self._batches
+
+    def _bad_weights(self) -> dict[str, float]:
+        """Return the sums of weights that are not finite; the step that ruins them has a finite loss."""
+        sums = {
+            f"sum of {w.path}": np.sum(to_numpy(w), dtype=np.float64) for w in self.model.weights
+        }
+        return {k: v for k, v in sums.items() if not np.isfinite(v)}
 
     def on_train_begin(self, logs=None):
         self._batches = 0
         self.stopped_batch = None
         self._state: list = []
+        self._clocks: dict[int, tuple[int, int]] = {}
+        self.model._nan_guarded = (
+            True  # for `Prune`, which then leaves bad weights to this callback
+        )
+
+    def on_train_end(self, logs=None):
+        self.model._nan_guarded = False
+        self._state = []
 
     def on_epoch_begin(self, epoch, logs=None):
         self._before_epoch = self._batches
@@ -435,10 +468,21 @@ class NaNGuard(keras.callbacks.Callback):
         self._batches = self._before_epoch + batch + 1
         losses = {k: v for k, v in (logs or {}).items() if "loss" in k}
         bad = {k: v for k, v in losses.items() if not np.all(np.isfinite(v))}
+        due = self.frequency != "epoch" and self._batches - self._state_batch >= self.frequency
+        # The first batch may have built networks that were not there to be kept.
+        due = due or (self._batches == 1 and len(self._variables()) > len(self._state))
+        if due and not bad:
+            bad = self._bad_weights()
         if bad:
             self._stop(bad)
-        elif self.frequency != "epoch" and self._batches - self._state_batch >= self.frequency:
+        elif due:
             self._keep()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.stopped_batch is None:
+            bad = self._bad_weights()
+            if bad:
+                self._stop(bad)
 
     def _stop(self, bad: dict[str, Any]) -> None:
         self.stopped_batch = self._batches
@@ -446,11 +490,15 @@ class NaNGuard(keras.callbacks.Callback):
         kept = {id(v) for v, _ in self._state}
         for variable, value in self._state:
             variable.assign(value)
+        for store in self._mask_stores():
+            store.step, store.stamp = self._clocks.get(id(store), (0, 0))
+        weights = {id(w) for w in self.model.variables}
         for variable in self._variables():
-            if id(variable) not in kept:  # made since: optimizer slots begin at 0, masks at True
+            if id(variable) not in kept and id(variable) not in weights:
+                # Made since: optimizer slots begin at 0, masks at True.
                 fresh = ops.ones_like if variable.dtype == "bool" else ops.zeros_like
                 variable.assign(fresh(variable))
-        what = ", ".join(f"{k} = {float(np.mean(v)):g}" for k, v in bad.items())
+        what = ", ".join(f"{k} = {float(np.mean(v)):g}" for k, v in list(bad.items())[:4])
         warnings.warn(
             f"Training stopped after batch {self._batches}: {what}. The weights, masks and optimizers "
             f"of batch {self._state_batch} were put back. Lower the learning rate, clip gradients "
