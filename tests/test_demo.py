@@ -1,0 +1,192 @@
+"""The demo and the command line, end to end at a small size."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_ganprune as kgp
+from keras_ganprune import cli, demo, report
+from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.layers import to_numpy
+
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+
+def _kept(network):
+    return [int(to_numpy(w.mask).sum()) for w in kgp.masked_weights(network)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    code = cli.main(
+        ["demo", "--data", "digits", "--steps", "40", "--channels", "4", "--output", str(folder)]
+    )
+    assert code == 0
+    return folder
+
+
+def test_the_run_folder_holds_everything(run):
+    assert sorted(p.name for p in run.iterdir()) == [
+        "gan.keras",
+        "generator",
+        "history.csv",
+        "report.md",
+        "samples.png",
+        "sparsity.png",
+    ]
+
+
+def test_the_requested_sparsity_is_exact_to_the_weight(run):
+    gan = keras.saving.load_model(run / "gan.keras")
+    for network in (gan.generator, gan.ema_generator):
+        sizes = [int(np.prod(w.mask.shape)) for w in kgp.masked_weights(network)]
+        assert _kept(network) == [max(1, round(n * (1 - 0.8))) for n in sizes]
+        for weight in kgp.masked_weights(network):
+            assert not to_numpy(weight.variable)[~to_numpy(weight.mask)].any()
+    assert not kgp.masked_weights(gan.discriminator)
+
+
+def test_the_saved_model_serves_the_averaged_generator(run):
+    gan = keras.saving.load_model(run / "gan.keras")
+    z = np.random.default_rng(0).standard_normal((4, 64)).astype("float32")
+    loaded = tf.saved_model.load(str(run / "generator"))
+    served = loaded.serve(z).numpy()
+    assert served.shape == (4, 8, 8, 1)
+    assert np.max(np.abs(served - gan.ema_generator(z, training=False))) <= 1e-5
+
+
+def test_history_and_report_say_what_was_done(run):
+    with (run / "history.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == [str(i + 1) for i in range(len(rows))]
+    assert float(rows[-1]["generator_sparsity"]) == pytest.approx(0.8, abs=1e-3)
+    assert float(rows[-1]["generator_loss"]) > 0
+    text = (run / "report.md").read_text(encoding="utf-8")
+    assert "1,797 8×8 images from scikit-learn" in text
+    assert "requested 0.8000, achieved 0.7999" in text
+    assert "SavedModel, gzipped" in text and "samples.png" in text
+
+
+def test_report_and_export_work_on_the_saved_file(run, tmp_path, capsys):
+    assert cli.main(["report", str(run / "gan.keras")]) == 0
+    printed = capsys.readouterr().out
+    assert "conv2d_transpose" in printed and "discriminator: not pruned" in printed
+    assert cli.main(["report", str(run / "gan.keras"), "--markdown"]) == 0
+    assert "| layer | weight |" in capsys.readouterr().out
+    assert cli.main(["export", str(run / "gan.keras"), str(tmp_path / "out")]) == 0
+    assert "differs by 0 at most" in capsys.readouterr().out
+    assert (tmp_path / "out" / "saved_model.pb").exists()
+    assert cli.main(["export", str(run / "gan.keras"), str(tmp_path / "out")]) == 2
+    assert "must be new or empty" in capsys.readouterr().err
+
+
+def test_mlp_threshold_and_both_networks(tmp_path):
+    options = demo.DemoOptions(
+        network="mlp",
+        images="digits",
+        targets=("generator", "discriminator"),
+        schedule="threshold",
+        threshold=0.02,
+        steps=12,
+        batch_size=256,
+        output=str(tmp_path / "run"),
+    )
+    result = demo.run(options)
+    assert result.samples.shape == (32, 8, 8, 1)
+    for name, prune in result.prunes.items():
+        network = getattr(result.gan, name)
+        assert 0.05 < kgp.sparsity_report(network).sparsity < 0.95
+        assert prune.updates and result.history[f"{name}_sparsity"][-1] > 0
+    units = [layer.units for layer in result.gan.generator.layers if hasattr(layer, "units")]
+    assert units == [256, 512, 1024, 64]
+    assert "|w| < 0.02" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_same_seed_gives_the_same_masks(tmp_path):
+    def masks(name):
+        options = demo.DemoOptions(
+            images="digits",
+            steps=8,
+            channels=4,
+            batch_size=512,
+            output=str(tmp_path / name),
+            seed=3,
+        )
+        return [to_numpy(w.mask) for w in kgp.masked_weights(demo.run(options).gan.generator)]
+
+    for a, b in zip(masks("a"), masks("b"), strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--sparsity", "80"], "For 80 %, pass 0.8"),
+        (["--sparsity", "nan"], "fraction in"),
+        (["--sparsity", "0.5", "--threshold", "0.1"], "--sparsity has no meaning"),
+        (["--network", "dcgna"], "Did you mean 'dcgan'"),
+        (["--target", "generater"], "Did you mean 'generator'"),
+        (["--schedule", "cubic"], "Unknown schedule"),
+        (["--loss", "hinges"], "Did you mean 'hinge'"),
+        (["--data", "mnitst"], "Did you mean 'mnist'"),
+        (["--steps", "0"], "positive int"),
+        (["--steps", "5", "--epochs", "5"], "not both"),
+        (["--output", "/proc/none"], "cannot be written"),
+        (["--threshold", "-1"], "non-negative number"),
+    ],
+)
+def test_bad_options_are_refused_before_training(arguments, text, capsys, tmp_path):
+    given = ["--output", str(tmp_path / "run")] if "--output" not in arguments else []
+    data = [] if "--data" in arguments else ["--data", "digits"]
+    assert cli.main(["demo", *given, *data, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("keras-ganprune: error: ") and text in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_files_are_said_in_a_line(tmp_path, capsys):
+    assert cli.main(["report", str(tmp_path / "none.keras")]) == 2
+    assert "There is no file" in capsys.readouterr().err
+    (tmp_path / "x.keras").write_text("x")
+    assert cli.main(["export", str(tmp_path / "x.keras"), str(tmp_path / "out")]) == 2
+    assert "not a `.keras` file" in capsys.readouterr().err
+    assert cli.main(["report", "--import", "no_such_module", "x.keras"]) == 2
+    assert "no_such_module" in capsys.readouterr().err
+
+
+def test_a_folder_too_small_for_its_step_count_is_planned_right():
+    options = demo.DemoOptions(steps=250)
+    assert demo._plan(options, batches=79) == (4, 79, 316)
+    assert demo._plan(options, batches=938) == (3, 100, 300)
+    assert demo._plan(demo.DemoOptions(epochs=2), batches=938) == (2, 100, 200)
+    with pytest.raises(InvalidArgumentError, match="positive int"):
+        demo.DemoOptions(batch_size=0)
+
+
+def test_help_does_not_load_tensorflow():
+    script = (
+        "import sys; from keras_ganprune import cli\n"
+        "try: cli.main(['demo', '--help'])\n"
+        "except SystemExit as stop: code = stop.code\n"
+        "print('exit', code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+    assert "--sparsity" in done.stdout and "exit 0" in done.stdout
+
+
+def test_a_grid_places_images_row_by_row():
+    images = np.stack([np.full((2, 2, 1), v, "float32") for v in (-1.0, 0.0, 1.0)])
+    grid = report.image_grid(images, columns=2, gap=1)
+    assert grid.shape == (5, 5, 1)
+    assert grid[0, 0, 0] == 0.0 and grid[0, 3, 0] == 0.5 and grid[3, 0, 0] == 1.0
+    assert json.dumps(report.text_table([("a", "b"), ("c", "10")]))
