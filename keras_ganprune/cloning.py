@@ -18,7 +18,7 @@ def clone(model: keras.Model, classes: list[type]) -> keras.Model:
     Raises:
         UnsupportedLayerError: the model cannot be rebuilt from its configuration.
     """
-    custom = {cls.__name__: cls for cls in classes if not cls.__module__.startswith("keras")}
+    custom = {cls.__name__: cls for cls in classes if cls.__module__.split(".")[0] != "keras"}
     try:
         config = keras.saving.serialize_keras_object(model)
         config.pop("compile_config", None)

@@ -82,6 +82,7 @@ class MaskStore(keras.layers.Layer):
     def save_own_variables(self, store):
         for name, mask in self.masks.items():
             store[name] = np.packbits(to_numpy(mask))
+            store[f"{name}_shape"] = np.asarray(mask.shape, dtype=np.int64)
         store["clock"] = np.asarray([self.step, self.stamp], dtype=np.int64)
 
     def load_own_variables(self, store):
@@ -89,10 +90,17 @@ class MaskStore(keras.layers.Layer):
         if not saved:  # a file written before the layer became prunable
             self.apply()
             return
-        if saved != {*self.masks, "clock"}:
+        shapes = {
+            name.removesuffix("_shape"): tuple(np.asarray(store[name]).tolist())
+            for name in saved
+            if name.endswith("_shape")
+        }
+        wanted = {name: tuple(mask.shape) for name, mask in self.masks.items()}
+        # With `skip_mismatch` Keras leaves out the weight and tries the masks all the same.
+        if shapes != wanted:
             raise InvalidArgumentError(
-                f"The file has masks for {sorted(saved - {'clock'})}, the layer for "
-                f"{sorted(self.masks)}. Load it into the model it was saved from."
+                f"The file has masks of the shapes {shapes}, the layer of {wanted}. "
+                "Load it into the model it was saved from."
             )
         for name, mask in self.masks.items():
             bits = np.unpackbits(np.asarray(store[name]), count=int(np.prod(mask.shape)))
@@ -109,10 +117,11 @@ class MaskStore(keras.layers.Layer):
 
 def to_numpy(variable: Any) -> np.ndarray:
     """Return the value of a variable as an array, without a copy where the backend allows it."""
-    tensor = ops.convert_to_tensor(variable)
     if keras.backend.backend() == "tensorflow":
-        return np.asarray(tensor)
-    return ops.convert_to_numpy(tensor)
+        # `convert_to_tensor` would hand back the variable, and NumPy a copy of it; any operation reads
+        # the variable as a tensor, whose memory NumPy shares.
+        return np.asarray(ops.stop_gradient(variable))
+    return ops.convert_to_numpy(ops.convert_to_tensor(variable))
 
 
 def _create_mask(weight: keras.Variable) -> keras.Variable:
@@ -377,6 +386,20 @@ def _swap_class(layer: keras.layers.Layer, cls: type) -> None:
     layer.__class__ = cls
 
 
+def _has_computed_kernel(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer, or the inner part that holds a kernel of it, is quantized or has LoRA."""
+    holders = [layer]
+    for name in _prunable_class(layer).pruned_weight_names:
+        holder = layer
+        for part in name.split(".")[:-1]:
+            holder = getattr(holder, part, None)
+        holders.append(holder)
+    return any(
+        getattr(holder, "quantization_mode", None) or getattr(holder, "lora_enabled", False)
+        for holder in holders
+    )
+
+
 def is_built(model: keras.layers.Layer) -> bool:
     """Return whether every layer that could be pruned has its weights, and there is at least one."""
     candidates = _candidates(model)
@@ -432,7 +455,7 @@ def make_prunable(model: AnyLayer, scope: Any = None) -> AnyLayer:
     chosen = scopes.select(candidates, scope)
     chosen = [pair for pair in chosen if not isinstance(pair[1], PrunableLayer)]
     for path, layer in chosen:
-        if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
+        if _has_computed_kernel(layer):
             raise UnsupportedLayerError(
                 f"'{path}' ({type(layer).__name__}) is quantized or has LoRA enabled, so its kernel is "
                 "computed, not stored, and cannot be masked. Prune first, or leave it out of `scope`."
@@ -493,7 +516,7 @@ def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
     """Give `target`, a copy of `source` with the same weight shapes, the same masks, and apply them.
 
     Raises:
-        InvalidArgumentError: the two networks do not have the same weight shapes.
+        InvalidArgumentError: the two networks do not have the same weight shapes, or `source` no masks.
     """
     pairs = list(zip(source.weights, target.weights, strict=False))
     if [tuple(w.shape) for w in source.weights] != [tuple(w.shape) for w in target.weights]:
@@ -501,6 +524,10 @@ def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
             f"'{target.name}' must have the same weight shapes as '{source.name}' to get its masks."
         )
     masks = {id(w.variable): w.mask for w in masked_weights(source)}
+    if not masks:
+        raise InvalidArgumentError(
+            f"'{source.name}' has no masks to copy. Prune it, or call `make_prunable` on it, first."
+        )
     wanted = {id(copy): masks[id(own)] for own, copy in pairs if id(own) in masks}
     owners = {
         id(layer) for _, layer in _candidates(target) if any(id(w) in wanted for w in layer.weights)
