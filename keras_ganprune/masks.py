@@ -96,11 +96,17 @@ def top_k_mask(scores: np.ndarray, keep: int) -> np.ndarray:
     if keep == 0:
         return np.zeros(scores.shape, dtype=bool)
     flat = scores.reshape(-1)
-    work = flat.copy()
-    work.partition(flat.size - keep)
-    threshold = work[flat.size - keep]
-    del work
+    # Entries tied at the minimum are set aside first. Pruned ones all score -inf (or zero), and a
+    # selection among mostly equal entries takes many times as long.
+    threshold = flat.min()
     mask = flat > threshold
+    above = int(np.count_nonzero(mask))
+    if above > keep:
+        work = flat[mask]
+        work.partition(above - keep)
+        threshold = work[above - keep]
+        del work
+        np.greater(flat, threshold, out=mask)
     missing = keep - int(np.count_nonzero(mask))
     for start in range(0, flat.size, _TIE_CHUNK):
         if missing == 0:
