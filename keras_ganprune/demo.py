@@ -223,7 +223,7 @@ def _steps(gan: GANModel) -> int:
 def _plan(options: DemoOptions, batches: int) -> tuple[int, int, int]:
     """Return (epochs, steps an epoch, steps in all)."""
     default = {"dcgan": 4000, "mlp": 6000}[options.network]
-    wanted = options.steps or (default // 6 if options.quick else default)
+    wanted = options.steps or (default * 2 // 5 if options.quick else default)
     # An epoch is what the progress bar shows: the data set, or 100 steps of a large one.
     per_epoch = min(batches, 100)
     epochs = options.epochs or -(-wanted // per_epoch)
