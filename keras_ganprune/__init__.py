@@ -3,6 +3,7 @@
 from keras_ganprune.callbacks import NaNGuard, Prune
 from keras_ganprune.criteria import Criterion, Magnitude
 from keras_ganprune.errors import PruningError, PruningWarning
+from keras_ganprune.export import ExportReport, export_saved_model
 from keras_ganprune.gan import GANLoss, GANModel
 from keras_ganprune.granularity import Granularity, Unstructured
 from keras_ganprune.layers import (
@@ -40,6 +41,7 @@ from keras_ganprune.layers import (
 )
 from keras_ganprune.metrics import sparsity_report
 from keras_ganprune.pruner import MaskReport, Pruner
+from keras_ganprune.saving import load_model
 from keras_ganprune.schedules import ConstantSparsity, PolynomialDecay, Schedule, Threshold
 
 __version__ = "0.1.0"

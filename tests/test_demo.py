@@ -171,7 +171,7 @@ def test_a_folder_too_small_for_its_step_count_is_planned_right():
         demo.DemoOptions(batch_size=0)
 
 
-def test_help_does_not_load_tensorflow():
+def test_help_lists_the_options():
     script = (
         "import sys; from keras_ganprune import cli\n"
         "try: cli.main(['demo', '--help'])\n"

@@ -13,7 +13,7 @@ from keras_ganprune._registry import PACKAGE
 from keras_ganprune.callbacks import NaNGuard
 from keras_ganprune.errors import DataError, InvalidArgumentError
 from keras_ganprune.gan import checks, losses
-from keras_ganprune.layers import make_prunable, prunable_layers, strip_pruning, walk
+from keras_ganprune.layers import make_prunable, prunable_layers, strip_pruning, to_numpy, walk
 
 
 def _step_module():
@@ -388,7 +388,7 @@ class GANModel(keras.Model):
     def save_own_variables(self, store):
         super().save_own_variables(store)
         for i, state in enumerate(self._random_state()):
-            store[f"random_{i}"] = ops.convert_to_numpy(state)
+            store[f"random_{i}"] = to_numpy(state)
 
     def load_own_variables(self, store):
         states = self._random_state()
