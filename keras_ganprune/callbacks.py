@@ -52,11 +52,13 @@ class _Clock:
 
     @property
     def step(self) -> int:
-        if self.optimizer is None:
-            self.optimizer = discovery.optimizer_of(self.model, self.network)
-        if self.optimizer is None:
+        found = self.optimizer or discovery.optimizer_of(self.model, self.network)
+        if found is None:
             return self._batches + self.offset
-        return int(to_numpy(self.optimizer.iterations)) + self.offset
+        done = discovery.steps_done(found)
+        if done:  # one that has made no update yet may turn out to be idle
+            self.optimizer = found
+        return done + self.offset
 
 
 def _fingerprint(network: keras.layers.Layer) -> float:

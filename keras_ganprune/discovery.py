@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError, unknown_name
+from keras_ganprune.layers import to_numpy
 
 _COPY_NAME = re.compile(r"(^|_)(ema|avg|averaged?|shadow)(_|\d|\[|$)", re.IGNORECASE)
 
@@ -81,16 +82,29 @@ def slots(
                 yield variable, slot
 
 
+def steps_done(optimizer: keras.optimizers.Optimizer) -> int:
+    """Return how many updates an optimizer has made."""
+    return int(to_numpy(optimizer.iterations))
+
+
 def optimizer_of(
     model: keras.Model, network: keras.layers.Layer
 ) -> keras.optimizers.Optimizer | None:
-    """Return the built optimizer that trains most of a network's weights, or None."""
+    """Return the built optimizer that trains most of a network's weights, or None.
+
+    One that has made updates goes before one that has not: Keras gives every compiled model an
+    `optimizer`, and `BackupAndRestore` builds it over all weights, also where a custom `train_step`
+    never calls it.
+    """
     weights = {id(w) for w in network.trainable_weights}
-    best, best_count = None, 0
+    best, best_rank = None, (False, 0, 0)
     for optimizer in optimizers(model):
         count = sum(id(v) in weights for v in trained_variables(optimizer))
-        if count > best_count:
-            best, best_count = optimizer, count
+        if not count:
+            continue
+        rank = (steps_done(optimizer) > 0, count, steps_done(optimizer))
+        if rank > best_rank:
+            best, best_rank = optimizer, rank
     return best
 
 
@@ -151,9 +165,10 @@ def possible_copies(
     """Return the other networks of a model that have a network's weight shapes and are not trained.
 
     A weight average and a frozen teacher both qualify; whether its weights move tells them apart.
-    Before any optimizer is built nothing can be told, and nothing is returned.
+    Before any optimizer has made an update nothing can be told, and nothing is returned.
     """
-    trained = {id(v) for o in optimizers(model) for v in trained_variables(o)}
+    working = [o for o in optimizers(model) if o.built and steps_done(o)]
+    trained = {id(v) for optimizer in working for v in trained_variables(optimizer)}
     if not trained:
         return {}
     shapes = [tuple(w.shape) for w in network.weights]

@@ -24,8 +24,10 @@ class Holder(keras.Model):
         self.strength = 3.0
 
 
-def trained(network, optimizer):
+def trained(network, optimizer, steps=0):
     optimizer.build(network.trainable_variables)
+    if steps:
+        optimizer.iterations.assign(steps)
     return optimizer
 
 
@@ -112,6 +114,19 @@ def test_optimizer_of_is_the_one_that_trains_most_of_the_network():
     assert discovery.optimizer_of(model, model.encoder) is None
 
 
+@pytest.mark.parametrize("steps", [1, 500])
+def test_keras_default_optimizer_is_idle_even_when_it_was_built(steps):
+    """`BackupAndRestore` builds `model.optimizer` over all weights, whoever trains them."""
+    gan = nets.EmaGAN()
+    gan.compile(Adam(), Adam())
+    trained(gan, gan.optimizer)
+    trained(gan.generator, gan.g_optimizer, steps)
+    trained(gan.discriminator, gan.d_optimizer, steps)
+    assert discovery.optimizer_of(gan, gan.generator) is gan.g_optimizer
+    assert discovery.optimizer_of(gan, gan.discriminator) is gan.d_optimizer
+    assert list(discovery.possible_copies(gan, gan.generator)) == ["ema_generator"]
+
+
 def test_one_optimizer_over_several_networks():
     model = Holder()
     model.both = Adam()
@@ -196,10 +211,11 @@ def test_bad_targets(target, error, match):
 def test_possible_copies():
     gan = nets.EmaGAN()
     gan.g_optimizer, gan.d_optimizer = Adam(), Adam()
-    # Before any optimizer is built nothing can be told from anything.
+    # Before an optimizer has made an update nothing can be told from anything.
+    trained(gan.generator, gan.g_optimizer)
     assert discovery.possible_copies(gan, gan.generator) == {}
-    gan.g_optimizer.build(gan.generator.trainable_variables)
-    gan.d_optimizer.build(gan.discriminator.trainable_variables)
+    trained(gan.generator, gan.g_optimizer, 1)
+    trained(gan.discriminator, gan.d_optimizer, 1)
     assert discovery.possible_copies(gan, gan.generator) == {"ema_generator": gan.ema_generator}
     assert discovery.possible_copies(gan, gan.discriminator) == {}
 
@@ -209,6 +225,6 @@ def test_a_twin_with_an_optimizer_is_no_copy():
     gan.compile(*(Adam() for _ in range(4)))
     for name in ("gen_G", "gen_F", "disc_X", "disc_Y"):
         optimizer = getattr(gan, f"{name}_optimizer")
-        optimizer.build(getattr(gan, name).trainable_variables)
+        trained(getattr(gan, name), optimizer, 1)
     assert discovery.possible_copies(gan, gan.gen_G) == {}
     assert discovery.possible_copies(gan, gan.disc_X) == {}
