@@ -167,6 +167,9 @@ def test_upgrade_changes_nothing(name):
     assert same(model.get_weights(), values)
     assert model.count_params() == count
     assert tuple(layer.pruning_masks.masks) == CASES[name][3]
+    # A cell, or a projection of attention, is left to the layer that makes it.
+    upgraded = [part for _, part in walk(model) if isinstance(part, PrunableLayer)]
+    assert upgraded == [layer, model.get_layer("head")]
     for path, mask in layer.pruning_masks.masks.items():
         weight = layer.pruning_masks.weights_by_name[path]
         assert id(weight) in {id(v) for v in variables}
@@ -540,6 +543,19 @@ def test_layer_shared_by_two_networks():
     assert report.parameters == 36 + 4 + 2 + 3
 
 
+def test_variable_shared_by_two_layers():
+    embedding = layers.Embedding(5, 4)
+    x = keras.Input((3,), dtype="int32")
+    model = make_prunable(keras.Model(x, Tied(embedding)(embedding(x))))
+    assert isinstance(embedding.embeddings.constraint.mask, keras.Variable)
+    assert embedding.embeddings.constraint.inner is None  # one mask, not one around another
+    report = Pruner(model).update(sparsity=0.5)
+    assert (report.kept, report.total, len(report)) == (10, 20, 1)
+    assert len(sparsity_report(model)) == 1
+    make_prunable(model)
+    assert_zeros_hold(model)
+
+
 def test_walk_visits_each_layer_once_parents_first():
     model = nested()
     pairs = walk(model)
@@ -612,6 +628,21 @@ class Gate(keras.layers.Layer):
         return x * self.part(x)
 
 
+class Tied(keras.layers.Layer):
+    """Uses the embeddings of another layer, as language models do."""
+
+    def __init__(self, embedding, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding = embedding
+
+    def build(self, input_shape):
+        self.kernel = self.embedding.embeddings
+
+    def call(self, x):
+        return x @ keras.ops.transpose(self.kernel)
+
+
+PrunableTied = register_prunable(Tied, ["kernel"])
 PrunableScale = register_prunable(Scale, ["my_kernel"])
 PrunableMix = register_prunable(Mix, ["mix"])
 PrunableGate = register_prunable(Gate, ["part.kernel"])
@@ -659,8 +690,8 @@ def test_own_layers(kind, tmp_path):
 def test_own_prunable_classes_construct():
     assert tuple(inspect.signature(PrunableMix).parameters) == ("units", "kwargs")
     layer = PrunableMix(3)
+    assert tuple(layer.pruning_masks.masks) == ("mix",)  # at once, as its weights
     layer(np.ones((1, 3)))
-    assert tuple(layer.pruning_masks.masks) == ("mix",)
     Pruner(layer).update(sparsity=0.5)
     assert np.count_nonzero(layer.mix.numpy()) == 4
     assert layer.shift.numpy().all()
