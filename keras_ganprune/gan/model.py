@@ -318,7 +318,7 @@ class GANModel(keras.Model):
             "balance_frequency": self.balance_frequency,
             "value_range": self.value_range,
             "seed": self.seed,
-            "pruned": self._pruned_paths(),
+            "pruned": self._pruned_positions(),
         }
 
     @classmethod
@@ -331,16 +331,17 @@ class GANModel(keras.Model):
         gan._restore_prunable(pruned)
         return gan
 
-    def _pruned_paths(self) -> dict[str, list[str]]:
-        """Return the paths of the Prunable layers of each network.
+    def _pruned_positions(self) -> dict[str, list[int]]:
+        """Return where the Prunable layers of each network stand among its layers.
 
         A subclassed network makes its layers anew when it is loaded, as plain ones; these say which of
-        them must be Prunable before the masks can be read.
+        them must be Prunable before the masks can be read. Not by name: Keras names layers anew too.
         """
-        return {
-            name: [path for path, _ in prunable_layers(network)]
-            for name, network in self._networks().items()
-        }
+        found = {}
+        for name, network in self._networks().items():
+            masked = {id(layer) for _, layer in prunable_layers(network)}
+            found[name] = [i for i, (_, layer) in enumerate(walk(network)) if id(layer) in masked]
+        return found
 
     def _networks(self) -> dict[str, keras.Model]:
         found = {"generator": self.generator, "discriminator": self.discriminator}
@@ -348,14 +349,12 @@ class GANModel(keras.Model):
             found if self.ema_generator is None else {**found, "ema_generator": self.ema_generator}
         )
 
-    def _restore_prunable(self, pruned: dict[str, list[str]]) -> None:
-        for name, paths in pruned.items():
-            network = self._networks().get(name)
-            if network is None or not paths:
-                continue
-            positions = {path: layer for path, layer in walk(network)}
-            layers = [positions[path] for path in paths if path in positions]
-            make_prunable(network, scope=layers if len(layers) == len(paths) else None)
+    def _restore_prunable(self, pruned: dict[str, list[int]]) -> None:
+        for name, network in self._networks().items():
+            layers = [layer for _, layer in walk(network)]
+            chosen = [layers[i] for i in pruned.get(name, ()) if i < len(layers)]
+            if chosen:
+                make_prunable(network, scope=chosen)
 
     def get_compile_config(self):
         if self.generator_optimizer is None:
