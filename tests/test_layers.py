@@ -571,7 +571,7 @@ def test_walk_visits_each_layer_once_parents_first():
 
 
 @keras.saving.register_keras_serializable("tests")
-class Scale(keras.layers.Layer):
+class Stretch(keras.layers.Layer):
     """Makes its weight in `build`."""
 
     def build(self, input_shape):
@@ -643,11 +643,11 @@ class Tied(keras.layers.Layer):
 
 
 PrunableTied = register_prunable(Tied, ["kernel"])
-PrunableScale = register_prunable(Scale, ["my_kernel"])
+PrunableStretch = register_prunable(Stretch, ["my_kernel"])
 PrunableMix = register_prunable(Mix, ["mix"])
 PrunableGate = register_prunable(Gate, ["part.kernel"])
 OWN = {
-    "build": (lambda: Scale(), PrunableScale, 4),
+    "build": (lambda: Stretch(), PrunableStretch, 4),
     "init": (lambda: Mix(4), PrunableMix, 16),
     "subclass": (lambda: ScaledDense(4, gain=2.0), None, 16),
     "dotted": (lambda: Gate(), PrunableGate, 16),
@@ -695,7 +695,7 @@ def test_own_prunable_classes_construct():
     Pruner(layer).update(sparsity=0.5)
     assert np.count_nonzero(layer.mix.numpy()) == 4
     assert layer.shift.numpy().all()
-    scale = PrunableScale()
+    scale = PrunableStretch()
     scale(np.ones((1, 3)))
     assert tuple(scale.pruning_masks.masks) == ("my_kernel",)
 
@@ -709,13 +709,13 @@ def test_strip_layers_of_a_package_whose_name_starts_like_keras():
 
 
 def test_register_prunable_twice():
-    assert register_prunable(Scale, ["my_kernel"]) is PrunableScale
-    assert register_prunable(Scale, ("my_kernel",)) is PrunableScale
+    assert register_prunable(Stretch, ["my_kernel"]) is PrunableStretch
+    assert register_prunable(Stretch, ("my_kernel",)) is PrunableStretch
 
 
 def test_register_prunable_of_a_class_that_is_defined_again():
     def cell():
-        class Again(Scale):
+        class Again(Stretch):
             pass
 
         return Again
@@ -730,15 +730,19 @@ def test_register_prunable_of_a_class_that_is_defined_again():
     ("make", "error", "text"),
     [
         (lambda: register_prunable(int, ["x"]), UnsupportedLayerError, "must be a subclass of"),
-        (lambda: register_prunable(Scale(), ["x"]), UnsupportedLayerError, "must be a subclass of"),
         (
-            lambda: register_prunable(Scale, "my_kernel"),
+            lambda: register_prunable(Stretch(), ["x"]),
+            UnsupportedLayerError,
+            "must be a subclass of",
+        ),
+        (
+            lambda: register_prunable(Stretch, "my_kernel"),
             InvalidArgumentError,
             r"non-empty list of attribute names\. Received: 'my_kernel'",
         ),
-        (lambda: register_prunable(Scale, []), InvalidArgumentError, r"Received: \[\]"),
+        (lambda: register_prunable(Stretch, []), InvalidArgumentError, r"Received: \[\]"),
         (
-            lambda: register_prunable(type("Dense", (Scale,), {}), ["my_kernel"]),
+            lambda: register_prunable(type("Dense", (Stretch,), {}), ["my_kernel"]),
             InvalidArgumentError,
             r"named 'Dense' is registered already .* another name",
         ),
@@ -750,7 +754,7 @@ def test_register_prunable_errors(make, error, text):
 
 
 def test_registered_weight_that_does_not_exist():
-    class Wrong(Scale):
+    class Wrong(Stretch):
         pass
 
     register_prunable(Wrong, ["kernel"])
