@@ -1,7 +1,5 @@
 """A pruned weight is zero at every batch end and after `fit`, whatever writes the weights."""
 
-import functools
-
 import keras
 import networks as nets
 import numpy as np
@@ -195,11 +193,14 @@ def test_loss_scaling_of_a_classifier():
     nets.assert_held(fit_classifier(model), 0.8)
 
 
-@functools.cache  # TensorFlow's collectives do not bear a second strategy on the same devices
 def both_replicas():
     devices = tf.config.list_logical_devices("CPU")
     assert len(devices) >= 2, "conftest.py makes two logical CPUs"
-    return tf.distribute.MirroredStrategy([device.name for device in devices[:2]])
+    # TensorFlow's collectives do not bear a second strategy on the same devices in one process.
+    return tf.distribute.MirroredStrategy(
+        [device.name for device in devices[:2]],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
 
 
 @pytest.mark.parametrize("ema", [None, 0.9], ids=["plain", "ema"])
