@@ -21,7 +21,6 @@ from keras_ganprune.layers import (
     MaskStore,
     copy_masks,
     is_built,
-    masked_weights,
     prunable_layers,
     to_numpy,
 )
@@ -384,9 +383,10 @@ class Prune(keras.callbacks.Callback):
             if network is None:
                 self._values[key] = self.pruner.sparsity
                 continue
-            masks = [to_numpy(w.mask) for w in masked_weights(network, scope=self.pruner.scope)]
+            own = {id(v) for v in network.weights}
+            masks = [to_numpy(w.mask) for w in self.pruner.weights if id(w.variable) in own]
             kept = sum(int(np.count_nonzero(m)) for m in masks)
-            self._values[key] = 1.0 - kept / sum(m.size for m in masks)
+            self._values[key] = 1.0 - kept / sum(m.size for m in masks) if masks else 0.0
 
     def _log(self, logs: dict | None) -> None:
         if logs is not None and self.pruner is not None:

@@ -365,7 +365,7 @@ def prunable_layers(model: keras.layers.Layer) -> list[tuple[str, PrunableLayer]
     ]
 
 
-def _candidates(model: keras.layers.Layer) -> list[tuple[str, keras.layers.Layer]]:
+def prunable_candidates(model: keras.layers.Layer) -> list[tuple[str, keras.layers.Layer]]:
     """Return the layers that are or can become Prunable; inner parts of one are left to it."""
     owned: set[int] = set()
     found = []
@@ -402,7 +402,7 @@ def _has_computed_kernel(layer: keras.layers.Layer) -> bool:
 
 def is_built(model: keras.layers.Layer) -> bool:
     """Return whether every layer that could be pruned has its weights, and there is at least one."""
-    candidates = _candidates(model)
+    candidates = prunable_candidates(model)
     return all(layer.built for _, layer in candidates) and (bool(candidates) or model.built)
 
 
@@ -438,7 +438,7 @@ def make_prunable(model: AnyLayer, scope: Any = None) -> AnyLayer:
                 else ""
             )
         )
-    candidates = _candidates(model)
+    candidates = prunable_candidates(model)
     unbuilt = [path for path, layer in candidates if not layer.built]
     if unbuilt or (not model.built and not candidates):
         raise UnbuiltModelError(
@@ -492,14 +492,15 @@ class MaskedWeight:
 
 def masked_weights(*models: keras.layers.Layer, scope: Any = None) -> list[MaskedWeight]:
     """Return every masked weight of some models; one that they share is counted once."""
+    layers = [pair for model in models for pair in prunable_layers(model)]
+    if scope is not None:
+        layers = scopes.select(layers, scope)
     found: dict[int, MaskedWeight] = {}
-    for model in models:
-        layers = prunable_layers(model)
-        for path, layer in scopes.select(layers, scope) if scope is not None else layers:
-            store = layer.pruning_masks
-            for name, mask in store.masks.items():
-                weight = store.weights_by_name[name]
-                found.setdefault(id(weight), MaskedWeight(path, name, layer, weight, mask))
+    for path, layer in layers:
+        store = layer.pruning_masks
+        for name, mask in store.masks.items():
+            weight = store.weights_by_name[name]
+            found.setdefault(id(weight), MaskedWeight(path, name, layer, weight, mask))
     return list(found.values())
 
 
@@ -530,7 +531,9 @@ def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
         )
     wanted = {id(copy): masks[id(own)] for own, copy in pairs if id(own) in masks}
     owners = {
-        id(layer) for _, layer in _candidates(target) if any(id(w) in wanted for w in layer.weights)
+        id(layer)
+        for _, layer in prunable_candidates(target)
+        if any(id(w) in wanted for w in layer.weights)
     }
     make_prunable(target, scope=lambda layer: id(layer) in owners)
     for weight in masked_weights(target):

@@ -13,7 +13,14 @@ import numpy as np
 from keras_ganprune import allocation as allocations
 from keras_ganprune import criteria, granularity, masks
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
-from keras_ganprune.layers import MaskedWeight, make_prunable, masked_weights, to_numpy
+from keras_ganprune.layers import (
+    MaskedWeight,
+    make_prunable,
+    masked_weights,
+    prunable_candidates,
+    to_numpy,
+)
+from keras_ganprune.scope import select
 
 _MODES = ("hard",)
 
@@ -72,6 +79,18 @@ class MaskReport:
             f"{self.quantity} {self.requested:g} requested, sparsity {self.achieved:.4f} achieved: "
             f"{self.kept:,} of {self.total:,} weights kept in {len(self.rows)} tensors"
         )
+
+
+def _split_scope(models: Sequence[keras.layers.Layer], scope: Any) -> dict[int, Any]:
+    """Return, by the id of each model, the layers of it that are in scope; None for all of them."""
+    if scope is None or len(models) == 1:
+        return {id(model): scope for model in models}
+    found = {id(model): prunable_candidates(model) for model in models}
+    everything = [pair for pairs in found.values() for pair in pairs]
+    chosen = {id(layer) for _, layer in select(everything, scope)}
+    return {
+        key: [layer for _, layer in pairs if id(layer) in chosen] for key, pairs in found.items()
+    }
 
 
 def _load_scores(
@@ -153,8 +172,12 @@ class Pruner:
         self.mode = mode
         self.scope = scope
         self.models = models
+        models_scope = _split_scope(models, scope)
         for model in models:
-            make_prunable(model, scope)
+            # A scope may match in one of several models only.
+            inside = models_scope[id(model)]
+            if inside is None or inside:
+                make_prunable(model, inside)
         self.weights = masked_weights(*models, scope=scope)
 
     def __repr__(self):

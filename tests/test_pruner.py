@@ -605,3 +605,14 @@ def test_other_weight_types(dtype):
     assert pruner.update(sparsity=0.5).kept == 15
     np.testing.assert_array_equal(masks_of(pruner)[0], top_k(np.abs(before), 15))
     assert model.layers[0].kernel.dtype == dtype
+
+
+def test_a_scope_may_match_in_one_of_several_models_only():
+    first = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="only_here")])
+    second = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="not_this")])
+    pruner = Pruner(first, second, scope="only_here")
+    assert [w.path for w in pruner.weights] == ["only_here/kernel"]
+    assert pruner.update(sparsity=0.5).kept == 6
+    assert type(second.layers[0]) is keras.layers.Dense
+    with pytest.raises(InvalidArgumentError, match="Unknown layer in `scope`"):
+        Pruner(first, second, scope="nowhere")
