@@ -426,7 +426,8 @@ class NaNGuard(keras.callbacks.Callback):
 
     def _variables(self) -> list[keras.Variable]:
         found = list(self.model.variables)
-        for optimizer in discovery.optimizers(self.model):
+        # With their wrappers: the scale of a loss-scaling optimizer is state too.
+        for optimizer in discovery.optimizers(self.model, unwrap=False):
             found += optimizer.variables
         for store in self._mask_stores():
             found += store.masks.values()

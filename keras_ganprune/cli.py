@@ -69,7 +69,7 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
     )
     demo.add_argument("--steps", type=int, default=None, help="training steps")
     demo.add_argument("--epochs", type=int, default=None, help="epochs, instead of --steps")
-    demo.add_argument("--batch-size", type=int, default=64, help="images a step, default 64")
+    demo.add_argument("--batch-size", type=int, default=32, help="images a step, default 32")
     demo.add_argument("--channels", type=int, default=None, help="width of the DCGAN, default 32")
     demo.add_argument("--output", default="ganprune_run", help="run folder, default ganprune_run")
     demo.add_argument(

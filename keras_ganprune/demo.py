@@ -61,7 +61,7 @@ class DemoOptions:
     loss: str = "non_saturating"
     steps: int | None = None
     epochs: int | None = None
-    batch_size: int = 64
+    batch_size: int = 32
     channels: int | None = None
     output: str = "ganprune_run"
     overwrite: bool = False
@@ -220,12 +220,37 @@ def _steps(gan: GANModel) -> int:
     return int(to_numpy(gan.generator_optimizer.iterations))
 
 
+class _Batches(keras.utils.PyDataset):
+    """Batches in random order, `per_epoch` of them an epoch; passes over the images go on between."""
+
+    def __init__(self, images: np.ndarray, batch_size: int, per_epoch: int, seed: int):
+        super().__init__()
+        self.images = images
+        self.batch_size = batch_size
+        self.per_epoch = per_epoch
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self):
+        return self.per_epoch
+
+    def __getitem__(self, index):
+        whole = len(self.images) // self.batch_size
+        done, batch = divmod(self.epoch * self.per_epoch + index, whole)
+        # One order for each pass, found anew from its number: batches may be asked for in any order.
+        order = np.random.default_rng((self.seed, done)).permutation(len(self.images))
+        return self.images[order[batch * self.batch_size :][: self.batch_size]]
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+
 def _plan(options: DemoOptions, batches: int) -> tuple[int, int, int]:
     """Return (epochs, steps an epoch, steps in all)."""
-    default = {"dcgan": 4000, "mlp": 6000}[options.network]
-    wanted = options.steps or (default * 2 // 5 if options.quick else default)
+    default = {"dcgan": 6000, "mlp": 8000}[options.network]
+    wanted = options.steps or (default // 3 if options.quick else default)
     # An epoch is what the progress bar shows: the data set, or 100 steps of a large one.
-    per_epoch = min(batches, 100)
+    per_epoch = batches if batches <= 200 else 100
     epochs = options.epochs or -(-wanted // per_epoch)
     return epochs, per_epoch, epochs * per_epoch
 
@@ -242,7 +267,7 @@ def build(options: DemoOptions, image_shape: tuple[int, int, int]) -> GANModel:
     if options.network == "mlp":
         networks, latent_dim, rate = mlp(image_shape), 100, 5e-4
     else:
-        channels = options.channels or (16 if options.quick else 32)
+        channels = options.channels or (24 if options.quick else 32)
         networks, latent_dim, rate = dcgan(image_shape, 64, channels), 64, 1e-3
     wasserstein = options.loss == "wasserstein"
     gan = GANModel(
@@ -275,7 +300,8 @@ def run(options: DemoOptions) -> DemoResult:
     print(f"Data: {images.description}.")
     keras.utils.set_random_seed(options.seed)
     gan = build(options, images.images.shape[1:])
-    epochs, per_epoch, steps = _plan(options, -(-len(images) // options.batch_size))
+    batches = -(-len(images) // options.batch_size)
+    epochs, per_epoch, steps = _plan(options, batches)
     schedule = _schedule(options, steps)
     print(
         f"Plan: {options.network}, {steps:,} steps of {options.batch_size} images; "

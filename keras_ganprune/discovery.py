@@ -43,11 +43,11 @@ def networks(model: keras.Model) -> dict[str, keras.layers.Layer]:
     }
 
 
-def optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
-    """Return the optimizers of a model; of a loss-scaling one, the optimizer inside."""
+def optimizers(model: keras.Model, unwrap: bool = True) -> list[keras.optimizers.Optimizer]:
+    """Return the optimizers of a model; of a loss-scaling one, the optimizer inside if `unwrap`."""
     found: dict[int, keras.optimizers.Optimizer] = {}
     for _, optimizer in _attributes(model, keras.optimizers.Optimizer):
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner = getattr(optimizer, "inner_optimizer", optimizer) if unwrap else optimizer
         found[id(inner)] = inner
     return list(found.values())
 

@@ -167,6 +167,21 @@ def test_a_folder_too_small_for_its_step_count_is_planned_right():
     assert demo._plan(options, batches=79) == (4, 79, 316)
     assert demo._plan(options, batches=938) == (3, 100, 300)
     assert demo._plan(demo.DemoOptions(epochs=2), batches=938) == (2, 100, 200)
+
+
+def test_a_large_data_set_is_read_in_part_each_epoch_and_in_full_each_pass():
+    images = np.arange(20)
+    stream = demo._Batches(images, batch_size=4, per_epoch=2, seed=1)
+    seen = []
+    for _ in range(5):
+        seen += [stream[i] for i in range(len(stream))]
+        stream.on_epoch_end()
+    assert sorted(np.concatenate(seen[:5])) == list(images)  # the first pass
+    assert sorted(np.concatenate(seen[5:])) == list(images)  # the second
+    assert not np.array_equal(seen[0], seen[5])
+
+
+def test_batch_size_must_be_positive():
     with pytest.raises(InvalidArgumentError, match="positive int"):
         demo.DemoOptions(batch_size=0)
 

@@ -6,6 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
+# Named, since TensorFlow's choice differs between compiled by XLA and not: the same seed should give
+# the same run either way.
+_GENERATOR = "philox"
+
 
 def _scale(loss, optimizer):
     """Scale a loss for mixed precision and for gradients that are summed over replicas."""
@@ -31,7 +35,7 @@ def _sample(gan, batch, dtype=tf.float32):
     if context is not None:
         offset = tf.cast(context.replica_id_in_sync_group, tf.int32)
         seed = seed + tf.stack([tf.zeros((), tf.int32), offset])
-    return tf.random.stateless_normal((batch, gan.latent_dim), seed, dtype=dtype)
+    return tf.random.stateless_normal((batch, gan.latent_dim), seed, dtype=dtype, alg=_GENERATOR)
 
 
 def _input_gradient_norm(gan, x, labels, training, root):
@@ -50,7 +54,7 @@ def _penalties(gan, real, fake, labels):
     if gan.gradient_penalty:
         shape = [tf.shape(real)[0]] + [1] * (len(real.shape) - 1)
         seed = tf.cast(gan.noise_seed.next(), tf.int32)
-        mix = tf.cast(tf.random.stateless_uniform(shape, seed), real.dtype)
+        mix = tf.cast(tf.random.stateless_uniform(shape, seed, alg=_GENERATOR), real.dtype)
         between = real + mix * (tf.cast(fake, real.dtype) - real)
         norm = _input_gradient_norm(gan, between, labels, True, root=True)
         total += gan.gradient_penalty * tf.reduce_mean(tf.square(norm - 1.0))
