@@ -1,6 +1,6 @@
 """Prune Keras 3 GANs, and any Keras 3 model, inside `model.fit`."""
 
-from keras_ganprune.callbacks import NaNGuard, Prune
+from keras_ganprune.callbacks import Prune
 from keras_ganprune.criteria import Criterion, Magnitude
 from keras_ganprune.errors import PruningError, PruningWarning
 from keras_ganprune.export import ExportReport, export_saved_model
@@ -40,6 +40,7 @@ from keras_ganprune.layers import (
     strip_pruning,
 )
 from keras_ganprune.metrics import sparsity_report
+from keras_ganprune.nan_guard import NaNGuard
 from keras_ganprune.pruner import MaskReport, Pruner
 from keras_ganprune.saving import load_model
 from keras_ganprune.schedules import ConstantSparsity, PolynomialDecay, Schedule, Threshold

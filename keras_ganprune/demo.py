@@ -18,7 +18,7 @@ from keras_ganprune.discovery import resolve_target
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.export import ExportReport, export_saved_model
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers import to_numpy
+from keras_ganprune.masking import to_numpy
 from keras_ganprune.masks import validate_sparsity
 from keras_ganprune.metrics import sparsity_report
 from keras_ganprune.schedules import PolynomialDecay, Schedule, Threshold

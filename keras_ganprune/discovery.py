@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError, unknown_name
-from keras_ganprune.layers import to_numpy
+from keras_ganprune.masking import to_numpy
 
 _COPY_NAME = re.compile(r"(^|_)(ema|avg|averaged?|shadow)(_|\d|\[|$)", re.IGNORECASE)
 

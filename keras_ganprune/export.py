@@ -21,7 +21,8 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers import apply_masks, plain_classes, strip_pruning, to_numpy
+from keras_ganprune.layers import apply_masks, plain_classes, strip_pruning
+from keras_ganprune.masking import to_numpy
 
 
 @dataclass(frozen=True)

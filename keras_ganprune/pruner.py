@@ -18,8 +18,8 @@ from keras_ganprune.layers import (
     make_prunable,
     masked_weights,
     prunable_candidates,
-    to_numpy,
 )
+from keras_ganprune.masking import to_numpy
 from keras_ganprune.scope import select
 
 _MODES = ("hard",)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from keras_ganprune import masked_weights
-from keras_ganprune.layers import to_numpy as value
+from keras_ganprune.masking import to_numpy as value
 
 SIZE = 8
 LATENT = 6

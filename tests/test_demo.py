@@ -13,7 +13,7 @@ import tensorflow as tf
 import keras_ganprune as kgp
 from keras_ganprune import cli, demo, report
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers import to_numpy
+from keras_ganprune.masking import to_numpy
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")

@@ -23,11 +23,13 @@ ROWS = [
     "allocation",
     "scope",
     "cloning",
+    "masking",
     "layers",
     "saving",
     "structured",
     "pruner",
     "discovery",
+    "nan_guard",
     "callbacks",
     "gan",
     "metrics",
@@ -45,7 +47,7 @@ ROWS = [
 ONLY = {
     "errors.py": set(),
     "masks.py": {"errors"},
-    "metrics/sparsity.py": {"layers"},
+    "metrics/sparsity.py": {"layers", "masking"},
     "gan/_step_tensorflow.py": set(),
     "gan/losses.py": {"errors", "_registry"},
 }

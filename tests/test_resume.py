@@ -68,7 +68,8 @@ def test_gan_model_killed_in_mid_epoch(kill_at, tmp_path):
     # No update was made twice, none was left out.
     assert [u[0] for u in result["updates"]] == [u[0] for u in expected["updates"] if u[0] >= first]
     for key in ("nonzeros", "ema_nonzeros"):
-        assert {k: tuple(v) for k, v in result[key].items()} == expected[key]
+        # In order, not by name: Keras numbers the layers of this process on from earlier tests.
+        assert [tuple(v) for v in result[key].values()] == list(expected[key].values())
     assert result["leaks"] == {}
     nets.assert_exact(0.8, whole.generator, whole.ema_generator)
     for nonzero, kept, size in result["nonzeros"].values():

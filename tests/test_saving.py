@@ -6,7 +6,7 @@ import pytest
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import FileFormatError
-from keras_ganprune.layers import to_numpy
+from keras_ganprune.masking import to_numpy
 from keras_ganprune.saving import load_model
 
 

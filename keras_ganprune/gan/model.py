@@ -10,10 +10,11 @@ import numpy as np
 from keras import ops
 
 from keras_ganprune._registry import PACKAGE
-from keras_ganprune.callbacks import NaNGuard
 from keras_ganprune.errors import DataError, InvalidArgumentError
 from keras_ganprune.gan import checks, losses
-from keras_ganprune.layers import make_prunable, prunable_layers, strip_pruning, to_numpy, walk
+from keras_ganprune.layers import make_prunable, prunable_layers, strip_pruning, walk
+from keras_ganprune.masking import to_numpy
+from keras_ganprune.nan_guard import NaNGuard
 
 
 def _step_module():

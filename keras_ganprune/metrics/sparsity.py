@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_ganprune.layers import masked_weights, to_numpy
+from keras_ganprune.layers import masked_weights
+from keras_ganprune.masking import to_numpy
 
 
 @dataclass(frozen=True)
