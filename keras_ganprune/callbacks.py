@@ -29,10 +29,10 @@ class _Clock:
     batches are counted instead.
     """
 
-    def __init__(self, model: keras.Model, network: keras.layers.Layer):
+    def __init__(self, model: keras.Model, network: keras.layers.Layer, chosen: Any):
         self.model = model
         self.network = network
-        self.optimizer: keras.optimizers.Optimizer | None = None
+        self.optimizer = None if chosen is None else discovery.resolve_optimizer(model, chosen)
         self.offset = 0
         self._batches = 0
         self._batches_before_epoch = 0
@@ -134,6 +134,8 @@ class Prune(keras.callbacks.Callback):
         frequency: Positive int, optimizer steps between mask updates. Defaults to 100 (or to that of
             a TFMOT schedule). The schedule's end step always updates.
         criterion, granularity, allocation, mode, scope: As for `Pruner`.
+        optimizer: The optimizer, or its attribute name, whose steps the schedule counts. None for the
+            one that trains the (first) target; say it where several have trained it.
         copies: Networks that are weight averages of a target (an EMA generator) and get its masks:
             'auto' finds and announces them, or a name, network or list; None for no copies.
         verbose: 0 for silence, 1 for a line where something was found or done unasked.
@@ -166,6 +168,7 @@ class Prune(keras.callbacks.Callback):
         allocation: Any = "uniform",
         mode: str = "hard",
         scope: Any = None,
+        optimizer: Any = None,
         copies: Any = "auto",
         verbose: int = 1,
     ):
@@ -193,6 +196,7 @@ class Prune(keras.callbacks.Callback):
         }
         # Unknown names should be found here, not in the middle of `fit`.
         _check_settings(self.settings)
+        self.optimizer = optimizer
         self.copies = copies
         self.verbose = verbose
         self.pruner: Pruner | None = None
@@ -223,7 +227,7 @@ class Prune(keras.callbacks.Callback):
             store.restored = False
 
     def on_train_begin(self, logs=None):
-        self._clock = _Clock(self.model, self._targets[0][1])
+        self._clock = _Clock(self.model, self._targets[0][1], self.optimizer)
         self._copies = _Copies(self.model, self._targets, self.copies, self._say)
         self._started = False
         if self.pruner is None:
@@ -286,7 +290,8 @@ class Prune(keras.callbacks.Callback):
 
     def _say(self, text: str) -> None:
         if self.verbose:
-            print(f"Prune: {text}.")
+            # On a line of its own, also in the middle of a progress bar.
+            print(f"\nPrune: {text}.")
 
     def _stores(self) -> list[MaskStore]:
         return self._store_list if self.pruner is not None else []

@@ -108,6 +108,22 @@ def optimizer_of(
     return best
 
 
+def resolve_optimizer(model: keras.Model, chosen: Any) -> keras.optimizers.Optimizer:
+    """Return the optimizer that an attribute name, or the object itself, means.
+
+    Raises:
+        InvalidArgumentError: the model has no such optimizer.
+    """
+    known = dict(_attributes(model, keras.optimizers.Optimizer))
+    found = known.get(chosen) if isinstance(chosen, str) else chosen
+    if not isinstance(found, keras.optimizers.Optimizer):
+        raise InvalidArgumentError(
+            unknown_name(f"optimizer of {type(model).__name__}:", chosen, known)
+            + " Or pass the optimizer itself."
+        )
+    return getattr(found, "inner_optimizer", found)
+
+
 def resolve_target(model: keras.Model, target: Any) -> list[tuple[str, keras.layers.Layer]]:
     """Return the (name, network) pairs that a `target` argument means.
 

@@ -664,3 +664,19 @@ def test_a_quiet_guard_changes_nothing():
 def test_bad_guard_frequency(value):
     with pytest.raises(InvalidArgumentError, match="`frequency` must be 'epoch' or a positive int"):
         kgp.NaNGuard(value)
+
+
+def test_the_clock_can_be_named_where_several_optimizers_have_trained_the_target():
+    gan = gan_model()
+    fit(gan, epochs=2)  # 16 steps that are not to count
+    gan.earlier_optimizer = gan.generator_optimizer
+    gan.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3))
+    callback = prune(kgp.PolynomialDecay(0.8, 2, 6), optimizer="generator_optimizer")
+    fit(gan, callback)
+    assert [step for step, *_ in callback.updates] == [2, 4, 6]
+    schedule = kgp.PolynomialDecay(0.9, 10, 14, initial_sparsity=0.8)
+    same = prune(schedule, optimizer=gan.generator_optimizer)
+    fit(gan, same)
+    assert [step for step, *_ in same.updates] == [10, 12, 14]
+    with pytest.raises(InvalidArgumentError, match="Did you mean 'generator_optimizer'"):
+        fit(gan, prune(0.5, optimizer="generator_optimiser"))

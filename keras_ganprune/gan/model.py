@@ -227,22 +227,38 @@ class GANModel(keras.Model):
             built.append(chosen)
         self.generator_optimizer, self.discriminator_optimizer = built
 
-    def fit(self, x=None, y=None, **kwargs):
-        """Train; arguments as `keras.Model.fit`. Checks the data first and guards against NaN losses."""
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        **kwargs,
+    ):
+        """Train, with the arguments of `keras.Model.fit`.
+
+        The data is looked at first, and a `NaNGuard` is added to the callbacks.
+
+        Raises:
+            InvalidArgumentError: the model is not compiled.
+            DataError: the data is empty, not finite, of the wrong shape, or its labels do not fit.
+        """
         if self.generator_optimizer is None:
             raise InvalidArgumentError(
                 "Call `gan.compile(generator_optimizer, discriminator_optimizer)` before `fit`."
             )
         checks.data(self, x, y)
-        return super().fit(x, y, **{**kwargs, "callbacks": self._with_guards(kwargs)})
+        callbacks = self._with_guards(callbacks)
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
-    def _with_guards(self, kwargs: dict[str, Any]) -> Any:
-        callbacks = kwargs.get("callbacks") or []
+    def _with_guards(self, callbacks: Any) -> Any:
         if isinstance(callbacks, keras.callbacks.CallbackList):
             return callbacks
-        callbacks = (
-            [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
-        )
+        if isinstance(callbacks, keras.callbacks.Callback):
+            callbacks = [callbacks]
+        callbacks = list(callbacks or [])
         guards = [] if any(isinstance(c, NaNGuard) for c in callbacks) else [NaNGuard()]
         # First in the list: what they put into the weights is then masked by `Prune`.
         return [*guards, _FinalizeAverages(), *callbacks]
