@@ -51,6 +51,16 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
             f"'{path}' is not a `.keras` file of Keras 3, or it is damaged (not a zip archive). "
             "Save the model with `model.save('name.keras')`."
         )
+    # Not every version of Keras reads the checksums.
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile as error:
+        damaged = str(error)
+    if damaged:
+        raise FileFormatError(
+            f"'{path}' is a damaged file: the checksum of '{damaged}' in it is wrong. Replace it."
+        )
     try:
         model = keras.saving.load_model(path, **kwargs)
         if _has_masks(path) and not prunable_layers(model):
@@ -60,6 +70,6 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
         raise FileFormatError(
             f"'{path}' could not be loaded ({type(error).__name__}: {str(error)[:600]}). A class of your "
             "own must be imported first (and `register_prunable` called for it), or passed in "
-            "`custom_objects`; a damaged file must be replaced."
+            "`custom_objects`."
         ) from error
     return model

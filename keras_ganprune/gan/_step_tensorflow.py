@@ -18,6 +18,12 @@ def _scale(loss, optimizer):
     return optimizer.scale_loss(loss / replicas if replicas > 1 else loss)
 
 
+def _steps_done(gan):
+    optimizer = gan.generator_optimizer
+    # A loss-scaling optimizer does not count steps itself in every version of Keras.
+    return getattr(optimizer, "inner_optimizer", optimizer).iterations
+
+
 def _apply(tape, loss, network, optimizer):
     weights = network.trainable_weights
     optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
@@ -116,9 +122,7 @@ def train_step(gan, data: Any) -> dict[str, Any]:
 
     measured = None
     if gan.balance_frequency:
-        due = tf.equal(
-            tf.cast(gan.generator_optimizer.iterations, tf.int64) % gan.balance_frequency, 0
-        )
+        due = tf.equal(tf.cast(_steps_done(gan), tf.int64) % gan.balance_frequency, 0)
         nothing = (tf.zeros(()), tf.zeros(()))
         before = tf.cond(due, lambda: _inference_means(gan, real, z, labels), lambda: nothing)
         # `before` must be read before the generator changes.
@@ -136,7 +140,7 @@ def train_step(gan, data: Any) -> dict[str, Any]:
 
 def _update_average(gan):
     """Move the averaged generator; its first steps follow faster, so that it starts near the data."""
-    step = tf.cast(gan.generator_optimizer.iterations, tf.float32)
+    step = tf.cast(_steps_done(gan), tf.float32)
     decay = tf.minimum(gan.ema_decay, (1.0 + step) / (10.0 + step))
     trained = {id(w) for w in gan.generator.trainable_weights}
     for average, weight in zip(gan.ema_generator.weights, gan.generator.weights, strict=True):
