@@ -276,6 +276,8 @@ class Prune(keras.callbacks.Callback):
                 f"{', '.join(repr(name) for name, _ in self._targets)}. Check that the data is not empty."
             )
         self._project()
+        # Past Keras's attribute tracking, which has no use for a function.
+        object.__setattr__(self.model, "_step_with_masks", self.model.train_function)
         end = self.schedule.end_step
         if end is not None and self._started and self._last_step < end:
             warnings.warn(
@@ -304,7 +306,9 @@ class Prune(keras.callbacks.Callback):
             {id(w.layer): w.layer.pruning_masks for w in self.pruner.weights}.values()
         )
         after = {id(layer) for _, n in self._targets for _, layer in prunable_layers(n)}
-        if after != before:
+        # Layers may also have become Prunable by hand, after the step was traced without masks.
+        traced_with_masks = getattr(self.model, "_step_with_masks", None)
+        if after != before or traced_with_masks is not self.model.train_function:
             self.model.train_function = None
         self._per_network = [
             (f"{name.replace('.', '_')}_sparsity" if name else "sparsity", network)
@@ -339,7 +343,8 @@ class Prune(keras.callbacks.Callback):
             return
         before = self.pruner.sparsity
         self._update(due)
-        if due > self.schedule.begin_step and self.pruner.sparsity > before:
+        gradual = self.schedule(due) != self.schedule(self.schedule.begin_step)
+        if gradual and self.pruner.sparsity > before:
             warnings.warn(
                 f"The optimizer is at step {step} already, past begin_step "
                 f"{self.schedule.begin_step}: the masks went from sparsity {before:.4f} to "

@@ -682,3 +682,21 @@ def test_the_clock_can_be_named_where_several_optimizers_have_trained_the_target
     assert [step for step, *_ in same.updates] == [10, 12, 14]
     with pytest.raises(InvalidArgumentError, match="Did you mean 'generator_optimizer'"):
         fit(gan, prune(0.5, optimizer="generator_optimiser"))
+
+
+def test_layers_made_prunable_by_hand_after_the_step_was_traced_hold_too():
+    gan = gan_model()
+    fit(gan)
+    kgp.make_prunable(gan.generator)
+    watch = nets.Watch(gan.generator)
+    fit(gan, prune(0.8), watch)
+    nets.assert_held(watch, 0.8)
+
+
+def test_a_second_callback_on_the_same_model_does_not_trace_again():
+    gan = gan_model()
+    fit(gan, prune(0.5))
+    step = gan.train_function
+    fit(gan, prune(0.8))
+    assert gan.train_function is step
+    nets.assert_exact(0.8, gan.generator)
