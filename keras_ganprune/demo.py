@@ -248,7 +248,7 @@ class _Batches(keras.utils.PyDataset):
 def _plan(options: DemoOptions, batches: int) -> tuple[int, int, int]:
     """Return (epochs, steps an epoch, steps in all)."""
     default = {"dcgan": 6000, "mlp": 8000}[options.network]
-    wanted = options.steps or (default // 3 if options.quick else default)
+    wanted = options.steps or (default * 3 // 10 if options.quick else default)
     # An epoch is what the progress bar shows: the data set, or 100 steps of a large one.
     per_epoch = batches if batches <= 200 else 100
     epochs = options.epochs or -(-wanted // per_epoch)
