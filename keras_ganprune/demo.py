@@ -14,11 +14,10 @@ import numpy as np
 
 from keras_ganprune import data, files, report
 from keras_ganprune.callbacks import Prune
-from keras_ganprune.discovery import resolve_target
+from keras_ganprune.discovery import resolve_target, steps_done
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.export import ExportReport, export_saved_model
 from keras_ganprune.gan import GANModel
-from keras_ganprune.masking import to_numpy
 from keras_ganprune.masks import validate_sparsity
 from keras_ganprune.metrics import sparsity_report
 from keras_ganprune.schedules import PolynomialDecay, Schedule, Threshold
@@ -217,7 +216,7 @@ class _DensePhase(keras.callbacks.Callback):
 
 
 def _steps(gan: GANModel) -> int:
-    return int(to_numpy(gan.generator_optimizer.iterations))
+    return steps_done(gan.generator_optimizer)
 
 
 class _Batches(keras.utils.PyDataset):
@@ -314,15 +313,12 @@ def run(options: DemoOptions) -> DemoResult:
     with files.new_folder(output, options.overwrite) as work:
         dense = _DensePhase(schedule.begin_step, work / "dense")
         started = time.perf_counter()
-        history = gan.fit(
-            images.images,
-            batch_size=options.batch_size,
-            epochs=epochs,
-            steps_per_epoch=per_epoch
-            if per_epoch < -(-len(images) // options.batch_size)
-            else None,
-            callbacks=[dense, *prunes.values()],
-        )
+        arguments = {"epochs": epochs, "callbacks": [dense, *prunes.values()]}
+        if per_epoch < batches:
+            stream = _Batches(images.images, options.batch_size, per_epoch, options.seed)
+            history = gan.fit(stream, **arguments)
+        else:
+            history = gan.fit(images.images, batch_size=options.batch_size, **arguments)
         seconds = time.perf_counter() - started
         pruned = export_saved_model(gan, work / "generator", average=True)
         result = DemoResult(

@@ -70,9 +70,8 @@ class NaNGuard(keras.callbacks.Callback):
         self.stopped_batch = None
         self._state: list = []
         self._clocks: dict[int, tuple[int, int]] = {}
-        self.model._nan_guarded = (
-            True  # for `Prune`, which then leaves bad weights to this callback
-        )
+        # `Prune` reads it, and then leaves weights that are not finite to this callback.
+        self.model._nan_guarded = True
 
     def on_train_end(self, logs=None):
         self.model._nan_guarded = False

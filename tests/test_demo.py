@@ -205,3 +205,17 @@ def test_a_grid_places_images_row_by_row():
     assert grid.shape == (5, 5, 1)
     assert grid[0, 0, 0] == 0.0 and grid[0, 3, 0] == 0.5 and grid[3, 0, 0] == 1.0
     assert json.dumps(report.text_table([("a", "b"), ("c", "10")]))
+
+
+def test_more_than_one_pass_over_a_large_data_set_takes_the_planned_steps(tmp_path):
+    # 1,797 images in batches of 8 are 225 batches: epochs of 100 steps, and 300 steps in all.
+    options = demo.DemoOptions(
+        images="digits", steps=250, channels=2, batch_size=8, output=str(tmp_path / "run")
+    )
+    result = demo.run(options)
+    assert int(result.gan.generator_optimizer.iterations) == 300
+    assert len(result.history["generator_loss"]) == 3
+    prune = result.prunes["generator"]
+    assert prune.updates[-1][0] == prune.schedule.end_step == 195
+    kept = [max(1, round(row.total * (1 - 0.8))) for row in prune.report]
+    assert [row.kept for row in prune.report] == kept
