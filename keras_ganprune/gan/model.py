@@ -77,7 +77,7 @@ class GANModel(keras.Model):
     References: [Generative adversarial nets](https://arxiv.org/abs/1406.2661);
     [WGAN-GP](https://arxiv.org/abs/1704.00028), Eq. 3;
     [R1](https://arxiv.org/abs/1801.04406), Eq. 9; balance ratio:
-    [ADAPT](https://arxiv.org/abs/2312.00718).
+    [ADAPT](https://arxiv.org/abs/2302.14670).
     """
 
     def __init__(
