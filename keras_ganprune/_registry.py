@@ -15,7 +15,8 @@ PACKAGE = "keras_ganprune"
 
 def snake_case(name: str) -> str:
     """Return the identifier of a class name: 'PolynomialDecay' -> 'polynomial_decay'."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    # A last single capital begins no word: 'RigL' -> 'rigl'.
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z].)|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 class Configurable:

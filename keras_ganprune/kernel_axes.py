@@ -1,0 +1,111 @@
+"""Which axes of a kernel run over input channels and which over output channels."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+
+from keras_ganprune.errors import InvalidArgumentError
+
+
+@dataclass(frozen=True)
+class KernelAxes:
+    """The channel axes of a kernel.
+
+    All axes are negative, counted from the last one, since kernels of one kind of layer share their
+    last axes whatever the number of spatial ones.
+
+    Args:
+        inputs: Axes over the input channels; () if the weight has none, as a vector of scales.
+        outputs: Axes over the output channels; () if the weight has none.
+    """
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+_IN_OUT = KernelAxes(inputs=(-2,), outputs=(-1,))
+_OUT_IN = KernelAxes(inputs=(-1,), outputs=(-2,))
+# (.., in, multiplier): every input channel has outputs of its own, numbered in * multiplier. They can
+# only go together with their input, so one axis stands for both.
+_DEPTHWISE = KernelAxes(inputs=(-2,), outputs=(-2,))
+
+
+def _of_einsum(layer: keras.layers.EinsumDense) -> KernelAxes:
+    """Read the axes from the equation; a letter in all three terms is batch-like, and an output."""
+    _, kernel, output = layer.equation.replace("->", ",").split(",")
+    axes = range(-len(kernel), 0)
+    return KernelAxes(
+        inputs=tuple(axis for axis in axes if kernel[axis] not in output),
+        outputs=tuple(axis for axis in axes if kernel[axis] in output),
+    )
+
+
+# Only the kernels that are not (.., in, out). A subclass of one of these keeps its row.
+_ROWS: list[tuple[tuple[type, ...], str, Callable[[keras.layers.Layer], KernelAxes]]] = [
+    (
+        (
+            keras.layers.Conv1DTranspose,
+            keras.layers.Conv2DTranspose,
+            keras.layers.Conv3DTranspose,
+        ),
+        "kernel",
+        lambda layer: _OUT_IN,
+    ),
+    (
+        (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D),
+        "kernel",
+        lambda layer: _DEPTHWISE,
+    ),
+    (
+        (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D),
+        "depthwise_kernel",
+        lambda layer: _DEPTHWISE,
+    ),
+    ((keras.layers.EinsumDense,), "kernel", _of_einsum),
+]
+
+
+def kernel_axes(layer: keras.layers.Layer, name: str) -> KernelAxes:
+    """Return which axes of a weight run over input and output channels.
+
+        Dense, Conv, recurrent cells, pointwise kernels   (.., in, out)
+        Embedding                                         (vocabulary, dim) = (in, out)
+        Conv1DTranspose, Conv2DTranspose, Conv3DTranspose (.., out, in)
+        DepthwiseConv, depthwise kernels                  (.., in, multiplier), `in` for both
+        EinsumDense, also inside attention                from its equation: letters that are summed
+                                                          over are inputs, the others outputs
+        a layer of your own                               (.., in, out); a vector is (out,)
+
+    Args:
+        layer: Built Keras layer, plain or Prunable.
+        name: Attribute path of the weight, such as 'kernel' or 'cell.recurrent_kernel'.
+
+    Returns: `KernelAxes`.
+
+    Raises:
+        InvalidArgumentError: the layer has no such weight, or is not built.
+
+    Example:
+    >>> layer = keras.layers.Conv2DTranspose(8, 4)
+    >>> layer.build((None, 7, 7, 3))
+    >>> layer.kernel.shape, kernel_axes(layer, "kernel")
+    (TensorShape([4, 4, 8, 3]), KernelAxes(inputs=(-1,), outputs=(-2,)))
+    """
+    *parents, attribute = name.split(".")
+    try:
+        owner = operator.attrgetter(".".join(parents))(layer) if parents else layer
+        rank = len(getattr(owner, attribute).shape)
+    except AttributeError:
+        raise InvalidArgumentError(
+            f"`name` must be the attribute path of a weight. Received: {name!r} for "
+            f"{type(layer).__name__} '{layer.name}', which has no such weight"
+            f"{'' if layer.built else ' because it is not built; call it once on a batch first'}."
+        ) from None
+    for classes, weight, axes_of in _ROWS:
+        if attribute == weight and isinstance(owner, classes):
+            return axes_of(owner)
+    return _IN_OUT if rank > 1 else KernelAxes(inputs=(), outputs=(-1,) * rank)
