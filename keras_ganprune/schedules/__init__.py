@@ -1,0 +1,33 @@
+"""How the target moves with training: step -> sparsity, or step -> threshold."""
+
+from keras_ganprune.schedules.adaptive import AdaptiveSparsity
+from keras_ganprune.schedules.base import Schedule, _family
+from keras_ganprune.schedules.composed import Cyclic, IterativeRewind, LayerwiseOrder
+from keras_ganprune.schedules.lookup import get
+from keras_ganprune.schedules.ramps import (
+    ConstantSparsity,
+    Cosine,
+    Cubic,
+    Linear,
+    OneShot,
+    PolynomialDecay,
+)
+from keras_ganprune.schedules.thresholds import DynamicThreshold, Threshold
+
+__all__ = [
+    "AdaptiveSparsity",
+    "ConstantSparsity",
+    "Cosine",
+    "Cubic",
+    "Cyclic",
+    "DynamicThreshold",
+    "IterativeRewind",
+    "LayerwiseOrder",
+    "Linear",
+    "OneShot",
+    "PolynomialDecay",
+    "Schedule",
+    "Threshold",
+    "_family",
+    "get",
+]

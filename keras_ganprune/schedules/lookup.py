@@ -1,0 +1,54 @@
+"""From whatever a user may pass as a schedule to a `Schedule`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.schedules.base import Schedule, _family
+from keras_ganprune.schedules.ramps import ConstantSparsity, PolynomialDecay
+
+
+def _from_tfmot(schedule: Any) -> Schedule | None:
+    """Return the equal of one of TFMOT's schedule objects, told by its module; TFMOT is not imported."""
+    if not type(schedule).__module__.startswith("tensorflow_model_optimization."):
+        return None
+    end_step = None if schedule.end_step == -1 else schedule.end_step
+    kind = type(schedule).__name__
+    if kind == "ConstantSparsity":
+        return ConstantSparsity(schedule.target_sparsity, schedule.begin_step, end_step)
+    if kind == "PolynomialDecay":
+        return PolynomialDecay(
+            schedule.final_sparsity,
+            schedule.begin_step,
+            end_step,
+            initial_sparsity=schedule.initial_sparsity,
+            power=schedule.power,
+        )
+    return None
+
+
+def get(identifier: Any) -> Schedule:
+    """Return a schedule for an instance (ours or TFMOT's), a config, or a number.
+
+    A plain number is a constant sparsity.
+
+    Example:
+    >>> get(0.5)
+    ConstantSparsity(sparsity=0.5, begin_step=0, end_step=None)
+    """
+    if isinstance(identifier, (int, float, np.number)) and not isinstance(identifier, bool):
+        return ConstantSparsity(identifier)
+    if isinstance(identifier, str) and identifier in _family.members:
+        cls = _family.members[identifier]
+        parameters = inspect.signature(cls).parameters.values()
+        needed = [p.name for p in parameters if p.default is p.empty]
+        if needed:
+            raise InvalidArgumentError(
+                f"The schedule {identifier!r} cannot be given by its name alone: it needs "
+                f"{', '.join(f'`{name}`' for name in needed)}. Write `{cls.__name__}(...)`."
+            )
+    return _family.get(identifier, convert=_from_tfmot)
