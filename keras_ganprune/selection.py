@@ -1,0 +1,61 @@
+"""Which units stay: one ranking over one or several tensors, in plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_ganprune import masks
+
+
+def best(
+    scores: np.ndarray,
+    budget: int,
+    sizes: np.ndarray | None = None,
+    edges: Sequence[int] = (),
+    floors: Sequence[int] = (),
+) -> np.ndarray:
+    """Return a bool array: the units with the highest scores, within a budget.
+
+    Args:
+        scores: Flat array, one score a unit, higher = keep; -inf never stays.
+        budget: Int, how many units stay; with `sizes`, how many weights.
+        sizes: Weights in each unit where they differ, or None. The number of weights kept is then the
+            one nearest to the budget that a prefix of the ranking can have.
+        edges: Where each tensor after the first begins in `scores`.
+        floors: Least number of units that stay of each tensor, whatever the ranking says.
+
+    Example:
+    >>> best(np.array([3.0, 1.0, 2.0, 0.5]), 2, edges=[3], floors=[1, 1])
+    array([ True, False, False,  True])
+    """
+    # A single unit of a single tensor needs no floor: a number of units is never less than one. A number
+    # of weights may be nearest to none of them.
+    if len(floors) > 1 or max(floors, default=0) > 1 or sizes is not None:
+        scores = _with_floors(scores, edges, floors)
+    finite = scores != -np.inf
+    if sizes is None:
+        keep = masks.top_k_mask(scores, min(budget, scores.size))
+        return np.logical_and(keep, finite, out=keep)
+    order = np.argsort(-scores, kind="stable")
+    filled = np.cumsum(sizes[order])
+    count = int(np.searchsorted(filled, budget, side="right"))
+    if count < len(order):
+        over = filled[count] - budget
+        under = budget - (filled[count - 1] if count else 0)
+        count += int(over < under)
+    keep = np.zeros(scores.shape, dtype=bool)
+    keep[order[: max(count, int(np.count_nonzero(scores == np.inf)))]] = True
+    return keep & finite
+
+
+def _with_floors(scores: np.ndarray, edges: Sequence[int], floors: Sequence[int]) -> np.ndarray:
+    if not floors:
+        return scores
+    raised = np.array(scores, dtype=np.result_type(scores.dtype, np.float32))
+    starts = [0, *edges]
+    for start, end, floor in zip(starts, [*edges, scores.size], floors, strict=True):
+        part = raised[start:end]
+        part[masks.top_k_mask(part, min(floor, part.size)) & (part != -np.inf)] = np.inf
+    return raised
