@@ -1,11 +1,23 @@
 """Prune Keras 3 GANs, and any Keras 3 model, inside `model.fit`."""
 
+from keras_ganprune.allocation import ERK, Allocation, GlobalRanking, PerLayer, Uniform
+from keras_ganprune.balance import BalanceController
 from keras_ganprune.callbacks import Prune
-from keras_ganprune.criteria import Criterion, Magnitude
+from keras_ganprune.criteria import (
+    BatchNormScale,
+    Criterion,
+    DiscriminatorSaliency,
+    GeometricMedian,
+    Gradient,
+    Hybrid,
+    Magnitude,
+    Random,
+    Taylor,
+)
 from keras_ganprune.errors import PruningError, PruningWarning
 from keras_ganprune.export import ExportReport, export_saved_model
 from keras_ganprune.gan import GANLoss, GANModel
-from keras_ganprune.granularity import Granularity, Unstructured
+from keras_ganprune.granularity import NM, Block, Channel, Granularity, Unstructured
 from keras_ganprune.layers import (
     PrunableConv1D,
     PrunableConv1DTranspose,
@@ -39,10 +51,27 @@ from keras_ganprune.layers import (
     register_prunable,
     strip_pruning,
 )
+from keras_ganprune.mask_report import MaskReport
 from keras_ganprune.metrics import sparsity_report
+from keras_ganprune.modes import SET, Hard, Mode, RigL, Soft, Splice
 from keras_ganprune.nan_guard import NaNGuard
-from keras_ganprune.pruner import MaskReport, Pruner
+from keras_ganprune.pruner import Pruner
 from keras_ganprune.saving import load_model
-from keras_ganprune.schedules import ConstantSparsity, PolynomialDecay, Schedule, Threshold
+from keras_ganprune.schedules import (
+    AdaptiveSparsity,
+    ConstantSparsity,
+    Cosine,
+    Cubic,
+    Cyclic,
+    DynamicThreshold,
+    IterativeRewind,
+    LayerwiseOrder,
+    Linear,
+    OneShot,
+    PolynomialDecay,
+    Schedule,
+    Threshold,
+)
+from keras_ganprune.sharing import TiedPair, tie_mirrored
 
 __version__ = "0.1.0"

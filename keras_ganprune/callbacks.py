@@ -8,114 +8,22 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_ganprune import discovery, schedules
+from keras_ganprune import combinations, discovery, gradients, schedules, slots
+from keras_ganprune.adaptive import AdaptiveController
+from keras_ganprune.averages import Copies
+from keras_ganprune.clock import Clock
 from keras_ganprune.errors import (
     DivergedError,
     InvalidArgumentError,
     PruningWarning,
     UnbuiltModelError,
 )
-from keras_ganprune.layers import copy_masks, is_built, prunable_layers
-from keras_ganprune.masking import MaskStore, to_numpy
-from keras_ganprune.pruner import MaskReport, Pruner
-
-
-class _Clock:
-    """Optimizer steps done for a network: the optimizer's own count, so that a resumed run goes on.
-
-    Until an optimizer that trains the network is found (it may be built only by the first batch),
-    batches are counted instead.
-    """
-
-    def __init__(self, model: keras.Model, network: keras.layers.Layer, chosen: Any):
-        self.model = model
-        self.network = network
-        self.optimizer = None if chosen is None else discovery.resolve_optimizer(model, chosen)
-        self.offset = 0
-        self._batches = 0
-        self._batches_before_epoch = 0
-
-    def begin_epoch(self) -> None:
-        self._batches_before_epoch = self._batches
-
-    def batch_done(self, batch: int) -> None:
-        # With `steps_per_execution` one call stands for several batches; `batch` is the last of them.
-        self._batches = self._batches_before_epoch + batch + 1
-
-    @property
-    def step(self) -> int:
-        found = self.optimizer or discovery.optimizer_of(self.model, self.network)
-        if found is None:
-            return self._batches + self.offset
-        done = discovery.steps_done(found)
-        if done:  # one that has made no update yet may turn out to be idle
-            self.optimizer = found
-        return done + self.offset
-
-
-def _fingerprint(network: keras.layers.Layer) -> float:
-    """Return a number that changes when the kernels of a network move.
-
-    Not its vectors: batch statistics move in a frozen teacher that is run in training mode.
-    """
-    kernels = [w for w in network.weights if len(w.shape) > 1]
-    return float(sum(np.sum(to_numpy(w), dtype=np.float64) for w in kernels[:4]))
-
-
-class _Copies:
-    """Finds hand-kept weight averages of the pruned networks, and gives them the same masks."""
-
-    def __init__(self, model: keras.Model, targets, chosen: Any, say):
-        self.model = model
-        self.targets = targets
-        self.say = say
-        self.found: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
-        self.automatic = chosen == "auto"
-        self._first_seen: dict[int, float] = {}
-        if not self.automatic and chosen:
-            for name, copy in discovery.resolve_target(model, chosen):
-                self._accept_chosen(name, copy)
-        if self.automatic:
-            # Seen before the first batch, so that one update in one epoch is enough to see a move.
-            for other in discovery.networks(model).values():
-                if is_built(other):
-                    self._first_seen[id(other)] = _fingerprint(other)
-
-    def _accept_chosen(self, name: str, copy: keras.layers.Layer) -> None:
-        shapes = [tuple(w.shape) for w in copy.weights]
-        for _, network in self.targets:
-            if [tuple(w.shape) for w in network.weights] == shapes:
-                self.found.append((network, copy))
-                return
-        raise InvalidArgumentError(
-            f"`copies` must name networks with the weight shapes of a pruned one. '{name}' fits none "
-            f"of: {', '.join(n or 'the model' for n, _ in self.targets)}."
-        )
-
-    def look(self) -> None:
-        """Accept an untrained twin of a pruned network as its copy once its weights have moved."""
-        if not self.automatic:
-            return
-        known = {id(copy) for _, copy in self.found} | {id(n) for _, n in self.targets}
-        for target_name, network in self.targets:
-            if network is self.model:
-                continue
-            for name, other in discovery.possible_copies(self.model, network).items():
-                if id(other) in known:
-                    continue
-                now = _fingerprint(other)
-                if self._first_seen.setdefault(id(other), now) == now:
-                    continue  # a frozen teacher never moves
-                self.found.append((network, other))
-                known.add(id(other))
-                self.say(f"'{name}' is an average of '{target_name}' and gets the same masks")
-
-    def sync(self) -> None:
-        self.look()
-        for network, copy in self.found:
-            copy_masks(network, copy)
+from keras_ganprune.layers import is_built, prunable_layers
+from keras_ganprune.mask_report import MaskReport
+from keras_ganprune.masking import MaskStore, memory, to_numpy
+from keras_ganprune.pruner import Pruner
+from keras_ganprune.rewind import Rewinder
 
 
 class Prune(keras.callbacks.Callback):
@@ -133,7 +41,12 @@ class Prune(keras.callbacks.Callback):
             total over all of them.
         frequency: Positive int, optimizer steps between mask updates. Defaults to 100 (or to that of
             a TFMOT schedule). The schedule's end step always updates.
-        criterion, granularity, allocation, mode, scope: As for `Pruner`.
+        criterion, granularity, allocation, mode, scope: As for `Pruner`. Gradients that a criterion or
+            mode needs are averaged over the batches that lead up to an update; other steps cost what
+            they cost without.
+        gradient_loss: Function (model, batch) -> scalar loss, whose gradients a gradient criterion
+            uses instead of those that the optimizers are given; 'discriminator_saliency' needs it for
+            models other than `GANModel`.
         optimizer: The optimizer, or its attribute name, whose steps the schedule counts. None for the
             one that trains the (first) target; say it where several have trained it.
         copies: Networks that are weight averages of a target (an EMA generator) and get its masks:
@@ -166,8 +79,9 @@ class Prune(keras.callbacks.Callback):
         criterion: Any = "magnitude",
         granularity: Any = "unstructured",
         allocation: Any = "uniform",
-        mode: str = "hard",
+        mode: Any = "hard",
         scope: Any = None,
+        gradient_loss: Any = None,
         optimizer: Any = None,
         copies: Any = "auto",
         verbose: int = 1,
@@ -194,8 +108,12 @@ class Prune(keras.callbacks.Callback):
             "mode": mode,
             "scope": scope,
         }
-        # Unknown names should be found here, not in the middle of `fit`.
-        _check_settings(self.settings)
+        # Unknown names and settings that do not go together should be found here, not inside `fit`.
+        self._combination = combinations.get(
+            criterion, granularity, allocation, mode, self.schedule
+        )
+        combinations.check(self._combination)
+        self.gradient_loss = gradients.check_loss(gradient_loss)
         self.optimizer = optimizer
         self.copies = copies
         self.verbose = verbose
@@ -219,6 +137,13 @@ class Prune(keras.callbacks.Callback):
         super().set_model(model)
         if model is not self._pruned_model:
             self._targets = discovery.resolve_target(model, self.target)
+            self._requests = gradients.requests(
+                model,
+                [network for _, network in self._targets],
+                self._combination.criterion,
+                self._combination.mode,
+                self.gradient_loss,
+            )
             self.pruner = None
             self._pruned_model = model
         if self.pruner is None and all(is_built(network) for _, network in self._targets):
@@ -227,9 +152,15 @@ class Prune(keras.callbacks.Callback):
             store.restored = False
 
     def on_train_begin(self, logs=None):
-        self._clock = _Clock(self.model, self._targets[0][1], self.optimizer)
-        self._copies = _Copies(self.model, self._targets, self.copies, self._say)
+        self._clock = Clock(self.model, self._targets[0][1], self.optimizer)
+        self._copies = Copies(self.model, self._targets, self.copies, self._say)
+        self._controller: AdaptiveController | None = None
         self._started = False
+        self._postponed: tuple[int, Any] | None = None
+        if self.pruner is not None and self._sampler is not None and self._sampler.active:
+            # The `fit` before was interrupted in a sampled batch.
+            self._sampler.stop()
+            self._sampler.reset()
         if self.pruner is None:
             unbuilt = [name or self.model.name for name, n in self._targets if not is_built(n)]
             self._say(
@@ -241,29 +172,44 @@ class Prune(keras.callbacks.Callback):
         self._clock.begin_epoch()
 
     def on_train_batch_begin(self, batch, logs=None):
-        if not self._started and self.pruner is not None:
+        if self.pruner is None:
+            return
+        if not self._started:
             self._start()
+        if self._sampler is not None:
+            if self._samples_next():
+                self._sampler.start()
+            else:
+                self._sampler.stop()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._clock.batch_done(batch)
+        batches = self._clock.batch_done(batch)
         if self.pruner is None:
             self._prepare_late()
+        elif self._sampler is not None and self._sampler.active:
+            self._sampler.batches += batches
         step = self._clock.step
-        due = self.schedule.latest_update_step(self._last_step, step, self.frequency)
+        due = self._due(step)
         before, self._last_step = self._last_step, step
         for store in self._stores():
             store.step = step
         if due is not None:
             try:
-                self._update(due)
+                self._update(*due)
             except DivergedError:
                 if not getattr(self.model, "_nan_guarded", False):
                     raise
                 # The loss was finite still; the guard sees that of the next batch. Due until then.
                 self._last_step = before
+                if self._sampler is not None:
+                    self._sampler.reset()
+        if self._rewinder is not None:
+            self._rewinder.look(step)
         self._log(logs)
 
     def on_epoch_end(self, epoch, logs=None):
+        if self.schedule.adaptive and self.pruner is not None:
+            self._adapt(logs)
         self._project()
         if self.pruner is not None:
             self._measure()  # a guard may have put older masks back
@@ -275,7 +221,17 @@ class Prune(keras.callbacks.Callback):
                 "Nothing was pruned: no batch was run that would have built "
                 f"{', '.join(repr(name) for name, _ in self._targets)}. Check that the data is not empty."
             )
+        if self._sampler is not None:
+            self._sampler.stop()
+        if self._postponed is not None:
+            self._prune_late()
+        if self._controller is not None and self._controller.trying:
+            self._say(f"training ended before sparsity {self._controller.trial:.4f} was judged")
+            self._controller.back_off()
+        if not self.pruner.held:
+            self._harden()
         self._project()
+        self._measure()
         # Past Keras's attribute tracking, which has no use for a function.
         object.__setattr__(self.model, "_step_with_masks", self.model.train_function)
         end = self.schedule.end_step
@@ -301,14 +257,22 @@ class Prune(keras.callbacks.Callback):
     def _prepare(self) -> None:
         """Make the targets Prunable; a step that was traced before must be traced anew."""
         before = {id(layer) for _, n in self._targets for _, layer in prunable_layers(n)}
-        self.pruner = Pruner(*(network for _, network in self._targets), **self.settings)
+        networks = [network for _, network in self._targets]
+        self.pruner = Pruner(*networks, **self.settings)
+        if self.schedule.quantity == "sparsity" and not self.schedule.adaptive:
+            self.pruner.check(self.schedule.final)
+        for remark in self.pruner.remarks[:3]:
+            self._say(remark)
+        if len(self.pruner.remarks) > 3:
+            self._say(f"{len(self.pruner.remarks) - 3} more such remarks in `pruner.remarks`")
         self._store_list = list(
             {id(w.layer): w.layer.pruning_masks for w in self.pruner.weights}.values()
         )
         after = {id(layer) for _, n in self._targets for _, layer in prunable_layers(n)}
         # Layers may also have become Prunable by hand, after the step was traced without masks.
         traced_with_masks = getattr(self.model, "_step_with_masks", None)
-        if after != before or traced_with_masks is not self.model.train_function:
+        stale = self.pruner.traced_steps_are_stale or after != before
+        if stale or traced_with_masks is not self.model.train_function:
             self.model.train_function = None
         self._per_network = [
             (f"{name.replace('.', '_')}_sparsity" if name else "sparsity", network)
@@ -316,6 +280,16 @@ class Prune(keras.callbacks.Callback):
         ]
         if self.target is None and len(self._per_network) > 1:
             self._per_network = [("sparsity", None)]
+        wanted = [request for request in self._requests if request is not None]
+        self._sampler = (
+            gradients.GradientSampler(self.model, self.pruner.weights, wanted) if wanted else None
+        )
+        self._rewinder = None
+        if self.schedule.rewind_step is not None:
+            everything = self.schedule.rewind == "model"
+            self._rewinder = Rewinder(self.model, networks, self.schedule.rewind_step, everything)
+        if self.schedule.adaptive:
+            memory(networks[0])  # there before a checkpoint is read into it
         self._measure()
 
     def _prepare_late(self) -> None:
@@ -326,6 +300,7 @@ class Prune(keras.callbacks.Callback):
 
     def _start(self) -> None:
         self._started = True
+        self._guarded = getattr(self.model, "_nan_guarded", False)
         step = self._clock.step
         saved = max((store.step for store in self._stores()), default=0)
         if any(store.restored for store in self._stores()) and step < saved:
@@ -338,11 +313,18 @@ class Prune(keras.callbacks.Callback):
             )
             step = saved
         self._last_step = step
+        if self._rewinder is not None:
+            self._rewinder.look(step)
+        if self.schedule.adaptive:
+            self._controller = AdaptiveController(
+                self.schedule, self.model, memory(self._targets[0][1])
+            )
         due = self.schedule.latest_update_step(-1, step, self.frequency)
         if due is None or all(self._stamp(due) == store.stamp for store in self._stores()):
             return
         before = self.pruner.sparsity
-        self._update(due)
+        if not self._update(due, self._target(due)):
+            return
         gradual = self.schedule(due) != self.schedule(self.schedule.begin_step)
         if gradual and self.pruner.sparsity > before:
             warnings.warn(
@@ -358,47 +340,129 @@ class Prune(keras.callbacks.Callback):
         """Return a number that tells this update of this schedule from any other."""
         return zlib.crc32(f"{due} {self.schedule!r} {self.pruner.criterion!r}".encode())
 
-    def _update(self, due: int) -> None:
-        self.report = self.pruner.update(**{self.schedule.quantity: self.schedule(due)})
+    # --- gradients -------------------------------------------------------------------------------
+
+    @property
+    def _batches(self) -> int:
+        """How many batches of gradients an update needs."""
+        return max(self._combination.criterion.batches, self._combination.mode.batches)
+
+    def _samples_next(self) -> bool:
+        if self._postponed is not None:
+            return True
+        # One call of the step may stand for several batches, and the update comes after all of them.
+        batches = self._batches + getattr(self.model, "steps_per_execution", 1) - 1
+        step, reach = self._clock.reach(batches)
+        return self.schedule.latest_update_step(step, reach, self.frequency) is not None
+
+    def _due(self, step: int) -> tuple[int, Any] | None:
+        """Return (step of the schedule, target) of the update that is due, or None."""
+        if self._postponed is not None:
+            if self._sampler.batches < self._batches:
+                return None
+            # The schedule may have gone on meanwhile.
+            latest = self.schedule.latest_update_step(-1, step, self.frequency)
+            return self._postponed if latest is None else (latest, self._target(latest))
+        due = self.schedule.latest_update_step(self._last_step, step, self.frequency)
+        return None if due is None else (due, self._target(due))
+
+    # --- updates ---------------------------------------------------------------------------------
+
+    def _target(self, due: int) -> Any:
+        """Return the target of an update: one number, or a list with one for each weight."""
+        weights = [to_numpy(w.variable) for w in self.pruner.weights]
+        targets = self.schedule.targets(due, weights)
+        return self.schedule(due) if targets is None else targets
+
+    def _progress(self, due: int) -> float:
+        begin, end = self.schedule.begin_step, self.schedule.end_step
+        return min((due - begin) / (end - begin), 1.0) if end is not None and end > begin else 0.0
+
+    def _update(self, due: int, target: Any, harden: bool = False) -> bool:
+        """Update the masks; or, if gradients are needed and none are there, later. Return whether."""
+        arguments: dict[str, Any] = {}
+        if self._sampler is not None:
+            if self._sampler.batches == 0 or self._sampler.skipped:
+                self._postponed = (due, target)
+                return False
+            for name, request in zip(("gradients", "growth"), self._requests, strict=True):
+                arguments[name] = None if request is None else self._sampler.read(request)
+        if self.schedule.quantity == "sparsity" and not self.schedule.adaptive:
+            arguments["final"] = self.schedule.final
+        self.report = self.pruner.update(
+            **{self.schedule.quantity: target},
+            **arguments,
+            step=due,
+            progress=self._progress(due),
+            harden=harden or due == self.schedule.end_step,
+        )
+        self._postponed = None
+        if self._sampler is not None:
+            self._sampler.reset()
+        if self._controller is not None:
+            self._controller.begin_trial(target)
+        if self._rewinder is not None:
+            self._rewinder.rewind()
+            self.pruner.apply()
         for store in self._stores():
             store.stamp = self._stamp(due)
-        self._mask_slots()
+        slots.clear(self.model, self.pruner)
         self._copies.sync()
         self._measure()
         self.updates.append((due, self.report.requested, self.report.achieved))
+        return True
 
-    def _mask_slots(self, only_averages: bool = False) -> None:
-        masks = {id(w.variable): w.mask for w in self.pruner.weights}
-        for optimizer in discovery.optimizers(self.model):
-            for variable, slot in discovery.slots(optimizer, only_averages):
-                if id(variable) in masks:
-                    slot.assign(ops.where(masks[id(variable)], slot, 0.0))
+    def _prune_late(self) -> None:
+        """Make an update that still waited for gradients, with those of fewer batches."""
+        try:
+            done = self._sampler.batches > 0 and self._update(*self._postponed)
+        except DivergedError:
+            if not self._guarded:
+                raise
+            done = False  # the guard has stopped training, and put a good state back
+        if not done:
+            warnings.warn(
+                f"Nothing was pruned: training ended before any batch gave the gradients that "
+                f"{self._combination.criterion!r} needs.",
+                PruningWarning,
+                stacklevel=3,
+            )
+
+    def _harden(self) -> None:
+        """Hold the masks of a mode that let weights return: the best ones now, or else the last ones."""
+        if self._sampler is None and self.updates:
+            due = self.updates[-1][0]
+            self._update(due, self._target(due), harden=True)
+            self.updates.pop(-2)
+        else:
+            self.pruner.hold()
+
+    def _adapt(self, logs: dict | None) -> None:
+        """Judge the sparsity that is being tried, and go on to the next one or back."""
+        if not self._started or self._postponed is not None:
+            return
+        if self._last_step < self.schedule.begin_step:
+            return
+        target, said = self._controller.after_epoch(self._controller.read(logs))
+        if said:
+            self._say(said)
+        if target is not None:
+            self._update(self._last_step, target)
 
     def _project(self) -> None:
         """Mask again all that can change weights without asking the constraint."""
         if self.pruner is None:
             return
         self.pruner.apply()
-        self._mask_slots(only_averages=True)
+        slots.mask_averages(self.model, self.pruner)
         self._copies.sync()
 
     def _measure(self) -> None:
-        self._values = {}
-        for key, network in self._per_network:
-            if network is None:
-                self._values[key] = self.pruner.sparsity
-                continue
-            own = {id(v) for v in network.weights}
-            masks = [to_numpy(w.mask) for w in self.pruner.weights if id(w.variable) in own]
-            kept = sum(int(np.count_nonzero(m)) for m in masks)
-            self._values[key] = 1.0 - kept / sum(m.size for m in masks) if masks else 0.0
+        self._values = {
+            key: self.pruner.sparsity if network is None else self.pruner.sparsity_in(network)
+            for key, network in self._per_network
+        }
 
     def _log(self, logs: dict | None) -> None:
         if logs is not None and self.pruner is not None:
             logs.update(self._values)
-
-
-def _check_settings(settings: dict[str, Any]) -> None:
-    probe = keras.layers.Dense(1)
-    probe.build((None, 1))
-    Pruner(probe, **{**settings, "scope": None})

@@ -17,6 +17,9 @@ from keras import ops
 from keras_ganprune._registry import PACKAGE
 from keras_ganprune.errors import InvalidArgumentError
 
+# How names of `MaskStore.arrays` begin in a file.
+_MEMORY = "memory_"
+
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class MaskConstraint(keras.constraints.Constraint):
@@ -25,13 +28,24 @@ class MaskConstraint(keras.constraints.Constraint):
     Args:
         mask: Bool `keras.Variable` of the shape of the weight, True = keep.
         inner: The constraint that the weight had before, or None.
+
+    Attributes:
+        hidden: Variable of the shape of the weight that collects the updates of pruned entries, or None.
     """
 
     def __init__(self, mask: keras.Variable, inner: Any = None):
         self.mask = mask
         self.inner = inner
+        self.hidden: keras.Variable | None = None
 
     def __call__(self, w):
+        if self.hidden is not None:
+            # The weight was zero before the step, so what stands there now is the optimizer's update.
+            update = ops.cast(w, self.hidden.dtype)
+            moved = ops.where(self.mask, update, self.hidden + update)
+            if self.inner is not None:
+                moved = self.inner(moved)
+            self.hidden.assign(ops.where(self.mask, 0.0, moved))
         if self.inner is not None:
             # Masked first, so that a norm is taken over the weights that stay; masked again
             # below, since a constraint such as a lower bound may move zeros.
@@ -57,17 +71,23 @@ class MaskStore(keras.layers.Layer):
         step: Int, optimizer steps done, as far as the `Prune` callback has seen.
         stamp: Int, which update of which schedule made the masks; 0 if none did.
         restored: Bool, whether the masks were read from a file since this was last set to False.
+        hidden: dict, the same path -> float variable with the values of pruned entries, which a mode of
+            pruning may want back; empty unless `keep_hidden` was called.
+        arrays: dict, name -> NumPy array: what else a callback has to know again after a restart; see
+            `memory`.
     """
 
     def __init__(self, weights_by_name: dict[str, keras.Variable]):
         super().__init__(name="pruning_masks", trainable=False)
         object.__setattr__(self, "weights_by_name", dict(weights_by_name))
         object.__setattr__(self, "masks", {})
+        object.__setattr__(self, "hidden", {})
+        object.__setattr__(self, "arrays", {})
         self.step = 0
         self.stamp = 0
         self.restored = False
         for name, weight in weights_by_name.items():
-            self.masks[name] = _create_mask(weight)
+            self.masks[name] = companion(weight, np.ones(weight.shape, dtype=bool), "mask")
             weight.constraint = MaskConstraint(self.masks[name], weight.constraint)
         self.built = True
 
@@ -75,6 +95,10 @@ class MaskStore(keras.layers.Layer):
         for name, mask in self.masks.items():
             store[name] = np.packbits(to_numpy(mask))
             store[f"{name}_shape"] = np.asarray(mask.shape, dtype=np.int64)
+        for name, values in self.hidden.items():
+            store[f"{name}_hidden"] = to_numpy(values)
+        for name, array in self.arrays.items():
+            store[f"{_MEMORY}{name}"] = array
         store["clock"] = np.asarray([self.step, self.stamp], dtype=np.int64)
 
     def load_own_variables(self, store):
@@ -85,7 +109,7 @@ class MaskStore(keras.layers.Layer):
         shapes = {
             name.removesuffix("_shape"): tuple(np.asarray(store[name]).tolist())
             for name in saved
-            if name.endswith("_shape")
+            if name.endswith("_shape") and not name.startswith(_MEMORY)
         }
         wanted = {name: tuple(mask.shape) for name, mask in self.masks.items()}
         # With `skip_mismatch` Keras leaves out the weight and tries the masks all the same.
@@ -97,6 +121,15 @@ class MaskStore(keras.layers.Layer):
         for name, mask in self.masks.items():
             bits = np.unpackbits(np.asarray(store[name]), count=int(np.prod(mask.shape)))
             mask.assign(bits.astype(bool).reshape(mask.shape))
+        if any(f"{name}_hidden" in saved for name in self.masks):
+            self._make_hidden()  # a loaded model has none yet
+        for name, values in self.hidden.items():
+            if f"{name}_hidden" in saved:
+                values.assign(np.asarray(store[f"{name}_hidden"]))
+        self.arrays.clear()
+        for name in saved:
+            if name.startswith(_MEMORY):
+                self.arrays[name.removeprefix(_MEMORY)] = np.asarray(store[name])
         self.step, self.stamp = (int(n) for n in np.asarray(store["clock"]))
         self.restored = True
         self.apply()
@@ -105,6 +138,46 @@ class MaskStore(keras.layers.Layer):
         """Set the pruned entries of every weight to zero."""
         for name, weight in self.weights_by_name.items():
             weight.assign(ops.where(self.masks[name], weight, 0.0))
+
+    def keep_hidden(self, collect: bool) -> bool:
+        """Keep the values of pruned entries beside the weights; return whether that changed anything.
+
+        Args:
+            collect: Whether they also collect the optimizer's updates. A step that was traced before
+                this changes must be traced anew.
+        """
+        changed = self._make_hidden()
+        for name, weight in self.weights_by_name.items():
+            wanted = self.hidden[name] if collect else None
+            if weight.constraint.hidden is not wanted:
+                weight.constraint.hidden = wanted
+                changed = True
+        return changed
+
+    def _make_hidden(self) -> bool:
+        missing = [name for name in self.weights_by_name if name not in self.hidden]
+        for name in missing:
+            weight = self.weights_by_name[name]
+            self.hidden[name] = companion(weight, np.zeros(weight.shape, "float32"), "hidden")
+        return bool(missing)
+
+    def stop_collecting(self) -> bool:
+        """Let pruned entries collect no updates any more; return whether they did."""
+        collecting = [
+            w.constraint for w in self.weights_by_name.values() if w.constraint.hidden is not None
+        ]
+        for constraint in collecting:
+            constraint.hidden = None
+        return bool(collecting)
+
+
+def memory(network: keras.layers.Layer) -> MaskStore:
+    """Return the store whose `arrays` are kept for a pruned network as a whole: that of its first layer.
+
+    A store of the network's own would not be there when Keras loads a file into a new model.
+    """
+    stores = (getattr(layer, "pruning_masks", None) for layer in network._flatten_layers())
+    return next(store for store in stores if store is not None)
 
 
 def to_numpy(variable: Any) -> np.ndarray:
@@ -116,15 +189,18 @@ def to_numpy(variable: Any) -> np.ndarray:
     return ops.convert_to_numpy(ops.convert_to_tensor(variable))
 
 
-def _create_mask(weight: keras.Variable) -> keras.Variable:
-    # A variable made under tf.distribute knows its strategy; the mask must live on the same replicas.
+def companion(
+    weight: keras.Variable, value: np.ndarray, name: str, aggregation: str = "only_first_replica"
+) -> keras.Variable:
+    """Return a new variable of the shape of a weight, which lives on the same replicas."""
+    # A variable made under tf.distribute knows its strategy.
     strategy = getattr(weight.value, "distribute_strategy", None)
     with strategy.scope() if strategy is not None else contextlib.nullcontext():
         return keras.Variable(
-            np.ones(weight.shape, dtype=bool),
-            dtype="bool",
+            value,
+            dtype=str(value.dtype),
             trainable=False,
             autocast=False,
-            aggregation="only_first_replica",
-            name=f"{weight.name}_mask",
+            aggregation=aggregation,
+            name=f"{weight.name}_{name}",
         )

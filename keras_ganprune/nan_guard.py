@@ -7,12 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_ganprune import discovery
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
-from keras_ganprune.layers import prunable_layers
-from keras_ganprune.masking import MaskStore, to_numpy
+from keras_ganprune.masking import to_numpy
+from keras_ganprune.state import TrainingState, variables
 
 
 class NaNGuard(keras.callbacks.Callback):
@@ -40,22 +38,8 @@ class NaNGuard(keras.callbacks.Callback):
         self.frequency = frequency
         self.stopped_batch: int | None = None
 
-    def _variables(self) -> list[keras.Variable]:
-        found = list(self.model.variables)
-        # With their wrappers: the scale of a loss-scaling optimizer is state too.
-        for optimizer in discovery.optimizers(self.model, unwrap=False):
-            found += optimizer.variables
-        for store in self._mask_stores():
-            found += store.masks.values()
-        return list({id(v): v for v in found}.values())
-
-    def _mask_stores(self) -> list[MaskStore]:
-        return [layer.pruning_masks for _, layer in prunable_layers(self.model)]
-
     def _keep(self) -> None:
-        self._state = [(v, np.array(to_numpy(v))) for v in self._variables()]
-        # Which update made the masks goes back with them, or the next `fit` would not make it again.
-        self._clocks = {id(store): (store.step, store.stamp) for store in self._mask_stores()}
+        self._state = TrainingState(self.model)
         self._state_batch = self._batches
 
     def _bad_weights(self) -> dict[str, float]:
@@ -68,14 +52,13 @@ class NaNGuard(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._batches = 0
         self.stopped_batch = None
-        self._state: list = []
-        self._clocks: dict[int, tuple[int, int]] = {}
+        self._state: TrainingState | None = None
         # `Prune` reads it, and then leaves weights that are not finite to this callback.
         self.model._nan_guarded = True
 
     def on_train_end(self, logs=None):
         self.model._nan_guarded = False
-        self._state = []
+        self._state = None
 
     def on_epoch_begin(self, epoch, logs=None):
         self._before_epoch = self._batches
@@ -88,7 +71,8 @@ class NaNGuard(keras.callbacks.Callback):
         bad = {k: v for k, v in losses.items() if not np.all(np.isfinite(v))}
         due = self.frequency != "epoch" and self._batches - self._state_batch >= self.frequency
         # The first batch may have built networks that were not there to be kept.
-        due = due or (self._batches == 1 and len(self._variables()) > len(self._state))
+        if self._batches == 1 and len(variables(self.model)) > len(self._state.values):
+            due = True
         if due and not bad:
             bad = self._bad_weights()
         if bad:
@@ -105,17 +89,7 @@ class NaNGuard(keras.callbacks.Callback):
     def _stop(self, bad: dict[str, Any]) -> None:
         self.stopped_batch = self._batches
         self.model.stop_training = True
-        kept = {id(v) for v, _ in self._state}
-        for variable, value in self._state:
-            variable.assign(value)
-        for store in self._mask_stores():
-            store.step, store.stamp = self._clocks.get(id(store), (0, 0))
-        weights = {id(w) for w in self.model.variables}
-        for variable in self._variables():
-            if id(variable) not in kept and id(variable) not in weights:
-                # Made since: optimizer slots begin at 0, masks at True.
-                fresh = ops.ones_like if variable.dtype == "bool" else ops.zeros_like
-                variable.assign(fresh(variable))
+        self._state.restore()
         what = ", ".join(f"{k} = {float(np.mean(v)):g}" for k, v in list(bad.items())[:4])
         warnings.warn(
             f"Training stopped after batch {self._batches}: {what}. The weights, masks and optimizers "

@@ -4,119 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_ganprune import allocation as allocations
-from keras_ganprune import criteria, granularity, masks
+from keras_ganprune import combinations, criteria, granularity, masks, modes, selection
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
-from keras_ganprune.layers import (
-    MaskedWeight,
-    make_prunable,
-    masked_weights,
-    prunable_candidates,
-)
+from keras_ganprune.layers import MaskedWeight, make_prunable, masked_weights
+from keras_ganprune.mask_report import MaskReport, MaskRow
 from keras_ganprune.masking import to_numpy
-from keras_ganprune.scope import select
-
-_MODES = ("hard",)
-
-
-@dataclass(frozen=True)
-class MaskRow:
-    """One weight after an update."""
-
-    path: str
-    shape: tuple[int, ...]
-    kept: int
-    total: int
-
-    @property
-    def sparsity(self) -> float:
-        return 1.0 - self.kept / self.total
-
-
-@dataclass(frozen=True)
-class MaskReport:
-    """What one update asked for and what came out.
-
-    Attributes:
-        quantity: 'sparsity' or 'threshold'.
-        requested: The target, in units of `quantity`.
-        rows: One `MaskRow` for each weight.
-        newly_pruned: Int, weights that this update removed.
-    """
-
-    quantity: str
-    requested: float
-    rows: tuple[MaskRow, ...]
-    newly_pruned: int
-
-    @property
-    def kept(self) -> int:
-        return sum(row.kept for row in self.rows)
-
-    @property
-    def total(self) -> int:
-        return sum(row.total for row in self.rows)
-
-    @property
-    def achieved(self) -> float:
-        """Sparsity over all rows together, whatever the quantity asked for."""
-        return 1.0 - self.kept / self.total
-
-    def __iter__(self):
-        return iter(self.rows)
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __str__(self):
-        return (
-            f"{self.quantity} {self.requested:g} requested, sparsity {self.achieved:.4f} achieved: "
-            f"{self.kept:,} of {self.total:,} weights kept in {len(self.rows)} tensors"
-        )
-
-
-def _split_scope(models: Sequence[keras.layers.Layer], scope: Any) -> dict[int, Any]:
-    """Return, by the id of each model, the layers of it that are in scope; None for all of them."""
-    if scope is None or len(models) == 1:
-        return {id(model): scope for model in models}
-    found = {id(model): prunable_candidates(model) for model in models}
-    everything = [pair for pairs in found.values() for pair in pairs]
-    chosen = {id(layer) for _, layer in select(everything, scope)}
-    return {
-        key: [layer for _, layer in pairs if id(layer) in chosen] for key, pairs in found.items()
-    }
-
-
-def _load_scores(
-    weight: MaskedWeight,
-    criterion: criteria.Criterion,
-    unit: granularity.Granularity,
-    gradient: Any,
-) -> np.ndarray:
-    value = to_numpy(weight.variable)
-    if value.dtype.itemsize < 4:
-        value = value.astype(np.float32)  # NumPy cannot select in half precision types
-    masks.check_finite(value, f"Weight '{weight.path}'")
-    if gradient is not None:
-        gradient = np.asarray(gradient)
-    scores = criterion.score(value, gradient)
-    pooled = np.asarray(criterion.unit(unit.pool(scores)))
-    if pooled.dtype.kind != "f":
-        pooled = pooled.astype(np.float64)  # -inf marks what is pruned already
-    # The largest of some values is NaN if any of them is.
-    if np.isnan(np.max(pooled)):
-        raise InvalidArgumentError(
-            f"The scores of a criterion must not be NaN. {criterion!r} gave NaN for '{weight.path}'."
-        )
-    if np.may_share_memory(pooled, value):
-        pooled = pooled.copy()
-    return pooled
+from keras_ganprune.parts import Part, make_part, split_scope, without_outputs
+from keras_ganprune.restoring import exchange_values
+from keras_ganprune.targets import Target, make_targets
 
 
 class Pruner:
@@ -136,12 +37,20 @@ class Pruner:
     Args:
         *models: Built Keras models or layers. They become Prunable in place, within `scope`; a layer
             that two of them share has one mask and is counted once.
-        criterion: Name, config or `Criterion`: 'magnitude' (the same as 'l1') or 'l2'.
-        granularity: Name, config or `Granularity`: 'unstructured'.
-        allocation: Name, config or `Allocation`: 'uniform' (every tensor gets the same sparsity) or
-            'global_ranking' (one ranking over all tensors).
-        mode: 'hard': a pruned weight stays pruned.
+        criterion: Name, config or `Criterion`: which weights matter. 'magnitude' ('l1'), 'l2',
+            'gradient', 'taylor', 'batch_norm_scale', 'geometric_median', 'random', `Hybrid`, ...
+        granularity: Name, config or `Granularity`: what is removed together. 'unstructured',
+            'channel', '2:4' (`NM`), '4x4' (`Block`).
+        allocation: Name, config, `Allocation` or a dict of sparsities by layer: how one total is
+            spread. 'uniform', 'erk', 'global_ranking'.
+        mode: Name, config or `Mode`: whether weights may return. 'hard', 'soft', 'rigl', 'set',
+            'splice'.
         scope: Which layers, see `keras_ganprune.scope.select`; None for all.
+
+    Attributes:
+        weights: List of `MaskedWeight`.
+        remarks: List of str, what the granularity has to say on these shapes (ragged edges).
+        regrown: dict, id of a variable -> bool array of its weights that the last update brought back.
 
     Raises:
         InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError: see the texts.
@@ -159,7 +68,7 @@ class Pruner:
         criterion: Any = "magnitude",
         granularity: Any = "unstructured",
         allocation: Any = "uniform",
-        mode: str = "hard",
+        mode: Any = "hard",
         scope: Any = None,
     ):
         if not models:
@@ -167,178 +76,344 @@ class Pruner:
         self.criterion = criteria.get(criterion)
         self.granularity = _get_granularity(granularity)
         self.allocation = allocations.get(allocation)
-        if mode not in _MODES:
-            raise InvalidArgumentError(f"`mode` must be one of {_MODES}. Received: {mode!r}.")
-        self.mode = mode
+        self.mode = modes.get(mode)
+        self._settings = combinations.get(
+            self.criterion, self.granularity, self.allocation, self.mode
+        )
+        combinations.check(self._settings)
         self.scope = scope
         self.models = models
-        models_scope = _split_scope(models, scope)
+        models_scope = split_scope(models, scope)
         for model in models:
             # A scope may match in one of several models only.
             inside = models_scope[id(model)]
             if inside is None or inside:
                 make_prunable(model, inside)
-        self.weights = masked_weights(*models, scope=scope)
+        self.remarks: list[str] = []
+        found = masked_weights(*models, scope=scope)
+        self.weights, more = without_outputs(found, self.granularity, self._network_of)
+        self.remarks += more
+        self._parts = [
+            make_part(i, weight, self.criterion, self.granularity, self._network_of(weight))
+            for i, weight in enumerate(self.weights)
+        ]
+        notes = [(p.tensor.path, p.granularity.note(p.shape)) for p in self._parts]
+        self.remarks += [f"{path}: {note}" for path, note in notes if note]
+        # Under a mode that does not hold its masks: the last ones chosen, None once they are held.
+        self._free: list[np.ndarray] | None = None
+        self.regrown: dict[int, np.ndarray] = {}
+        self._updates = 0
+        self.traced_steps_are_stale = self._prepare_hidden()
 
     def __repr__(self):
         names = ", ".join(model.name for model in self.models)
         return (
             f"<Pruner of {names}: {self.criterion!r}, {self.granularity!r}, {self.allocation!r}, "
-            f"{self.mode}, {len(self.weights)} tensors, sparsity {self.sparsity:.4f}>"
+            f"{self.mode!r}, {len(self.weights)} tensors, sparsity {self.sparsity:.4f}>"
         )
+
+    def _network_of(self, weight: MaskedWeight) -> keras.layers.Layer:
+        return next(m for m in self.models if any(weight.variable is w for w in m.weights))
+
+    def _prepare_hidden(self) -> bool:
+        """Keep what pruned weights were, if the mode wants it; return whether steps must be retraced."""
+        stores = {id(w.layer): w.layer.pruning_masks for w in self.weights}.values()
+        if self.mode.collects or self.mode.restore == "previous":
+            return any([store.keep_hidden(self.mode.collects) for store in stores])
+        return any([store.stop_collecting() for store in stores])
 
     @property
     def sparsity(self) -> float:
-        """Sparsity of the masks now, over all tensors in scope together."""
-        total = sum(int(np.prod(w.mask.shape)) for w in self.weights)
-        return 1.0 - sum(int(np.count_nonzero(to_numpy(w.mask))) for w in self.weights) / total
+        """Sparsity of the masks now, over all tensors in scope together.
+
+        Under `soft` these are the masks chosen last, though they are not held yet.
+        """
+        return self._sparsity_of(range(len(self.weights)))
+
+    def sparsity_in(self, network: keras.layers.Layer) -> float:
+        """Return the sparsity over the tensors that are weights of one network."""
+        own = {id(v) for v in network.weights}
+        return self._sparsity_of([i for i, w in enumerate(self.weights) if id(w.variable) in own])
+
+    def _sparsity_of(self, indices: Sequence[int]) -> float:
+        total = sum(self._parts[i].tensor.size for i in indices)
+        kept = sum(int(np.count_nonzero(self._mask(i))) for i in indices)
+        return 1.0 - kept / total if total else 0.0
+
+    def _mask(self, index: int) -> np.ndarray:
+        return to_numpy(self.weights[index].mask) if self._free is None else self._free[index]
+
+    @property
+    def held(self) -> bool:
+        """Whether the masks hold between updates; under `soft` not before the end."""
+        return self._free is None
+
+    def check(self, final: float) -> None:
+        """Raise `InvalidArgumentError` if the allocation cannot meet a total on these networks."""
+        self.allocation.check([p.tensor for p in self._parts], final)
 
     def update(
         self,
         *,
-        sparsity: float | None = None,
-        threshold: float | None = None,
+        sparsity: float | Sequence[float] | None = None,
+        threshold: float | Sequence[float] | None = None,
         gradients: Sequence[Any] | Mapping[str, Any] | None = None,
+        growth: Sequence[Any] | Mapping[str, Any] | None = None,
+        final: float | None = None,
+        step: int | None = None,
+        progress: float = 0.0,
+        harden: bool = False,
     ) -> MaskReport:
         """Choose new masks, apply them to the weights and return what came out.
 
         Args:
-            sparsity: Float in [0, 1), share of the units to prune. Exactly one of `sparsity` and
-                `threshold` is given.
-            threshold: Non-negative float; units with a lower score are pruned.
+            sparsity: Float in [0, 1), share of the units to prune, or a list of one for each of
+                `self.weights`. Exactly one of `sparsity` and `threshold` is given.
+            threshold: Non-negative float, or a list; units with a lower score are pruned.
             gradients: Arrays in the order of `self.weights`, or a dict by weight path, for criteria
                 that need them.
+            growth: The same for modes that grow by gradient; None to use `gradients`.
+            final: Float, the sparsity that the schedule ends with, for allocations that scale with
+                it; None for `sparsity` itself.
+            step: Int, for modes that draw at random; None to count updates.
+            progress: Float in [0, 1], how far the schedule has come, for modes that slow down.
+            harden: Whether a mode that lets weights return holds its masks from now on.
 
         Raises:
             InvalidArgumentError: bad or missing targets or gradients.
             DivergedError: a weight is NaN or infinite; no mask is changed.
         """
-        if (sparsity is None) == (threshold is None):
-            raise InvalidArgumentError(
-                "Give exactly one of `sparsity` and `threshold`. "
-                f"Received: sparsity={sparsity}, threshold={threshold}."
-            )
-        if sparsity is not None:
-            sparsity = masks.validate_sparsity(sparsity)
-        elif (
-            isinstance(threshold, bool)
-            or not isinstance(threshold, (int, float, np.number))
-            or not 0 <= threshold < np.inf
-        ):
-            raise InvalidArgumentError(
-                f"`threshold` must be a finite, non-negative number. Received: {threshold!r}."
-            )
-        gradients = self._match_gradients(gradients)
-        # A ranking over all tensors needs all scores at once; tensor by tensor takes less memory.
-        single = isinstance(self.allocation, allocations.Uniform) or threshold is not None
-        groups = [[w] for w in self.weights] if single else [self.weights]
+        targets = make_targets(
+            [p.tensor for p in self._parts],
+            self._settings,
+            sparsity=sparsity,
+            threshold=threshold,
+            final=final,
+        )
+        scored = self._match(gradients, "gradients", self.criterion, self.criterion.needs_gradient)
+        grown_by = self._match(
+            gradients if growth is None else growth, "growth", self.mode, self.mode.needs_gradient
+        )
+        self._updates += 1
+        seed = (getattr(self.mode, "seed", 0), self._updates if step is None else step)
         # All masks are chosen before the first one changes: an error leaves them all as they were.
-        chosen: list[np.ndarray] = []
-        for group in groups:
-            chosen += self._select(group, sparsity, threshold, gradients)
-        rows: list[MaskRow] = []
-        newly_pruned = 0
-        for weight, keep in zip(self.weights, chosen, strict=True):
-            newly_pruned += int(np.count_nonzero(to_numpy(weight.mask) & ~keep))
+        chosen: list[Any] = [None] * len(self.weights)
+        for number, target in enumerate(targets):
+            random = np.random.default_rng((*seed, number)).random
+            keeps = self._choose(target, scored, grown_by, progress, random)
+            for index, keep in zip(target.members, keeps, strict=True):
+                chosen[index] = keep
+        report = self._apply_masks(chosen, harden or self.mode.enforced, sparsity, threshold)
+        self._warn_if_missed(report, targets)
+        return report
+
+    def hold(self) -> None:
+        """From now on, hold the masks that a mode such as `soft` has chosen last."""
+        for weight, keep in zip(self.weights, self._free or (), strict=False):
             weight.mask.assign(keep)
             weight.apply()
-            rows.append(MaskRow(weight.path, keep.shape, int(np.count_nonzero(keep)), keep.size))
-        report = MaskReport(
-            "threshold" if sparsity is None else "sparsity",
-            float(threshold if sparsity is None else sparsity),
-            tuple(rows),
-            newly_pruned,
-        )
-        self._warn_if_missed(report)
-        return report
+        self._free = None
 
     def apply(self) -> None:
         """Set all pruned weights to zero again, after something bypassed the optimizer."""
         for weight in self.weights:
             weight.apply()
 
-    def _match_gradients(self, gradients: Any) -> dict[int, Any]:
+    # --- gradients -------------------------------------------------------------------------------
+
+    def _match(self, gradients: Any, name: str, owner: Any, needed: bool) -> list[Any]:
+        if not needed:
+            return [None] * len(self.weights)
         if gradients is None:
-            if self.criterion.needs_gradient:
-                raise InvalidArgumentError(
-                    f"{self.criterion!r} needs gradients. Pass `gradients=` in the order of "
-                    "`pruner.weights`."
-                )
-            return dict.fromkeys((id(w.variable) for w in self.weights), None)
+            raise InvalidArgumentError(
+                f"{owner!r} needs gradients. Pass `{name}=` in the order of `pruner.weights`."
+            )
         if isinstance(gradients, Mapping):
             gradients = [gradients.get(w.path) for w in self.weights]
-        gradients = list(gradients)
-        shapes = [None if g is None else tuple(np.shape(g)) for g in gradients]
-        wanted = [tuple(w.mask.shape) for w in self.weights]
+        gradients = [None if g is None else np.asarray(g) for g in gradients]
+        shapes = [None if g is None else tuple(g.shape) for g in gradients]
+        wanted = [part.shape for part in self._parts]
         if shapes != wanted:
             raise InvalidArgumentError(
-                f"`gradients` must match the pruned weights, of shapes {wanted}. Received: {shapes}."
+                f"`{name}` must match the pruned weights, of shapes {wanted}. Received: {shapes}."
             )
-        return {id(w.variable): g for w, g in zip(self.weights, gradients, strict=True)}
+        for part, gradient in zip(self._parts, gradients, strict=True):
+            masks.check_finite(gradient, f"The gradient of '{part.tensor.path}'")
+        return gradients
 
-    def _select(
-        self,
-        group: Sequence[MaskedWeight],
-        sparsity: float | None,
-        threshold: float | None,
-        gradients: dict[int, Any],
+    # --- scores and masks ------------------------------------------------------------------------
+
+    def _unit_scores(self, part: Part, value: np.ndarray, gradient: Any) -> np.ndarray:
+        scores = np.asarray(part.criterion.unit_scores(value, gradient, part.granularity))
+        if scores.dtype.kind != "f":
+            scores = scores.astype(np.float64)  # -inf marks what is pruned already
+        # The largest of some values is NaN if any of them is.
+        if np.isnan(np.max(scores)):
+            raise InvalidArgumentError(
+                "The scores of a criterion must not be NaN. "
+                f"{self.criterion!r} gave NaN for '{part.tensor.path}'."
+            )
+        if np.may_share_memory(scores, value):
+            scores = scores.copy()
+        return self.allocation.normalize(scores.reshape(-1))
+
+    def _choose(
+        self, target: Target, gradients: list, grown_by: list, progress: float, random: Any
     ) -> list[np.ndarray]:
-        scores = []
-        for weight in group:
-            gradient = gradients[id(weight.variable)]
-            unit_scores = _load_scores(weight, self.criterion, self.granularity, gradient)
-            pruned = ~to_numpy(weight.mask)
-            # Every pooled unit is pruned as a whole, so a unit is gone if all its weights are.
-            gone = np.asarray(self.granularity.pool(pruned), dtype=bool)
-            np.putmask(unit_scores, gone, -np.inf)
-            scores.append(unit_scores)
-        if sparsity is not None:
-            sizes = [
-                int(np.prod(w.mask.shape)) // s.size for w, s in zip(group, scores, strict=True)
+        parts = [self._parts[i] for i in target.members]
+        scores = _join(
+            [
+                self._unit_scores(part, part.value(self.mode.collects), gradients[i])
+                for i, part in zip(target.members, parts, strict=True)
             ]
-            keeps = self.allocation.select(scores, sizes, sparsity)
-        else:
-            keeps = []
-            for weight, s in zip(group, scores, strict=True):
-                keep = masks.threshold_mask(s, threshold)
-                if not keep.any():
-                    keep = masks.top_k_mask(s, 1)
-                    warnings.warn(
-                        f"Threshold {threshold:g} is above every score of '{weight.path}', and would "
-                        f"empty it; its largest unit ({float(np.max(s)):.3g}) is kept. "
-                        "Lower the threshold, or leave the layer out of `scope`.",
-                        PruningWarning,
-                        stacklevel=3,
-                    )
-                keeps.append(keep)
-        # `hard`: what is pruned stays pruned, even where the target would keep more.
-        keeps = [k & (s != -np.inf) for k, s in zip(keeps, scores, strict=True)]
-        return [
-            self.granularity.expand(k, tuple(w.mask.shape))
-            for w, k in zip(group, keeps, strict=True)
-        ]
-
-    def _warn_if_missed(self, report: MaskReport) -> None:
-        if report.quantity != "sparsity":
-            return
-        if isinstance(self.allocation, allocations.Uniform):
-            wanted = sum(masks.kept_count(row.total, report.requested) for row in report.rows)
-        else:
-            wanted = masks.kept_count(report.total, report.requested)
-        if report.kept == wanted:
-            return
-        if report.kept < wanted:
-            reason = (
-                "`hard` masks never return a weight, and the network is sparser than that already"
-            )
-        else:
-            reason = "at least one weight of every tensor is kept"
-        warnings.warn(
-            f"Sparsity {report.requested:g} was requested, {report.achieved:.4f} achieved "
-            f"({report.kept} weights kept, not {wanted}): {reason}.",
-            PruningWarning,
-            stacklevel=3,
         )
+        if target.pattern is not None:
+            return [self._pattern(parts[0], scores, target.pattern)]
+        kept = _join([np.reshape(p.granularity.alive(to_numpy(p.weight.mask)), -1) for p in parts])
+        growth = None
+        if self.mode.needs_gradient:
+            growth = _join(
+                [
+                    self.allocation.normalize(
+                        np.reshape(p.granularity.pool(np.abs(grown_by[i])), -1)
+                    )
+                    for i, p in zip(target.members, parts, strict=True)
+                ]
+            )
+        sizes = None
+        if target.in_weights:
+            sizes = np.concatenate(
+                [
+                    np.full(p.tensor.units, p.tensor.unit_size) if p.sizes is None else p.sizes
+                    for p in parts
+                ]
+            )
+        edges = np.cumsum([p.tensor.units for p in parts])[:-1].tolist()
+        floors = [self.allocation.floor(p.tensor.units) for p in parts]
+        best_score = float(np.max(scores))
+        choice = modes.Choice(
+            scores=scores,
+            kept=kept,
+            best=lambda s, budget: selection.best(s, budget, sizes, edges, floors),
+            top=lambda s, budget: selection.best(s, budget, sizes),
+            budget=target.budget,
+            threshold=target.threshold,
+            size_of=lambda k: int(np.count_nonzero(k) if sizes is None else sizes[k].sum()),
+            growth=growth,
+            progress=progress,
+            draw=random,
+        )
+        keep = self.mode.choose(choice)
+        if target.threshold is not None and not keep.any():
+            keep = masks.top_k_mask(scores, 1)
+            self._warn_emptied(parts[0], target.threshold, best_score)
+        expanded = []
+        for part, units in zip(parts, np.split(keep, edges), strict=True):
+            mask = part.granularity.expand(units, part.shape)
+            if not self.mode.regrows:
+                # A unit may have been pruned in part, under another granularity.
+                mask = mask & to_numpy(part.weight.mask)
+            expanded.append(mask)
+        return expanded
+
+    def _pattern(self, part: Part, scores: np.ndarray, sparsity: float) -> np.ndarray:
+        scores = scores.reshape(part.shape)
+        if self.mode.regrows:
+            return part.granularity.pattern_mask(scores, sparsity)
+        mask = to_numpy(part.weight.mask)
+        scores = np.where(mask, scores, -np.inf)
+        return part.granularity.pattern_mask(scores, sparsity) & mask
+
+    def _warn_emptied(self, part: Part, threshold: float, best_score: float) -> None:
+        warnings.warn(
+            f"Threshold {threshold:g} is above every score of '{part.tensor.path}', and would "
+            f"empty it; its largest unit ({best_score:.3g}) is kept. "
+            "Lower the threshold, or leave the layer out of `scope`.",
+            PruningWarning,
+            stacklevel=4,
+        )
+
+    # --- what changes ----------------------------------------------------------------------------
+
+    def _apply_masks(
+        self, chosen: list[np.ndarray], hold: bool, sparsity: Any, threshold: Any
+    ) -> MaskReport:
+        rows: list[MaskRow] = []
+        newly_pruned = regrown = 0
+        self.regrown = {}
+        for index, (part, keep) in enumerate(zip(self._parts, chosen, strict=True)):
+            old = self._mask(index)
+            pruned, grown = old & ~keep, keep & ~old
+            newly_pruned += int(np.count_nonzero(pruned))
+            regrown += int(np.count_nonzero(grown))
+            if grown.any():
+                self.regrown[id(part.weight.variable)] = grown
+            exchange_values(part.weight, self.mode, pruned, grown)
+            if hold:
+                part.weight.mask.assign(keep)
+                part.weight.apply()
+                if grown.any():
+                    # The user's own constraint must hold for what came back, too.
+                    variable = part.weight.variable
+                    variable.assign(variable.constraint(variable))
+            else:
+                part.weight.mask.assign(np.ones(part.shape, dtype=bool))
+                part.weight.variable.assign(np.where(keep, to_numpy(part.weight.variable), 0))
+            units = part.granularity.alive(keep)
+            rows.append(
+                MaskRow(
+                    part.tensor.path,
+                    part.shape,
+                    int(np.count_nonzero(keep)),
+                    keep.size,
+                    int(np.count_nonzero(units)),
+                    part.tensor.units,
+                )
+            )
+        self._free = None if hold else chosen
+        total = sum(row.total for row in rows)
+        value = sparsity if threshold is None else threshold
+        if isinstance(value, (list, tuple, np.ndarray)):
+            value = sum(v * row.total for v, row in zip(value, rows, strict=True)) / total
+        quantity = "sparsity" if threshold is None else "threshold"
+        return MaskReport(quantity, float(value), tuple(rows), newly_pruned, regrown)
+
+    def _unit_name(self, target: Target) -> str:
+        single = all(self._parts[i].tensor.unit_size == 1 for i in target.members)
+        return "weights" if single or target.in_weights else "units"
+
+    def _warn_if_missed(self, report: MaskReport, targets: list[Target]) -> None:
+        if report.quantity != "sparsity" or self.granularity.pattern:
+            return
+        rows = report.rows
+        for target in targets:
+            members = [rows[i] for i in target.members]
+            kept = sum(r.kept if target.in_weights else r.kept_units for r in members)
+            # Whole units can come as near to a number of weights as the largest of them allows.
+            slack = 0
+            if target.in_weights:
+                slack = max(self._parts[i].largest_unit for i in target.members)
+            if abs(kept - target.wanted) <= slack:
+                continue
+            if kept < target.wanted:
+                reason = "`hard` masks never return a weight, and the network is sparser than that already"
+            else:
+                reason = (
+                    "at least `minimum` of every tensor is kept, which is "
+                    f"{self.allocation.minimum} for {type(self.allocation).__name__}"
+                )
+            warnings.warn(
+                f"Sparsity {report.requested:g} was requested, {report.achieved:.4f} achieved "
+                f"({kept} {self._unit_name(target)} kept, not {target.wanted}"
+                f"{', of ' + members[0].path if len(targets) > 1 else ''}): {reason}.",
+                PruningWarning,
+                stacklevel=3,
+            )
+            return
+
+
+def _join(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 # The argument named `granularity` hides the module inside the constructor.

@@ -430,7 +430,7 @@ def test_frequency(value):
         ({"criterion": 3}, UnsupportedLayerError, "A criterion must be a name"),
         ({"granularity": "blocky"}, InvalidArgumentError, "Unknown granularity 'blocky'"),
         ({"allocation": "globl"}, InvalidArgumentError, "Unknown allocation 'globl'"),
-        ({"mode": "gentle"}, InvalidArgumentError, "`mode` must be one of"),
+        ({"mode": "gentle"}, InvalidArgumentError, "Unknown mode 'gentle'"),
         ({"schedule": "polynomial"}, InvalidArgumentError, "Unknown schedule 'polynomial'"),
         ({"schedule": None}, UnsupportedLayerError, "A schedule must be a name"),
         ({"schedule": kgp.PolynomialDecay}, UnsupportedLayerError, "instance of a schedule, not"),

@@ -86,6 +86,37 @@ def _regularization(network):
     return tf.add_n([tf.cast(x, tf.float32) for x in network.losses]) if network.losses else 0.0
 
 
+def _judged(gan, real, fake, labels, training):
+    """Return what the generator minimises, as the discriminator judges the samples."""
+    # A relativistic loss compares them with real ones.
+    needed = gan.loss_pair.generator_needs_real
+    real_logits = _logits(gan, real, labels, training) if needed else None
+    return gan.loss_pair.generator(_logits(gan, fake, labels, training), real_logits)
+
+
+def _generator_loss(gan, real, fake, labels, training, scale=tf.identity):
+    """Return the adversarial loss, and the scaled one to take gradients of.
+
+    Its gradient reaches the generator's weights through the samples alone. That is all of it, unless
+    the discriminator uses some of these weights too: then the loss also falls where they make a worse
+    judge, and the generator's optimizer must not see that slope, with which it would undo what the
+    discriminator's optimizer learnt. So the slope is taken by the samples, through the discriminator,
+    and goes back from them through the generator.
+    """
+    if not gan.shared_weights:
+        loss = _judged(gan, real, fake, labels, training)
+        return loss, scale(loss)
+    images = tf.stop_gradient(fake)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        loss = _judged(gan, real, images, labels, training)
+        scaled = scale(loss)
+    slope = tape.gradient(scaled, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    # `fake - images` is zero; only its gradient is not.
+    through_samples = tf.reduce_sum(tf.stop_gradient(slope) * (fake - images))
+    return loss, tf.stop_gradient(scaled) + tf.cast(through_samples, scaled.dtype)
+
+
 def _inference_means(gan, real, z, labels):
     """Return mean D(G(z)) and mean D(x) in inference mode, which changes no state."""
     fake = gan.synthesize(z, labels, training=False)
@@ -99,7 +130,9 @@ def train_step(gan, data: Any) -> dict[str, Any]:
     """One round: `discriminator_steps` discriminator updates, then one of the generator.
 
     The generator runs once for the last discriminator update and its own: the same samples are shown
-    to the updated discriminator, under the tape that recorded them.
+    to the updated discriminator, under the tape that recorded them. A weight that both networks use is
+    changed in between: the generator's gradient is then still the one at the value that the samples
+    were made with, exact for these samples, so that both players' steps on it start from one point.
     """
     real, labels = gan.unpack(data)
     real = tf.cast(real, tf.float32)
@@ -111,14 +144,15 @@ def train_step(gan, data: Any) -> dict[str, Any]:
     z = _sample(gan, batch)
     with tf.GradientTape() as tape:
         fake = gan.synthesize(z, labels, training=True)
+        # Before the discriminator runs: a layer of both networks forgets its losses there.
+        own_loss = _regularization(gan.generator)
         with tape.stop_recording():
             d_loss, real_logits, fake_logits = _discriminator_update(gan, real, fake, labels)
-        real_again = (
-            _logits(gan, real, labels, True) if gan.loss_pair.generator_needs_real else None
+        g_loss, scaled = _generator_loss(
+            gan, real, fake, labels, True, lambda loss: _scale(loss, gan.generator_optimizer)
         )
-        g_loss = gan.loss_pair.generator(_logits(gan, fake, labels, True), real_again)
-        g_loss += _regularization(gan.generator)
-        scaled = _scale(g_loss, gan.generator_optimizer)
+        scaled += _scale(own_loss, gan.generator_optimizer)
+    g_loss += own_loss
 
     measured = None
     if gan.balance_frequency:
@@ -162,3 +196,13 @@ def test_step(gan, data: Any) -> dict[str, Any]:
     d_loss = gan.loss_pair.discriminator(real_logits, fake_logits)
     g_loss = gan.loss_pair.generator(fake_logits, real_logits)
     return gan.log(d_loss, g_loss, real_logits, fake_logits, None, batch)
+
+
+def adversarial_loss(gan, data: Any):
+    """The generator's loss on fresh samples, in inference mode: see `GANModel.adversarial_loss`."""
+    real, labels = gan.unpack(data)
+    real = tf.cast(real, tf.float32)
+    if labels is not None:
+        labels = tf.convert_to_tensor(labels)
+    fake = gan.synthesize(_sample(gan, tf.shape(real)[0]), labels, training=False)
+    return _generator_loss(gan, real, fake, labels, False)[1]

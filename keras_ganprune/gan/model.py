@@ -10,11 +10,13 @@ import numpy as np
 from keras import ops
 
 from keras_ganprune._registry import PACKAGE
+from keras_ganprune.discovery import trained_variables
 from keras_ganprune.errors import DataError, InvalidArgumentError
 from keras_ganprune.gan import checks, losses
 from keras_ganprune.layers import make_prunable, prunable_layers, strip_pruning, walk
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.nan_guard import NaNGuard
+from keras_ganprune.sharing import share_again, shared_positions, shared_weights
 
 
 def _step_module():
@@ -40,6 +42,9 @@ class GANModel(keras.Model):
         balance_ratio = E[D(G_after(z)) - D(G_before(z))] / E[D(x) - D(G_before(z))]
 
     how much of the gap to real images one generator update closes.
+
+    The networks may share layers or single kernels (`tie_mirrored`). Both optimizers then update the
+    shared variable, each by its own network's use of it.
 
     Args:
         generator: Keras model, latent vectors (batch, latent_dim), or [latent vectors, labels], to
@@ -125,7 +130,7 @@ class GANModel(keras.Model):
             )
         }
         if self.balance_frequency:
-            self._trackers["balance_ratio"] = keras.metrics.Mean(name="balance_ratio")
+            self._trackers["balance_ratio"] = _MeanOfMeasured(name="balance_ratio")
         self.generator_optimizer = None
         self.discriminator_optimizer = None
         self.built = True
@@ -151,6 +156,11 @@ class GANModel(keras.Model):
     def call(self, inputs, training=False):
         """Return the generator's images, so that `predict` works on latent vectors."""
         return self.generator(inputs, training=training)
+
+    @property
+    def shared_weights(self) -> list[keras.Variable]:
+        """The trainable weights of the generator that the discriminator uses too."""
+        return shared_weights(self.generator, self.discriminator)
 
     @property
     def sampler(self) -> keras.Model:
@@ -242,16 +252,30 @@ class GANModel(keras.Model):
         The data is looked at first, and a `NaNGuard` is added to the callbacks.
 
         Raises:
-            InvalidArgumentError: the model is not compiled.
+            InvalidArgumentError: the model is not compiled, or was compiled for other weights.
             DataError: the data is empty, not finite, of the wrong shape, or its labels do not fit.
         """
         if self.generator_optimizer is None:
             raise InvalidArgumentError(
                 "Call `gan.compile(generator_optimizer, discriminator_optimizer)` before `fit`."
             )
+        self._check_optimizers()
         checks.data(self, x, y)
         callbacks = self._with_guards(callbacks)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+
+    def _check_optimizers(self) -> None:
+        for name in ("generator", "discriminator"):
+            optimizer = getattr(self, f"{name}_optimizer")
+            known = trained_variables(getattr(optimizer, "inner_optimizer", optimizer))
+            ids = {id(v) for v in known}
+            new = [w.path for w in getattr(self, name).trainable_weights if id(w) not in ids]
+            if known and new:
+                raise InvalidArgumentError(
+                    f"`{name}_optimizer` does not train the {name}'s weights {', '.join(new[:5])}: they "
+                    "were tied, or made trainable, after `compile`. Call `gan.compile` again, with new "
+                    "optimizers."
+                )
 
     def _with_guards(self, callbacks: Any) -> Any:
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -268,6 +292,21 @@ class GANModel(keras.Model):
 
     def test_step(self, data):
         return _step_module().test_step(self, data)
+
+    def adversarial_loss(self, data: Any) -> Any:
+        """Return the generator's loss on fresh samples, as the discriminator judges it now.
+
+        Both networks run in inference mode and without weight regularization, so that nothing changes
+        but the state of `noise_seed`. The gradient by the generator's weights goes through the samples
+        alone, also where the discriminator shares some of them.
+
+        Args:
+            data: A batch as `fit` gets it: images (batch, ...), which set the number of samples and are
+                looked at only by a relativistic loss, or (images, labels).
+
+        Returns: Scalar float32 tensor.
+        """
+        return _step_module().adversarial_loss(self, data)
 
     def unpack(self, data: Any) -> tuple[Any, Any]:
         """Return (images, labels or None) of one batch."""
@@ -336,16 +375,20 @@ class GANModel(keras.Model):
             "value_range": self.value_range,
             "seed": self.seed,
             "pruned": self._pruned_positions(),
+            "shared": shared_positions(self.generator, self.discriminator),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         pruned = config.pop("pruned", {})
+        shared = config.pop("shared", {})
         for key in ("generator", "discriminator", "loss"):
             config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
         gan = cls(**config)
         gan._restore_prunable(pruned)
+        # Keras makes the layers of two networks apart, also a layer that is in both.
+        share_again(gan.generator, gan.discriminator, shared)
         return gan
 
     def _pruned_positions(self) -> dict[str, list[int]]:
@@ -413,6 +456,16 @@ class GANModel(keras.Model):
                 state.assign(np.asarray(store[f"random_{i}"]))
         rest = {k: store[k] for k in store.keys() if not k.startswith("random_")}
         super().load_own_variables(rest)
+
+
+class _MeanOfMeasured(keras.metrics.Mean):
+    """A mean of what is measured now and then: until the first value of an epoch, the last mean."""
+
+    def reset_state(self):
+        # Next to nothing beside a real value, and yet the mean where there is none.
+        weight = ops.where(self.count > 0, 1e-6, 0.0)
+        self.total.assign(weight * self.result())
+        self.count.assign(weight)
 
 
 class _FinalizeAverages(keras.callbacks.Callback):

@@ -1,0 +1,143 @@
+"""The weights that a `Pruner` prunes, each with the settings that are its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ganprune import masks
+from keras_ganprune.allocation import Tensor
+from keras_ganprune.criteria import Criterion, WeightContext
+from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.granularity import Channel, Granularity
+from keras_ganprune.kernel_axes import kernel_axes
+from keras_ganprune.layers import MaskedWeight, prunable_candidates
+from keras_ganprune.masking import to_numpy
+from keras_ganprune.scope import select
+from keras_ganprune.wiring import makes_output
+
+NetworkOf = Callable[[MaskedWeight], keras.layers.Layer]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One weight with the settings that are its own: resolved axes, bound criterion.
+
+    Attributes:
+        sizes: Weights in each of its units where these differ, else None.
+    """
+
+    weight: MaskedWeight
+    criterion: Criterion
+    granularity: Granularity
+    tensor: Tensor
+    sizes: np.ndarray | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.tensor.shape
+
+    @property
+    def largest_unit(self) -> int:
+        """Weights in its largest unit."""
+        return self.tensor.unit_size or int(np.max(self.sizes))
+
+    def value(self, collected: bool) -> np.ndarray:
+        """Return the values to score.
+
+        Args:
+            collected: Whether a pruned entry has the value that it collected unseen, instead of zero.
+
+        Raises:
+            DivergedError: a value is NaN or infinite.
+        """
+        value = to_numpy(self.weight.variable)
+        if value.dtype.itemsize < 4:
+            value = value.astype(np.float32)  # NumPy cannot select in half precision types
+        masks.check_finite(value, f"Weight '{self.tensor.path}'")
+        if collected:
+            hidden = to_numpy(self.weight.layer.pruning_masks.hidden[self.weight.name])
+            value = np.where(to_numpy(self.weight.mask), value, hidden)
+            masks.check_finite(value, f"What pruned entries of '{self.tensor.path}' collected")
+        return value
+
+
+def make_part(
+    index: int,
+    weight: MaskedWeight,
+    criterion: Criterion,
+    granularity: Granularity,
+    network: keras.layers.Layer,
+) -> Part:
+    """Return the part of one weight, whose layer is in `network`.
+
+    Raises:
+        InvalidArgumentError: the granularity does not fit the shape.
+    """
+    shape = tuple(weight.mask.shape)
+    axes = kernel_axes(weight.layer, weight.name)
+    try:
+        unit = granularity.resolve(axes)
+        unit.check(shape)
+    except InvalidArgumentError as error:
+        raise InvalidArgumentError(f"'{weight.path}': {error}") from error
+    context = WeightContext(index, weight.path, axes, weight.layer, network)
+    sizes = unit.unit_sizes(shape)
+    if isinstance(sizes, np.ndarray):
+        units, unit_size, sizes = sizes.size, None, sizes.reshape(-1)
+    else:
+        units, unit_size, sizes = int(np.prod(shape)) // sizes, sizes, None
+    tensor = Tensor(weight.path, weight.layer_path, shape, units, unit_size)
+    return Part(weight, criterion.bind(context), unit, tensor, sizes)
+
+
+def split_scope(models: Sequence[keras.layers.Layer], scope: Any) -> dict[int, Any]:
+    """Return, by the id of each model, the layers of it that are in scope; None for all of them."""
+    if scope is None or len(models) == 1:
+        return {id(model): scope for model in models}
+    found = {id(model): prunable_candidates(model) for model in models}
+    everything = [pair for pairs in found.values() for pair in pairs]
+    chosen = {id(layer) for _, layer in select(everything, scope)}
+    return {
+        key: [layer for _, layer in pairs if id(layer) in chosen] for key, pairs in found.items()
+    }
+
+
+def without_outputs(
+    weights: Sequence[MaskedWeight], granularity: Granularity, network_of: NetworkOf
+) -> tuple[list[MaskedWeight], list[str]]:
+    """Leave out layers whose output channels are those of the network: images keep their channels.
+
+    Returns: The weights that are left, and remarks on the others.
+
+    Raises:
+        InvalidArgumentError: none is left.
+    """
+    if not isinstance(granularity, Channel) or granularity.axis == "in":
+        return list(weights), []
+    kept, remarks, unknown = [], [], False
+    for weight in weights:
+        output = makes_output(weight.layer, network_of(weight))
+        unknown = unknown or output is None
+        if output:
+            remarks.append(
+                f"{weight.path}: makes the output of the network, so its channels all stay"
+            )
+        else:
+            kept.append(weight)
+    if unknown:
+        remarks.append(
+            "the graph of a subclassed network is not known: leave the layer that makes its output "
+            "out of `scope`, or channels of the output are pruned too"
+        )
+    if not kept:
+        raise InvalidArgumentError(
+            f"{granularity!r} has nothing to prune: "
+            f"{', '.join(w.path for w in weights)} make the output, whose channels all stay. "
+            "Use another granularity."
+        )
+    return kept, remarks

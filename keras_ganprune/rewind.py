@@ -1,0 +1,95 @@
+"""Weights as they were at an early step, for lottery tickets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_ganprune import discovery
+from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.masking import memory, to_numpy
+from keras_ganprune.state import mask_stores
+
+
+class Rewinder:
+    """Keeps the weights of some networks at one step, and puts them back.
+
+    The copy is saved with the first network's weights, so that a resumed run can rewind too.
+
+    Args:
+        model: The model that is being fitted.
+        networks: The pruned networks.
+        step: Int, optimizer steps at which the weights are kept.
+        everything: Whether all networks of the model go back, not only the pruned ones.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        networks: Sequence[keras.layers.Layer],
+        step: int,
+        everything: bool,
+    ):
+        self.model = model
+        self.step = step
+        self.networks = list(networks)
+        if everything:
+            self.networks += list(discovery.networks(model).values()) or [model]
+        self.store = memory(networks[0])
+
+    def _weights(self) -> list[keras.Variable]:
+        return list({id(w): w for network in self.networks for w in network.weights}.values())
+
+    def _names(self) -> list[str]:
+        return [f"rewind_{i:05d}" for i in range(len(self._weights()))]
+
+    @property
+    def ready(self) -> bool:
+        arrays = self.store.arrays
+        # Another schedule may have kept weights of another step before.
+        if "rewind_step" not in arrays or int(arrays["rewind_step"]) != self.step:
+            return False
+        return all(name in arrays for name in self._names())
+
+    def look(self, step: int) -> None:
+        """Keep the weights if this is the step to keep them at.
+
+        Raises:
+            InvalidArgumentError: the step has passed and the weights were not kept.
+        """
+        if self.ready or step < self.step:
+            return
+        if step > self.step:
+            raise InvalidArgumentError(
+                f"The weights to rewind to are those at step {self.step}, but training is at step "
+                f"{step} already and they were not kept. Give `rewind_step={step}` or later."
+            )
+        for name, weight in zip(self._names(), self._weights(), strict=True):
+            self.store.arrays[name] = np.array(to_numpy(weight))
+        self.store.arrays["rewind_step"] = np.array(self.step, dtype=np.int64)
+
+    def rewind(self) -> None:
+        """Put the weights back, and let the optimizers begin anew; their count of steps goes on."""
+        weights = self._weights()
+        for name, weight in zip(self._names(), weights, strict=True):
+            weight.assign(self.store.arrays[name])
+        # They were kept dense: also the networks that another callback prunes.
+        for network in self.networks:
+            for store in mask_stores(network):
+                store.apply()
+        known = {id(w) for w in weights}
+        for optimizer in discovery.optimizers(self.model):
+            averages = {id(slot) for _, slot in discovery.slots(optimizer, only_averages=True)}
+            # Private touch: the one kind of slot (of Adagrad, Ftrl) that does not begin at 0.
+            sums = {id(slot) for slot in getattr(optimizer, "_accumulators", None) or ()}
+            for variable, slot in discovery.slots(optimizer):
+                if id(variable) not in known:
+                    continue
+                if id(slot) in averages:
+                    # An average (`use_ema`) begins at the weights: Keras will write it over them.
+                    slot.assign(variable)
+                else:
+                    begin = optimizer.initial_accumulator_value if id(slot) in sums else 0.0
+                    slot.assign(np.full(slot.shape, begin, dtype="float32"))

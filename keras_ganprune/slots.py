@@ -1,0 +1,38 @@
+"""Optimizer slots of pruned weights: moments that would push them, averages that would bring them back."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from keras_ganprune import discovery
+from keras_ganprune.masking import to_numpy
+from keras_ganprune.pruner import Pruner
+
+
+def clear(model: keras.Model, pruner: Pruner) -> None:
+    """Zero the slots of a model's optimizers where a weight is pruned, or came back at the last update."""
+    masks = {id(w.variable): w.mask for w in pruner.weights}
+    for optimizer in discovery.optimizers(model):
+        averages = {id(slot) for _, slot in discovery.slots(optimizer, only_averages=True)}
+        for variable, slot in discovery.slots(optimizer):
+            if id(variable) not in masks:
+                continue
+            keep = to_numpy(masks[id(variable)])
+            # Pruned weights that go on training unseen keep theirs; not an average, which may be written
+            # over the weight and would be collected once more.
+            if pruner.mode.collects and id(slot) not in averages:
+                keep = keep | True
+            grown = pruner.regrown.get(id(variable))
+            if grown is not None:
+                keep = keep & ~grown
+            slot.assign(ops.where(keep, slot, 0.0))
+
+
+def mask_averages(model: keras.Model, pruner: Pruner) -> None:
+    """Zero the weight averages that optimizers keep (`use_ema`) where a weight is pruned."""
+    masks = {id(w.variable): w.mask for w in pruner.weights}
+    for optimizer in discovery.optimizers(model):
+        for variable, average in discovery.slots(optimizer, only_averages=True):
+            if id(variable) in masks:
+                average.assign(ops.where(masks[id(variable)], average, 0.0))

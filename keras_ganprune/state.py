@@ -1,0 +1,59 @@
+"""The state of a training run, kept in memory to go back to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_ganprune import discovery
+from keras_ganprune.layers import prunable_layers
+from keras_ganprune.masking import MaskStore, to_numpy
+
+
+def mask_stores(model: keras.layers.Layer) -> list[MaskStore]:
+    """Return the mask stores of a model's Prunable layers."""
+    return [layer.pruning_masks for _, layer in prunable_layers(model)]
+
+
+def variables(model: keras.Model) -> list[keras.Variable]:
+    """Return the variables of a training run: weights, optimizers, masks, values of pruned entries."""
+    found = list(model.variables)
+    # With their wrappers: the scale of a loss-scaling optimizer is state too.
+    for optimizer in discovery.optimizers(model, unwrap=False):
+        found += optimizer.variables
+    for store in mask_stores(model):
+        found += [*store.masks.values(), *store.hidden.values()]
+    return list({id(v): v for v in found}.values())
+
+
+class TrainingState:
+    """A copy of everything that training changes, masks included.
+
+    Args:
+        model: The model that is being fitted.
+        leave: Variables that are not kept (their ids), such as the count of steps.
+    """
+
+    def __init__(self, model: keras.Model, leave: Iterable[int] = ()):
+        self.model = model
+        left = set(leave)
+        self.values = [(v, np.array(to_numpy(v))) for v in variables(model) if id(v) not in left]
+        self._left = left
+        # Which update made the masks goes back with them, or the next `fit` would not make it again.
+        self._clocks = {id(store): (store.step, store.stamp) for store in mask_stores(model)}
+
+    def restore(self) -> None:
+        """Put everything back; what has been made since goes to where it began."""
+        for variable, value in self.values:
+            variable.assign(value)
+        for store in mask_stores(self.model):
+            store.step, store.stamp = self._clocks.get(id(store), (0, 0))
+        known = {id(v) for v, _ in self.values} | {id(w) for w in self.model.variables} | self._left
+        for variable in variables(self.model):
+            if id(variable) not in known:
+                # Optimizer slots begin at 0, masks at True.
+                fresh = ops.ones_like if variable.dtype == "bool" else ops.zeros_like
+                variable.assign(fresh(variable))
