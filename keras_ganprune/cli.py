@@ -57,12 +57,57 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
         default="generator",
         help="generator (default), discriminator, or both as generator,discriminator",
     )
-    demo.add_argument("--schedule", default=None, help="polynomial (default) or threshold")
     demo.add_argument(
-        "--sparsity", type=float, default=None, help="final sparsity in [0, 1), default 0.8"
+        "--schedule",
+        default=None,
+        help="polynomial (default), cubic, linear, cosine, one_shot, cyclic, iterative_rewind, layerwise, "
+        "adaptive, threshold or dynamic_threshold",
     )
     demo.add_argument(
-        "--threshold", type=float, default=None, help="prune weights below it, default 0.03"
+        "--sparsity",
+        type=float,
+        default=None,
+        help="final sparsity in [0, 1), default 0.8, or that of a pattern such as 2:4",
+    )
+    demo.add_argument(
+        "--threshold",
+        type=float,
+        default=None,
+        help="prune weights below it, default 0.03 (dynamic_threshold: below so many standard deviations "
+        "of their tensor, default 1)",
+    )
+    demo.add_argument(
+        "--order",
+        default="forward",
+        help="of the schedule layerwise: forward (default) or backward",
+    )
+    demo.add_argument(
+        "--criterion",
+        default="magnitude",
+        help="magnitude (default), l2, gradient, taylor, discriminator_saliency, batch_norm_scale, "
+        "geometric_median, random, or a mix such as magnitude=1,taylor=0.5",
+    )
+    demo.add_argument(
+        "--granularity",
+        default="unstructured",
+        help="unstructured (default), channel, a pattern such as 2:4 or a block such as 4x4",
+    )
+    demo.add_argument(
+        "--allocation",
+        default="uniform",
+        help="uniform (default), erk, global_ranking, or sparsities by layer such as dense*=0.9",
+    )
+    demo.add_argument("--mode", default="hard", help="hard (default), soft, rigl, set or splice")
+    demo.add_argument(
+        "--joint", action="store_true", help="one total over both networks, of both targets"
+    )
+    demo.add_argument(
+        "--balance",
+        action="store_true",
+        help="let the balance of the game set the density of the discriminator",
+    )
+    demo.add_argument(
+        "--tie", action="store_true", help="share the mirrored kernels of the two networks"
     )
     demo.add_argument(
         "--loss", default="non_saturating", help="GAN loss, such as hinge or wasserstein"
@@ -81,28 +126,28 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
 
 def _demo(arguments: argparse.Namespace) -> None:
     from keras_ganprune import demo, report
-    from keras_ganprune.errors import InvalidArgumentError
+    from keras_ganprune.demo_options import mixture
+    from keras_ganprune.metrics import sparsity_report
 
     schedule = arguments.schedule
     if schedule is None:
         schedule = "threshold" if arguments.threshold is not None else "polynomial"
-    unused = {"polynomial": "threshold", "threshold": "sparsity"}.get(schedule)
-    if unused and getattr(arguments, unused) is not None:
-        raise InvalidArgumentError(
-            f"--{unused} has no meaning for the {schedule} schedule. Leave it out, or choose --schedule "
-            f"{'threshold' if unused == 'threshold' else 'polynomial'}."
-        )
-    given = {
-        key: getattr(arguments, key)
-        for key in ("sparsity", "threshold")
-        if getattr(arguments, key) is not None
-    }
     options = demo.DemoOptions(
         network=arguments.network,
         images=arguments.data,
         image_size=arguments.image_size,
         targets=tuple(t.strip() for t in arguments.target.split(",") if t.strip()),
         schedule=schedule,
+        sparsity=arguments.sparsity,
+        threshold=arguments.threshold,
+        order=arguments.order,
+        criterion=mixture(arguments.criterion) or arguments.criterion,
+        granularity=arguments.granularity,
+        allocation=mixture(arguments.allocation) or arguments.allocation,
+        mode=arguments.mode,
+        joint=arguments.joint,
+        balance=arguments.balance,
+        tie=arguments.tie,
         loss=arguments.loss,
         steps=arguments.steps,
         epochs=arguments.epochs,
@@ -112,14 +157,18 @@ def _demo(arguments: argparse.Namespace) -> None:
         overwrite=arguments.overwrite,
         seed=arguments.seed,
         quick=arguments.quick,
-        **given,
     )
     result = demo.run(options)
     print()
     print(report.text_table(demo.summary(result)))
-    for name, prune in result.prunes.items():
-        kept, total = prune.report.kept, prune.report.total
-        print(f"{name}: sparsity {prune.pruner.sparsity:.4f}, {kept:,} of {total:,} weights kept")
+    for name in result.prunes:
+        table = sparsity_report(getattr(result.gan, name))
+        print(
+            f"{name}: sparsity {table.sparsity:.4f}, {table.kept:,} of {table.total:,} weights kept"
+        )
+    if result.options.joint:
+        pruner = result.prunes["generator"].pruner
+        print(f"both: sparsity {pruner.sparsity:.4f}, spread by {pruner.allocation!r}")
     print(
         f"SavedModel reloaded and compared: largest difference {result.pruned.max_difference:g}. "
         f"Trained in {result.seconds:.0f} s.\n"

@@ -7,85 +7,23 @@ import pathlib
 import shutil
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
 
 from keras_ganprune import data, files, report
 from keras_ganprune.callbacks import Prune
+from keras_ganprune.demo_options import DemoOptions
 from keras_ganprune.discovery import resolve_target, steps_done
-from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.export import ExportReport, export_saved_model
 from keras_ganprune.gan import GANModel
-from keras_ganprune.masks import validate_sparsity
+from keras_ganprune.layers import masked_weights
 from keras_ganprune.metrics import sparsity_report
-from keras_ganprune.schedules import PolynomialDecay, Schedule, Threshold
+from keras_ganprune.networks import dcgan, mlp
+from keras_ganprune.sharing import tie_mirrored
 
-TARGETS = ("generator", "discriminator")
 _MINIMUM_FREE_BYTES = 100 * 2**20
 _SAMPLES = 32
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """What the demo does; the defaults are those of `keras-ganprune demo`.
-
-    Args:
-        network: 'dcgan' or 'mlp' (the classic fully connected GAN).
-        images: 'mnist', 'mnist-5000', 'digits' or a folder of images.
-        image_size: Pixels a side, for a folder; a multiple of 4.
-        targets: Which networks to prune, of 'generator' and 'discriminator'.
-        schedule: 'polynomial' or 'threshold'.
-        sparsity: Final sparsity of 'polynomial', in [0, 1).
-        threshold: Of 'threshold': weights below it are pruned.
-        loss: Name of a GAN loss.
-        steps: Training steps; rounded up to whole epochs. None for the network's default.
-        epochs: Instead of `steps`.
-        batch_size: Images a step.
-        channels: Width of the DCGAN.
-        output: The run folder.
-        overwrite: Whether it may exist.
-        seed: Of everything random.
-        quick: Fewer steps and channels, under a minute.
-    """
-
-    network: str = "dcgan"
-    images: str = "mnist"
-    image_size: int = 28
-    targets: tuple[str, ...] = ("generator",)
-    schedule: str = "polynomial"
-    sparsity: float = 0.8
-    threshold: float = 0.03
-    loss: str = "non_saturating"
-    steps: int | None = None
-    epochs: int | None = None
-    batch_size: int = 32
-    channels: int | None = None
-    output: str = "ganprune_run"
-    overwrite: bool = False
-    seed: int = 0
-    quick: bool = False
-
-    def __post_init__(self):
-        validate_sparsity(self.sparsity)
-        for name, known in (
-            ("network", ("dcgan", "mlp")),
-            ("schedule", ("polynomial", "threshold")),
-        ):
-            if getattr(self, name) not in known:
-                raise InvalidArgumentError(unknown_name(name, getattr(self, name), known))
-        for target in self.targets:
-            if target not in TARGETS:
-                raise InvalidArgumentError(unknown_name("target", target, TARGETS))
-        for name in ("steps", "epochs", "batch_size", "channels"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise InvalidArgumentError(f"`{name}` must be a positive int. Received: {value!r}.")
-        if self.steps is not None and self.epochs is not None:
-            raise InvalidArgumentError(
-                f"Give `steps` or `epochs`, not both. Received: {self.steps} and {self.epochs}."
-            )
 
 
 @dataclass(frozen=True)
@@ -96,7 +34,7 @@ class DemoResult:
         output: The run folder.
         gan: The trained `GANModel`, pruned.
         history: dict, as `History.history`.
-        prunes: The `Prune` callbacks, one for each target.
+        prunes: The `Prune` callback of each network that was pruned; one for both if they share a total.
         dense, pruned: `ExportReport` of the generator when pruning began, and at the end.
         dense_samples, samples: Images of the two, from the same latent vectors.
         seconds: Training time.
@@ -115,87 +53,6 @@ class DemoResult:
     seconds: float
 
 
-def dcgan(
-    image_shape: tuple[int, int, int], latent_dim: int = 64, channels: int = 32
-) -> tuple[keras.Model, keras.Model]:
-    """Return the generator and discriminator of a small DCGAN for square images.
-
-    Reference: [DCGAN](https://arxiv.org/abs/1511.06434).
-    """
-    layers = keras.layers
-    size, _, depth = image_shape
-    base = size // 4
-    transposed = {"strides": 2, "padding": "same", "use_bias": False}
-    generator = keras.Sequential(
-        [
-            keras.Input((latent_dim,)),
-            layers.Dense(base * base * 2 * channels, use_bias=False),
-            layers.Reshape((base, base, 2 * channels)),
-            layers.BatchNormalization(),
-            layers.ReLU(),
-            layers.Conv2DTranspose(channels, 5, **transposed),
-            layers.BatchNormalization(),
-            layers.ReLU(),
-            layers.Conv2DTranspose(depth, 5, strides=2, padding="same", activation="tanh"),
-        ],
-        name="generator",
-    )
-    discriminator = keras.Sequential(
-        [
-            keras.Input(image_shape),
-            layers.Conv2D(channels, 5, strides=2, padding="same"),
-            layers.LeakyReLU(0.2),
-            layers.Dropout(0.3),
-            layers.Conv2D(2 * channels, 5, strides=2, padding="same"),
-            layers.LeakyReLU(0.2),
-            layers.Dropout(0.3),
-            layers.Flatten(),
-            layers.Dense(1),
-        ],
-        name="discriminator",
-    )
-    return generator, discriminator
-
-
-def mlp(
-    image_shape: tuple[int, int, int], latent_dim: int = 100
-) -> tuple[keras.Model, keras.Model]:
-    """Return the classic fully connected GAN: 100→256→512→1024→pixels, pixels→512→1024→1."""
-    layers = keras.layers
-    pixels = int(np.prod(image_shape))
-    hidden: list[Any] = []
-    for units in (256, 512, 1024):
-        hidden += [
-            layers.Dense(units),
-            layers.LeakyReLU(0.2),
-            layers.BatchNormalization(momentum=0.8),
-        ]
-    generator = keras.Sequential(
-        [
-            keras.Input((latent_dim,)),
-            *hidden,
-            layers.Dense(pixels, activation="tanh"),
-            layers.Reshape(image_shape),
-        ],
-        name="generator",
-    )
-    discriminator = keras.Sequential(
-        [
-            keras.Input(image_shape),
-            layers.Flatten(),
-            layers.Dense(512),
-            layers.LeakyReLU(0.2),
-            layers.Dropout(0.3),
-            layers.Dense(1024),
-            layers.LeakyReLU(0.2),
-            layers.Dropout(0.3),
-            layers.Dense(1),
-        ],
-        name="discriminator",
-    )
-    return generator, discriminator
-
-
 class _DensePhase(keras.callbacks.Callback):
     """Exports the generator and draws samples from it, just before pruning begins."""
 
@@ -206,7 +63,14 @@ class _DensePhase(keras.callbacks.Callback):
         self.samples: np.ndarray | None = None
         self.export: ExportReport | None = None
 
+    # It stands before `Prune`, whose updates come at the end of a batch, but for one at step 0.
     def on_train_batch_begin(self, batch, logs=None):
+        self._look()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._look()
+
+    def _look(self):
         if self.samples is None and _steps(self.model) >= self.begin_step:
             self.take()
 
@@ -254,13 +118,6 @@ def _plan(options: DemoOptions, batches: int) -> tuple[int, int, int]:
     return epochs, per_epoch, epochs * per_epoch
 
 
-def _schedule(options: DemoOptions, steps: int) -> Schedule:
-    begin, end = int(0.3 * steps), int(0.65 * steps)
-    if options.schedule == "threshold":
-        return Threshold(options.threshold, begin_step=begin)
-    return PolynomialDecay(options.sparsity, begin_step=begin, end_step=max(end, begin + 1))
-
-
 def build(options: DemoOptions, image_shape: tuple[int, int, int]) -> GANModel:
     """Return the compiled GAN of the demo."""
     if options.network == "mlp":
@@ -268,6 +125,8 @@ def build(options: DemoOptions, image_shape: tuple[int, int, int]) -> GANModel:
     else:
         channels = options.channels or (24 if options.quick else 32)
         networks, latent_dim, rate = dcgan(image_shape, 64, channels), 64, 1e-3
+    if options.tie:
+        tie_mirrored(*networks)
     wasserstein = options.loss == "wasserstein"
     gan = GANModel(
         *networks,
@@ -301,19 +160,17 @@ def run(options: DemoOptions) -> DemoResult:
     gan = build(options, images.images.shape[1:])
     batches = -(-len(images) // options.batch_size)
     epochs, per_epoch, steps = _plan(options, batches)
-    schedule = _schedule(options, steps)
+    schedule = options.plan(int(0.3 * steps), int(0.65 * steps))
+    prunes = options.callbacks(schedule, frequency=max(1, steps // 60))
     print(
         f"Plan: {options.network}, {steps:,} steps of {options.batch_size} images; "
-        f"{schedule!r} on the {' and the '.join(options.targets)}."
+        f"{schedule!r} on the {' and the '.join(options.targets)}{_settings(options)}."
     )
-    frequency = max(1, steps // 60)
-    prunes = {
-        target: Prune(schedule, target=target, frequency=frequency) for target in options.targets
-    }
     with files.new_folder(output, options.overwrite) as work:
         dense = _DensePhase(schedule.begin_step, work / "dense")
         started = time.perf_counter()
-        arguments = {"epochs": epochs, "callbacks": [dense, *prunes.values()]}
+        callbacks = [dense, *dict.fromkeys(prunes.values())]
+        arguments = {"epochs": epochs, "callbacks": callbacks}
         if per_epoch < batches:
             stream = _Batches(images.images, options.batch_size, per_epoch, options.seed)
             history = gan.fit(stream, **arguments)
@@ -340,6 +197,14 @@ def run(options: DemoOptions) -> DemoResult:
     return result
 
 
+def _settings(options: DemoOptions) -> str:
+    """Return the settings that are not the defaults, to be read after a comma."""
+    usual = DemoOptions()
+    names = ("criterion", "granularity", "allocation", "mode", "joint", "balance", "tie")
+    given = [n for n in names if getattr(options, n) != getattr(usual, n)]
+    return "".join(f", {name}={getattr(options, name)!r}" for name in given)
+
+
 def _write(result: DemoResult, folder: pathlib.Path) -> None:
     real = result.images.images[:_SAMPLES]
     begin = next(iter(result.prunes.values())).schedule.begin_step
@@ -352,6 +217,11 @@ def _write(result: DemoResult, folder: pathlib.Path) -> None:
         },
     )
     report.save_training(folder / "sparsity.png", result.history, result.prunes, _per_epoch(result))
+    masks = {
+        name: {w.path: w.mask for w in masked_weights(resolve_target(result.gan, name)[0][1])}
+        for name in result.prunes
+    }
+    report.save_masks(folder / "masks.png", masks)
     report.save_history(folder / "history.csv", result.history)
     (folder / "report.md").write_text(_markdown(result), encoding="utf-8")
 
@@ -390,13 +260,16 @@ def _markdown(result: DemoResult) -> str:
     lines = [
         "# A GAN, pruned inside `fit`",
         "",
-        f"{result.images.description}. Network {options.network}, loss {options.loss}, "
+        f"{result.images.description}. Network {options.network}, loss {options.loss}"
+        f"{_settings(options)}, "
         f"{_steps(gan):,} steps of {options.batch_size} images, seed {options.seed}; "
         f"trained in {result.seconds:.0f} s.",
         "",
         "![real, dense-phase and pruned samples](samples.png)",
         "",
         "![schedule, achieved sparsity and losses](sparsity.png)",
+        "",
+        "![masks, white where a weight stays](masks.png)",
         "",
         report.markdown_table(summary(result)),
         "",
@@ -410,7 +283,7 @@ def _markdown(result: DemoResult) -> str:
             f"## Sparsity of the {name}",
             "",
             f"`{prune.schedule!r}`: requested {_requested(prune)}, achieved "
-            f"{prune.pruner.sparsity:.4f}.",
+            f"{prune.pruner.sparsity:.4f}{' over both networks' if options.joint else ''}.",
             "",
             sparsity_report(network).to_markdown(),
         ]

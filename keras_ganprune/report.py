@@ -115,6 +115,57 @@ def save_training(
     picture.savefig(path, dpi=130)
 
 
+def mask_picture(mask: np.ndarray) -> np.ndarray:
+    """Return a mask as a picture: its last two axes, one such tile for each tap of a convolution.
+
+    Args:
+        mask: Bool array, such as (height, width, in, out) of a `Conv2D`.
+
+    Returns: Bool array of rank 2.
+
+    Example:
+    >>> mask_picture(np.ones((3, 5, 4, 8), bool)).shape
+    (12, 40)
+    """
+    mask = np.asarray(mask)
+    if mask.ndim < 2:
+        return mask.reshape(1, -1)
+    *taps, rows, columns = mask.shape
+    down = int(np.prod(taps[:-1])) if len(taps) > 1 else 1
+    across = taps[-1] if taps else 1
+    tiles = mask.reshape(down, across, rows, columns)
+    return tiles.transpose(0, 2, 1, 3).reshape(down * rows, across * columns)
+
+
+def draw_mask(axis: Any, mask: np.ndarray, title: str = "") -> None:
+    """Draw one mask on matplotlib axes, white where a weight stays."""
+    axis.imshow(
+        mask_picture(mask), cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="nearest"
+    )
+    axis.set_title(title, fontsize=9)
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def save_masks(path: pathlib.Path, networks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Draw the masks of some networks, given as arrays by path: a row for each network."""
+    columns = max(len(masks) for masks in networks.values())
+    picture = require_plotting().Figure(
+        figsize=(3.0 * columns, 2.8 * len(networks)), layout="constrained"
+    )
+    grid = picture.subplots(len(networks), columns, squeeze=False)
+    for axes, (name, masks) in zip(grid, networks.items(), strict=True):
+        for axis in axes:
+            axis.set_axis_off()
+        for axis, (path_of_mask, mask) in zip(axes, masks.items(), strict=False):
+            mask = np.array(mask)
+            axis.set_axis_on()
+            kept = np.count_nonzero(mask) / mask.size
+            draw_mask(axis, mask, f"{name}: {path_of_mask}\n{kept:.1%} of {mask.size:,} stay")
+    # Many more weights than pixels: without a high resolution a sparse mask looks black.
+    picture.savefig(path, dpi=150)
+
+
 def save_history(path: pathlib.Path, history: Mapping[str, Sequence[float]]) -> None:
     """Write the logs of each epoch as CSV, one row an epoch."""
     keys = list(history)
