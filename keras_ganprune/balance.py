@@ -16,7 +16,7 @@ from keras_ganprune.schedules import ConstantSparsity
 
 # Under which name a resumed run finds what it needs; see `MaskStore.arrays`.
 _MEMORY = "balance"
-# Sums of increments are not exact; counts of weights should not depend on their last bits.
+# Sums of increments are not exact; their errors should not add up.
 _DIGITS = 12
 
 
@@ -281,7 +281,7 @@ class BalanceController(Prune):
         """Return the density that the measured ratio asks for."""
         ratio = self._window.mean
         if ratio > self.high:
-            return min(round(self.density + self.increment, _DIGITS), self.maximum)
+            return min(self.density + self.increment, self.maximum)
         if ratio < self.low:
-            return max(round(self.density - self.increment, _DIGITS), self.minimum)
+            return max(self.density - self.increment, self.minimum)
         return self.density

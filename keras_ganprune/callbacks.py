@@ -56,6 +56,7 @@ class Prune(keras.callbacks.Callback):
     Attributes:
         pruner: The `Pruner`, once the model is known.
         report: The last `MaskReport`.
+        reports: List of `MaskReport`, one for each mask update.
         updates: List of (step, requested, achieved sparsity), one for each mask update.
 
     Raises:
@@ -119,6 +120,7 @@ class Prune(keras.callbacks.Callback):
         self.verbose = verbose
         self.pruner: Pruner | None = None
         self.report: MaskReport | None = None
+        self.reports: list[MaskReport] = []
         self.updates: list[tuple[int, float, float]] = []
         self._pruned_model: keras.Model | None = None
         self._started = False
@@ -259,7 +261,7 @@ class Prune(keras.callbacks.Callback):
         before = {id(layer) for _, n in self._targets for _, layer in prunable_layers(n)}
         networks = [network for _, network in self._targets]
         self.pruner = Pruner(*networks, **self.settings)
-        if self.schedule.quantity == "sparsity" and not self.schedule.adaptive:
+        if self.schedule.quantity == "sparsity":
             self.pruner.check(self.schedule.final)
         for remark in self.pruner.remarks[:3]:
             self._say(remark)
@@ -387,7 +389,7 @@ class Prune(keras.callbacks.Callback):
                 return False
             for name, request in zip(("gradients", "growth"), self._requests, strict=True):
                 arguments[name] = None if request is None else self._sampler.read(request)
-        if self.schedule.quantity == "sparsity" and not self.schedule.adaptive:
+        if self.schedule.quantity == "sparsity":
             arguments["final"] = self.schedule.final
         self.report = self.pruner.update(
             **{self.schedule.quantity: target},
@@ -409,6 +411,7 @@ class Prune(keras.callbacks.Callback):
         slots.clear(self.model, self.pruner)
         self._copies.sync()
         self._measure()
+        self.reports.append(self.report)
         self.updates.append((due, self.report.requested, self.report.achieved))
         return True
 
@@ -433,6 +436,7 @@ class Prune(keras.callbacks.Callback):
         if self._sampler is None and self.updates:
             due = self.updates[-1][0]
             self._update(due, self._target(due), harden=True)
+            self.reports.pop(-2)
             self.updates.pop(-2)
         else:
             self.pruner.hold()

@@ -423,7 +423,8 @@ def _check_adversarial(
     loss: Loss | None,
 ) -> None:
     judge = getattr(model, "discriminator", None)
-    if any(network is judge for network in networks):
+    inside = (layer for network in networks for layer in network._flatten_layers())
+    if judge is not None and any(layer is judge for layer in inside):
         raise InvalidArgumentError(
             f"{criterion!r} asks what the discriminator makes of the generator's weights, so "
             f"the discriminator cannot be its target. Received: '{judge.name}'. Use 'taylor' there."

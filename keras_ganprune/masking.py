@@ -73,6 +73,8 @@ class MaskStore(keras.layers.Layer):
         restored: Bool, whether the masks were read from a file since this was last set to False.
         hidden: dict, the same path -> float variable with the values of pruned entries, which a mode of
             pruning may want back; empty unless `keep_hidden` was called.
+        chosen: dict, the same path -> bool array: masks that a mode such as `soft` has chosen but does not
+            hold yet; empty where masks are held.
         arrays: dict, name -> NumPy array: what else a callback has to know again after a restart; see
             `memory`.
     """
@@ -82,6 +84,7 @@ class MaskStore(keras.layers.Layer):
         object.__setattr__(self, "weights_by_name", dict(weights_by_name))
         object.__setattr__(self, "masks", {})
         object.__setattr__(self, "hidden", {})
+        object.__setattr__(self, "chosen", {})
         object.__setattr__(self, "arrays", {})
         self.step = 0
         self.stamp = 0
@@ -97,6 +100,8 @@ class MaskStore(keras.layers.Layer):
             store[f"{name}_shape"] = np.asarray(mask.shape, dtype=np.int64)
         for name, values in self.hidden.items():
             store[f"{name}_hidden"] = to_numpy(values)
+        for name, keep in self.chosen.items():
+            store[f"{name}_chosen"] = np.packbits(keep)
         for name, array in self.arrays.items():
             store[f"{_MEMORY}{name}"] = array
         store["clock"] = np.asarray([self.step, self.stamp], dtype=np.int64)
@@ -126,6 +131,13 @@ class MaskStore(keras.layers.Layer):
         for name, values in self.hidden.items():
             if f"{name}_hidden" in saved:
                 values.assign(np.asarray(store[f"{name}_hidden"]))
+        self.chosen.clear()
+        for name, mask in self.masks.items():
+            if f"{name}_chosen" in saved:
+                bits = np.unpackbits(
+                    np.asarray(store[f"{name}_chosen"]), count=int(np.prod(mask.shape))
+                )
+                self.chosen[name] = bits.astype(bool).reshape(mask.shape)
         self.arrays.clear()
         for name in saved:
             if name.startswith(_MEMORY):

@@ -99,8 +99,9 @@ class Pruner:
         ]
         notes = [(p.tensor.path, p.granularity.note(p.shape)) for p in self._parts]
         self.remarks += [f"{path}: {note}" for path, note in notes if note]
-        # Under a mode that does not hold its masks: the last ones chosen, None once they are held.
-        self._free: list[np.ndarray] | None = None
+        if self.mode.enforced:
+            for weight in self.weights:
+                weight.layer.pruning_masks.chosen.clear()
         self.regrown: dict[int, np.ndarray] = {}
         self._updates = 0
         self.traced_steps_are_stale = self._prepare_hidden()
@@ -141,12 +142,15 @@ class Pruner:
         return 1.0 - kept / total if total else 0.0
 
     def _mask(self, index: int) -> np.ndarray:
-        return to_numpy(self.weights[index].mask) if self._free is None else self._free[index]
+        weight = self.weights[index]
+        # Under a mode that does not hold its masks: the last one chosen.
+        chosen = weight.layer.pruning_masks.chosen.get(weight.name)
+        return to_numpy(weight.mask) if chosen is None else chosen
 
     @property
     def held(self) -> bool:
         """Whether the masks hold between updates; under `soft` not before the end."""
-        return self._free is None
+        return not any(w.layer.pruning_masks.chosen for w in self.weights)
 
     def check(self, final: float) -> None:
         """Raise `InvalidArgumentError` if the allocation cannot meet a total on these networks."""
@@ -209,10 +213,11 @@ class Pruner:
 
     def hold(self) -> None:
         """From now on, hold the masks that a mode such as `soft` has chosen last."""
-        for weight, keep in zip(self.weights, self._free or (), strict=False):
-            weight.mask.assign(keep)
-            weight.apply()
-        self._free = None
+        for weight in self.weights:
+            keep = weight.layer.pruning_masks.chosen.pop(weight.name, None)
+            if keep is not None:
+                weight.mask.assign(keep)
+                weight.apply()
 
     def apply(self) -> None:
         """Set all pruned weights to zero again, after something bypassed the optimizer."""
@@ -350,6 +355,7 @@ class Pruner:
                 self.regrown[id(part.weight.variable)] = grown
             exchange_values(part.weight, self.mode, pruned, grown)
             if hold:
+                part.weight.layer.pruning_masks.chosen.pop(part.weight.name, None)
                 part.weight.mask.assign(keep)
                 part.weight.apply()
                 if grown.any():
@@ -357,6 +363,7 @@ class Pruner:
                     variable = part.weight.variable
                     variable.assign(variable.constraint(variable))
             else:
+                part.weight.layer.pruning_masks.chosen[part.weight.name] = keep
                 part.weight.mask.assign(np.ones(part.shape, dtype=bool))
                 part.weight.variable.assign(np.where(keep, to_numpy(part.weight.variable), 0))
             units = part.granularity.alive(keep)
@@ -370,7 +377,6 @@ class Pruner:
                     part.tensor.units,
                 )
             )
-        self._free = None if hold else chosen
         total = sum(row.total for row in rows)
         value = sparsity if threshold is None else threshold
         if isinstance(value, (list, tuple, np.ndarray)):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_ganprune.errors import PruningError
+from keras_ganprune.masking import to_numpy
 
 
 def require_plotting() -> Any:
@@ -137,10 +138,15 @@ def mask_picture(mask: np.ndarray) -> np.ndarray:
     return tiles.transpose(0, 2, 1, 3).reshape(down * rows, across * columns)
 
 
-def draw_mask(axis: Any, mask: np.ndarray, title: str = "") -> None:
-    """Draw one mask on matplotlib axes, white where a weight stays."""
+def draw_mask(axis: Any, mask: Any, title: str = "") -> None:
+    """Draw one mask (an array or a variable) on matplotlib axes, white where a weight stays."""
     axis.imshow(
-        mask_picture(mask), cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="nearest"
+        mask_picture(to_numpy(mask)),
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+        interpolation="nearest",
     )
     axis.set_title(title, fontsize=9)
     axis.set_xticks([])
@@ -148,7 +154,7 @@ def draw_mask(axis: Any, mask: np.ndarray, title: str = "") -> None:
 
 
 def save_masks(path: pathlib.Path, networks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw the masks of some networks, given as arrays by path: a row for each network."""
+    """Draw the masks of some networks, given by path: a row for each network."""
     columns = max(len(masks) for masks in networks.values())
     picture = require_plotting().Figure(
         figsize=(3.0 * columns, 2.8 * len(networks)), layout="constrained"
@@ -158,7 +164,7 @@ def save_masks(path: pathlib.Path, networks: Mapping[str, Mapping[str, Any]]) ->
         for axis in axes:
             axis.set_axis_off()
         for axis, (path_of_mask, mask) in zip(axes, masks.items(), strict=False):
-            mask = np.array(mask)
+            mask = to_numpy(mask)
             axis.set_axis_on()
             kept = np.count_nonzero(mask) / mask.size
             draw_mask(axis, mask, f"{name}: {path_of_mask}\n{kept:.1%} of {mask.size:,} stay")

@@ -43,14 +43,18 @@ class TrainingState:
         self.values = [(v, np.array(to_numpy(v))) for v in variables(model) if id(v) not in left]
         self._left = left
         # Which update made the masks goes back with them, or the next `fit` would not make it again.
-        self._clocks = {id(store): (store.step, store.stamp) for store in mask_stores(model)}
+        self._clocks = {
+            id(store): (store.step, store.stamp, dict(store.chosen)) for store in mask_stores(model)
+        }
 
     def restore(self) -> None:
         """Put everything back; what has been made since goes to where it began."""
         for variable, value in self.values:
             variable.assign(value)
         for store in mask_stores(self.model):
-            store.step, store.stamp = self._clocks.get(id(store), (0, 0))
+            store.step, store.stamp, chosen = self._clocks.get(id(store), (0, 0, {}))
+            store.chosen.clear()
+            store.chosen.update(chosen)
         known = {id(v) for v, _ in self.values} | {id(w) for w in self.model.variables} | self._left
         for variable in variables(self.model):
             if id(variable) not in known:

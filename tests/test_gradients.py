@@ -735,9 +735,6 @@ def test_gradient_loss_that_does_not_depend_on_the_weights():
     assert_nothing_left(model)
 
 
-# --- saliency through the discriminator ----------------------------------------------------------
-
-
 # --- only the sampled batches --------------------------------------------------------------------
 
 

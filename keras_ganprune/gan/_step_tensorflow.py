@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-# Named, since TensorFlow's choice differs between compiled by XLA and not: the same seed should give
-# the same run either way.
+# Named, since TensorFlow's own choice depends on the device and on XLA. (XLA also makes other normal
+# numbers of the same bits, so a seed still gives another run there.)
 _GENERATOR = "philox"
 
 

@@ -462,9 +462,12 @@ class _MeanOfMeasured(keras.metrics.Mean):
     """A mean of what is measured now and then: until the first value of an epoch, the last mean."""
 
     def reset_state(self):
+        mean = self.result()
+        # Of a diverged run nothing is carried on: NaN would be the mean for ever.
+        known = ops.logical_and(self.count > 0, ops.isfinite(mean))
         # Next to nothing beside a real value, and yet the mean where there is none.
-        weight = ops.where(self.count > 0, 1e-6, 0.0)
-        self.total.assign(weight * self.result())
+        weight = ops.where(known, 1e-6, 0.0)
+        self.total.assign(ops.where(known, weight * mean, 0.0))
         self.count.assign(weight)
 
 

@@ -100,6 +100,11 @@ class AdaptiveSparsity(Schedule):
                 "Give it in units of the log, with `relative=False`."
             )
 
+    @property
+    def final(self):
+        """The highest sparsity that it may end with; sparsities given layer by layer are those at it."""
+        return self.maximum
+
     def __call__(self, step):
         return 0.0
 
