@@ -700,3 +700,19 @@ def test_a_second_callback_on_the_same_model_does_not_trace_again():
     fit(gan, prune(0.8))
     assert gan.train_function is step
     nets.assert_exact(0.8, gan.generator)
+
+
+def test_sparsities_by_layer_are_those_at_the_highest_that_an_adaptive_schedule_may_reach():
+    model = nets.classifier()
+    model.compile("sgd", nets.classifier_loss())
+    x, y = nets.classifier_data(32)
+    first = kgp.layers.prunable_candidates(model)[0][0]
+    schedule = kgp.AdaptiveSparsity("loss", 100.0, increment=0.4, maximum=0.8)
+    prune = kgp.Prune(schedule, allocation={first: 0.9}, verbose=0)
+    model.fit(x, y, epochs=4, verbose=0, callbacks=[prune])
+    assert [requested for _, requested, _ in prune.updates] == [0.4, 0.8]
+    shares = [prune.reports[i].rows[0].sparsity for i in (0, 1)]
+    assert shares == pytest.approx([0.45, 0.9], abs=0.02)
+    other = kgp.AdaptiveSparsity("loss", maximum=0.1)
+    with pytest.raises(kgp.PruningError, match=r"cannot meet the total of 0\.1"):
+        model.fit(x, y, verbose=0, callbacks=[kgp.Prune(other, allocation={first: 0.9})])

@@ -38,6 +38,7 @@ def test_the_run_folder_holds_everything(run):
         "gan.keras",
         "generator",
         "history.csv",
+        "masks.png",
         "report.md",
         "samples.png",
         "sparsity.png",
@@ -126,15 +127,88 @@ def test_the_same_seed_gives_the_same_masks(tmp_path):
         assert np.array_equal(a, b)
 
 
+ENGINE = {
+    "mix, layer after layer": ["--criterion", "magnitude=1,taylor=1", "--schedule", "layerwise"],
+    "rigl in cycles, erk, tied": [
+        *("--mode", "rigl", "--schedule", "cyclic", "--allocation", "erk", "--tie")
+    ],
+    "2:4": ["--granularity", "2:4", "--schedule", "cosine"],
+    "jointly": ["--target", "generator,discriminator", "--joint", "--allocation", "global_ranking"],
+    "balance, lottery": ["--balance", "--schedule", "iterative_rewind"],
+    "adaptive": ["--schedule", "adaptive", "--mode", "splice"],
+}
+
+
+@pytest.mark.parametrize("case", ENGINE)
+def test_the_demo_takes_the_whole_engine(case, tmp_path, capsys):
+    small = ["--data", "digits", "--steps", "30", "--channels", "2", "--batch-size", "128"]
+    output = ["--output", str(tmp_path / "run")]
+    assert cli.main(["demo", *small, *output, *ENGINE[case]]) == 0
+    text = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    gan = keras.saving.load_model(tmp_path / "run" / "gan.keras")
+    kept, sizes = (
+        _kept(gan.generator),
+        [int(np.prod(w.mask.shape)) for w in kgp.masked_weights(gan.generator)],
+    )
+    total, wanted = sum(sizes), round(sum(sizes) * (1 - 0.8))
+    if case == "mix, layer after layer":
+        assert kept == [max(1, round(n * (1 - 0.8))) for n in sizes]
+        assert "criterion={'magnitude': 1.0, 'taylor': 1.0}" in text
+    elif case == "rigl in cycles, erk, tied":
+        assert sum(kept) == wanted and len(set(np.divide(kept, sizes))) > 1
+        assert gan.generator.layers[-1].kernel is gan.discriminator.layers[0].kernel
+    elif case == "2:4":
+        assert kept == [n // 2 for n in sizes]
+    elif case == "jointly":
+        other = kgp.masked_weights(gan.discriminator)
+        total += sum(int(np.prod(w.mask.shape)) for w in other)
+        assert sum(kept) + sum(_kept(gan.discriminator)) == round(total * (1 - 0.8))
+        assert "both: sparsity" in capsys.readouterr().out
+    elif case == "balance, lottery":
+        assert kept == [max(1, round(n * (1 - 0.8))) for n in sizes]
+        assert kgp.masked_weights(gan.discriminator)
+    else:
+        assert "AdaptiveSparsity" in text
+
+
+def test_the_dense_generator_is_kept_before_the_first_update(tmp_path):
+    # One shot: a moment later four of five weights are gone.
+    options = demo.DemoOptions(
+        images="digits",
+        schedule="one_shot",
+        steps=30,
+        channels=2,
+        batch_size=128,
+        output=str(tmp_path / "run"),
+    )
+    result = demo.run(options)
+    assert result.dense.nonzero_parameters > 0.9 * result.dense.parameters
+    assert result.pruned.nonzero_parameters < 0.5 * result.pruned.parameters
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (["--sparsity", "80"], "For 80 %, pass 0.8"),
         (["--sparsity", "nan"], "fraction in"),
-        (["--sparsity", "0.5", "--threshold", "0.1"], "--sparsity has no meaning"),
+        (["--sparsity", "0.5", "--threshold", "0.1"], "`sparsity` has no meaning"),
+        (["--schedule", "cubic", "--threshold", "0.1"], "`threshold` has no meaning"),
         (["--network", "dcgna"], "Did you mean 'dcgan'"),
         (["--target", "generater"], "Did you mean 'generator'"),
-        (["--schedule", "cubic"], "Unknown schedule"),
+        (["--schedule", "cubik"], "Unknown schedule 'cubik'. Did you mean 'cubic'"),
+        (["--criterion", "magnitud"], "Did you mean 'magnitude'"),
+        (["--criterion", "magnitude=1,taylor"], "must be written as NAME=NUMBER"),
+        (["--criterion", "magnitude=1,taylor=-1"], "Received: -1.0"),
+        (["--granularity", "4:2"], "N must be smaller than M"),
+        (["--granularity", "2:4", "--sparsity", "0.9"], "give both the same"),
+        (["--allocation", "erkk"], "Did you mean 'erk'"),
+        (["--allocation", "conv*=90"], "For 90 %, pass 0.9"),
+        (["--mode", "riggle"], "Unknown mode 'riggle'"),
+        (["--schedule", "cyclic"], "use mode='soft', 'rigl', 'set' or 'splice'"),
+        (["--criterion", "fpgm"], "use the granularity 'channel'"),
+        (["--joint"], "Name both"),
+        (["--target", "discriminator", "--balance"], "Leave one of the two out"),
+        (["--network", "mlp", "--tie"], "Use the network 'dcgan'"),
         (["--loss", "hinges"], "Did you mean 'hinge'"),
         (["--data", "mnitst"], "Did you mean 'mnist'"),
         (["--steps", "0"], "positive int"),

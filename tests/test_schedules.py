@@ -930,6 +930,7 @@ def test_adaptive_leaves_everything_to_the_controller():
     assert not any(schedule.is_update_step(t, 1) for t in range(50))
     assert schedule.latest_update_step(-1, 10**9, 1) is None
     assert (schedule.begin_step, schedule.end_step) == (10, None)
+    assert schedule.final == schedule.maximum == 0.95
 
 
 @pytest.mark.parametrize(
