@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,6 +218,13 @@ class ERK(Allocation):
         ]
 
 
+_SCALES: dict[str, Callable[[np.ndarray], Any]] = {
+    "mean": lambda scores: np.mean(np.abs(scores)),
+    "rms": lambda scores: np.sqrt(np.mean(np.square(scores))),
+    "l2": np.linalg.norm,
+}
+
+
 @_family.register
 class GlobalRanking(Allocation):
     """One ranking over all tensors (of one network, or jointly of several), so that some lose more.
@@ -227,9 +234,10 @@ class GlobalRanking(Allocation):
     network in two.
 
     Args:
-        normalize: None to compare scores as they are; 'mean' or 'l2' to divide them by the mean
+        normalize: None to compare scores as they are; 'mean' or 'rms' to divide them by the mean
             (or the root mean square) of their tensor first, so that layers whose weights are small
-            throughout are not emptied.
+            throughout are not emptied; 'l2' to divide by the L2 norm of the tensor, which grows with
+            its size, so that large tensors lose more.
         minimum: What stays of every tensor at least: int units, or a float share of its units.
 
     Example:
@@ -243,9 +251,9 @@ class GlobalRanking(Allocation):
     joint = True
 
     def __init__(self, normalize: str | None = None, minimum: int | float = 1):
-        if normalize not in (None, "mean", "l2"):
+        if normalize is not None and normalize not in _SCALES:
             raise InvalidArgumentError(
-                f"`normalize` must be None, 'mean' or 'l2'. Received: {normalize!r}."
+                f"`normalize` must be None, 'mean', 'rms' or 'l2'. Received: {normalize!r}."
             )
         self.normalization = normalize
         self.minimum = _check_minimum(minimum)
@@ -267,12 +275,8 @@ class GlobalRanking(Allocation):
         finite = scores[np.isfinite(scores)].astype(np.float64)
         if not finite.size:
             return scores
-        scale = np.mean(np.abs(finite)) if self.normalization == "mean" else _rms(finite)
+        scale = float(_SCALES[self.normalization](finite))
         return scores / scale if scale > 0 else scores
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values))))
 
 
 @_family.register

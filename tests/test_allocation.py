@@ -259,7 +259,8 @@ def test_global_counts_weights_where_units_differ(layers):
     [
         (None, lambda s: 1.0),
         ("mean", lambda s: np.mean(np.abs(s))),
-        ("l2", lambda s: np.sqrt(np.mean(s**2))),
+        ("rms", lambda s: np.sqrt(np.mean(s**2))),
+        ("l2", lambda s: np.sqrt(np.sum(s**2))),
     ],
 )
 def test_normalize_against_the_oracle(normalize, scale):
@@ -268,11 +269,11 @@ def test_normalize_against_the_oracle(normalize, scale):
     np.testing.assert_allclose(found, scores / scale(scores.astype(np.float64)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("normalize", ["mean", "l2"])
+@pytest.mark.parametrize("normalize", ["mean", "rms", "l2"])
 def test_normalize_leaves_the_order_and_what_is_protected(normalize):
     rule = GlobalRanking(normalize=normalize)
     found = rule.normalize(np.array([2.0, np.inf, 4.0, -np.inf]))
-    scale = 3.0 if normalize == "mean" else np.sqrt(10.0)
+    scale = {"mean": 3.0, "rms": np.sqrt(10.0), "l2": np.sqrt(20.0)}[normalize]
     np.testing.assert_allclose(found, [2 / scale, np.inf, 4 / scale, -np.inf])
     np.testing.assert_array_equal(rule.normalize(np.zeros(3)), np.zeros(3))
     np.testing.assert_array_equal(rule.normalize(np.array([np.inf])), [np.inf])
@@ -286,7 +287,9 @@ def test_others_leave_scores_as_they_are(rule):
 
 @pytest.mark.parametrize("normalize", ["max", "", 0, True])
 def test_global_rejects_other_norms(normalize):
-    with pytest.raises(InvalidArgumentError, match=r"must be None, 'mean' or 'l2'\. Received: "):
+    with pytest.raises(
+        InvalidArgumentError, match=r"must be None, 'mean', 'rms' or 'l2'\. Received: "
+    ):
         GlobalRanking(normalize=normalize)
 
 

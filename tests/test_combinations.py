@@ -235,7 +235,7 @@ def test_normalised_scores_of_batch_norm_scale_may_be_ranked_together():
     scale = criteria.BatchNormScale()
     raw = combinations.conflict(combinations.get(scale, "channel", "global_ranking", "hard"))
     assert "use GlobalRanking(normalize='mean')" in raw
-    for normalize in ("mean", "l2"):
+    for normalize in ("mean", "rms", "l2"):
         joint = allocation.GlobalRanking(normalize=normalize)
         assert combinations.conflict(combinations.get(scale, "channel", joint, "hard")) is None
 
