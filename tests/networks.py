@@ -428,3 +428,17 @@ def assert_held(watch, sparsity):
     assert watch.kept, "no batch was seen"
     assert watch.kept == sorted(watch.kept, reverse=True)
     assert_exact(sparsity, *watch.networks)
+
+
+class Poison(keras.callbacks.Callback):
+    """Ruins the generator at one batch."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at, self.seen = at, 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.seen += 1
+        if self.seen == self.at:
+            weight = self.model.generator.trainable_weights[-1]
+            weight.assign(weight + np.nan)

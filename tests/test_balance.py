@@ -627,30 +627,16 @@ def test_a_used_callback_begins_anew_with_a_new_model():
 def test_the_ratio_is_measured_again_after_a_diverged_run():
     gan = gan_model()
     with pytest.warns(PruningWarning, match="of batch 0 were put back"):
-        fit(gan, controller(mode="set"), Poison(2))
+        fit(gan, controller(mode="set"), nets.Poison(2))
     history = fit(gan, controller(*ABOVE, mode="set"))
     assert np.isfinite(history["balance_ratio"]).all()
-
-
-class Poison(keras.callbacks.Callback):
-    """Ruins the generator at one batch."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.at, self.seen = at, 0
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == self.at:
-            weight = self.model.generator.trainable_weights[-1]
-            weight.assign(weight + np.nan)
 
 
 def test_masks_that_a_guard_put_back_have_their_density_again():
     gan = scripted([0.9] * 40)
     callback = controller(0.45, 0.55, 0.25, 0.25, monitor="plain", begin_step=2, mode="set")
     with pytest.warns(PruningWarning, match="after batch 15: .*of batch 8 were put back"):
-        fit(gan, callback, Poison(15), epochs=3)
+        fit(gan, callback, nets.Poison(15), epochs=3)
     # The moves at 10 and 14 went back with the weights of the first epoch's end, that at 6 did not.
     assert densities(callback) == [(2, 0.25), (6, 0.5), (10, 0.75), (14, 1.0)]
     assert_density(0.5, gan.discriminator)

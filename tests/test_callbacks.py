@@ -494,20 +494,6 @@ def test_a_target_that_no_batch_builds():
 # --- NaNGuard ------------------------------------------------------------------------------------
 
 
-class Poison(keras.callbacks.Callback):
-    """Ruins the generator at one batch, once masks are there."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.at, self.seen = at, 0
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == self.at:
-            weight = self.model.generator.trainable_weights[-1]
-            weight.assign(weight + np.nan)
-
-
 class Keep(keras.callbacks.Callback):
     """Copies the state at each epoch begin, to compare with what comes back."""
 
@@ -529,7 +515,7 @@ def test_nan_stops_and_puts_the_last_good_state_back():
     with pytest.warns(
         PruningWarning, match="stopped after batch 12: .*_loss = nan.*of batch 8 were"
     ):
-        history = fit(gan, prune(0.8), Poison(12), keep, epochs=5)
+        history = fit(gan, prune(0.8), nets.Poison(12), keep, epochs=5)
     assert len(history.epoch) == 2
     assert_put_back(gan, keep)
     nets.assert_exact(0.8, gan.generator)
@@ -542,7 +528,7 @@ def test_nan_between_two_mask_updates_puts_the_masks_of_the_good_state_back():
     keep = Keep()
     schedule = kgp.PolynomialDecay(0.8, 0, 16)
     with pytest.warns(PruningWarning) as caught:
-        fit(gan, prune(schedule, frequency=4), Poison(14), keep, epochs=3)
+        fit(gan, prune(schedule, frequency=4), nets.Poison(14), keep, epochs=3)
     texts = " ".join(str(w.message) for w in caught)
     assert "Training stopped after batch 14" in texts
     assert "Training ended at step 8, before the schedule's end_step 16" in texts
@@ -555,7 +541,7 @@ def test_frequency_of_the_guard():
     gan = gan_model()
     guard = kgp.NaNGuard(frequency=3)
     with pytest.warns(PruningWarning, match="stopped after batch 8: .*of batch 6 were put back"):
-        fit(gan, guard, Poison(8), prune(0.8))
+        fit(gan, guard, nets.Poison(8), prune(0.8))
     assert guard.stopped_batch == 8
     assert int(gan.generator_optimizer.iterations) == 6
     nets.assert_exact(0.8, gan.generator)
@@ -578,7 +564,7 @@ def test_a_huge_learning_rate(loss, frequency):
     nets.assert_exact(0.8, gan.generator, gan.discriminator)
 
 
-class PoisonAfter(Poison):
+class PoisonAfter(nets.Poison):
     """Ruins the generator after a batch, as the update of that batch does; its loss was finite."""
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -614,7 +600,7 @@ def test_prune_without_a_guard_says_that_training_diverged():
     gan = nets.GuideGAN()
     gan.compile(Adam(1e-2), Adam(1e-2))
     with pytest.raises(kgp.PruningError, match="no mask can be chosen from it; the masks are left"):
-        fit(gan, Poison(4), prune(kgp.ConstantSparsity(0.5, 6), frequency=1))
+        fit(gan, nets.Poison(4), prune(kgp.ConstantSparsity(0.5, 6), frequency=1))
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -624,7 +610,7 @@ def test_guard_of_a_foreign_gan(first):
     guard, callback = kgp.NaNGuard(), prune(0.8, frequency=1)
     order = [guard, callback] if first else [callback, guard]
     with pytest.warns(PruningWarning, match="stopped after batch 12: .*_loss = nan"):
-        fit(gan, Poison(12), *order, epochs=4)
+        fit(gan, nets.Poison(12), *order, epochs=4)
     assert guard.stopped_batch == 12
     assert all(np.isfinite(w).all() for w in gan.get_weights())
     nets.assert_exact(0.8, gan.generator)
@@ -637,7 +623,7 @@ def test_guard_keeps_networks_that_the_first_batch_built():
     gan = nets.GuideGAN(*reversed(nets.unbuilt_pair()))
     gan.compile(Adam(1e-2), Adam(1e-2))
     with pytest.warns(PruningWarning, match="of batch 1 were put back"):
-        fit(gan, kgp.NaNGuard(), Poison(4))
+        fit(gan, kgp.NaNGuard(), nets.Poison(4))
     weights = gan.generator.get_weights()
     assert all(np.isfinite(w).all() for w in weights)
     assert np.count_nonzero(weights[0]) == weights[0].size

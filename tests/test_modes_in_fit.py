@@ -257,26 +257,12 @@ def test_soft_that_ends_in_mid_schedule_warns_and_holds_what_it_has():
     nets.assert_exact(0.8, gan.generator)
 
 
-class Poison(keras.callbacks.Callback):
-    """Ruins the generator at one batch."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.at, self.seen = at, 0
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == self.at:
-            weight = self.model.generator.trainable_weights[-1]
-            weight.assign(weight + np.nan)
-
-
 @pytest.mark.parametrize("mode", ["soft", *EXCHANGING])
 def test_a_guard_that_goes_back_leaves_exact_masks(mode):
     gan = gan_model()
     callback = prune(gan, mode)
     with pytest.warns(kgp.PruningWarning) as caught:
-        fit(gan, callback, Poison(12))
+        fit(gan, callback, nets.Poison(12))
     assert any("Training stopped after batch 12" in str(w.message) for w in caught)
     assert all(np.isfinite(w).all() for w in gan.get_weights())
     assert int(gan.generator_optimizer.iterations) == 10
