@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import zlib
 from typing import Any
@@ -191,6 +192,14 @@ class Prune(keras.callbacks.Callback):
         elif self._sampler is not None and self._sampler.active:
             self._sampler.batches += batches
         step = self._clock.step
+        if self._rewinder is not None:
+            self._rewinder.look(step)  # before an update of this very step goes back to it
+        turned_back = [store for store in self._stores() if store.restored]
+        if turned_back and not self.model.stop_training:
+            # The search of another callback has put older masks back: what was due since is due again.
+            self._last_step = min(self._last_step, *(store.step for store in turned_back))
+            for store in turned_back:
+                store.restored = False
         due = self._due(step)
         before, self._last_step = self._last_step, step
         for store in self._stores():
@@ -205,8 +214,6 @@ class Prune(keras.callbacks.Callback):
                 self._last_step = before
                 if self._sampler is not None:
                     self._sampler.reset()
-        if self._rewinder is not None:
-            self._rewinder.look(step)
         self._log(logs)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -225,11 +232,17 @@ class Prune(keras.callbacks.Callback):
             )
         if self._sampler is not None:
             self._sampler.stop()
+        if self._postponed is not None and self.schedule.adaptive:
+            self._postponed = None  # a trial that never began
         if self._postponed is not None:
             self._prune_late()
         if self._controller is not None and self._controller.trying:
             self._say(f"training ended before sparsity {self._controller.trial:.4f} was judged")
+            # Keras has put its averages into the weights by now (`use_ema`); so are older ones to be.
+            averaged = [o for o in discovery.optimizers(self.model) if slots.hold_averages(o)]
             self._controller.back_off()
+            for optimizer in averaged:
+                optimizer.finalize_variable_values(discovery.trained_variables(optimizer))
         if not self.pruner.held:
             self._harden()
         self._project()
@@ -285,6 +298,10 @@ class Prune(keras.callbacks.Callback):
         wanted = [request for request in self._requests if request is not None]
         self._sampler = (
             gradients.GradientSampler(self.model, self.pruner.weights, wanted) if wanted else None
+        )
+        # A list of schedules of the wrong length is refused now, not when it is first needed.
+        self.schedule.targets(
+            self.schedule.begin_step, [to_numpy(w.variable) for w in self.pruner.weights]
         )
         self._rewinder = None
         if self.schedule.rewind_step is not None:
@@ -404,6 +421,8 @@ class Prune(keras.callbacks.Callback):
         if self._controller is not None:
             self._controller.begin_trial(target)
         if self._rewinder is not None:
+            # Before copies go back too, perhaps to where they were first seen.
+            self._copies.look()
             self._rewinder.rewind()
             self.pruner.apply()
         for store in self._stores():
@@ -447,7 +466,11 @@ class Prune(keras.callbacks.Callback):
             return
         if self._last_step < self.schedule.begin_step:
             return
-        target, said = self._controller.after_epoch(self._controller.read(logs))
+        value = self._controller.read(logs)
+        sums = [np.sum(to_numpy(w), dtype=np.float64) for w in self.model.weights]
+        if not np.isfinite(sums).all() or getattr(self.model, "_nan_guarded", "") == "stopped":
+            value = math.nan  # what is logged was measured before the step that ruined the weights
+        target, said = self._controller.after_epoch(value)
         if said:
             self._say(said)
         if target is not None:

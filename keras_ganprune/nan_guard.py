@@ -89,6 +89,7 @@ class NaNGuard(keras.callbacks.Callback):
     def _stop(self, bad: dict[str, Any]) -> None:
         self.stopped_batch = self._batches
         self.model.stop_training = True
+        self.model._nan_guarded = "stopped"
         self._state.restore()
         what = ", ".join(f"{k} = {float(np.mean(v)):g}" for k, v in list(bad.items())[:4])
         warnings.warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_ganprune import discovery
@@ -27,6 +28,12 @@ def clear(model: keras.Model, pruner: Pruner) -> None:
             if grown is not None:
                 keep = keep & ~grown
             slot.assign(ops.where(keep, slot, 0.0))
+
+
+def hold_averages(optimizer: keras.optimizers.Optimizer) -> bool:
+    """Return whether the trained weights are the averages that an optimizer keeps (`use_ema`)."""
+    pairs = list(discovery.slots(optimizer, only_averages=True))
+    return bool(pairs) and all(np.array_equal(to_numpy(w), to_numpy(a)) for w, a in pairs)
 
 
 def mask_averages(model: keras.Model, pruner: Pruner) -> None:

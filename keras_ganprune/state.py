@@ -55,6 +55,7 @@ class TrainingState:
             store.step, store.stamp, chosen = self._clocks.get(id(store), (0, 0, {}))
             store.chosen.clear()
             store.chosen.update(chosen)
+            store.restored = True
         known = {id(v) for v, _ in self.values} | {id(w) for w in self.model.variables} | self._left
         for variable in variables(self.model):
             if id(variable) not in known:
