@@ -444,16 +444,7 @@ def main() -> None:
     results = list(itertools.chain.from_iterable(measure(s, options.quick) for s in chosen))
     _bench.publish(
         "Whole GAN training step",
-        [
-            "GAN",
-            "batch",
-            "compared",
-            "first ms (min)",
-            "second ms (min)",
-            "ratio [quartiles]",
-            "of minima",
-            "target",
-        ],
+        HEADER,
         [_row(result) for result in results],
         NOTES,
         [asdict(result) for result in results],

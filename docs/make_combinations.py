@@ -68,6 +68,7 @@ CHOICES: dict[str, dict[str, Any]] = {
         "LayerwiseOrder(Cubic(0.5, ...))": schedules.LayerwiseOrder(schedules.Cubic(0.5, 100, 500)),
         "Threshold(0.01)": schedules.Threshold(0.01),
         "DynamicThreshold(0.01, ...)": schedules.DynamicThreshold(0.01, 100, 500),
+        "DynamicThreshold(1, statistic='std')": schedules.DynamicThreshold(1, statistic="std"),
         "AdaptiveSparsity('loss')": schedules.AdaptiveSparsity("loss"),
     },
 }
@@ -133,8 +134,12 @@ def refused_pairs() -> dict[Pair, str]:
             if None in by_rest.values():
                 continue
             clean = allowed_with[i, one] & allowed_with[j, two]
+            members = [repr(CHOICES[families[i]][one]), repr(CHOICES[families[j]][two])]
+            # Where the two have no other partner in common, the reason that names both of them.
             found[(families[i], one), (families[j], two)] = next(
-                reason for rest, reason in by_rest.items() if rest in clean
+                reason
+                for rest, reason in by_rest.items()
+                if rest in clean or (not clean and all(member in reason for member in members))
             )
     return found
 
