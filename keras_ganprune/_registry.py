@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -86,7 +87,19 @@ class Family:
                         f"Or pass a `{self.base.__name__}` instance.",
                     )
                 )
-            return self.members[identifier]()
+            cls = self.members[identifier]
+            parameters = inspect.signature(cls).parameters.values()
+            needed = [
+                p.name
+                for p in parameters
+                if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+            ]
+            if needed:
+                raise InvalidArgumentError(
+                    f"The {self.kind} {identifier!r} cannot be given by its name alone: it needs "
+                    f"{', '.join(f'`{name}`' for name in needed)}. Write `{cls.__name__}(...)`."
+                )
+            return cls()
         if isinstance(identifier, type) and issubclass(identifier, self.base):
             raise UnsupportedLayerError(
                 f"Expected an instance of a {self.kind}, not its class. "

@@ -30,6 +30,7 @@ class AdaptiveController:
         accepted: Float, the highest sparsity that held so far.
         increment: Float, the rise to try next.
         trial: Float, the sparsity that is being tried; NaN if none is.
+        planned: Float, the sparsity to try from the next epoch on; NaN if there is none.
     """
 
     def __init__(self, schedule: AdaptiveSparsity, model: keras.Model, memory: MaskStore):
@@ -40,15 +41,16 @@ class AdaptiveController:
         self._known_by = [zlib.crc32(text.encode()) for text in (schedule.monitor, repr(schedule))]
         saved = memory.arrays.get("adaptive")
         if saved is None:
-            saved = [math.nan, 0.0, schedule.increment, math.nan, 0.0, 0.0]
-        elif int(saved[7]) != self._known_by[1]:
+            saved = [math.nan, 0.0, schedule.increment, math.nan, 0.0, 0.0, math.nan]
+        elif int(saved[8]) != self._known_by[1]:
             # That search is over; its sparsity stays, and a baseline means something for its own log only.
             accepted = saved[1] if math.isnan(saved[3]) else saved[3]
-            baseline = saved[0] if int(saved[6]) == self._known_by[0] else math.nan
-            saved = [baseline, accepted, schedule.increment, math.nan, 0.0, 0.0]
-        baseline, accepted, increment, trial, left, done = map(float, saved[:6])
+            baseline = saved[0] if int(saved[7]) == self._known_by[0] else math.nan
+            saved = [baseline, accepted, schedule.increment, math.nan, 0.0, 0.0, math.nan]
+        baseline, accepted, increment, trial, left, done, planned = map(float, saved[:7])
         self.baseline = baseline if schedule.baseline is None else schedule.baseline
-        self.accepted, self.increment, self.trial = accepted, increment, trial
+        self.accepted, self.increment = accepted, increment
+        self.trial, self.planned = trial, planned
         self.epochs_left = int(left)
         self.finished = bool(done)
         self._good: TrainingState | None = None
@@ -71,14 +73,14 @@ class AdaptiveController:
             )
         return float(np.mean(logs[name]))
 
-    def after_epoch(self, value: float) -> tuple[float | None, str | None]:
-        """Judge the trial that runs, if any; return (sparsity to try now or None, what happened)."""
+    def after_epoch(self, value: float) -> str | None:
+        """Judge the trial that runs, if any, and plan the next one; return what happened."""
         said = None
         if self.trying:
             self.epochs_left -= 1
             if self.epochs_left > 0:
                 self._save()
-                return None, None
+                return None
             held = self.schedule.holds(value, self.baseline)
             verdict = f"{self.schedule.monitor} {value:.4g} against {self.baseline:.4g}"
             if held:
@@ -91,11 +93,10 @@ class AdaptiveController:
                 self.back_off()
         elif math.isnan(self.baseline):
             if not math.isfinite(value):
-                return None, None
+                return None
             self.baseline = value
         if self._good is None:
             self._keep()
-        target = None
         if not self.finished:
             target = min(self.accepted + self.increment, self.schedule.maximum)
             # A share of a millionth, since sums of increments are not exact.
@@ -105,16 +106,17 @@ class AdaptiveController:
                 or target <= self.accepted + 1e-6
             ):
                 self.finished = True
-                target = None
                 said = (f"{said}; " if said else "") + (
                     f"{self.accepted:.4f} is the highest sparsity that held"
                 )
+            else:
+                self.planned = target
         self._save()
-        return target, said
+        return said
 
     def begin_trial(self, sparsity: float) -> None:
         """Note that a sparsity is tried from now on."""
-        self.trial = sparsity
+        self.trial, self.planned = sparsity, math.nan
         self.epochs_left = self.schedule.recovery_epochs
         self._save()
 
@@ -150,6 +152,7 @@ class AdaptiveController:
                 self.trial,
                 self.epochs_left,
                 self.finished,
+                self.planned,
                 *self._known_by,
             ],
             dtype=np.float64,

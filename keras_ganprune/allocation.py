@@ -75,8 +75,11 @@ class Allocation(Configurable):
             return max(1, math.ceil(self.minimum * units))
         return min(self.minimum, units)
 
-    def check(self, tensors: Sequence[Tensor], final: float) -> None:
-        """Raise `InvalidArgumentError` if the total `final` cannot be spread over these tensors."""
+    def check(self, tensors: Sequence[Tensor], final: float | None = None) -> None:
+        """Raise `InvalidArgumentError` if the total `final` cannot be spread over these tensors.
+
+        Without a total only what does not depend on it is checked.
+        """
 
     def sparsities(self, tensors: Sequence[Tensor], sparsity: float, final: float) -> list[float]:
         """Return the sparsity of each tensor, for a total now and the one at the schedule's end."""
@@ -137,7 +140,9 @@ class Uniform(Allocation):
 
 @_family.register
 class ERK(Allocation):
-    """Erdős–Rényi-kernel: large tensors get sparser than small ones; the total is exact.
+    """Erdős–Rényi-kernel: large tensors get sparser than small ones.
+
+    The total of single weights is exact; that of larger units is rounded tensor by tensor.
 
         density of a tensor = eps * (sum(shape) / prod(shape)) ** power, at most 1
 
@@ -315,12 +320,13 @@ class PerLayer(Allocation):
     def get_config(self):
         return {"sparsities": dict(self.named), "minimum": self.minimum}
 
-    def check(self, tensors, final):
+    def check(self, tensors, final=None):
         for rule in self.named:
             if not any(_matches(rule, t) for t in tensors):
                 known = {t.layer_path if "/" in rule else _last(t.layer_path) for t in tensors}
                 raise InvalidArgumentError(unknown_name("layer in `sparsities`:", rule, known))
-        self._targets(tensors, final)
+        if final is not None:
+            self._targets(tensors, final)
 
     def _targets(self, tensors: Sequence[Tensor], final: float) -> list[float]:
         given = [

@@ -144,7 +144,8 @@ class BalanceController(Prune):
                 raise InvalidArgumentError(f"`{name}` must be a number. Received: {value!r}.")
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise InvalidArgumentError(
-                f"`low` must be smaller than `high`. Received: low={low}, high={high}."
+                f"`low` must be smaller than `high`. Received: low={low}, high={high}. "
+                "The band that ADAPT uses is low=0.45, high=0.55."
             )
         self.minimum, self.maximum = _density(minimum, "minimum"), _density(maximum, "maximum")
         self.density = self._given = _density(density, "density")

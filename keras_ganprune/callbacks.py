@@ -23,7 +23,7 @@ from keras_ganprune.errors import (
 from keras_ganprune.layers import is_built, prunable_layers
 from keras_ganprune.mask_report import MaskReport
 from keras_ganprune.masking import MaskStore, memory, to_numpy
-from keras_ganprune.pruner import Pruner
+from keras_ganprune.pruner import Pruner, sparsity_of
 from keras_ganprune.rewind import Rewinder
 
 
@@ -116,6 +116,14 @@ class Prune(keras.callbacks.Callback):
         )
         combinations.check(self._combination)
         self.gradient_loss = gradients.check_loss(gradient_loss)
+        if gradient_loss is not None and not (
+            self._combination.criterion.needs_gradient or self._combination.mode.needs_gradient
+        ):
+            raise InvalidArgumentError(
+                f"`gradient_loss` has no use: neither {self._combination.criterion!r} nor "
+                f"{self._combination.mode!r} looks at gradients. Leave it out, or use a criterion such as "
+                "'taylor'."
+            )
         self.optimizer = optimizer
         self.copies = copies
         self.verbose = verbose
@@ -140,6 +148,7 @@ class Prune(keras.callbacks.Callback):
         super().set_model(model)
         if model is not self._pruned_model:
             self._targets = discovery.resolve_target(model, self.target)
+            self._check_targets()
             self._requests = gradients.requests(
                 model,
                 [network for _, network in self._targets],
@@ -147,7 +156,8 @@ class Prune(keras.callbacks.Callback):
                 self._combination.mode,
                 self.gradient_loss,
             )
-            self.pruner = None
+            self.pruner = self.report = None
+            self.reports, self.updates = [], []
             self._pruned_model = model
         if self.pruner is None and all(is_built(network) for _, network in self._targets):
             self._prepare()
@@ -160,10 +170,14 @@ class Prune(keras.callbacks.Callback):
         self._controller: AdaptiveController | None = None
         self._started = False
         self._postponed: tuple[int, Any] | None = None
+        self._jump: tuple[int, float] | None = None
         if self.pruner is not None and self._sampler is not None and self._sampler.active:
             # The `fit` before was interrupted in a sampled batch.
             self._sampler.stop()
             self._sampler.reset()
+        if self.target is None:
+            for name in discovery.averages(self.model):
+                self._say(f"'{name}' looks like a weight average, and is no target of its own")
         if self.pruner is None:
             unbuilt = [name or self.model.name for name, n in self._targets if not is_built(n)]
             self._say(
@@ -173,6 +187,8 @@ class Prune(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._clock.begin_epoch()
+        if self._started:
+            self._begin_trial()
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.pruner is None:
@@ -249,14 +265,26 @@ class Prune(keras.callbacks.Callback):
         self._measure()
         # Past Keras's attribute tracking, which has no use for a function.
         object.__setattr__(self.model, "_step_with_masks", self.model.train_function)
-        end = self.schedule.end_step
-        if end is not None and self._started and self._last_step < end:
+        vars(self.model).pop("_pruned_by", None)
+        self._warn_of_the_end()
+
+    def _warn_of_the_end(self) -> None:
+        begin, end = self.schedule.begin_step, self.schedule.end_step
+        if self._started and self._last_step < begin:
+            warnings.warn(
+                f"Training ended at step {self._last_step}, before the schedule's begin_step {begin}: "
+                "nothing was pruned. Train longer, or choose an earlier `begin_step`; another `fit` goes on "
+                "from here.",
+                PruningWarning,
+                stacklevel=3,
+            )
+        elif end is not None and self._started and self._last_step < end:
             warnings.warn(
                 f"Training ended at step {self._last_step}, before the schedule's end_step {end}: "
                 f"sparsity is {self.pruner.sparsity:.4f}, the schedule ends at {self.schedule(end):g}. "
                 "Train longer, or choose an earlier `end_step`; another `fit` goes on from here.",
                 PruningWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
 
     # --- What they do ----------------------------------------------------------------------------
@@ -269,6 +297,17 @@ class Prune(keras.callbacks.Callback):
     def _stores(self) -> list[MaskStore]:
         return self._store_list if self.pruner is not None else []
 
+    def _check_targets(self) -> None:
+        inside = {id(layer) for layer in self.model._flatten_layers()}
+        for name, network in self._targets:
+            if id(network) not in inside:
+                warnings.warn(
+                    f"The target '{name}' is no part of the {type(self.model).__name__} that is fitted, so "
+                    "whether it is trained here is not known. Pass a network of that model, or its name.",
+                    PruningWarning,
+                    stacklevel=3,
+                )
+
     def _prepare(self) -> None:
         """Make the targets Prunable; a step that was traced before must be traced anew."""
         before = {id(layer) for _, n in self._targets for _, layer in prunable_layers(n)}
@@ -276,6 +315,14 @@ class Prune(keras.callbacks.Callback):
         self.pruner = Pruner(*networks, **self.settings)
         if self.schedule.quantity == "sparsity":
             self.pruner.check(self.schedule.final)
+        crowded = self.schedule.crowded(len(self.pruner.weights), self.frequency)
+        if crowded:
+            warnings.warn(crowded, PruningWarning, stacklevel=2)
+        if self.frequency < self._combination.criterion.batches:
+            self._say(
+                f"updates come every {self.frequency} steps, so gradients are averaged over the batches "
+                f"since the last one, not over {self._combination.criterion.batches}"
+            )
         for remark in self.pruner.remarks[:3]:
             self._say(remark)
         if len(self.pruner.remarks) > 3:
@@ -290,11 +337,11 @@ class Prune(keras.callbacks.Callback):
         if stale or traced_with_masks is not self.model.train_function:
             self.model.train_function = None
         self._per_network = [
-            (f"{name.replace('.', '_')}_sparsity" if name else "sparsity", network)
+            (f"{name.replace('.', '_')}_sparsity" if name else "sparsity", [network])
             for name, network in self._targets
         ]
-        if self.target is None and len(self._per_network) > 1:
-            self._per_network = [("sparsity", None)]
+        if self.target is None:
+            self._per_network = [("sparsity", networks)]
         wanted = [request for request in self._requests if request is not None]
         self._sampler = (
             gradients.GradientSampler(self.model, self.pruner.weights, wanted) if wanted else None
@@ -338,16 +385,21 @@ class Prune(keras.callbacks.Callback):
             self._controller = AdaptiveController(
                 self.schedule, self.model, memory(self._targets[0][1])
             )
+            self._begin_trial()
+        self._check_claims()
         due = self.schedule.latest_update_step(-1, step, self.frequency)
         if due is None or all(self._stamp(due) == store.stamp for store in self._stores()):
             return
-        before = self.pruner.sparsity
-        if not self._update(due, self._target(due)):
-            return
-        gradual = self.schedule(due) != self.schedule(self.schedule.begin_step)
-        if gradual and self.pruner.sparsity > before:
+        if self.schedule(due) != self.schedule(self.schedule.begin_step):
+            self._jump = (step, self.pruner.sparsity)
+        self._update(due, self._target(due))
+
+    def _warn_of_jump(self) -> None:
+        """Say that a gradual schedule did not begin gradually."""
+        (step, before), self._jump = self._jump, None
+        if self.pruner.sparsity > before:
             warnings.warn(
-                f"The optimizer is at step {step} already, past begin_step "
+                f"The optimizer was at step {step} already, past begin_step "
                 f"{self.schedule.begin_step}: the masks went from sparsity {before:.4f} to "
                 f"{self.pruner.sparsity:.4f} at once. Steps are the optimizer's own count; for a "
                 f"gradual start give begin_step={step} or later.",
@@ -355,9 +407,31 @@ class Prune(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
+    def _check_claims(self) -> None:
+        """Warn where two callbacks of this `fit` choose the masks of one layer, and undo each other's."""
+        claims = vars(self.model).get("_pruned_by")
+        if claims is None or claims[0] is not self.params:
+            claims = (self.params, {})
+            # Past Keras's attribute tracking, which has no use for it.
+            object.__setattr__(self.model, "_pruned_by", claims)
+        own = {id(w.layer): w.path for w in self.pruner.weights}
+        for other, layers in claims[1].items():
+            both = [path for layer, path in own.items() if layer in layers]
+            regrows = [p for p in (self, other) if p.pruner.mode.regrows]
+            if both and regrows:
+                warnings.warn(
+                    f"Two `Prune` callbacks of this `fit` choose the masks of {', '.join(both[:3])}"
+                    f"{' and others' if len(both) > 3 else ''}, and {regrows[0].pruner.mode!r} brings "
+                    "weights back that the other one has pruned: the last update wins. Give them targets "
+                    "or a `scope` without a layer in common.",
+                    PruningWarning,
+                    stacklevel=2,
+                )
+        claims[1][self] = set(own)
+
     def _stamp(self, due: int) -> int:
         """Return a number that tells this update of this schedule from any other."""
-        return zlib.crc32(f"{due} {self.schedule!r} {self.pruner.criterion!r}".encode())
+        return zlib.crc32(f"{due} {self._combination!r}".encode())
 
     # --- gradients -------------------------------------------------------------------------------
 
@@ -400,6 +474,7 @@ class Prune(keras.callbacks.Callback):
     def _update(self, due: int, target: Any, harden: bool = False) -> bool:
         """Update the masks; or, if gradients are needed and none are there, later. Return whether."""
         arguments: dict[str, Any] = {}
+        late = self._postponed is not None
         if self._sampler is not None:
             if self._sampler.batches == 0 or self._sampler.skipped:
                 self._postponed = (due, target)
@@ -431,7 +506,10 @@ class Prune(keras.callbacks.Callback):
         self._copies.sync()
         self._measure()
         self.reports.append(self.report)
-        self.updates.append((due, self.report.requested, self.report.achieved))
+        step = self._last_step if late else due
+        self.updates.append((step, self.report.requested, self.report.achieved))
+        if self._jump is not None:
+            self._warn_of_jump()
         return True
 
     def _prune_late(self) -> None:
@@ -461,7 +539,7 @@ class Prune(keras.callbacks.Callback):
             self.pruner.hold()
 
     def _adapt(self, logs: dict | None) -> None:
-        """Judge the sparsity that is being tried, and go on to the next one or back."""
+        """Judge the sparsity that is being tried, and plan the next one or go back."""
         if not self._started or self._postponed is not None:
             return
         if self._last_step < self.schedule.begin_step:
@@ -470,11 +548,15 @@ class Prune(keras.callbacks.Callback):
         sums = [np.sum(to_numpy(w), dtype=np.float64) for w in self.model.weights]
         if not np.isfinite(sums).all() or getattr(self.model, "_nan_guarded", "") == "stopped":
             value = math.nan  # what is logged was measured before the step that ruined the weights
-        target, said = self._controller.after_epoch(value)
+        said = self._controller.after_epoch(value)
         if said:
             self._say(said)
-        if target is not None:
-            self._update(self._last_step, target)
+
+    def _begin_trial(self) -> None:
+        """Try the sparsity that the last epoch's end has planned: in an epoch of its own, not in its logs."""
+        controller = self._controller
+        if controller is not None and not math.isnan(controller.planned) and not self._postponed:
+            self._update(self._last_step, controller.planned)
 
     def _project(self) -> None:
         """Mask again all that can change weights without asking the constraint."""
@@ -485,10 +567,8 @@ class Prune(keras.callbacks.Callback):
         self._copies.sync()
 
     def _measure(self) -> None:
-        self._values = {
-            key: self.pruner.sparsity if network is None else self.pruner.sparsity_in(network)
-            for key, network in self._per_network
-        }
+        """Note the sparsity of each target, whichever callbacks have pruned it."""
+        self._values = {key: sparsity_of(*networks) for key, networks in self._per_network}
 
     def _log(self, logs: dict | None) -> None:
         if logs is not None and self.pruner is not None:

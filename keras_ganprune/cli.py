@@ -90,7 +90,8 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
     demo.add_argument(
         "--granularity",
         default="unstructured",
-        help="unstructured (default), channel, a pattern such as 2:4 or a block such as 4x4",
+        help="unstructured (default), channel, a pattern such as 2:4 or a block such as 1x4 (the last "
+        "kernel of a generator of grey images is only one output wide)",
     )
     demo.add_argument(
         "--allocation",

@@ -10,9 +10,9 @@ from keras_ganprune import allocation as allocations
 from keras_ganprune import criteria, modes, schedules
 from keras_ganprune import granularity as granularities
 from keras_ganprune.allocation import Allocation, Uniform
-from keras_ganprune.criteria import Criterion
+from keras_ganprune.criteria import Criterion, Magnitude
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.granularity import Granularity
+from keras_ganprune.granularity import Channel, Granularity
 from keras_ganprune.modes import Hard, Mode
 from keras_ganprune.schedules import IterativeRewind, LayerwiseOrder, Schedule
 
@@ -50,6 +50,11 @@ def _pattern(c: Combination) -> str | None:
             f"{c.granularity!r} fixes the share of every tensor, so there is nothing for "
             f"{c.allocation!r} to spread; use allocation='uniform'"
         )
+    if c.allocation.minimum != 1:
+        return (
+            f"{c.granularity!r} fixes how many weights stay, so there is nothing for a `minimum` of "
+            f"{c.allocation.minimum} to say; use allocation='uniform'"
+        )
     if c.mode.regrows and c.mode.enforced:
         return (
             f"{c.mode!r} moves kept weights about in a tensor, which breaks the pattern of "
@@ -86,6 +91,24 @@ def _threshold(c: Combination) -> str | None:
         return (
             f"{c.mode!r} exchanges weights while their number stays, which a threshold leaves open; "
             "use a sparsity schedule, or mode='splice'"
+        )
+    return None
+
+
+def _statistic(c: Combination) -> str | None:
+    """A threshold that is a multiple of a statistic of the weights is in their unit: what is compared
+    with it must be too."""
+    if getattr(c.schedule, "statistic", None) is None:
+        return None
+    if not isinstance(c.criterion, Magnitude):
+        return (
+            f"{c.schedule!r} compares with a statistic of the weights, which the scores of {c.criterion!r} "
+            "are not in units of; use 'magnitude'"
+        )
+    if isinstance(c.granularity, Channel):
+        return (
+            f"{c.schedule!r} compares with a statistic of single weights, but {c.granularity!r} has sums "
+            "over whole channels; use 'unstructured' or a block"
         )
     return None
 
@@ -129,6 +152,7 @@ RULES: tuple[Callable[[Combination], str | None], ...] = (
     _criterion,
     _pattern,
     _threshold,
+    _statistic,
     _order,
     _falling,
     _held,

@@ -16,6 +16,7 @@ from keras_ganprune.masks import validate_sparsity
 from keras_ganprune.schedules import Schedule
 
 NETWORKS = ("dcgan", "mlp")
+NAMED_IMAGES = ("mnist", "mnist-5000", "digits")
 TARGETS = ("generator", "discriminator")
 
 
@@ -141,6 +142,13 @@ class DemoOptions:
             raise InvalidArgumentError(
                 f"Give `steps` or `epochs`, not both. Received: {self.steps} and {self.epochs}."
             )
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise InvalidArgumentError(
+                f"`seed` must be an int in [0, 2**32). Received: {self.seed!r}."
+            )
+        if self.order not in ("forward", "backward"):
+            raise InvalidArgumentError(unknown_name("order", self.order, ("backward", "forward")))
+        self._check_unused()
         if self.sparsity is not None:
             validate_sparsity(self.sparsity)
         for name, value in (("sparsity", self.sparsity), ("threshold", self.threshold)):
@@ -157,6 +165,27 @@ class DemoOptions:
             )
         )
 
+    def _check_unused(self) -> None:
+        """Raise if an option was given that says nothing beside the others."""
+        folder = self.images not in NAMED_IMAGES
+        for name, unused, where in (
+            (
+                "order",
+                self.order != "forward" and self.schedule != "layerwise",
+                "the schedule 'layerwise'",
+            ),
+            ("image_size", self.image_size != 28 and not folder, "a folder of images"),
+            (
+                "channels",
+                self.channels is not None and self.network != "dcgan",
+                "the network 'dcgan'",
+            ),
+        ):
+            if unused:
+                raise InvalidArgumentError(
+                    f"`{name}` is only for {where}. Received: {getattr(self, name)!r}. Leave it out."
+                )
+
     def _check_pairs(self) -> None:
         both = set(self.targets) == set(TARGETS)
         if self.joint and not both:
@@ -168,6 +197,11 @@ class DemoOptions:
             raise InvalidArgumentError(
                 "`balance` prunes the discriminator as the game asks for it, so it cannot be a target too. "
                 "Leave one of the two out."
+            )
+        if self.tie and self.balance:
+            raise InvalidArgumentError(
+                "`balance` brings weights of the discriminator back, which `tie` shares with the generator "
+                "that is pruned. Leave one of the two out."
             )
         if self.tie and self.network != "dcgan":
             raise InvalidArgumentError(

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError, unknown_name
+from keras_ganprune.layers import is_built, prunable_candidates
 from keras_ganprune.masking import to_numpy
 
 _COPY_NAME = re.compile(r"(^|_)(ema|avg|averaged?|shadow)(_|\d|\[|$)", re.IGNORECASE)
@@ -116,10 +117,11 @@ def resolve_optimizer(model: keras.Model, chosen: Any) -> keras.optimizers.Optim
     """
     known = dict(_attributes(model, keras.optimizers.Optimizer))
     found = known.get(chosen) if isinstance(chosen, str) else chosen
-    if not isinstance(found, keras.optimizers.Optimizer):
+    own = [*known.values(), *(getattr(o, "inner_optimizer", None) for o in known.values())]
+    if found is None or not any(found is optimizer for optimizer in own):
         raise InvalidArgumentError(
             unknown_name(f"optimizer of {type(model).__name__}:", chosen, known)
-            + " Or pass the optimizer itself."
+            + " Or pass the optimizer itself, the very object that the model trains with."
         )
     return getattr(found, "inner_optimizer", found)
 
@@ -137,11 +139,7 @@ def resolve_target(model: keras.Model, target: Any) -> list[tuple[str, keras.lay
         UnsupportedLayerError: the attribute is not a Keras model or layer.
     """
     if target is None:
-        parts = networks(model)
-        copies = [name for name in parts if _COPY_NAME.search(name)]
-        if copies:
-            return [(name, part) for name, part in parts.items() if name not in copies]
-        return [("", model)]
+        return _without_averages(model) or [("", model)]
     if isinstance(target, (list, tuple)):
         if not target:
             raise InvalidArgumentError("`target` must name at least one network. Received: [].")
@@ -173,6 +171,41 @@ def resolve_target(model: keras.Model, target: Any) -> list[tuple[str, keras.lay
             f"{type(network).__name__}. Known: {', '.join(sorted(known)) or '(none)'}."
         )
     return [(target, network)]
+
+
+def averages(model: keras.Model) -> dict[str, keras.layers.Layer]:
+    """Return the networks of a model that look like weight averages, by attribute name.
+
+    They are told by their name and by a twin, another network with the same weight shapes.
+    """
+    return {
+        name: network
+        for name, network in networks(model).items()
+        if _COPY_NAME.search(name) and any(_twins(network, other) for other in model.layers)
+    }
+
+
+def _without_averages(model: keras.Model) -> list[tuple[str, keras.layers.Layer]]:
+    """Return the parts of a model that can be pruned, without its weight averages; [] if it has none."""
+    names = {id(network): name for name, network in networks(model).items()}
+    left_out = {id(network) for network in averages(model).values()}
+    if not left_out:
+        return []
+    return [
+        (names.get(id(layer), layer.name), layer)
+        for layer in model.layers
+        if id(layer) not in left_out and (not is_built(layer) or prunable_candidates(layer))
+    ]
+
+
+def _twins(one: keras.layers.Layer, other: keras.layers.Layer) -> bool:
+    if one is other:
+        return False
+    if not is_built(one) and not is_built(other):
+        # Two networks that have no weights yet; other layers may never get any.
+        return isinstance(one, keras.Model) and isinstance(other, keras.Model)
+    shapes = [tuple(w.shape) for w in one.weights]
+    return bool(shapes) and shapes == [tuple(w.shape) for w in other.weights]
 
 
 def possible_copies(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,7 +17,12 @@ from keras import ops
 from keras_ganprune import scope as scopes
 from keras_ganprune._registry import PACKAGE
 from keras_ganprune.cloning import clone
-from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.errors import (
+    InvalidArgumentError,
+    PruningWarning,
+    UnbuiltModelError,
+    UnsupportedLayerError,
+)
 from keras_ganprune.masking import MaskConstraint, MaskStore, to_numpy
 
 AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
@@ -393,8 +399,17 @@ def apply_masks(model: keras.layers.Layer) -> None:
 
     Needed only outside `fit`, for example after `set_weights` or `finalize_variable_values`.
     """
+    _check_layer(model)
     for weight in masked_weights(model):
         weight.apply()
+
+
+def _check_layer(model: Any) -> None:
+    if not isinstance(model, keras.layers.Layer):
+        raise UnsupportedLayerError(
+            "`model` must be a Keras 3 model or layer. "
+            f"Received: {model!r} (of type {type(model).__module__}.{type(model).__name__})."
+        )
 
 
 def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
@@ -443,7 +458,8 @@ def plain_classes(model: keras.layers.Layer) -> Iterator[None]:
 def strip_pruning(model: keras.Model) -> keras.Model:
     """Return a plain Keras copy of a pruned model: masks baked in, no class of this package left.
 
-    The copy is not compiled. Its outputs are those of `model`, bit for bit; `model` is unchanged.
+    The copy is not compiled. Its outputs are those of `model`, bit for bit; `model` is unchanged, unless
+    something wrote weights back that its masks prune: that is said, and mended as `apply_masks` does.
 
     Args:
         model: A built `keras.Model`; a subclassed one needs `get_config`/`from_config`, as for saving.
@@ -456,6 +472,20 @@ def strip_pruning(model: keras.Model) -> keras.Model:
     >>> type(strip_pruning(model).layers[0]) is keras.layers.Dense
     True
     """
+    _check_layer(model)
+    written = [
+        w.path for w in masked_weights(model) if np.any(to_numpy(w.variable)[~to_numpy(w.mask)])
+    ]
+    if written:
+        warnings.warn(
+            f"{', '.join(written[:3])}{' and others' if len(written) > 3 else ''} had values under the "
+            "mask, which are set to zero now: something wrote other weights into the model after it was "
+            "pruned, such as EarlyStopping(restore_best_weights=True) behind `Prune` in the list of "
+            "callbacks. The outputs change; put such a callback before `Prune`, or call `apply_masks` "
+            "and look at the model again.",
+            PruningWarning,
+            stacklevel=2,
+        )
     apply_masks(model)
     with plain_classes(model):
         return clone(model, [type(layer) for _, layer in walk(model)])

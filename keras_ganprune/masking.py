@@ -201,6 +201,16 @@ def to_numpy(variable: Any) -> np.ndarray:
     return ops.convert_to_numpy(ops.convert_to_tensor(variable))
 
 
+def dense_array(gradient: Any) -> np.ndarray:
+    """Return a gradient as an array; of a list of rows (TensorFlow's, of an embedding), their sums."""
+    if not all(hasattr(gradient, name) for name in ("indices", "values", "dense_shape")):
+        return np.asarray(gradient)
+    values = np.asarray(gradient.values)
+    found = np.zeros(tuple(np.asarray(gradient.dense_shape)), values.dtype)
+    np.add.at(found, np.asarray(gradient.indices), values)
+    return found
+
+
 def companion(
     weight: keras.Variable, value: np.ndarray, name: str, aggregation: str = "only_first_replica"
 ) -> keras.Variable:

@@ -135,8 +135,8 @@ class Hard(Mode):
 class Soft(Mode):
     """Pruned weights are set to zero at each update, then train on freely until the next one.
 
-    At the end of the schedule (or of training, if it has none) the last mask is held for good. Until
-    then the network is *not* sparse between updates.
+    At the end of the schedule, and of every `fit`, the last mask is held. Until then the network is *not*
+    sparse between updates; a later `fit` whose schedule goes on lets go again.
 
     Example:
     >>> get("soft").enforced

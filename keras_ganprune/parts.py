@@ -141,3 +141,14 @@ def without_outputs(
             "Use another granularity."
         )
     return kept, remarks
+
+
+def frozen_remark(weights: Sequence[MaskedWeight]) -> str | None:
+    """Return a remark on weights that are pruned though they are not trained, or None."""
+    frozen = [w.path for w in weights if not w.variable.trainable]
+    if not frozen:
+        return None
+    return (
+        f"{', '.join(frozen[:3])}{' and others' if len(frozen) > 3 else ''}: frozen, so pruned without a "
+        "chance to recover; leave frozen layers out of `scope` if that is not meant"
+    )

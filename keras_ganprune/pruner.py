@@ -11,11 +11,11 @@ import numpy as np
 
 from keras_ganprune import allocation as allocations
 from keras_ganprune import combinations, criteria, granularity, masks, modes, selection
-from keras_ganprune.errors import InvalidArgumentError, PruningWarning
+from keras_ganprune.errors import InvalidArgumentError, PruningWarning, unknown_name
 from keras_ganprune.layers import MaskedWeight, make_prunable, masked_weights
 from keras_ganprune.mask_report import MaskReport, MaskRow
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.parts import Part, make_part, split_scope, without_outputs
+from keras_ganprune.masking import dense_array, to_numpy
+from keras_ganprune.parts import Part, frozen_remark, make_part, split_scope, without_outputs
 from keras_ganprune.restoring import exchange_values
 from keras_ganprune.targets import Target, make_targets
 
@@ -97,8 +97,12 @@ class Pruner:
             make_part(i, weight, self.criterion, self.granularity, self._network_of(weight))
             for i, weight in enumerate(self.weights)
         ]
-        notes = [(p.tensor.path, p.granularity.note(p.shape)) for p in self._parts]
-        self.remarks += [f"{path}: {note}" for path, note in notes if note]
+        frozen = frozen_remark(self.weights)
+        self.remarks += [frozen] if frozen else []
+        for part in self._parts:
+            notes = (part.granularity.note(part.shape), part.criterion.note())
+            self.remarks += [f"{part.tensor.path}: {note}" for note in notes if note]
+        self.check()
         if self.mode.enforced:
             for weight in self.weights:
                 weight.layer.pruning_masks.chosen.clear()
@@ -129,31 +133,15 @@ class Pruner:
 
         Under `soft` these are the masks chosen last, though they are not held yet.
         """
-        return self._sparsity_of(range(len(self.weights)))
-
-    def sparsity_in(self, network: keras.layers.Layer) -> float:
-        """Return the sparsity over the tensors that are weights of one network."""
-        own = {id(v) for v in network.weights}
-        return self._sparsity_of([i for i, w in enumerate(self.weights) if id(w.variable) in own])
-
-    def _sparsity_of(self, indices: Sequence[int]) -> float:
-        total = sum(self._parts[i].tensor.size for i in indices)
-        kept = sum(int(np.count_nonzero(self._mask(i))) for i in indices)
-        return 1.0 - kept / total if total else 0.0
-
-    def _mask(self, index: int) -> np.ndarray:
-        weight = self.weights[index]
-        # Under a mode that does not hold its masks: the last one chosen.
-        chosen = weight.layer.pruning_masks.chosen.get(weight.name)
-        return to_numpy(weight.mask) if chosen is None else chosen
+        return _sparsity_of(self.weights)
 
     @property
     def held(self) -> bool:
         """Whether the masks hold between updates; under `soft` not before the end."""
         return not any(w.layer.pruning_masks.chosen for w in self.weights)
 
-    def check(self, final: float) -> None:
-        """Raise `InvalidArgumentError` if the allocation cannot meet a total on these networks."""
+    def check(self, final: float | None = None) -> None:
+        """Raise `InvalidArgumentError` if the allocation names unknown layers, or cannot meet a total."""
         self.allocation.check([p.tensor for p in self._parts], final)
 
     def update(
@@ -187,6 +175,10 @@ class Pruner:
             InvalidArgumentError: bad or missing targets or gradients.
             DivergedError: a weight is NaN or infinite; no mask is changed.
         """
+        sparsity, threshold = (
+            v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v
+            for v in (sparsity, threshold)
+        )
         targets = make_targets(
             [p.tensor for p in self._parts],
             self._settings,
@@ -234,8 +226,12 @@ class Pruner:
                 f"{owner!r} needs gradients. Pass `{name}=` in the order of `pruner.weights`."
             )
         if isinstance(gradients, Mapping):
-            gradients = [gradients.get(w.path) for w in self.weights]
-        gradients = [None if g is None else np.asarray(g) for g in gradients]
+            paths = [w.path for w in self.weights]
+            unknown = [path for path in gradients if path not in paths]
+            if unknown:
+                raise InvalidArgumentError(unknown_name(f"weight in `{name}`:", unknown[0], paths))
+            gradients = [gradients.get(path) for path in paths]
+        gradients = [None if g is None else dense_array(g) for g in gradients]
         shapes = [None if g is None else tuple(g.shape) for g in gradients]
         wanted = [part.shape for part in self._parts]
         if shapes != wanted:
@@ -250,6 +246,11 @@ class Pruner:
 
     def _unit_scores(self, part: Part, value: np.ndarray, gradient: Any) -> np.ndarray:
         scores = np.asarray(part.criterion.unit_scores(value, gradient, part.granularity))
+        if scores.size != part.tensor.units:
+            raise InvalidArgumentError(
+                f"{self.criterion!r} must give one score for each unit of '{part.tensor.path}', "
+                f"{part.tensor.units} in all. Received an array of shape {scores.shape}."
+            )
         if scores.dtype.kind != "f":
             scores = scores.astype(np.float64)  # -inf marks what is pruned already
         # The largest of some values is NaN if any of them is.
@@ -309,9 +310,11 @@ class Pruner:
             draw=random,
         )
         keep = self.mode.choose(choice)
-        if target.threshold is not None and not keep.any():
-            keep = masks.top_k_mask(scores, 1)
-            self._warn_emptied(parts[0], target.threshold, best_score)
+        if target.threshold is not None and np.count_nonzero(keep) < floors[0]:
+            self._warn_emptied(
+                parts[0], target.threshold, best_score, np.count_nonzero(keep), floors[0]
+            )
+            keep = choice.top(np.where(keep, np.inf, scores), floors[0])
         expanded = []
         for part, units in zip(parts, np.split(keep, edges), strict=True):
             mask = part.granularity.expand(units, part.shape)
@@ -329,11 +332,21 @@ class Pruner:
         scores = np.where(mask, scores, -np.inf)
         return part.granularity.pattern_mask(scores, sparsity) & mask
 
-    def _warn_emptied(self, part: Part, threshold: float, best_score: float) -> None:
+    def _warn_emptied(
+        self, part: Part, threshold: float, best_score: float, left: int, floor: int
+    ) -> None:
+        if floor == 1:
+            text = (
+                f"Threshold {threshold:g} is above every score of '{part.tensor.path}', and would "
+                f"empty it; its largest unit ({best_score:.3g}) is kept. "
+            )
+        else:
+            text = (
+                f"Threshold {threshold:g} would leave {left} units of '{part.tensor.path}', and `minimum` "
+                f"keeps {floor}. "
+            )
         warnings.warn(
-            f"Threshold {threshold:g} is above every score of '{part.tensor.path}', and would "
-            f"empty it; its largest unit ({best_score:.3g}) is kept. "
-            "Lower the threshold, or leave the layer out of `scope`.",
+            f"{text}Lower the threshold, or leave the layer out of `scope`.",
             PruningWarning,
             stacklevel=4,
         )
@@ -346,8 +359,8 @@ class Pruner:
         rows: list[MaskRow] = []
         newly_pruned = regrown = 0
         self.regrown = {}
-        for index, (part, keep) in enumerate(zip(self._parts, chosen, strict=True)):
-            old = self._mask(index)
+        for part, keep in zip(self._parts, chosen, strict=True):
+            old = _mask(part.weight)
             pruned, grown = old & ~keep, keep & ~old
             newly_pruned += int(np.count_nonzero(pruned))
             regrown += int(np.count_nonzero(grown))
@@ -416,6 +429,24 @@ class Pruner:
                 stacklevel=3,
             )
             return
+
+
+def sparsity_of(*networks: keras.layers.Layer) -> float:
+    """Return the sparsity of some networks' masks together, a shared one counted once."""
+    return _sparsity_of(masked_weights(*networks))
+
+
+def _sparsity_of(weights: Sequence[MaskedWeight]) -> float:
+    found = [_mask(weight) for weight in weights]
+    total = sum(mask.size for mask in found)
+    kept = sum(int(np.count_nonzero(mask)) for mask in found)
+    return 1.0 - kept / total if total else 0.0
+
+
+def _mask(weight: MaskedWeight) -> np.ndarray:
+    # Under a mode that does not hold its masks: the last one chosen.
+    chosen = weight.layer.pruning_masks.chosen.get(weight.name)
+    return to_numpy(weight.mask) if chosen is None else chosen
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:

@@ -41,7 +41,11 @@ def _fresh_values(weight: MaskedWeight) -> np.ndarray:
     holder = weight.layer
     for parent in parents:
         holder = getattr(holder, parent)
-    initializer = getattr(holder, f"{name}_initializer", None)
+    # Keras: `kernel_initializer`, but `recurrent_initializer` for the `recurrent_kernel`, and
+    # `depthwise_initializer` for a depthwise convolution's only `kernel`.
+    names = (name, name.removesuffix("_kernel"), "depthwise")
+    found = (getattr(holder, f"{each}_initializer", None) for each in names)
+    initializer = next((each for each in found if each is not None), None)
     if initializer is None:
         return np.zeros(weight.mask.shape, dtype="float32")
     # A new seed each time: Keras's own initializers give the same values at every call.

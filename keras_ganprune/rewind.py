@@ -64,7 +64,8 @@ class Rewinder:
         if step > self.step:
             raise InvalidArgumentError(
                 f"The weights to rewind to are those at step {self.step}, but training is at step "
-                f"{step} already and they were not kept. Give `rewind_step={step}` or later."
+                f"{step} already and they were not kept. Give `rewind_step={step}` or later (with "
+                "`steps_per_execution`, a multiple of it: the steps of one call are seen together)."
             )
         for name, weight in zip(self._names(), self._weights(), strict=True):
             self.store.arrays[name] = np.array(to_numpy(weight))

@@ -16,6 +16,7 @@ from keras_ganprune import discovery
 from keras_ganprune import gradients as engine
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.modes import SET, RigL
+from keras_ganprune.pruner import sparsity_of
 
 BOTH = ["generator", "discriminator"]
 MODES = ["rigl", "set", "splice"]
@@ -296,7 +297,7 @@ def test_an_update_that_waits_for_its_gradients_is_made_as_it_was_decided():
     callback._samples_next = lambda: next(seen) != 6 and samples()
     look = Look()
     fit(gan, callback, look, batches=16)
-    assert densities(callback) == [(2, 0.5), (6, 0.55)]
+    assert densities(callback) == [(2, 0.5), (7, 0.55)]
     sizes = [s["mask"].size for s in look.states[0]]
     assert look.kept()[1:] == [kept_at(0.5, sizes)] * 5 + [kept_at(0.55, sizes)] * 10
 
@@ -346,6 +347,8 @@ def test_up_down_stay_and_the_bounds(mode, case):
         nets.Watch(gan.discriminator),
     )
     history = fit(gan, callback, watch, epochs=2)
+    if mode == "rigl":  # no gradient before the first batch
+        expected = [(1, expected[0][1]), *expected[1:]]
     assert densities(callback) == expected
     assert_density(expected[-1][1], gan.discriminator)
     assert watch.leaks == []
@@ -620,7 +623,7 @@ def test_a_used_callback_begins_anew_with_a_new_model():
     assert densities(callback) == [(2, 0.5), (6, 0.55)]
     gan = gan_model()
     fit(gan, callback)
-    assert densities(callback)[2:] == [(2, 0.5), (6, 0.55)]
+    assert densities(callback) == [(2, 0.5), (6, 0.55)]
     assert_density(0.55, gan.discriminator)
 
 
@@ -836,6 +839,6 @@ def test_a_pruner_by_hand_ranks_both_networks(reverse):
     assert report.kept == nets.kept_oracle(report.total, 0.65)
     for mask, weight in zip(expected, pruner.weights, strict=True):
         np.testing.assert_array_equal(mask, nets.value(weight.mask))
-    own = [pruner.sparsity_in(network) for network in networks]
+    own = [sparsity_of(network) for network in networks]
     sizes = [sum(np.prod(w.mask.shape) for w in kgp.masked_weights(n)) for n in networks]
     assert np.average(own, weights=sizes) == pytest.approx(report.achieved, abs=1e-12)

@@ -200,7 +200,8 @@ class Run:
             found.append("it did not train for all steps")
         seen = [step for step, *_ in self.watch.updates]
         if schedule.adaptive:
-            due = [s for s in seen if s % EPOCH == 0]
+            # A trial begins with an epoch, once there are gradients if it needs some.
+            due = [s for s in seen if s % EPOCH == self.prune._batches]
         else:
             due = [s for s in range(first, last + 1) if schedule.is_update_step(s, FREQUENCY)]
             due = due if first == 0 else [s for s in due if s > first]

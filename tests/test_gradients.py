@@ -223,7 +223,7 @@ def test_the_first_update_waits_for_its_gradients(reads):
     variables = kernels(model)
     callback, watch = prune(0), nets.Watch(model)
     fit(model, x, callback, watch, y=y)
-    assert callback.updates == [(0, 0.5, callback.report.achieved)]
+    assert callback.updates == [(3, 0.5, callback.report.achieved)]
     assert reads[0]["batches"] == 3
     assert_close(reads[0]["gradients"], average(wanted, variables))
     assert [kept == watch.kept[-1] for kept in watch.kept] == [False] * 2 + [True] * 4
@@ -246,7 +246,7 @@ def test_a_window_goes_on_in_the_next_fit(reads):
     wanted = [tape_of(model, *batch) for batch in batches_of(x, y)[1:5]]
     variables = kernels(model)
     callback = prune(5, criterion=kgp.Gradient(4))
-    with pytest.warns(PruningWarning, match="ended at step 3, before the schedule's end_step 5"):
+    with pytest.warns(PruningWarning, match="ended at step 3, before the schedule's begin_step 5"):
         fit(model, x[:24], callback, y=y[:24])
     fit(model, x[24:], callback, y=y[24:])
     assert reads[0]["batches"] == 4
@@ -260,7 +260,7 @@ def test_training_shorter_than_the_window_makes_the_update_at_its_end(reads):
     variables = kernels(model)
     callback = prune(0, criterion=kgp.Gradient(8))
     fit(model, x, callback, y=y)
-    assert callback.updates == [(0, 0.5, callback.report.achieved)]
+    assert callback.updates == [(2, 0.5, callback.report.achieved)]
     assert reads[0]["batches"] == 2
     assert_close(reads[0]["gradients"], average(wanted, variables))
     nets.assert_exact(0.5, model)
@@ -975,7 +975,7 @@ def test_a_guarded_run_reads_its_gradients_again(reads):
     variables = kernels(model)
     callback = prune(3, gradient_loss=poisoned_loss)
     fit(model, x, callback, kgp.NaNGuard(), y=y)
-    assert callback.updates == [(3, 0.5, callback.report.achieved)]
+    assert callback.updates == [(7, 0.5, callback.report.achieved)]
     # Due after the third batch, left to the guard, found waiting after the fourth.
     assert_close(reads[-1]["gradients"], average(wanted[4:7], variables))
 

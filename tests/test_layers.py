@@ -23,7 +23,12 @@ from keras_ganprune import (
     sparsity_report,
     strip_pruning,
 )
-from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.errors import (
+    InvalidArgumentError,
+    PruningWarning,
+    UnbuiltModelError,
+    UnsupportedLayerError,
+)
 from keras_ganprune.layers import prunable_layers, walk
 
 MHA = ("_query_dense.kernel", "_key_dense.kernel", "_value_dense.kernel", "_output_dense.kernel")
@@ -1082,7 +1087,8 @@ def test_strip_writes_the_masks_into_the_weights_first():
     dense = model.get_weights()
     Pruner(model).update(sparsity=0.5)
     model.set_weights(dense)
-    stripped = strip_pruning(model)
+    with pytest.warns(PruningWarning, match="had values under the mask, which are set to zero now"):
+        stripped = strip_pruning(model)
     assert [np.count_nonzero(w) for w in stripped.get_weights() if w.ndim == 2] == [10, 8]
 
 

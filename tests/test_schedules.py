@@ -295,7 +295,9 @@ def test_all_are_frozen(schedule):
 @each
 def test_nothing_before_begin_and_final_from_the_end_on(schedule):
     assert [schedule(t) for t in (0, schedule.begin_step - 1)] == [0.0, 0.0]
-    if schedule.end_step is None:
+    if schedule.adaptive:
+        assert schedule.final == schedule.maximum  # of which it knows no step
+    elif schedule.end_step is None:
         assert schedule(10**12) == schedule.final
     else:
         assert schedule(schedule.end_step) == schedule(10**12) == schedule.final

@@ -71,6 +71,10 @@ class Criterion(Configurable):
         """Return one score for each unit of a granularity whose axes are resolved."""
         return self.unit(granularity.pool(self.score(weight, gradient)))
 
+    def note(self) -> str | None:
+        """Return what a user should know of how a bound criterion scores its weight, or None."""
+        return None
+
     def conflict(self, granularity: Granularity, joint: bool) -> str | None:
         """Return why the criterion cannot go with a granularity (or a joint ranking), or None."""
         return None

@@ -85,6 +85,11 @@ class BatchNormScale(Criterion):
             return scores / granularity.unit_sizes(np.shape(weight))
         return scores
 
+    def note(self):
+        if self._scale is not None:
+            return None
+        return "scored by its magnitude, as no batch normalization with a scale is known to follow"
+
     def conflict(self, granularity, joint):
         if isinstance(granularity, Channel) and granularity.axis == "in":
             return "batch normalization scales the output channels of a layer; use Channel('out')"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_ganprune.criteria.base import Criterion, family, require_gradient
+from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.modes import check_batches
 
 
@@ -42,7 +43,9 @@ class Gradient(_GradientCriterion):
 class _Taylor(_GradientCriterion):
     def __init__(self, batches: int = 8, squared: bool = False):
         super().__init__(batches)
-        self.squared = bool(squared)
+        if not isinstance(squared, bool):
+            raise InvalidArgumentError(f"`squared` must be True or False. Received: {squared!r}.")
+        self.squared = squared
         # |w| * sqrt(mean g^2), squared, is the mean of (w g)^2.
         self.moment = 2 if self.squared else 1
 

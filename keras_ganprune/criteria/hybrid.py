@@ -73,7 +73,8 @@ class Hybrid(Criterion):
             if len({getattr(c, name) for c in gradient}) > 1:
                 raise InvalidArgumentError(
                     f"Gradient criteria in one Hybrid must have the same `{name}`. Received: "
-                    f"{', '.join(f'{c!r} ({getattr(c, name)})' for c in gradient)}."
+                    f"{', '.join(f'{c!r} ({getattr(c, name)})' for c in gradient)}. "
+                    "Mix criteria that look at the same gradients."
                 )
         if gradient:
             self.needs_gradient = True
@@ -90,6 +91,9 @@ class Hybrid(Criterion):
         return sum(
             w * _normalize(c.unit_scores(weight, gradient, granularity)) for c, w in self.parts
         )
+
+    def note(self):
+        return "; ".join(filter(None, (c.note() for c, _ in self.parts))) or None
 
     def conflict(self, granularity, joint):
         for criterion, _ in self.parts:

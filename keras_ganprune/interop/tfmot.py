@@ -164,6 +164,12 @@ class Converted:
             target: As for `Prune`: where in the fitted model the converted one is, such as 'generator'.
             **settings: More arguments of `Prune`, such as `criterion` or `verbose`.
         """
+        fixed = sorted({"frequency", "granularity", "schedule", "scope"} & set(settings))
+        if fixed:
+            raise InvalidArgumentError(
+                f"`{fixed[0]}` is that of the old model, part by part. To choose your own, make the "
+                "callback yourself: `Prune(schedule, target, frequency, ...)`; `parts` has what was found."
+            )
         return [
             Prune(
                 part.schedule,

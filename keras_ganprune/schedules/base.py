@@ -63,6 +63,10 @@ class Schedule(Configurable):
         """
         return None
 
+    def crowded(self, tensors: int, frequency: int) -> str | None:
+        """Return what to warn of where updates are too rare for so many tensors, or None."""
+        return None
+
     def is_update_step(self, step: int, frequency: int) -> bool:
         """Return whether masks are updated at `step`: begin, begin+f, ..., and always at the end."""
         if step < self.begin_step or (self.end_step is not None and step > self.end_step):
@@ -143,7 +147,10 @@ def number(
         or not math.isfinite(value)
         or not holds(value)
     ):
-        raise InvalidArgumentError(f"`{name}` must be {rule}. Received: {value!r}.")
+        known = isinstance(value, (int, float)) and not isinstance(value, bool)
+        percent = known and "1)" in rule and 1 < value <= 100
+        fix = f" For {value:g} %, pass {value / 100:g}." if percent else ""
+        raise InvalidArgumentError(f"`{name}` must be {rule}. Received: {value!r}.{fix}")
     return float(value)
 
 

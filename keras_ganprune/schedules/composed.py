@@ -300,6 +300,18 @@ class LayerwiseOrder(Schedule):
             )
         return [part(step) for part in self.schedule]
 
+    def crowded(self, tensors, frequency):
+        if isinstance(self.schedule, tuple) or tensors < 2:
+            return None
+        steps = float(self._slice(tensors))
+        if frequency <= steps:
+            return None
+        return (
+            f"`LayerwiseOrder` gives each of {tensors} tensors {steps:.4g} steps, but masks are updated "
+            f"every {frequency} steps only, so that several tensors are pruned at once. Give "
+            f"frequency={max(1, int(steps // 4))} or so, or more steps between `begin_step` and `end_step`."
+        )
+
     def _latest_fixed_step(self, until):
         steps = [step for part in self._parts for step in (part.begin_step, part.end_step)]
         return max(step for step in steps if step <= until)
@@ -312,12 +324,17 @@ class LayerwiseOrder(Schedule):
             "overlap": self.overlap,
         }
 
+    def _slice(self, count: int) -> Fraction:
+        """Return how many steps each of `count` tensors has."""
+        gap = 1 - Fraction(repr(self.overlap))
+        return (self.end_step - self.begin_step) / (1 + (count - 1) * gap)
+
     def _squeezed(self, step: int, position: int, count: int) -> float:
         """Return the one schedule's value in the slice at `position` of `count`, at `step`."""
         # Fractions, so that a slice ends exactly where the arithmetic says: 0.1 is a tenth.
         gap = 1 - Fraction(repr(self.overlap))
         window = self.end_step - self.begin_step
-        length = window / (1 + (count - 1) * gap)
+        length = self._slice(count)
         inside = int(step) - self.begin_step - position * length * gap
         if inside < 0:
             return 0.0

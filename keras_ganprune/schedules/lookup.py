@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
 
-from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.schedules.base import Schedule, _family
 from keras_ganprune.schedules.ramps import ConstantSparsity, PolynomialDecay
 
@@ -42,13 +40,4 @@ def get(identifier: Any) -> Schedule:
     """
     if isinstance(identifier, (int, float, np.number)) and not isinstance(identifier, bool):
         return ConstantSparsity(identifier)
-    if isinstance(identifier, str) and identifier in _family.members:
-        cls = _family.members[identifier]
-        parameters = inspect.signature(cls).parameters.values()
-        needed = [p.name for p in parameters if p.default is p.empty]
-        if needed:
-            raise InvalidArgumentError(
-                f"The schedule {identifier!r} cannot be given by its name alone: it needs "
-                f"{', '.join(f'`{name}`' for name in needed)}. Write `{cls.__name__}(...)`."
-            )
     return _family.get(identifier, convert=_from_tfmot)

@@ -146,6 +146,12 @@ class PolynomialDecay(_Ramp):
     power: float = 3.0
 
     def __post_init__(self):
+        if isinstance(self.begin_step, float) and 0 < self.begin_step < 1:
+            raise InvalidArgumentError(
+                "`begin_step` must be a non-negative int, in optimizer steps. "
+                f"Received: {self.begin_step!r}. The order is PolynomialDecay(final_sparsity, begin_step, "
+                "end_step, initial_sparsity, power), another than TFMOT's; name the arguments."
+            )
         super().__post_init__()
         self._set_power()
 
