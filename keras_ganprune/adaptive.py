@@ -114,6 +114,11 @@ class AdaptiveController:
         self._save()
         return said
 
+    def before_trial(self) -> None:
+        """Keep what a trial begins at, if nothing is kept: a plan of the `fit` before, or of a backup."""
+        if self._good is None:
+            self._keep()
+
     def begin_trial(self, sparsity: float) -> None:
         """Note that a sparsity is tried from now on."""
         self.trial, self.planned = sparsity, math.nan

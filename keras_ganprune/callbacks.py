@@ -544,6 +544,9 @@ class Prune(keras.callbacks.Callback):
             return
         if self._last_step < self.schedule.begin_step:
             return
+        made = self.updates[-1][0] if self.updates else None  # None: in the run before this one
+        if self._controller.trying and made == self._last_step:
+            return  # it waited for gradients all through the epoch, whose logs say nothing of it
         value = self._controller.read(logs)
         sums = [np.sum(to_numpy(w), dtype=np.float64) for w in self.model.weights]
         if not np.isfinite(sums).all() or getattr(self.model, "_nan_guarded", "") == "stopped":
@@ -556,6 +559,7 @@ class Prune(keras.callbacks.Callback):
         """Try the sparsity that the last epoch's end has planned: in an epoch of its own, not in its logs."""
         controller = self._controller
         if controller is not None and not math.isnan(controller.planned) and not self._postponed:
+            controller.before_trial()
             self._update(self._last_step, controller.planned)
 
     def _project(self) -> None:

@@ -171,21 +171,23 @@ def assert_same_state(one, two):
 
 
 class Look(keras.callbacks.Callback):
-    """Notes weights and masks of a network at the start and at batch ends, and everything at epoch ends.
+    """Notes weights and masks of a network at the start and at batch ends, everything at epochs' ends.
 
     One stands ahead of `Prune` in the list of callbacks and one behind it.
 
     Attributes:
         weights, masks: dict, step -> list of arrays, one for each tensor that can be pruned.
         steps: List of int, the steps after which batches ended.
-        epochs: List of `look_at`s.
-        slots: List, one for each epoch, of lists of slots, one for each tensor.
+        epochs: List of `look_at`s, at the end of each epoch.
+        begins: The same, at the beginning of each epoch.
+        begin_slots: List, one for each beginning, of lists of slots, one for each tensor.
     """
 
     def __init__(self, network=None):
         super().__init__()
         self.network = network
-        self.weights, self.masks, self.steps, self.epochs, self.slots = {}, {}, [], [], []
+        self.weights, self.masks, self.steps = {}, {}, []
+        self.epochs, self.begins, self.begin_slots = [], [], []
 
     def note(self, step):
         self.weights[step] = arrays(w.variable for w in self.found)
@@ -195,13 +197,16 @@ class Look(keras.callbacks.Callback):
         self.found = kgp.masked_weights(self.network or pruned_network(self.model))
         self.note(0)
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begins.append(look_at(self.model))
+        self.begin_slots.append([slots_of(self.model, [w.variable]) for w in self.found])
+
     def on_train_batch_end(self, batch, logs=None):
         self.steps.append(max(int(o.iterations) for o in optimizers(self.model).values()))
         self.note(self.steps[-1])
 
     def on_epoch_end(self, epoch, logs=None):
         self.epochs.append(look_at(self.model))
-        self.slots.append([slots_of(self.model, [w.variable]) for w in self.found])
 
 
 def kept(masks):
@@ -545,8 +550,11 @@ def test_cycles_with_several_steps_per_execution():
 SEARCH = AdaptiveSparsity("quality", 0.1, increment=0.2, minimum_increment=0.05)
 # The baseline; holds; does not; holds; does not, twice; over.
 QUALITY = [1.0, 1.05, 1.2, 1.0, 1.3, 1.3, 1.0, 1.0]
-TRIALS = [0.2, 0.4, 0.3, 0.4, 0.35]
+TRIALS = [0.2, 0.4, 0.3, 0.4, 0.35]  # of the epochs from the second on
 HELD = 0.3  # found after the fourth epoch
+JUDGED = [0.0, 0.2, 0.2, 0.3, 0.3, 0.3, 0.3, 0.3]  # what holds after each epoch
+# Two epochs for each trial, so that training may end between them.
+SLOW = AdaptiveSparsity("quality", 0.1, increment=0.2, minimum_increment=0.05, recovery_epochs=2)
 
 
 class Script(keras.callbacks.Callback):
@@ -587,7 +595,10 @@ class Adaptive:
 
 
 def course(schedule, values):
-    """Return (what is tried after each epoch or None, the highest sparsity that held at the end)."""
+    """Return (what is to be tried after each epoch or None, the highest sparsity that held at the end).
+
+    What is to be tried after the last epoch is not tried.
+    """
     baseline, rise, held, trial, left = schedule.baseline, schedule.increment, 0.0, None, 0
     tried, over = [], False
     for value in values:
@@ -615,6 +626,7 @@ def course(schedule, values):
 
 def test_the_course_that_these_tests_expect():
     assert course(SEARCH, QUALITY) == ([*TRIALS, None, None, None], HELD)
+    assert [course(SEARCH, QUALITY[: n + 1])[1] for n in range(len(QUALITY))] == JUDGED
 
 
 @functools.cache
@@ -629,10 +641,9 @@ def test_a_search_ends_with_the_highest_sparsity_that_held(model):
     key = "sparsity" if model == "classifier" else "generator_sparsity"
     masks = run.after.masks[2]
     sizes = sum(m.size for m in masks)
-    in_force = [*TRIALS, HELD, HELD, HELD]
-    # The log of an epoch is written after its judgement.
-    assert run.history[key] == [1 - sum(wanted(masks, s)) / sizes for s in in_force]
-    for epoch, sparsity in enumerate([0.0, *in_force[:-1]]):
+    # The log of an epoch is written after its judgement, and before the next trial begins.
+    assert run.history[key] == [1 - sum(wanted(masks, s)) / sizes for s in JUDGED]
+    for epoch, sparsity in enumerate([0.0, *TRIALS, HELD, HELD]):
         for step in (2 * epoch + 1, 2 * epoch + 2):
             assert kept(run.after.masks[step]) == wanted(masks, sparsity), step
             for weight, mask in zip(run.after.weights[step], run.after.masks[step], strict=True):
@@ -651,10 +662,15 @@ def test_backing_off_puts_the_last_good_state_back_bit_for_bit(model):
     for kind in ("weight", "mask", "optimizer", *(["noise"] if "noise" in before[5] else [])):
         assert any(kind in name for name in moved), kind
     assert run.iterations == {16}
-    # A trial after a failure (epoch 2) begins at the good state, but for what it prunes.
+    # After a failure (epoch 2) as well, to the end of the epoch.
+    assert_same_state(before[1], after[2])
+    assert_same_state(after[2], run.before.begins[3])
+    # The trial of the next epoch begins with it, at the good state but for what it prunes.
+    begun = run.after.begins[3]
+    assert begun.keys() == before[1].keys()
     pruned = 0
     for name, good in before[1].items():
-        new = after[2][name]
+        new = begun[name]
         if name.startswith("mask"):
             assert not (new & ~good).any(), name
             pruned += int((good & ~new).sum())
@@ -665,7 +681,7 @@ def test_backing_off_puts_the_last_good_state_back_bit_for_bit(model):
     weights = run.before.weights[4]
     expected = largest(weights, run.before.masks[4], 0.3)
     assert same(run.after.masks[7], expected)
-    for moments, mask in zip(run.after.slots[2], expected, strict=True):
+    for moments, mask in zip(run.after.begin_slots[3], expected, strict=True):
         assert len(moments) == 2  # Adam
         for moment in moments:
             assert not moment[~mask].any() and moment[mask].any()
@@ -710,7 +726,7 @@ def test_the_learning_rate_does_not_step_back():
         # Higher is better.
         (
             AdaptiveSparsity("quality", 0.1, 0.3, direction="max"),
-            [2, 1.9, 1.7, 2.5],
+            [2, 1.9, 1.7, 2.5, 1.7],
             [0.3, 0.6, 0.45, 0.6],
             0.45,
         ),
@@ -726,26 +742,26 @@ def test_the_learning_rate_does_not_step_back():
         # A baseline that is given: the first epoch is no measure.
         (
             AdaptiveSparsity("quality", 0.1, 0.2, baseline=1.0),
-            [5, 1.05, 1.2, 1.1],
+            [5, 1.05, 1.2, 1.1, 1.2],
             [0.2, 0.4, 0.3, 0.4],
             0.3,
         ),
         # NaN is no baseline (the next epoch gives it), and never holds.
-        (SEARCH, [math.nan, 1.0, 1.0, math.nan, 1.0], [0.2, 0.4, 0.3, 0.4], 0.3),
+        (SEARCH, [math.nan, 1.0, 1.0, math.nan, 1.0, 9.0], [0.2, 0.4, 0.3, 0.4], 0.3),
         # Nothing holds: dense again, and no trial smaller than the smallest rise.
         (SEARCH, [1.0, 9.0, 9.0, 9.0, 1.0], [0.2, 0.1, 0.05], 0.0),
         # Infinite, also where higher is better.
-        (SEARCH, [1.0, math.inf, 1.0], [0.2, 0.1, 0.2], 0.1),
+        (SEARCH, [1.0, math.inf, 1.0, math.inf], [0.2, 0.1, 0.2], 0.1),
         (
             AdaptiveSparsity("quality", 0.1, 0.2, direction="max"),
-            [1.0, math.inf, 1.0],
+            [1.0, math.inf, 1.0, math.inf],
             [0.2, 0.1, 0.2],
             0.1,
         ),
         # Too low is as bad as too high.
         (
             AdaptiveSparsity("quality", 0.1, 0.2, direction="target"),
-            [1.0, 0.8, 1.05, 1.2, 0.95],
+            [1.0, 0.8, 1.05, 1.2, 0.95, 1.2],
             [0.2, 0.1, 0.2, 0.15, 0.2],
             0.15,
         ),
@@ -765,7 +781,7 @@ def test_recovery_epochs_judges_only_the_last_of_them():
     tried, held = course(schedule, values)
     assert (tried[0], tried[3], tried[6], tried[9], held) == (0.2, 0.4, 0.3, 0.4, 0.3)
     run = Adaptive(fresh("classifier"), schedule, values)
-    assert run.trials == [t for t in tried if t is not None]
+    assert run.trials == [t for t in tried[:-1] if t is not None]
     assert run.steps == [2, 8, 14, 20]
     # Training ended after one of the three epochs: back to the last that was judged good.
     assert_same_state(run.before.epochs[9], look_at(run.model))
@@ -774,23 +790,66 @@ def test_recovery_epochs_judges_only_the_last_of_them():
 
 def test_a_run_that_ends_in_mid_trial_ends_with_what_held(capsys):
     gan = fresh("dcgan")
-    callback, before = prune(gan, SEARCH, verbose=1), Look()
-    fit(gan, Script(QUALITY), before, callback, steps=2, epochs=2)
-    assert_same_state(before.epochs[1], look_at(gan))
+    callback, before, after = prune(gan, SLOW, verbose=1), Look(), Look()
+    fit(gan, Script([1.0, 9.0, 1.05, 1.0]), before, callback, after, steps=2, epochs=4)
+    assert [(step, asked) for step, asked, _ in callback.updates] == [(2, 0.2), (6, 0.4)]
+    # The second trial had one of its two epochs.
+    assert kept(after.masks[8]) == wanted(after.masks[8], 0.4)
+    assert_same_state(before.epochs[2], look_at(gan))
     nets.assert_exact(0.2, gan.generator, gan.ema_generator)
     said = capsys.readouterr().out
     assert "Prune: sparsity 0.2000 held (quality 1.05 against 1)." in said
     assert "Prune: training ended before sparsity 0.4000 was judged." in said
 
 
+def test_a_trial_that_no_epoch_is_left_for_is_not_made(capsys):
+    gan = fresh("dcgan")
+    callback, before, after = prune(gan, SEARCH, verbose=1), Look(), Look()
+    fit(gan, Script(QUALITY), before, callback, after, steps=2, epochs=2)
+    assert [(step, asked) for step, asked, _ in callback.updates] == [(2, 0.2)]
+    assert len(callback.reports) == 1 and callback.report is callback.reports[0]
+    for seen in (after.epochs[1], look_at(gan)):
+        assert_same_state(before.epochs[1], seen)
+    nets.assert_exact(0.2, gan.generator, gan.ema_generator)
+    said = capsys.readouterr().out
+    assert "Prune: sparsity 0.2000 held (quality 1.05 against 1)." in said
+    assert "0.4000" not in said and "training ended" not in said
+
+
+@pytest.mark.parametrize("first", range(1, 7))
+def test_a_search_in_two_fits_is_as_in_one(first):
+    """Whether the second begins with a trial that holds, or with one that does not and has to go back."""
+    model = fresh("subclassed")
+    whole = Adaptive(model, SEARCH, QUALITY)
+    expected = look_at(model)
+    model = fresh("subclassed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PruningWarning)
+        one = Adaptive(model, SEARCH, QUALITY[:first])
+        two = Adaptive(model, SEARCH, QUALITY[first:])
+    assert len(one.prune.updates) == min(first - 1, len(TRIALS))
+    assert one.prune.updates + two.prune.updates == whole.prune.updates
+    for parts, wholes in (
+        (one.before.epochs + two.before.epochs, whole.before.epochs),
+        (one.after.epochs + two.after.epochs, whole.after.epochs),
+    ):
+        for part, wanted_state in zip(parts, wholes, strict=True):
+            assert_same_state(wanted_state, part)
+    assert_same_state(expected, look_at(model))
+
+
 def test_a_second_fit_goes_on_with_the_search():
     model = fresh("classifier")
     first = Adaptive(model, SEARCH, QUALITY[:3])
-    assert first.trials[:2] == [0.2, 0.4]
+    assert (first.trials, first.steps) == ([0.2, 0.4], [2, 4])
     nets.assert_exact(0.2, model)
-    # Its baseline is that of the first; the rise was halved.
-    second = Adaptive(model, SEARCH, [1.09, 1.09, 1.2, 1.2, 1.2])
-    assert second.trials == [0.3, 0.4, 0.35]
+    # Its baseline is that of the first; the rise was halved. It begins with the trial that was next.
+    second = Adaptive(model, SEARCH, [1.09, 1.2, 1.2, 1.2])
+    assert (second.trials, second.steps) == ([0.3, 0.4, 0.35], [6, 8, 10])
+    masks = second.after.masks
+    for step, sparsity in zip(range(7, 15), np.repeat([0.3, 0.4, 0.35, 0.3], 2), strict=True):
+        # A trial that did not hold is given up at the end of its epoch, after the look at its last batch.
+        assert kept(masks[step]) == wanted(masks[step], sparsity), step
     nets.assert_exact(0.3, model)
     # The search is over.
     third = Adaptive(model, SEARCH, [1.0, 1.0])
@@ -817,8 +876,11 @@ def test_other_settings_begin_another_search_at_the_sparsity_that_held():
 @pytest.mark.parametrize("steps", [2, 3])
 def test_nothing_is_pruned_or_read_before_begin_step(steps):
     schedule = AdaptiveSparsity("quality", 0.1, increment=0.2, begin_step=2 * steps)
-    run = Adaptive(fresh("classifier"), schedule, [7.0, 1.0, 1.0], steps=steps)
-    assert (run.steps[0], run.trials[:2]) == (2 * steps, [0.2, 0.4])
+    run = Adaptive(fresh("classifier"), schedule, [7.0, 1.0, 1.0, 9.0], steps=steps)
+    assert (run.steps, run.trials) == ([2 * steps, 3 * steps], [0.2, 0.4])
+    assert all(m.all() for m in run.after.masks[2 * steps])
+    masks = run.after.masks[2 * steps + 1]
+    assert kept(masks) == wanted(masks, 0.2)
     nets.assert_exact(0.2, run.model)
 
 
@@ -852,7 +914,7 @@ def test_the_accuracy_of_a_discriminator_that_is_to_stay_where_it_is():
     gan = fresh("dcgan")
     run = Adaptive(gan, schedule, None, target="discriminator", epochs=9)
     tried, held = course(schedule, run.history[name])
-    assert run.trials == [t for t in tried if t is not None]
+    assert run.trials == [t for t in tried[:-1] if t is not None]
     # Some held, and some did not.
     assert 0.0 < held < max(run.trials)
     nets.assert_exact(held, gan.discriminator)
@@ -887,7 +949,9 @@ def backup(folder):
     return keras.callbacks.BackupAndRestore(str(folder), delete_checkpoint=False)
 
 
-@pytest.mark.parametrize(("model", "at"), [("classifier", 4), ("subclassed", 7)])
+@pytest.mark.parametrize(
+    ("model", "at"), [("classifier", 4), ("subclassed", 7), ("subclassed", 9), ("classifier", 12)]
+)
 def test_a_search_that_is_killed_goes_on_where_it_was(model, at, tmp_path):
     values = [1.0, 1.0, 1.0, 1.05, 1.2, 1.3, 1.3, 1.0]
     gan = fresh(model)
@@ -908,32 +972,54 @@ def test_a_search_that_is_killed_goes_on_where_it_was(model, at, tmp_path):
     gan = fresh(model)
     rest = prune(gan, SEARCH)
     fit(gan, Script(values), rest, backup(tmp_path), steps=2, epochs=8)
-    # The trial that ran held, so the state before it is not asked for.
+    # It begins with the trial that ran, whether that will hold (steps 4, 7) or not (9, 12).
     done = (at - 1) // 2
-    assert rest.updates == whole.updates[done:]
+    assert rest.updates == whole.updates[done - 1 :]
+    assert rest.updates[0][0] == 2 * done
     assert_same_state(expected, look_at(gan))
     nets.assert_exact(0.6, pruned_network(gan))
 
 
-def test_a_search_that_is_killed_in_a_trial_that_does_not_hold(tmp_path):
-    model, values = fresh("classifier"), [1.0, 1.0, 9.0, 9.0]
+def test_a_search_that_is_killed_between_the_epochs_of_a_trial(tmp_path):
+    values = [1.0, 9.0, 1.0, 9.0, 1.0, 1.0, 1.0]
+    model = fresh("classifier")
+    whole = prune(model, SLOW)
+    fit(model, Script(values), whole, steps=2, epochs=7)
+    expected = look_at(model)
+    model = fresh("classifier")
     with pytest.raises(KeyboardInterrupt):
+        callbacks = [Script(values), prune(model, SLOW), backup(tmp_path), Interrupt(9)]
+        fit(model, *callbacks, steps=2, epochs=7)
+    model = fresh("classifier")
+    rest = prune(model, SLOW)
+    fit(model, Script(values), rest, backup(tmp_path), steps=2, epochs=7)
+    # The trial that ran held, so the state before it is not asked for.
+    assert [asked for _, asked, _ in whole.updates[:2]] == [0.2, 0.4]
+    assert rest.updates == whole.updates[2:] and len(rest.updates) == 1
+    assert_same_state(expected, look_at(model))
+    nets.assert_exact(0.6, model)
+
+
+def test_a_search_that_is_killed_in_a_trial_that_does_not_hold(tmp_path):
+    model, values = fresh("classifier"), [1.0, 1.0, 1.0, 1.0, 9.0, 9.0, 9.0]
+    with pytest.raises(KeyboardInterrupt):
+        # In the second epoch of the second trial.
         fit(
             model,
             Script(values),
-            prune(model, SEARCH),
+            prune(model, SLOW),
             backup(tmp_path),
-            Interrupt(5),
+            Interrupt(9),
             steps=2,
-            epochs=4,
+            epochs=7,
         )
     model = fresh("classifier")
-    callback = prune(model, SEARCH)
+    callback = prune(model, SLOW)
     with pytest.warns(
         PruningWarning,
         match="Sparsity 0.4000 was not found to hold, but the state before it was not kept",
     ):
-        fit(model, Script(values), callback, backup(tmp_path), steps=2, epochs=4)
+        fit(model, Script(values), callback, backup(tmp_path), steps=2, epochs=7)
     # It stays, as was said, and nothing more is tried.
     assert callback.updates == []
     nets.assert_exact(0.4, model)
@@ -972,7 +1058,8 @@ def test_a_trial_that_diverges_does_not_hold(model):
     with pytest.warns(PruningWarning, match="Training stopped after batch 7"):
         fit(gan, *guard, Poison(7), before, callback, steps=2, epochs=8)
     # Two trials held, the third (from step 6 on) was ruined.
-    assert [round(asked, 9) for _, asked, _ in callback.updates][:3] == [0.2, 0.4, 0.6]
+    updates = [(step, round(asked, 9)) for step, asked, _ in callback.updates]
+    assert updates == [(2, 0.2), (4, 0.4), (6, 0.6)]
     assert len(before.epochs) == 4
     assert_same_state(before.epochs[2], look_at(gan))
     nets.assert_exact(0.4, pruned_network(gan))
@@ -1003,7 +1090,7 @@ def test_a_trial_that_ruins_the_weights_does_not_hold_with_a_guard_behind():
 def test_a_search_that_backs_off_leaves_the_other_network_its_schedule():
     gan = fresh("subclassed")
     other = prune(gan, Linear(0.5, 1, 4), "discriminator", 1)
-    run = Adaptive(gan, SEARCH, [1.0, 9.0, 1.0, 1.0], other)
+    run = Adaptive(gan, SEARCH, [1.0, 9.0, 1.0, 1.0, 9.0], other)
     assert run.trials == [0.2, 0.1, 0.2, 0.3]
     nets.assert_exact(0.2, gan.generator)
     nets.assert_exact(0.5, gan.discriminator)
@@ -1012,24 +1099,40 @@ def test_a_search_that_backs_off_leaves_the_other_network_its_schedule():
 def test_a_search_by_gradients():
     model = fresh("classifier")
     run = Adaptive(model, SEARCH, [*QUALITY, 1.0, 1.0], criterion=kgp.criteria.Taylor(batches=1))
-    # Each trial waits for a batch of gradients after the epoch that ordered it.
-    assert (run.trials, run.steps) == (TRIALS, [2, 4, 6, 8, 10])
+    # Each trial waits for a batch of gradients of the epoch that it is to begin with.
+    assert (run.trials, run.steps) == (TRIALS, [3, 5, 7, 9, 11])
     assert all(m.all() for m in run.after.masks[2]) and not all(m.all() for m in run.after.masks[3])
     nets.assert_exact(HELD, model)
 
 
-def test_a_search_by_gradients_that_ends_before_it_is_over():
+@pytest.mark.parametrize(
+    ("schedule", "values", "batches", "steps"),
+    [
+        # In mid-trial.
+        (SLOW, [1.0, 9.0, 1.05, 1.0], 1, [3, 7]),
+        # When a trial would be next.
+        (SEARCH, QUALITY[:2], 1, [3]),
+        # While the next trial still waits for gradients.
+        (SEARCH, [1.0, 1.0, 1.05, 1.0], 3, [5]),
+    ],
+    ids=["trial", "planned", "waiting"],
+)
+def test_a_search_by_gradients_that_ends_before_it_is_over(schedule, values, batches, steps):
     with warnings.catch_warnings():
         warnings.simplefilter("error", PruningWarning)
-        run = Adaptive(
-            fresh("classifier"), SEARCH, QUALITY[:3], criterion=kgp.criteria.Taylor(batches=1)
-        )
+        criterion = kgp.criteria.Taylor(batches=batches)
+        run = Adaptive(fresh("classifier"), schedule, values, criterion=criterion)
+    assert (run.trials, run.steps) == ([0.2, 0.4][: len(steps)], steps)
+    # What held, and nothing after it.
+    if schedule is SLOW:
+        assert_same_state(run.before.epochs[2], look_at(run.model))
     nets.assert_exact(0.2, run.model)
 
 
 def test_a_search_that_ends_in_mid_trial_ends_with_the_averages_of_use_ema():
     model = make("eager", Adam(1e-2, use_ema=True, ema_momentum=0.9))
-    Adaptive(model, SEARCH, QUALITY[:3])
+    run = Adaptive(model, SLOW, [1.0, 9.0, 1.05, 1.0])
+    assert run.trials == [0.2, 0.4]
     nets.assert_exact(0.2, model)
     averages = model.optimizer._model_variables_moving_average
     assert same(arrays(model.trainable_weights), arrays(averages))
@@ -1258,8 +1361,11 @@ def test_two_fits_are_as_one(model, first):
     whole = Rewound(gan, rounds())
     expected = look_at(gan)
     gan = fresh(model)
+    missed = (
+        r"end_step 10: sparsity is" if first >= ROUNDS[0] else r"begin_step 4: nothing was pruned"
+    )
     with pytest.warns(
-        PruningWarning, match=f"ended at step {first}, before the schedule's end_step 10"
+        PruningWarning, match=f"ended at step {first}, before the schedule's {missed}"
     ):
         Rewound(gan, rounds(), steps=first)
     rest = Rewound(gan, rounds(), steps=12 - first)

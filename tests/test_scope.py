@@ -33,7 +33,9 @@ LAYERS = [("stem", CONV), ("body/block_1", INNER), ("head", DENSE)]
         (("head", "head"), ["head"]),
         ({"stem"}, ["stem"]),
     ],
-    ids=str,
+    ids=lambda value: (
+        "a function" if callable(value) and not isinstance(value, type) else str(value)
+    ),
 )
 def test_select(rule, paths):
     assert [path for path, _ in scope.select(LAYERS, rule)] == paths
@@ -59,7 +61,9 @@ def test_none_is_a_copy():
         (keras.layers.Dense(1), r"matches none of: stem"),
         ([], r"`scope` must .* Received: \[\]"),
     ],
-    ids=str,
+    ids=lambda value: (
+        "a function" if callable(value) and not isinstance(value, type) else str(value)
+    ),
 )
 def test_select_nothing(rule, text):
     with pytest.raises(InvalidArgumentError, match=f"(?s){text}"):
