@@ -19,6 +19,7 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 
+OLD_KERAS = keras.version().startswith("3.8.")
 RATE = 1e-3
 BATCH = 8
 OPTIMIZERS = {"generator": "generator_optimizer", "discriminator": "discriminator_optimizer"}
@@ -328,6 +329,8 @@ def test_compile_options(reads, case):
         y=y,
         options=options,
     )
+    if case == "steps_per_execution" and OLD_KERAS:
+        pytest.skip("Keras 3.8 names the first batch of a call, so that fewer are counted")
     assert read["batches"] == batches
 
 
@@ -410,6 +413,7 @@ def test_loss_scaling_is_undone(reads):
     )
 
 
+@pytest.mark.skipif(OLD_KERAS, reason="the loss scaling of Keras 3.8 counts the steps it skips")
 def test_batches_that_loss_scaling_skips_do_not_count(reads):
     model = nets.classifier("mixed_float16")
     # The first batches overflow, each of them halves the scale.
