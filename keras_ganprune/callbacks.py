@@ -25,6 +25,7 @@ from keras_ganprune.mask_report import MaskReport
 from keras_ganprune.masking import MaskStore, memory, to_numpy
 from keras_ganprune.pruner import Pruner, sparsity_of
 from keras_ganprune.rewind import Rewinder
+from keras_ganprune.state import sums_not_finite
 
 
 class Prune(keras.callbacks.Callback):
@@ -33,7 +34,8 @@ class Prune(keras.callbacks.Callback):
     Works with any `keras.Model`, whatever its `train_step`: the masks are enforced by the weights'
     constraints inside the compiled step. Masks are updated between batches, without retracing. The
     logs get `generator_sparsity` and so on (`sparsity` for `target=None`), so that the progress bar,
-    `History`, `CSVLogger` and `TensorBoard` show it; put it before other callbacks that read logs.
+    `History`, `CSVLogger` and `TensorBoard` show it; put it before other callbacks that read logs, but
+    behind one that writes weights when training ends (`EarlyStopping(restore_best_weights=True)`).
 
     Args:
         schedule: A `Schedule` (TFMOT's are accepted), or a float: a constant sparsity in [0, 1).
@@ -548,8 +550,7 @@ class Prune(keras.callbacks.Callback):
         if self._controller.trying and made == self._last_step:
             return  # it waited for gradients all through the epoch, whose logs say nothing of it
         value = self._controller.read(logs)
-        sums = [np.sum(to_numpy(w), dtype=np.float64) for w in self.model.weights]
-        if not np.isfinite(sums).all() or getattr(self.model, "_nan_guarded", "") == "stopped":
+        if sums_not_finite(self.model) or getattr(self.model, "_nan_guarded", "") == "stopped":
             value = math.nan  # what is logged was measured before the step that ruined the weights
         said = self._controller.after_epoch(value)
         if said:

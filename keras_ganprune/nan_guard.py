@@ -9,8 +9,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.state import TrainingState, variables
+from keras_ganprune.state import TrainingState, sums_not_finite, variables
 
 
 class NaNGuard(keras.callbacks.Callback):
@@ -43,11 +42,7 @@ class NaNGuard(keras.callbacks.Callback):
         self._state_batch = self._batches
 
     def _bad_weights(self) -> dict[str, float]:
-        """Return the sums of weights that are not finite; the step that ruins them has a finite loss."""
-        sums = {
-            f"sum of {w.path}": np.sum(to_numpy(w), dtype=np.float64) for w in self.model.weights
-        }
-        return {k: v for k, v in sums.items() if not np.isfinite(v)}
+        return {f"sum of {path}": v for path, v in sums_not_finite(self.model).items()}
 
     def on_train_begin(self, logs=None):
         self._batches = 0

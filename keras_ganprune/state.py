@@ -29,6 +29,15 @@ def variables(model: keras.Model) -> list[keras.Variable]:
     return list({id(v): v for v in found}.values())
 
 
+def sums_not_finite(model: keras.Model) -> dict[str, float]:
+    """Return the sums of a model's weights that are NaN or infinite, by path.
+
+    The step that ruins weights has a finite loss, so the logs do not tell.
+    """
+    sums = {w.path: float(np.sum(to_numpy(w), dtype=np.float64)) for w in model.weights}
+    return {path: total for path, total in sums.items() if not np.isfinite(total)}
+
+
 class TrainingState:
     """A copy of everything that training changes, masks included.
 
