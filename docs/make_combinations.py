@@ -39,6 +39,7 @@ CHOICES: dict[str, dict[str, Any]] = {
         "'2:4'": granularities.NM(2, 4),
         "'2x2'": granularities.Block((2, 2)),
         "'channel'": granularities.Channel("out"),
+        "Channel(coupled=False)": granularities.Channel(coupled=False),
         "Channel('in')": granularities.Channel("in"),
     },
     "allocation": {

@@ -19,6 +19,7 @@ from keras_ganprune.export import ExportReport, export_saved_model
 from keras_ganprune.gan import GANLoss, GANModel
 from keras_ganprune.granularity import NM, Block, Channel, Granularity, Unstructured
 from keras_ganprune.layers import (
+    PrunableBatchNormalization,
     PrunableConv1D,
     PrunableConv1DTranspose,
     PrunableConv2D,
@@ -33,6 +34,7 @@ from keras_ganprune.layers import (
     PrunableDepthwiseConv2D,
     PrunableEinsumDense,
     PrunableEmbedding,
+    PrunableGroupNormalization,
     PrunableGroupQueryAttention,
     PrunableGRU,
     PrunableGRUCell,
@@ -40,6 +42,7 @@ from keras_ganprune.layers import (
     PrunableLSTM,
     PrunableLSTMCell,
     PrunableMultiHeadAttention,
+    PrunablePReLU,
     PrunableSeparableConv1D,
     PrunableSeparableConv2D,
     PrunableSimpleRNN,
@@ -73,5 +76,7 @@ from keras_ganprune.schedules import (
     Threshold,
 )
 from keras_ganprune.sharing import TiedPair, tie_mirrored
+from keras_ganprune.shrinking import shrink
+from keras_ganprune.structured import Axes, Channels, channel_groups, register_rule
 
 __version__ = "0.1.0"

@@ -25,7 +25,8 @@ class Tensor:
         layer_path: Layer path alone.
         shape: Of the weight.
         units: Int, number of removable units.
-        unit_size: Int, weights in a unit, or None where units differ in size.
+        unit_size: Int, weights in a unit, or None where units differ in size. Of channels that go
+            together in several layers 1: they are counted, not weighed.
     """
 
     path: str
@@ -36,7 +37,7 @@ class Tensor:
 
     @property
     def size(self) -> int:
-        return math.prod(self.shape)
+        return math.prod(self.shape) if self.unit_size is None else self.units * self.unit_size
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class ERK(Allocation):
 
     def sparsities(self, tensors, sparsity, final):
         sizes = np.array([t.size for t in tensors], dtype=np.float64)
-        raw = np.array([(sum(t.shape) / t.size) ** self.power for t in tensors])
+        raw = np.array([(sum(t.shape) / math.prod(t.shape)) ** self.power for t in tensors])
         kept = sizes.sum() * (1.0 - sparsity)
         dense = np.zeros(len(tensors), dtype=bool)
         while True:

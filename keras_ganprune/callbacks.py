@@ -135,6 +135,7 @@ class Prune(keras.callbacks.Callback):
         self.updates: list[tuple[int, float, float]] = []
         self._pruned_model: keras.Model | None = None
         self._started = False
+        self._retired = False
 
     def __repr__(self):
         done = f", {self.pruner!r}" if self.pruner else ""
@@ -161,12 +162,32 @@ class Prune(keras.callbacks.Callback):
             self.pruner = self.report = None
             self.reports, self.updates = [], []
             self._pruned_model = model
+            self._retired = False
         if self.pruner is None and all(is_built(network) for _, network in self._targets):
             self._prepare()
         for store in self._stores():
             store.restored = False
 
+    def retire(self, network: keras.layers.Layer) -> None:
+        """End here if this is a target: it has been replaced by a smaller one, where masks are no more."""
+        if self._retired or all(network is not target for _, target in self._targets):
+            return
+        self._retired = True
+        others = [name for name, target in self._targets if target is not network]
+        end = self.schedule.end_step
+        if others or (end is not None and self._started and self._last_step < end):
+            more = f" Pruning of {', '.join(repr(n) for n in others)} ends with it." if others else ""
+            warnings.warn(
+                f"'{network.name}' was made smaller at step {self._last_step}, and {self!r} ends there, its "
+                f"schedule at step {end}.{more} Cut at the end of the schedule or later, and give networks "
+                "that are cut at different steps callbacks of their own.",
+                PruningWarning,
+                stacklevel=2,
+            )
+
     def on_train_begin(self, logs=None):
+        if self._retired:
+            return
         self._clock = Clock(self.model, self._targets[0][1], self.optimizer)
         self._copies = Copies(self.model, self._targets, self.copies, self._say)
         self._controller: AdaptiveController | None = None
@@ -188,12 +209,14 @@ class Prune(keras.callbacks.Callback):
             )
 
     def on_epoch_begin(self, epoch, logs=None):
+        if self._retired:
+            return
         self._clock.begin_epoch()
         if self._started:
             self._begin_trial()
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self.pruner is None:
+        if self.pruner is None or self._retired:
             return
         if not self._started:
             self._start()
@@ -204,6 +227,9 @@ class Prune(keras.callbacks.Callback):
                 self._sampler.stop()
 
     def on_train_batch_end(self, batch, logs=None):
+        if self._retired:
+            self._log(logs)
+            return
         batches = self._clock.batch_done(batch)
         if self.pruner is None:
             self._prepare_late()
@@ -235,6 +261,9 @@ class Prune(keras.callbacks.Callback):
         self._log(logs)
 
     def on_epoch_end(self, epoch, logs=None):
+        if self._retired:
+            self._log(logs)
+            return
         if self.schedule.adaptive and self.pruner is not None:
             self._adapt(logs)
         self._project()
@@ -243,6 +272,9 @@ class Prune(keras.callbacks.Callback):
         self._log(logs)
 
     def on_train_end(self, logs=None):
+        if self._retired:
+            vars(self.model).pop("_pruned_by", None)
+            return
         if self.pruner is None:
             raise UnbuiltModelError(
                 "Nothing was pruned: no batch was run that would have built "
@@ -317,7 +349,7 @@ class Prune(keras.callbacks.Callback):
         self.pruner = Pruner(*networks, **self.settings)
         if self.schedule.quantity == "sparsity":
             self.pruner.check(self.schedule.final)
-        crowded = self.schedule.crowded(len(self.pruner.weights), self.frequency)
+        crowded = self.schedule.crowded(len(self.pruner.ranked), self.frequency)
         if crowded:
             warnings.warn(crowded, PruningWarning, stacklevel=2)
         if self.frequency < self._combination.criterion.batches:
@@ -350,7 +382,7 @@ class Prune(keras.callbacks.Callback):
         )
         # A list of schedules of the wrong length is refused now, not when it is first needed.
         self.schedule.targets(
-            self.schedule.begin_step, [to_numpy(w.variable) for w in self.pruner.weights]
+            self.schedule.begin_step, [to_numpy(w.variable) for w in self.pruner.ranked]
         )
         self._rewinder = None
         if self.schedule.rewind_step is not None:
@@ -465,7 +497,7 @@ class Prune(keras.callbacks.Callback):
 
     def _target(self, due: int) -> Any:
         """Return the target of an update: one number, or a list with one for each weight."""
-        weights = [to_numpy(w.variable) for w in self.pruner.weights]
+        weights = [to_numpy(w.variable) for w in self.pruner.ranked]
         targets = self.schedule.targets(due, weights)
         return self.schedule(due) if targets is None else targets
 
@@ -574,6 +606,12 @@ class Prune(keras.callbacks.Callback):
     def _measure(self) -> None:
         """Note the sparsity of each target, whichever callbacks have pruned it."""
         self._values = {key: sparsity_of(*networks) for key, networks in self._per_network}
+        if self.pruner.coupled:
+            for key, networks in self._per_network:
+                shares = [self.pruner.channel_sparsity(network) for network in networks]
+                self._values[key.removesuffix("sparsity") + "channel_sparsity"] = float(
+                    np.mean(shares)
+                )
 
     def _log(self, logs: dict | None) -> None:
         if logs is not None and self.pruner is not None:

@@ -23,6 +23,7 @@ from keras_ganprune.errors import (
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers import apply_masks, plain_classes, strip_pruning
 from keras_ganprune.masking import to_numpy
+from keras_ganprune.probing import random_inputs
 
 
 @dataclass(frozen=True)
@@ -70,24 +71,6 @@ def _network(model: Any, average: bool) -> keras.Model:
             f"`model` must be a Keras model. Received: {model!r} (of type {type(model).__name__})."
         )
     return model
-
-
-def _random_inputs(specs: Any, seed: int = 0) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    inputs = []
-    for spec in specs:
-        shape = [4 if i == 0 else (n or 8) for i, n in enumerate(spec.shape)]
-        name = str(getattr(spec.dtype, "name", spec.dtype))
-        if name == "string":
-            inputs.append(np.full(shape, b"word", dtype=object))
-            continue
-        dtype = np.dtype(name)
-        if dtype.kind == "f":
-            inputs.append(rng.standard_normal(shape).astype(dtype))
-        else:
-            # Class numbers and tokens: 0 and 1 are in range of every embedding worth the name.
-            inputs.append(rng.integers(0, 2, shape).astype(dtype))
-    return inputs
 
 
 def export_saved_model(
@@ -194,7 +177,7 @@ def _compare(plain: keras.Model, reloaded: Any, tolerance: float) -> float:
         ordered = list(plain.inputs)
     except (AttributeError, ValueError):
         pass  # subclassed: the signature is all there is
-    inputs = _random_inputs(ordered)
+    inputs = random_inputs(ordered)
     tensors = [tf.constant(x) for x in inputs]
     single = len(tensors) == 1
     # Both sides compiled: eager TensorFlow fuses operations differently, which costs the last bit.

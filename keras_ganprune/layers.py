@@ -79,9 +79,10 @@ class PrunableLayer:
             if isinstance(weight.constraint, MaskConstraint):
                 continue  # masked by another layer that owns the same variable
             weights[name] = weight
+        find = functools.partial(_weight_variable, self)
         # `object.__setattr__` keeps Keras and TensorFlow from tracking the store as a sublayer, which
         # would put the masks among `layer.weights`.
-        object.__setattr__(self, "pruning_masks", MaskStore(weights))
+        object.__setattr__(self, "pruning_masks", MaskStore(weights, find))
 
 
 _PRUNABLE: dict[type, type] = {}
@@ -101,7 +102,8 @@ def _define(base: type, *weight_names: str, module: str = __name__) -> type:
         "pruned_weight_names": tuple(weight_names),
         "plain_class": base,
         "__module__": module,
-        "__doc__": f"`{base.__name__}` with a mask for {', '.join(weight_names)}.\n\n"
+        "__doc__": f"`{base.__name__}` with a mask for "
+        f"{', '.join(weight_names) or 'what goes with a channel'}.\n\n"
         f"    Takes the arguments of `{base.__name__}`; the masks start as all True.",
     }
     if getattr(base.build, "_is_default", False):
@@ -158,6 +160,10 @@ PrunableConvLSTM3D = _define(keras.layers.ConvLSTM3D, "cell.kernel", "cell.recur
 _ATTENTION = tuple(f"_{part}_dense.kernel" for part in ("query", "key", "value", "output"))
 PrunableMultiHeadAttention = _define(keras.layers.MultiHeadAttention, *_ATTENTION)
 PrunableGroupQueryAttention = _define(keras.layers.GroupQueryAttention, *_ATTENTION)
+# These have no kernel to prune; when whole channels go, so do their entries (`add_masks`).
+PrunableBatchNormalization = _define(keras.layers.BatchNormalization)
+PrunableGroupNormalization = _define(keras.layers.GroupNormalization)
+PrunablePReLU = _define(keras.layers.PReLU)
 
 
 def register_prunable(layer_class: type, weight_names: Sequence[str]) -> type:
@@ -263,7 +269,7 @@ def prunable_candidates(model: keras.layers.Layer) -> list[tuple[str, keras.laye
         if id(layer) in owned:
             continue
         prunable = layer if isinstance(layer, PrunableLayer) else _prunable_class(layer)
-        if prunable is None:
+        if prunable is None or not prunable.pruned_weight_names:
             continue
         found.append((path, layer))
         if any("." in name for name in prunable.pruned_weight_names):
@@ -287,6 +293,13 @@ def _has_computed_kernel(layer: keras.layers.Layer) -> bool:
     return any(
         getattr(holder, "quantization_mode", None) or getattr(holder, "lora_enabled", False)
         for holder in holders
+    )
+
+
+def _computed(path: str, layer: keras.layers.Layer) -> UnsupportedLayerError:
+    return UnsupportedLayerError(
+        f"'{path}' ({type(layer).__name__}) is quantized or has LoRA enabled, so its kernel is "
+        "computed, not stored, and cannot be masked. Prune first, or leave it out of `scope`."
     )
 
 
@@ -346,10 +359,7 @@ def make_prunable(model: AnyLayer, scope: Any = None) -> AnyLayer:
     chosen = [pair for pair in chosen if not isinstance(pair[1], PrunableLayer)]
     for path, layer in chosen:
         if _has_computed_kernel(layer):
-            raise UnsupportedLayerError(
-                f"'{path}' ({type(layer).__name__}) is quantized or has LoRA enabled, so its kernel is "
-                "computed, not stored, and cannot be masked. Prune first, or leave it out of `scope`."
-            )
+            raise _computed(path, layer)
     for _, layer in chosen:
         plain = type(layer)
         _swap_class(layer, _prunable_class(layer))
@@ -359,6 +369,68 @@ def make_prunable(model: AnyLayer, scope: Any = None) -> AnyLayer:
             _swap_class(layer, plain)
             raise
     return model
+
+
+def add_masks(layer: keras.layers.Layer, names: Sequence[str]) -> bool:
+    """Give weights of a built layer masks, such as a bias and a scale that go with their channels.
+
+    Args:
+        layer: Plain or Prunable; of a kind that has no Prunable class, one is derived for it.
+        names: Attribute paths of weights. Those that have a mask are passed over.
+
+    Returns: Whether there is a new mask; a step that was traced before must be traced anew then.
+
+    Raises:
+        UnsupportedLayerError: the layer is quantized or has LoRA, or shares its masks with another one.
+    """
+    before = getattr(layer, "pruning_masks", None)
+    before = 0 if before is None else len(before.masks)
+    if not isinstance(layer, PrunableLayer):
+        cls = _prunable_class(layer) or register_holder(type(layer))
+        plain = type(layer)
+        if _PLAIN_WEIGHTS[cls.plain_class] and _has_computed_kernel(layer):
+            raise _computed(layer.name, layer)
+        _swap_class(layer, cls)
+        try:
+            layer._attach_masks()
+        except Exception:
+            _swap_class(layer, plain)
+            raise
+    store = layer.pruning_masks
+    for name in names:
+        weight = _weight_variable(layer, name)
+        if isinstance(weight.constraint, MaskConstraint):
+            continue
+        if name in store.masks:
+            raise UnsupportedLayerError(
+                f"'{layer.name}' shares its masks with another layer (`tie_mirrored`), so no channel of it "
+                "can go with its bias. Use `Channel(coupled=False)`, or leave the layer out of `scope`."
+            )
+        store.add(name, weight)
+    return len(store.masks) > before
+
+
+def drop_empty_masks(layer: keras.layers.Layer) -> None:
+    """Make a layer that holds no mask after all a plain one again."""
+    if isinstance(layer, PrunableLayer) and not layer.pruning_masks.masks:
+        object.__delattr__(layer, "pruning_masks")
+        _swap_class(layer, layer.plain_class)
+
+
+def register_holder(layer_class: type) -> type:
+    """Return the Prunable class of a layer class without kernels, which holds masks of its scales."""
+    return _PRUNABLE.get(layer_class) or _define(layer_class, module=layer_class.__module__)
+
+
+def holders(model: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Return the layers of a model that have no kernel to prune, but can hold masks of other weights."""
+    return [
+        layer
+        for _, layer in walk(model)
+        if not isinstance(layer, PrunableLayer)
+        and layer.built
+        and any(_PLAIN_WEIGHTS.get(cls) == () for cls in type(layer).__mro__)
+    ]
 
 
 @dataclass(frozen=True)
@@ -423,21 +495,27 @@ def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
         raise InvalidArgumentError(
             f"'{target.name}' must have the same weight shapes as '{source.name}' to get its masks."
         )
-    masks = {id(w.variable): w.mask for w in masked_weights(source)}
-    if not masks:
+    masked = {id(w.variable): w for w in masked_weights(source)}
+    if not masked:
         raise InvalidArgumentError(
             f"'{source.name}' has no masks to copy. Prune it, or call `make_prunable` on it, first."
         )
-    wanted = {id(copy): masks[id(own)] for own, copy in pairs if id(own) in masks}
-    owners = {
-        id(layer)
-        for _, layer in prunable_candidates(target)
-        if any(id(w) in wanted for w in layer.weights)
-    }
-    make_prunable(target, scope=lambda layer: id(layer) in owners)
+    wanted = {id(copy): masked[id(own)] for own, copy in pairs if id(own) in masked}
+    have = {id(w.variable) for w in masked_weights(target)}
+    if wanted.keys() - have:
+        for _, layer in walk(target):
+            # A cell has its kernel too, but under another name than the layer that owns its mask.
+            names = {w.name for v, w in wanted.items() if v not in have}
+            found = [
+                name
+                for name in sorted(names)
+                if id(v := _weight_variable(layer, name)) in wanted and wanted[id(v)].name == name
+            ]
+            if found:
+                add_masks(layer, found)
     for weight in masked_weights(target):
         if id(weight.variable) in wanted:
-            weight.mask.assign(wanted[id(weight.variable)])
+            weight.mask.assign(wanted[id(weight.variable)].mask)
             weight.apply()
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MaskRow:
-    """One weight after an update.
+    """One weight after an update; or, of coupled channels, one group of them.
 
     Attributes:
-        kept, total: Weights.
+        kept, total: Weights, or channels.
         kept_units, units: Removable units: the same, or blocks, or channels.
     """
 
@@ -38,6 +38,7 @@ class MaskReport:
         rows: One `MaskRow` for each weight.
         newly_pruned: Int, weights that this update removed.
         regrown: Int, weights that it brought back.
+        counted: What `kept` and `total` count: 'weights', or 'channels' where these are coupled.
     """
 
     quantity: str
@@ -45,6 +46,7 @@ class MaskReport:
     rows: tuple[MaskRow, ...]
     newly_pruned: int
     regrown: int = 0
+    counted: str = "weights"
 
     @property
     def kept(self) -> int:
@@ -68,12 +70,13 @@ class MaskReport:
     def __str__(self) -> str:
         units = sum(row.units for row in self.rows)
         kept_units = sum(row.kept_units for row in self.rows)
+        where = "tensors" if self.counted == "weights" else "groups"
         text = (
             f"{self.quantity} {self.requested:g} requested, sparsity {self.achieved:.4f} achieved: "
-            f"{self.kept:,} of {self.total:,} weights kept in {len(self.rows)} tensors"
+            f"{self.kept:,} of {self.total:,} {self.counted} kept in {len(self.rows)} {where}"
         )
         if units != self.total:
             text += f" ({kept_units:,} of {units:,} units)"
         if self.regrown:
-            text += f"; {self.regrown:,} regrown"
+            text += f"; {self.regrown:,} {'weights ' if where == 'groups' else ''}regrown"
         return text

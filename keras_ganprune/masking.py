@@ -8,6 +8,7 @@ pass and a changed mask needs no retracing.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -79,9 +80,14 @@ class MaskStore(keras.layers.Layer):
             `memory`.
     """
 
-    def __init__(self, weights_by_name: dict[str, keras.Variable]):
+    def __init__(
+        self,
+        weights_by_name: dict[str, keras.Variable],
+        find: Callable[[str], keras.Variable | None] = lambda name: None,
+    ):
         super().__init__(name="pruning_masks", trainable=False)
-        object.__setattr__(self, "weights_by_name", dict(weights_by_name))
+        object.__setattr__(self, "weights_by_name", {})
+        object.__setattr__(self, "find", find)
         object.__setattr__(self, "masks", {})
         object.__setattr__(self, "hidden", {})
         object.__setattr__(self, "chosen", {})
@@ -90,9 +96,14 @@ class MaskStore(keras.layers.Layer):
         self.stamp = 0
         self.restored = False
         for name, weight in weights_by_name.items():
-            self.masks[name] = companion(weight, np.ones(weight.shape, dtype=bool), "mask")
-            weight.constraint = MaskConstraint(self.masks[name], weight.constraint)
+            self.add(name, weight)
         self.built = True
+
+    def add(self, name: str, weight: keras.Variable) -> None:
+        """Give one more weight of the layer a mask, all True: a bias goes with its channel, for example."""
+        self.weights_by_name[name] = weight
+        self.masks[name] = companion(weight, np.ones(weight.shape, dtype=bool), "mask")
+        weight.constraint = MaskConstraint(self.masks[name], weight.constraint)
 
     def save_own_variables(self, store):
         for name, mask in self.masks.items():
@@ -116,6 +127,11 @@ class MaskStore(keras.layers.Layer):
             for name in saved
             if name.endswith("_shape") and not name.startswith(_MEMORY)
         }
+        for name in shapes.keys() - self.masks.keys():
+            # Masks that were added since, and are the layer's own to make again.
+            weight = self.find(name)
+            if weight is not None and tuple(weight.shape) == shapes[name]:
+                self.add(name, weight)
         wanted = {name: tuple(mask.shape) for name, mask in self.masks.items()}
         # With `skip_mismatch` Keras leaves out the weight and tries the masks all the same.
         if shapes != wanted:

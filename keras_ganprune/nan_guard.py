@@ -40,6 +40,7 @@ class NaNGuard(keras.callbacks.Callback):
     def _keep(self) -> None:
         self._state = TrainingState(self.model)
         self._state_batch = self._batches
+        self._networks = [id(layer) for layer in self.model.layers]
 
     def _bad_weights(self) -> dict[str, float]:
         return {f"sum of {path}": v for path, v in sums_not_finite(self.model).items()}
@@ -68,6 +69,8 @@ class NaNGuard(keras.callbacks.Callback):
         # The first batch may have built networks that were not there to be kept.
         if self._batches == 1 and len(variables(self.model)) > len(self._state.values):
             due = True
+        # `Shrink` has put other networks there, for which the state is of no use.
+        due = due or self._networks != [id(layer) for layer in self.model.layers]
         if due and not bad:
             bad = self._bad_weights()
         if bad:

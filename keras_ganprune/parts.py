@@ -1,4 +1,4 @@
-"""The weights that a `Pruner` prunes, each with the settings that are its own."""
+"""The weights that a `Pruner` prunes, each ranked by itself, with the settings that are its own."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.granularity import Channel, Granularity
 from keras_ganprune.kernel_axes import kernel_axes
 from keras_ganprune.layers import MaskedWeight, prunable_candidates
+from keras_ganprune.mask_report import MaskRow
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.scope import select
 from keras_ganprune.wiring import makes_output
@@ -28,9 +29,11 @@ class Part:
     """One weight with the settings that are its own: resolved axes, bound criterion.
 
     Attributes:
+        index: Its place among the pruner's weights.
         sizes: Weights in each of its units where these differ, else None.
     """
 
+    index: int
     weight: MaskedWeight
     criterion: Criterion
     granularity: Granularity
@@ -46,24 +49,82 @@ class Part:
         """Weights in its largest unit."""
         return self.tensor.unit_size or int(np.max(self.sizes))
 
-    def value(self, collected: bool) -> np.ndarray:
-        """Return the values to score.
+    @property
+    def remarks(self) -> list[str]:
+        notes = (self.granularity.note(self.shape), self.criterion.note())
+        return [f"{self.tensor.path}: {note}" for note in notes if note]
+
+    def scores(self, collected: bool, gradients: Sequence[Any]) -> np.ndarray:
+        """Return a flat array with a score for each unit.
 
         Args:
             collected: Whether a pruned entry has the value that it collected unseen, instead of zero.
-
-        Raises:
-            DivergedError: a value is NaN or infinite.
+            gradients: One for each of the pruner's weights.
         """
-        value = to_numpy(self.weight.variable)
-        if value.dtype.itemsize < 4:
-            value = value.astype(np.float32)  # NumPy cannot select in half precision types
-        masks.check_finite(value, f"Weight '{self.tensor.path}'")
-        if collected:
-            hidden = to_numpy(self.weight.layer.pruning_masks.hidden[self.weight.name])
-            value = np.where(to_numpy(self.weight.mask), value, hidden)
-            masks.check_finite(value, f"What pruned entries of '{self.tensor.path}' collected")
-        return value
+        value = value_of(self.weight, collected)
+        found = unit_scores(
+            self.criterion, value, gradients[self.index], self.granularity, self.tensor
+        )
+        return found.copy() if np.may_share_memory(found, value) else found
+
+    def growth(self, gradients: Sequence[Any]) -> np.ndarray:
+        """Return a flat array with the size of the gradient of each unit."""
+        return np.reshape(self.granularity.pool(np.abs(gradients[self.index])), -1)
+
+    def alive(self) -> np.ndarray:
+        """Return a flat bool array: which units are not all pruned."""
+        return np.reshape(self.granularity.alive(to_numpy(self.weight.mask)), -1)
+
+    def masks(self, units: np.ndarray) -> dict[int, np.ndarray]:
+        """Return the masks that keep these units, by the index of the weight."""
+        return {self.index: self.granularity.expand(units, self.shape)}
+
+    def settle(self, units: np.ndarray) -> None:
+        """Put right what depends on the masks beside the weights: nothing, for a single one."""
+
+    def row(self, masks: Sequence[np.ndarray]) -> MaskRow:
+        """Return the row of the report on these masks, one for each of the pruner's weights."""
+        keep = masks[self.index]
+        kept_units = int(np.count_nonzero(self.granularity.alive(keep)))
+        kept = int(np.count_nonzero(keep))
+        return MaskRow(self.tensor.path, self.shape, kept, keep.size, kept_units, self.tensor.units)
+
+
+def value_of(weight: MaskedWeight, collected: bool = False) -> np.ndarray:
+    """Return the values of a weight to score.
+
+    Raises:
+        DivergedError: a value is NaN or infinite.
+    """
+    value = to_numpy(weight.variable)
+    if value.dtype.itemsize < 4:
+        value = value.astype(np.float32)  # NumPy cannot select in half precision types
+    masks.check_finite(value, f"Weight '{weight.path}'")
+    if collected:
+        hidden = to_numpy(weight.layer.pruning_masks.hidden[weight.name])
+        value = np.where(to_numpy(weight.mask), value, hidden)
+        masks.check_finite(value, f"What pruned entries of '{weight.path}' collected")
+    return value
+
+
+def unit_scores(
+    criterion: Criterion, value: np.ndarray, gradient: Any, granularity: Granularity, tensor: Tensor
+) -> np.ndarray:
+    """Return a flat float array with a score for each unit, or raise if the criterion gives no such."""
+    scores = np.asarray(criterion.unit_scores(value, gradient, granularity))
+    if scores.size != tensor.units:
+        raise InvalidArgumentError(
+            f"{criterion!r} must give one score for each unit of '{tensor.path}', "
+            f"{tensor.units} in all. Received an array of shape {scores.shape}."
+        )
+    if scores.dtype.kind != "f":
+        scores = scores.astype(np.float64)  # -inf marks what is pruned already
+    # The largest of some values is NaN if any of them is.
+    if np.isnan(np.max(scores)):
+        raise InvalidArgumentError(
+            f"The scores of a criterion must not be NaN. {criterion!r} gave NaN for '{tensor.path}'."
+        )
+    return scores.reshape(-1)
 
 
 def make_part(
@@ -92,7 +153,7 @@ def make_part(
     else:
         units, unit_size, sizes = int(np.prod(shape)) // sizes, sizes, None
     tensor = Tensor(weight.path, weight.layer_path, shape, units, unit_size)
-    return Part(weight, criterion.bind(context), unit, tensor, sizes)
+    return Part(index, weight, criterion.bind(context), unit, tensor, sizes)
 
 
 def split_scope(models: Sequence[keras.layers.Layer], scope: Any) -> dict[int, Any]:

@@ -12,8 +12,9 @@ import numpy as np
 from keras_ganprune import allocation as allocations
 from keras_ganprune import combinations, criteria, granularity, masks, modes, selection
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, unknown_name
+from keras_ganprune.group_parts import GroupPart, make_group_parts
 from keras_ganprune.layers import MaskedWeight, make_prunable, masked_weights
-from keras_ganprune.mask_report import MaskReport, MaskRow
+from keras_ganprune.mask_report import MaskReport
 from keras_ganprune.masking import dense_array, to_numpy
 from keras_ganprune.parts import Part, frozen_remark, make_part, split_scope, without_outputs
 from keras_ganprune.restoring import exchange_values
@@ -40,7 +41,8 @@ class Pruner:
         criterion: Name, config or `Criterion`: which weights matter. 'magnitude' ('l1'), 'l2',
             'gradient', 'taylor', 'batch_norm_scale', 'geometric_median', 'random', `Hybrid`, ...
         granularity: Name, config or `Granularity`: what is removed together. 'unstructured',
-            'channel', '2:4' (`NM`), '4x4' (`Block`).
+            'channel' (with all that goes with it in other layers, so that `shrink` can cut it out), '2:4'
+            (`NM`), '4x4' (`Block`).
         allocation: Name, config, `Allocation` or a dict of sparsities by layer: how one total is
             spread. 'uniform', 'erk', 'global_ranking'.
         mode: Name, config or `Mode`: whether weights may return. 'hard', 'soft', 'rigl', 'set',
@@ -49,6 +51,9 @@ class Pruner:
 
     Attributes:
         weights: List of `MaskedWeight`.
+        ranked: List of `MaskedWeight`, one for each ranking by itself: all of them, or, of coupled
+            channels, the first one that makes the channels of a group.
+        groups: Of coupled channels, the `Groups` of each model.
         remarks: List of str, what the granularity has to say on these shapes (ragged edges).
         regrown: dict, id of a variable -> bool array of its weights that the last update brought back.
 
@@ -83,39 +88,69 @@ class Pruner:
         combinations.check(self._settings)
         self.scope = scope
         self.models = models
-        models_scope = split_scope(models, scope)
-        for model in models:
-            # A scope may match in one of several models only.
-            inside = models_scope[id(model)]
-            if inside is None or inside:
-                make_prunable(model, inside)
         self.remarks: list[str] = []
-        found = masked_weights(*models, scope=scope)
-        self.weights, more = without_outputs(found, self.granularity, self._network_of)
-        self.remarks += more
-        self._parts = [
-            make_part(i, weight, self.criterion, self.granularity, self._network_of(weight))
-            for i, weight in enumerate(self.weights)
-        ]
+        self._parts: Sequence[Part | GroupPart]
+        # A channel of one model that goes with others, or the channels of each kernel by itself.
+        self.coupled = getattr(self.granularity, "coupled", False)
+        fresh_masks = self._take_groups() if self.coupled else self._take_weights()
         frozen = frozen_remark(self.weights)
         self.remarks += [frozen] if frozen else []
         for part in self._parts:
-            notes = (part.granularity.note(part.shape), part.criterion.note())
-            self.remarks += [f"{part.tensor.path}: {note}" for note in notes if note]
+            self.remarks += part.remarks
         self.check()
         if self.mode.enforced:
             for weight in self.weights:
                 weight.layer.pruning_masks.chosen.clear()
         self.regrown: dict[int, np.ndarray] = {}
         self._updates = 0
-        self.traced_steps_are_stale = self._prepare_hidden()
+        self.traced_steps_are_stale = self._prepare_hidden() or fresh_masks
 
     def __repr__(self):
         names = ", ".join(model.name for model in self.models)
         return (
             f"<Pruner of {names}: {self.criterion!r}, {self.granularity!r}, {self.allocation!r}, "
-            f"{self.mode!r}, {len(self.weights)} tensors, sparsity {self.sparsity:.4f}>"
+            f"{self.mode!r}, {self._many}, sparsity {self.sparsity:.4f}>"
         )
+
+    @property
+    def _many(self) -> str:
+        if self.coupled:
+            return f"{len(self._parts)} groups of channels in {len(self.weights)} tensors"
+        return f"{len(self.weights)} tensors"
+
+    def _take_weights(self) -> bool:
+        models_scope = split_scope(self.models, self.scope)
+        for model in self.models:
+            # A scope may match in one of several models only.
+            inside = models_scope[id(model)]
+            if inside is None or inside:
+                make_prunable(model, inside)
+        # Not the masks of scales and biases, which only go with whole channels.
+        found = [
+            weight
+            for weight in masked_weights(*self.models, scope=self.scope)
+            if weight.name in weight.layer.pruned_weight_names
+        ]
+        self.weights, more = without_outputs(found, self.granularity, self._network_of)
+        self.remarks += more
+        self._parts = [
+            make_part(i, weight, self.criterion, self.granularity, self._network_of(weight))
+            for i, weight in enumerate(self.weights)
+        ]
+        return False
+
+    def _take_groups(self) -> bool:
+        self.weights, self._parts, remarks, fresh, self.groups = make_group_parts(
+            self.models, self.criterion, self.granularity, self.scope
+        )
+        self.remarks += remarks
+        return fresh
+
+    @property
+    def ranked(self) -> list[MaskedWeight]:
+        if self.coupled:
+            return [part.makers[0].weight for part in self._parts]
+        return self.weights
 
     def _network_of(self, weight: MaskedWeight) -> keras.layers.Layer:
         return next(m for m in self.models if any(weight.variable is w for w in m.weights))
@@ -129,11 +164,25 @@ class Pruner:
 
     @property
     def sparsity(self) -> float:
-        """Sparsity of the masks now, over all tensors in scope together.
+        """Sparsity of the masks now, over all tensors in scope together; of coupled channels, their share.
 
         Under `soft` these are the masks chosen last, though they are not held yet.
         """
+        if self.coupled:
+            return self._sparsity_of_channels(self._parts)
         return _sparsity_of(self.weights)
+
+    def channel_sparsity(self, network: keras.layers.Layer) -> float:
+        """Return the share of a network's coupled channels that is pruned."""
+        own = {id(w) for w in network.weights}
+        return self._sparsity_of_channels(
+            [p for p in self._parts if id(p.makers[0].weight.variable) in own]
+        )
+
+    def _sparsity_of_channels(self, parts: Sequence[GroupPart]) -> float:
+        rows = [part.row([_mask(weight) for weight in self.weights]) for part in parts]
+        total = sum(row.units for row in rows)
+        return 1.0 - sum(row.kept_units for row in rows) / total if total else 0.0
 
     @property
     def held(self) -> bool:
@@ -160,7 +209,7 @@ class Pruner:
 
         Args:
             sparsity: Float in [0, 1), share of the units to prune, or a list of one for each of
-                `self.weights`. Exactly one of `sparsity` and `threshold` is given.
+                `self.ranked`. Exactly one of `sparsity` and `threshold` is given.
             threshold: Non-negative float, or a list; units with a lower score are pruned.
             gradients: Arrays in the order of `self.weights`, or a dict by weight path, for criteria
                 that need them.
@@ -193,13 +242,13 @@ class Pruner:
         self._updates += 1
         seed = (getattr(self.mode, "seed", 0), self._updates if step is None else step)
         # All masks are chosen before the first one changes: an error leaves them all as they were.
-        chosen: list[Any] = [None] * len(self.weights)
+        chosen: list[Any] = [None] * len(self._parts)
         for number, target in enumerate(targets):
             random = np.random.default_rng((*seed, number)).random
             keeps = self._choose(target, scored, grown_by, progress, random)
             for index, keep in zip(target.members, keeps, strict=True):
                 chosen[index] = keep
-        report = self._apply_masks(chosen, harden or self.mode.enforced, sparsity, threshold)
+        report = self._keep(chosen, harden or self.mode.enforced, sparsity, threshold)
         self._warn_if_missed(report, targets)
         return report
 
@@ -233,59 +282,30 @@ class Pruner:
             gradients = [gradients.get(path) for path in paths]
         gradients = [None if g is None else dense_array(g) for g in gradients]
         shapes = [None if g is None else tuple(g.shape) for g in gradients]
-        wanted = [part.shape for part in self._parts]
+        wanted = [tuple(weight.mask.shape) for weight in self.weights]
         if shapes != wanted:
             raise InvalidArgumentError(
                 f"`{name}` must match the pruned weights, of shapes {wanted}. Received: {shapes}."
             )
-        for part, gradient in zip(self._parts, gradients, strict=True):
-            masks.check_finite(gradient, f"The gradient of '{part.tensor.path}'")
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            masks.check_finite(gradient, f"The gradient of '{weight.path}'")
         return gradients
 
     # --- scores and masks ------------------------------------------------------------------------
 
-    def _unit_scores(self, part: Part, value: np.ndarray, gradient: Any) -> np.ndarray:
-        scores = np.asarray(part.criterion.unit_scores(value, gradient, part.granularity))
-        if scores.size != part.tensor.units:
-            raise InvalidArgumentError(
-                f"{self.criterion!r} must give one score for each unit of '{part.tensor.path}', "
-                f"{part.tensor.units} in all. Received an array of shape {scores.shape}."
-            )
-        if scores.dtype.kind != "f":
-            scores = scores.astype(np.float64)  # -inf marks what is pruned already
-        # The largest of some values is NaN if any of them is.
-        if np.isnan(np.max(scores)):
-            raise InvalidArgumentError(
-                "The scores of a criterion must not be NaN. "
-                f"{self.criterion!r} gave NaN for '{part.tensor.path}'."
-            )
-        if np.may_share_memory(scores, value):
-            scores = scores.copy()
-        return self.allocation.normalize(scores.reshape(-1))
-
     def _choose(
         self, target: Target, gradients: list, grown_by: list, progress: float, random: Any
     ) -> list[np.ndarray]:
+        """Return, for each member of a ranking, its units that stay; of a pattern, its mask."""
         parts = [self._parts[i] for i in target.members]
-        scores = _join(
-            [
-                self._unit_scores(part, part.value(self.mode.collects), gradients[i])
-                for i, part in zip(target.members, parts, strict=True)
-            ]
-        )
+        collects = self.mode.collects
+        scores = _join([self.allocation.normalize(p.scores(collects, gradients)) for p in parts])
         if target.pattern is not None:
             return [self._pattern(parts[0], scores, target.pattern)]
-        kept = _join([np.reshape(p.granularity.alive(to_numpy(p.weight.mask)), -1) for p in parts])
+        kept = _join([p.alive() for p in parts])
         growth = None
         if self.mode.needs_gradient:
-            growth = _join(
-                [
-                    self.allocation.normalize(
-                        np.reshape(p.granularity.pool(np.abs(grown_by[i])), -1)
-                    )
-                    for i, p in zip(target.members, parts, strict=True)
-                ]
-            )
+            growth = _join([self.allocation.normalize(p.growth(grown_by)) for p in parts])
         sizes = None
         if target.in_weights:
             sizes = np.concatenate(
@@ -315,14 +335,15 @@ class Pruner:
                 parts[0], target.threshold, best_score, np.count_nonzero(keep), floors[0]
             )
             keep = choice.top(np.where(keep, np.inf, scores), floors[0])
-        expanded = []
-        for part, units in zip(parts, np.split(keep, edges), strict=True):
-            mask = part.granularity.expand(units, part.shape)
-            if not self.mode.regrows:
-                # A unit may have been pruned in part, under another granularity.
-                mask = mask & to_numpy(part.weight.mask)
-            expanded.append(mask)
-        return expanded
+        if not self.coupled:
+            return np.split(keep, edges)
+        step = self.granularity.round_to
+        return [
+            selection.rounded(units, part_scores, step, None if self.mode.regrows else part.alive())
+            for part, units, part_scores in zip(
+                parts, np.split(keep, edges), np.split(scores, edges), strict=True
+            )
+        ]
 
     def _pattern(self, part: Part, scores: np.ndarray, sparsity: float) -> np.ndarray:
         scores = scores.reshape(part.shape)
@@ -353,51 +374,64 @@ class Pruner:
 
     # --- what changes ----------------------------------------------------------------------------
 
-    def _apply_masks(
+    def _keep(
         self, chosen: list[np.ndarray], hold: bool, sparsity: Any, threshold: Any
     ) -> MaskReport:
-        rows: list[MaskRow] = []
-        newly_pruned = regrown = 0
-        self.regrown = {}
-        for part, keep in zip(self._parts, chosen, strict=True):
-            old = _mask(part.weight)
-            pruned, grown = old & ~keep, keep & ~old
-            newly_pruned += int(np.count_nonzero(pruned))
-            regrown += int(np.count_nonzero(grown))
-            if grown.any():
-                self.regrown[id(part.weight.variable)] = grown
-            exchange_values(part.weight, self.mode, pruned, grown)
-            if hold:
-                part.weight.layer.pruning_masks.chosen.pop(part.weight.name, None)
-                part.weight.mask.assign(keep)
-                part.weight.apply()
-                if grown.any():
-                    # The user's own constraint must hold for what came back, too.
-                    variable = part.weight.variable
-                    variable.assign(variable.constraint(variable))
-            else:
-                part.weight.layer.pruning_masks.chosen[part.weight.name] = keep
-                part.weight.mask.assign(np.ones(part.shape, dtype=bool))
-                part.weight.variable.assign(np.where(keep, to_numpy(part.weight.variable), 0))
-            units = part.granularity.alive(keep)
-            rows.append(
-                MaskRow(
-                    part.tensor.path,
-                    part.shape,
-                    int(np.count_nonzero(keep)),
-                    keep.size,
-                    int(np.count_nonzero(units)),
-                    part.tensor.units,
-                )
-            )
+        """Keep these units of each part, and nothing else."""
+        found: dict[int, np.ndarray] = {}
+        for part, units in zip(self._parts, chosen, strict=True):
+            # A pattern has made whole masks.
+            made = {part.index: units} if self.granularity.pattern else part.masks(units)
+            for index, keep in made.items():
+                found[index] = found[index] & keep if index in found else keep
+        masks_now = [found[i] for i in range(len(self.weights))]
+        if not self.mode.regrows:
+            # A unit may have been pruned in part, under another granularity.
+            masks_now = [
+                keep & to_numpy(weight.mask)
+                for keep, weight in zip(masks_now, self.weights, strict=True)
+            ]
+        newly_pruned, regrown = self._apply_masks(masks_now, hold)
+        for part, units in zip(self._parts, chosen, strict=True):
+            part.settle(units)
+        rows = tuple(part.row(masks_now) for part in self._parts)
         total = sum(row.total for row in rows)
         value = sparsity if threshold is None else threshold
         if isinstance(value, (list, tuple, np.ndarray)):
             value = sum(v * row.total for v, row in zip(value, rows, strict=True)) / total
         quantity = "sparsity" if threshold is None else "threshold"
-        return MaskReport(quantity, float(value), tuple(rows), newly_pruned, regrown)
+        counted = "channels" if self.coupled else "weights"
+        return MaskReport(quantity, float(value), rows, newly_pruned, regrown, counted)
+
+    def _apply_masks(self, masks_now: list[np.ndarray], hold: bool) -> tuple[int, int]:
+        """Give every weight its mask; return how many weights were pruned, and how many returned."""
+        newly_pruned = regrown = 0
+        self.regrown = {}
+        for weight, keep in zip(self.weights, masks_now, strict=True):
+            old = _mask(weight)
+            pruned, grown = old & ~keep, keep & ~old
+            newly_pruned += int(np.count_nonzero(pruned))
+            regrown += int(np.count_nonzero(grown))
+            if grown.any():
+                self.regrown[id(weight.variable)] = grown
+            exchange_values(weight, self.mode, pruned, grown)
+            if hold:
+                weight.layer.pruning_masks.chosen.pop(weight.name, None)
+                weight.mask.assign(keep)
+                weight.apply()
+                if grown.any():
+                    # The user's own constraint must hold for what came back, too.
+                    variable = weight.variable
+                    variable.assign(variable.constraint(variable))
+            else:
+                weight.layer.pruning_masks.chosen[weight.name] = keep
+                weight.mask.assign(np.ones(keep.shape, dtype=bool))
+                weight.variable.assign(np.where(keep, to_numpy(weight.variable), 0))
+        return newly_pruned, regrown
 
     def _unit_name(self, target: Target) -> str:
+        if self.coupled:
+            return "channels"
         single = all(self._parts[i].tensor.unit_size == 1 for i in target.members)
         return "weights" if single or target.in_weights else "units"
 
@@ -409,7 +443,7 @@ class Pruner:
             members = [rows[i] for i in target.members]
             kept = sum(r.kept if target.in_weights else r.kept_units for r in members)
             # Whole units can come as near to a number of weights as the largest of them allows.
-            slack = 0
+            slack = (getattr(self.granularity, "round_to", None) or 0) * len(members)
             if target.in_weights:
                 slack = max(self._parts[i].largest_unit for i in target.members)
             if abs(kept - target.wanted) <= slack:

@@ -11,7 +11,13 @@ import h5py
 import keras
 
 from keras_ganprune.errors import FileFormatError
-from keras_ganprune.layers import make_prunable, prunable_layers
+from keras_ganprune.layers import (
+    add_masks,
+    drop_empty_masks,
+    holders,
+    make_prunable,
+    prunable_layers,
+)
 
 
 def _has_masks(path: pathlib.Path) -> bool:
@@ -65,7 +71,12 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
         model = keras.saving.load_model(path, **kwargs)
         if _has_masks(path) and not prunable_layers(model):
             make_prunable(model)
+            scales = holders(model)
+            for layer in scales:
+                add_masks(layer, [])  # its masks are made when they are found in the file
             model.load_weights(path)
+            for layer in scales:
+                drop_empty_masks(layer)
     except Exception as error:
         raise FileFormatError(
             f"'{path}' could not be loaded ({type(error).__name__}: {str(error)[:600]}). A class of your "

@@ -50,6 +50,33 @@ def best(
     return keep & finite
 
 
+def rounded(
+    kept: np.ndarray, scores: np.ndarray, step: int | None, possible: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the units that stay if their number is to be a multiple of `step`: the nearest one, or all.
+
+    Args:
+        kept: Bool array, the units that would stay.
+        scores: One for each, higher = keep.
+        step: Int, or None for any number.
+        possible: Bool array, the units that can stay; None for all.
+
+    Example:
+    >>> rounded(np.array([True, True, True, False]), np.array([3.0, 1.0, 2.0, 0.0]), 2)
+    array([ True,  True,  True,  True])
+    """
+    if step is None:
+        return kept
+    possible = np.ones_like(kept) if possible is None else possible | kept
+    count = max(round(np.count_nonzero(kept) / step), 1) * step
+    count = min(count, np.count_nonzero(possible))
+    if count <= np.count_nonzero(kept):
+        return best(np.where(kept, scores, -np.inf), count)
+    # What is pruned already scores -inf, and yet may have to come back.
+    others = np.nan_to_num(scores, neginf=np.finfo(np.float64).min)
+    return best(np.where(kept, np.inf, np.where(possible, others, -np.inf)), count)
+
+
 def _with_floors(scores: np.ndarray, edges: Sequence[int], floors: Sequence[int]) -> np.ndarray:
     if not floors:
         return scores

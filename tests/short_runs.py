@@ -254,9 +254,44 @@ def half_even(value):
     return int(np.round(np.float64(value)))
 
 
-def shares(allocation, weights, sparsity, final):
+def groups_of(pruner, masks):
+    """Return what `units` does for each group of coupled channels, told by the layers that make them."""
+    numbers = {id(w.variable): i for i, w in enumerate(pruner.weights)}
+    found = []
+    for group in (group for groups in pruner.groups for group in groups):
+        kept = np.zeros(group.size, dtype=int)
+        for piece in group.slices:
+            if piece.weight.role == "out":
+                mask = np.moveaxis(masks[numbers[id(piece.weight.variable)]], piece.weight.axis, 0)
+                for place, unit in enumerate(piece.units):
+                    if unit >= 0 and mask[place].any():
+                        kept[unit] = 1
+        found.append((np.ones(group.size, dtype=int), kept))
+    return found
+
+
+def problems_of_coupling(pruner, masks, counted):
+    """Return where a mask is not exactly what the channels that stay come to."""
+    wanted = {id(w.variable): np.ones(tuple(w.mask.shape), dtype=bool) for w in pruner.weights}
+    groups = [group for groups in pruner.groups for group in groups]
+    for group, (_, kept) in zip(groups, counted, strict=True):
+        for piece in group.slices:
+            if piece.weight.role in ("state", "mean"):
+                continue
+            mask = np.moveaxis(wanted[id(piece.weight.variable)], piece.weight.axis, 0)
+            for place, unit in enumerate(piece.units):
+                if unit >= 0 and not kept[unit]:
+                    mask[place] = False
+    return [
+        f"{weight.path}: the mask does not go with the channels"
+        for weight, mask in zip(pruner.weights, masks, strict=True)
+        if not np.array_equal(mask, wanted[id(weight.variable)])
+    ]
+
+
+def shares(allocation, weights, sizes, sparsity, final):
     """Return the sparsity of each tensor, or None where tensors are ranked together."""
-    sizes = np.array([float(np.prod(w.mask.shape)) for w in weights])
+    sizes = np.array(sizes, dtype=float)
     if isinstance(allocation, allocations.GlobalRanking):
         return None
     if isinstance(allocation, allocations.ERK):
@@ -296,9 +331,13 @@ def kept_units(n, sparsity, minimum=1):
 def problems_of_masks(pruner, masks, sparsity, final):
     """Return what is wrong with masks at a total sparsity (or one for each tensor), as a list of str."""
     granularity, allocation = pruner.granularity, pruner.allocation
-    counted = [units(w, granularity, m) for w, m in zip(pruner.weights, masks, strict=True)]
     found = []
-    for weight, (sizes, kept) in zip(pruner.weights, counted, strict=True):
+    if pruner.coupled:
+        counted = groups_of(pruner, masks)
+        found += problems_of_coupling(pruner, masks, counted)
+    else:
+        counted = [units(w, granularity, m) for w, m in zip(pruner.weights, masks, strict=True)]
+    for weight, (sizes, kept) in zip(pruner.ranked, counted, strict=True):
         if not granularity.pattern and not np.all((kept == 0) | (kept == sizes)):
             found.append(f"{weight.path}: units were pruned in part")
         if not kept.any():
@@ -311,7 +350,8 @@ def problems_of_masks(pruner, masks, sparsity, final):
     if isinstance(sparsity, (list, tuple)):
         each = list(sparsity)
     else:
-        each = shares(allocation, pruner.weights, sparsity, final)
+        totals = [int(sizes.sum()) for sizes, _ in counted]
+        each = shares(allocation, pruner.ranked, totals, sparsity, final)
     every_size = np.concatenate([sizes for sizes, _ in counted])
     alike = len(set(every_size.tolist())) == 1
     if each is None and alike:
@@ -328,11 +368,11 @@ def problems_of_masks(pruner, masks, sparsity, final):
         wanted = half_even(every_size.size * (1.0 - sparsity))
         if sum(k for _, k in numbers) != wanted:
             found.append(f"{sum(k for _, k in numbers)} weights kept of all tensors, not {wanted}")
-        for weight, (n, kept), share in zip(pruner.weights, numbers, each, strict=True):
+        for weight, (n, kept), share in zip(pruner.ranked, numbers, each, strict=True):
             if abs(kept - n * (1.0 - share)) >= 1.0 and kept > allocation.minimum:
                 found.append(f"{weight.path}: {kept} of {n} kept at sparsity {share:.4f}")
     else:
-        for weight, (n, kept), share in zip(pruner.weights, numbers, each, strict=True):
+        for weight, (n, kept), share in zip(pruner.ranked, numbers, each, strict=True):
             wanted = kept_units(n, share, allocation.minimum)
             if kept != wanted:
                 found.append(f"{weight.path}: {kept} of {n} units kept, not {wanted}")
@@ -356,6 +396,9 @@ def problems_at_end(prune, sparsity, final):
     masks = [nets.value(w.mask) for w in pruner.weights]
     found = problems_of_masks(pruner, masks, sparsity, final) + problems_of_weights(pruner)
     total, kept = sum(m.size for m in masks), sum(int(m.sum()) for m in masks)
+    if pruner.coupled:
+        counted = groups_of(pruner, masks)
+        total, kept = (sum(int(c[i].sum()) for c in counted) for i in (0, 1))
     if prune.report.achieved != 1.0 - kept / total:
         found.append(f"the report says {prune.report.achieved}, the masks {1.0 - kept / total}")
     return found

@@ -531,7 +531,7 @@ def test_channel_has_the_axis_order_of_each_layer():
 
 
 def test_channel_of_attention_is_one_dimension_of_one_head():
-    unit = Channel("out").resolve(KernelAxes((-3,), (-2, -1)))
+    unit = Channel("out", coupled=False).resolve(KernelAxes((-3,), (-2, -1)))
     assert unit == Channel((-2, -1))
     assert unit.pool(np.ones((5, 2, 3))).shape == (2, 3)
     assert unit.unit_sizes((5, 2, 3)) == 5

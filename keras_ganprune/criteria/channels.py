@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ganprune.criteria.base import Criterion, WeightContext, family
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.granularity import Channel, Granularity
+from keras_ganprune.granularity import Channel
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.wiring import following_scale
 
@@ -135,7 +135,7 @@ class GeometricMedian(Criterion):
         )
 
     def unit_scores(self, weight, gradient, granularity):
-        rows = _rows(np.asarray(weight, dtype=np.float64), granularity)
+        rows = granularity.rows(np.asarray(weight, dtype=np.float64))
         squares = np.einsum("ij,ij->i", rows, rows)
         total = np.zeros(len(rows))
         # In pieces: all distances at once take the square of the number of channels in memory.
@@ -153,12 +153,3 @@ class GeometricMedian(Criterion):
         if not isinstance(granularity, Channel):
             return "it compares whole channels; use the granularity 'channel'"
         return None
-
-
-def _rows(weight: np.ndarray, granularity: Granularity) -> np.ndarray:
-    """Return the channels as the rows of a matrix."""
-    axis = granularity.axis if isinstance(granularity.axis, tuple) else (granularity.axis,)
-    # In the order of the kernel, whatever the order they were named in: so does `Channel.pool`.
-    axes = sorted(number % weight.ndim for number in axis)
-    moved = np.moveaxis(weight, axes, range(len(axes)))
-    return moved.reshape(int(np.prod(moved.shape[: len(axes)])), -1)

@@ -13,7 +13,7 @@ from keras_ganprune._registry import PACKAGE
 from keras_ganprune.discovery import trained_variables
 from keras_ganprune.errors import DataError, InvalidArgumentError
 from keras_ganprune.gan import checks, losses
-from keras_ganprune.layers import make_prunable, prunable_layers, strip_pruning, walk
+from keras_ganprune.layers import add_masks, prunable_layers, strip_pruning, walk
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.nan_guard import NaNGuard
 from keras_ganprune.sharing import share_again, shared_positions, shared_weights
@@ -412,9 +412,9 @@ class GANModel(keras.Model):
     def _restore_prunable(self, pruned: dict[str, list[int]]) -> None:
         for name, network in self._networks().items():
             layers = [layer for _, layer in walk(network)]
-            chosen = [layers[i] for i in pruned.get(name, ()) if i < len(layers)]
-            if chosen:
-                make_prunable(network, scope=chosen)
+            for i in pruned.get(name, ()):
+                if i < len(layers):
+                    add_masks(layers[i], [])
 
     def get_compile_config(self):
         if self.generator_optimizer is None:

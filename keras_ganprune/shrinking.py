@@ -1,0 +1,351 @@
+"""`shrink`: a plain, smaller Keras model with the outputs of the masked one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ganprune import combinations, criteria, selection
+from keras_ganprune.errors import ExportError, InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.granularity import Channel
+from keras_ganprune.group_parts import parts_of
+from keras_ganprune.layers import apply_masks, masked_weights
+from keras_ganprune.masking import to_numpy
+from keras_ganprune.probing import random_inputs
+from keras_ganprune.structured.channels import IN, MEAN, STATE
+from keras_ganprune.structured.cuts import Cut
+from keras_ganprune.structured.groups import Group, Groups, GroupSlice, channel_groups
+from keras_ganprune.structured.rebuild import Builder, assign
+from keras_ganprune.targets import make_targets
+
+
+@dataclass(frozen=True, eq=False)
+class Shrunk:
+    """What `shrink_with_cuts` returns.
+
+    Attributes:
+        model: The smaller model.
+        cuts: For each of its weights a `Cut`: which one of the old model it is, and what of it.
+        groups: The groups of channels of the old model.
+        keeps: For each group a bool array: which of its channels stay.
+    """
+
+    model: keras.Model
+    cuts: tuple[Cut, ...]
+    groups: Groups
+    keeps: tuple[np.ndarray, ...]
+
+
+def shrink(
+    model: keras.Model,
+    *,
+    sparsity: float | None = None,
+    budget: Any = None,
+    criterion: Any = "magnitude",
+    granularity: Any = "channel",
+    allocation: Any = "uniform",
+    keep: Any = None,
+    limits: Any = None,
+    inputs: Any = None,
+    strict: bool = True,
+    verify: bool = True,
+) -> keras.Model:
+    """Return a plain Keras model without the pruned channels: smaller, faster, with the same outputs.
+
+    Without `sparsity` and `budget` it removes what masks have pruned (`Prune(..., granularity="channel")`),
+    and its outputs are those of the masked `model`. With one of them, it chooses the channels itself;
+    its outputs are those of `model` with these channels masked. `model` is not changed. Inputs and
+    outputs keep their shapes; a Sequential model gives a Sequential one, any other a functional one,
+    without nesting.
+
+    Args:
+        model: A built Keras model: Sequential, functional, or subclassed with a `call` that can run on
+            `keras.Input`s. A `GANModel` has two: pass one of them.
+        sparsity: Share of the channels to remove, in [0, 1).
+        budget: A `Budget`, such as `Budget(macs=0.25)`: what is to be left.
+        criterion, allocation: As for `Pruner`, to choose by; no criterion that needs gradients. Of a
+            budget, 'uniform' or 'global_ranking'.
+        granularity: 'channel', or a `Channel` with `round_to` or `aggregate`.
+        keep: Layers that keep all their channels; a layer without a rule may stand here. As for
+            `keras_ganprune.scope.select`.
+        limits: Of a budget: dict of layer name or pattern -> largest share of its channels that may go.
+        inputs: Structure of `keras.Input`s, for a subclassed model with several inputs.
+        strict: Whether masks that cannot be turned into fewer channels are an error; if not, they stay
+            in the smaller model as zeros.
+        verify: Whether both models are run on random inputs and compared.
+
+    Returns: A new model, not compiled.
+
+    Raises:
+        UnsupportedLayerError: channels reach a layer that cannot be followed.
+        InvalidArgumentError: nothing can be removed; masks prune single weights, or disagree; the budget
+            cannot be met.
+        ExportError: the outputs differ: a rule is wrong.
+
+    Example:
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2)]
+    ... )
+    >>> small = shrink(model, sparsity=0.75)
+    >>> model.count_params(), small.count_params()
+    (58, 16)
+
+    Reference: groups as in [DepGraph](https://arxiv.org/abs/2301.12900), §3.
+    """
+    return shrink_with_cuts(
+        model,
+        sparsity=sparsity,
+        budget=budget,
+        criterion=criterion,
+        granularity=granularity,
+        allocation=allocation,
+        keep=keep,
+        limits=limits,
+        inputs=inputs,
+        strict=strict,
+        verify=verify,
+    ).model
+
+
+def shrink_with_cuts(
+    model: keras.Model,
+    *,
+    sparsity: float | None = None,
+    budget: Any = None,
+    criterion: Any = "magnitude",
+    granularity: Any = "channel",
+    allocation: Any = "uniform",
+    keep: Any = None,
+    limits: Any = None,
+    inputs: Any = None,
+    strict: bool = True,
+    verify: bool = True,
+) -> Shrunk:
+    """Return what `shrink` returns, and what each weight of it was."""
+    _check_model(model)
+    if sparsity is not None and budget is not None:
+        raise InvalidArgumentError(
+            "Give one of `sparsity` and `budget`, or neither to remove what is masked. "
+            f"Received: sparsity={sparsity}, budget={budget!r}."
+        )
+    if limits is not None and budget is None:
+        raise InvalidArgumentError(
+            "`limits` is for a `budget`. For a `sparsity`, name layers in `allocation`, such as "
+            "{'conv*': 0.5}."
+        )
+    groups = channel_groups(model, keep=keep, inputs=inputs)
+    masked = sparsity is None and budget is None
+    if masked:
+        apply_masks(model)
+        keeps = _alive(groups, strict)
+    else:
+        keeps = _chosen(groups, criterion, granularity, allocation, sparsity, budget, limits)
+    builder = Builder(groups, keeps)
+    small, cuts = builder.build()
+    assign(cuts)
+    if verify:
+        _compare(groups, model if masked else _masked(groups, keeps), small)
+    return Shrunk(small, tuple(cuts), groups, tuple(keeps))
+
+
+def _check_model(model: Any) -> None:
+    networks = [name for name in ("generator", "discriminator") if hasattr(model, name)]
+    if len(networks) == 2:
+        raise UnsupportedLayerError(
+            f"`{type(model).__name__}` is a model of two networks. Shrink one of them, "
+            "`shrink(gan.generator)`; inside `fit`, the `Shrink` callback does both."
+        )
+
+
+# --- what is masked ----------------------------------------------------------------------------------
+
+
+def _alive(groups: Groups, strict: bool) -> list[np.ndarray]:
+    """Return which units of each group stay: all but those that nothing reads any more.
+
+    Told by the weights: a channel whose every reader has zeros for it has no effect, whatever it is.
+    """
+    keeps = [~_dead(group) for group in groups]
+    if strict:
+        _check_masks(groups, keeps)
+    if all(kept.all() for kept in keeps):
+        raise InvalidArgumentError(
+            f"No channel of '{groups.graph.model.name}' is pruned wherever it is read, so there is nothing "
+            "to remove. Prune with granularity='channel' first, or pass `sparsity=` or `budget=`."
+        )
+    for kept in keeps:
+        # A layer without any channel cannot be built; one that is dead is as good as another.
+        kept[0] |= not kept.any()
+    return keeps
+
+
+def _dead(group: Group) -> np.ndarray:
+    """Return which units no layer reads: all the weights that run over them are zero."""
+    dead = np.ones(group.size, dtype=bool)
+    readers = [piece for piece in group.slices if piece.weight.role == IN]
+    for piece in readers:
+        dead &= ~_used(piece, to_numpy(piece.weight.variable) != 0, group.size)
+    return dead if readers else ~dead
+
+
+def _used(piece: GroupSlice, used: np.ndarray, size: int) -> np.ndarray:
+    """Return which units have a True entry in an array of the shape of the weight."""
+    along = used.any(axis=tuple(a for a in range(used.ndim) if a != piece.weight.axis))
+    found = np.zeros(size, dtype=bool)
+    inside = piece.units >= 0
+    np.logical_or.at(found, piece.units[inside], along[inside])
+    return found
+
+
+def _check_masks(groups: Groups, keeps: Sequence[np.ndarray]) -> None:
+    """Raise if masks do not come to whole channels, or if those that go together disagree.
+
+    Args:
+        keeps: Which units of each group are in use.
+    """
+    masked = {}
+    for weight in masked_weights(groups.graph.model):
+        mask = to_numpy(weight.mask)
+        if not mask.all():
+            masked[id(weight.variable)] = (weight.path, mask)
+    single = [path for path, mask in masked.values() if not _in_whole_slices(mask)]
+    if single:
+        raise InvalidArgumentError(
+            f"The masks of {', '.join(single[:3])}{' and others' if len(single) > 3 else ''} prune single "
+            "weights, which no smaller layer can leave out. Prune with granularity='channel', or pass "
+            "`strict=False` to keep them as zeros."
+        )
+    for group, kept in zip(groups, keeps, strict=True):
+        pruned: dict[str, np.ndarray] = {}
+        whole: list[str] = []
+        for piece in group.slices:
+            if piece.weight.role in (STATE, MEAN):
+                continue
+            _, mask = masked.get(id(piece.weight.variable), ("", None))
+            gone = False if mask is None else kept & ~_used(piece, mask, group.size)
+            if np.any(gone):
+                pruned[piece.weight.path] = gone
+            else:
+                whole.append(piece.weight.path)
+        if pruned:
+            count = int(np.any(list(pruned.values()), axis=0).sum())
+            raise InvalidArgumentError(
+                f"{count} channels of the group '{group.name}' are pruned in {', '.join(pruned)}, but not "
+                f"in {', '.join(whole) or 'the same places of each'}: masks must agree in all that goes "
+                "together. Prune with granularity='channel', which sees to that, or pass `strict=False` "
+                f"to keep them as zeros. The group:\n{group!r}"
+            )
+
+
+def _in_whole_slices(mask: np.ndarray) -> bool:
+    """Return whether a mask is what is left when whole slices along its axes are taken out."""
+    whole = np.ones(mask.shape, dtype=bool)
+    for axis in range(mask.ndim):
+        others = tuple(a for a in range(mask.ndim) if a != axis)
+        whole &= np.expand_dims(mask.any(axis=others), others)
+    return np.array_equal(whole, mask)
+
+
+# --- what is chosen ----------------------------------------------------------------------------------
+
+
+def _chosen(
+    groups: Groups,
+    criterion: Any,
+    granularity: Any,
+    allocation: Any,
+    sparsity: float | None,
+    budget: Any,
+    limits: Any,
+) -> list[np.ndarray]:
+    """Return which units of each group stay, by their scores."""
+    settings = combinations.get(criterion, granularity, allocation, "hard")
+    _check_settings(settings, groups)
+    _, parts = parts_of(
+        [groups],
+        criteria.get(criterion),
+        settings.granularity,
+        lambda variable: np.ones(tuple(variable.shape), dtype=bool),
+    )
+    scores = [part.scores(False, [None] * len(part.weights)) for part in parts]
+    chosen = settings.allocation
+    if budget is not None:
+        from keras_ganprune.structured.budget import fit
+
+        return fit(
+            groups,
+            scores,
+            budget,
+            ranking="global" if chosen.joint else "uniform",
+            minimum=chosen.minimum,
+            round_to=settings.granularity.round_to,
+            limits=limits,
+        )
+    tensors = [part.tensor for part in parts]
+    chosen.check(tensors, sparsity)
+    targets = make_targets(tensors, settings, sparsity=sparsity, threshold=None, final=None)
+    keeps: list[Any] = [None] * len(parts)
+    for target in targets:
+        ranked = [chosen.normalize(scores[i]) for i in target.members]
+        edges = np.cumsum([len(s) for s in ranked])[:-1].tolist()
+        floors = [chosen.floor(len(s)) for s in ranked]
+        best = selection.best(np.concatenate(ranked), target.budget, None, edges, floors)
+        for i, units in zip(target.members, np.split(best, edges), strict=True):
+            keeps[i] = selection.rounded(units, scores[i], settings.granularity.round_to)
+    return keeps
+
+
+def _check_settings(settings: Any, groups: Groups) -> None:
+    combinations.check(settings)
+    if not isinstance(settings.granularity, Channel) or not settings.granularity.coupled:
+        raise InvalidArgumentError(
+            "`shrink` removes whole channels with all that goes with them; `granularity` must be 'channel' "
+            f"or a coupled `Channel`. Received: {settings.granularity!r}."
+        )
+    if settings.criterion.needs_gradient:
+        raise InvalidArgumentError(
+            f"`shrink` sees no data, so it has no gradients for {settings.criterion!r}. Prune with it in "
+            "`fit` (`Prune(..., granularity='channel')`) and shrink what is masked, or use another one."
+        )
+    if not len(groups):
+        raise InvalidArgumentError(
+            f"'{groups.graph.model.name}' has no channels that could be removed:\n{groups!r}"
+        )
+
+
+# --- the proof ---------------------------------------------------------------------------------------
+
+
+def _masked(groups: Groups, keeps: Sequence[np.ndarray]) -> keras.Model:
+    """Return a plain copy of the network with the weights of these channels at zero."""
+    whole, cuts = Builder(groups, [np.ones(group.size, dtype=bool) for group in groups]).build()
+    assign(cuts, {key: value for key, (_, value) in groups.masked_values(keeps).items()})
+    return whole
+
+
+def _compare(groups: Groups, masked: keras.Model, small: keras.Model) -> None:
+    specs = keras.tree.flatten(groups.graph.inputs)
+    # A number that no axis is likely to have: broadcasting could hide a wrong one.
+    arrays = random_inputs(specs, batch=5)
+    packed = keras.tree.pack_sequence_as(groups.graph.inputs, arrays)
+    expected = keras.tree.flatten(masked(packed, training=False))
+    actual = keras.tree.flatten(small(packed, training=False))
+    for a, b in zip(expected, actual, strict=True):
+        half = keras.backend.standardize_dtype(a.dtype) in ("float16", "bfloat16")
+        a, b = (to_numpy(keras.ops.cast(t, "float32")).astype(np.float64) for t in (a, b))
+        if a.shape != b.shape:
+            raise ExportError(
+                f"The smaller model gives the shape {b.shape}, the masked one {a.shape}. A rule of "
+                "`register_rule` is wrong."
+            )
+        scale = float(np.max(np.abs(a), initial=0.0))
+        gap = float(np.max(np.abs(a - b), initial=0.0))
+        if not gap <= (5e-2 if half else 1e-3) * max(scale, 1e-30):
+            raise ExportError(
+                f"The smaller model must give the outputs of the masked one. Largest difference: {gap:g} "
+                f"of {scale:g}. A rule of `register_rule` leaves something out, or a weight is not finite."
+            )

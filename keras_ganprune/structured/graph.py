@@ -1,0 +1,261 @@
+"""The operations of a network in the order of their calls, nested models and layers of layers unfolded."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.layers import walk
+
+
+@dataclass(eq=False)
+class Tensor:
+    """What flows between two calls; shapes have the batch first."""
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of a layer or of another operation.
+
+    Attributes:
+        operation: The layer or `keras.ops` operation.
+        path: Path of the layer in the model, or the name of the operation.
+        args, kwargs: What it is called with; a `Tensor` stands for each tensor.
+        result: Structure of `Tensor`s that it returns.
+        opaque: Why the inside of a layer without a rule is not known, or "".
+    """
+
+    operation: keras.Operation
+    path: str
+    args: tuple
+    kwargs: dict[str, Any]
+    result: Any
+    opaque: str = ""
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        leaves = keras.tree.flatten((self.args, self.kwargs))
+        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        return keras.tree.flatten(self.result)
+
+
+@dataclass(eq=False)
+class Graph:
+    """The calls of a model, from its inputs to its outputs.
+
+    Attributes:
+        inputs, outputs: Structures of `Tensor`s, as the model is called and what it returns.
+        names: Names of the inputs.
+        calls: In an order in which they can be run.
+    """
+
+    model: keras.layers.Layer
+    inputs: Any
+    outputs: Any
+    names: list[str]
+    calls: list[Call] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"<Graph of {self.model.name}: {len(self.calls)} calls>"
+
+
+def inner_function(layer: keras.layers.Layer) -> keras.Function | None:
+    """Return the graph that a Sequential or functional model runs, or None.
+
+    Private touch: a Sequential keeps its graph in `_functional`. A functional model whose class has a
+    `call` of its own runs that instead.
+    """
+    if isinstance(layer, keras.Sequential):
+        return layer._functional
+    if not isinstance(layer, keras.Function):
+        return None
+    owner = next(cls for cls in type(layer).__mro__ if "call" in vars(cls))
+    return layer if owner.__module__.split(".")[0] == "keras" else None
+
+
+def _own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Return the weights of a layer that are in none of its sublayers."""
+    below = {id(w) for child in layer._flatten_layers(include_self=False) for w in child.weights}
+    return [w for w in layer.weights if id(w) not in below]
+
+
+@contextlib.contextmanager
+def _untouched(model: keras.layers.Layer) -> Iterator[None]:
+    """Forget, afterwards, the symbolic calls that are made inside.
+
+    Private touch: Keras notes every symbolic call on the layer, and `layer.output` of a layer that was
+    called twice is an error.
+    """
+    layers = [layer for _, layer in walk(model)]
+    nodes = [(list(layer._inbound_nodes), list(layer._outbound_nodes)) for layer in layers]
+    try:
+        yield
+    finally:
+        for layer, (inbound, outbound) in zip(layers, nodes, strict=True):
+            layer._inbound_nodes[:] = inbound
+            layer._outbound_nodes[:] = outbound
+
+
+class _Tracer:
+    def __init__(self, model: keras.layers.Layer, known: Callable[[keras.Operation], bool]):
+        self.paths = {id(layer): path for path, layer in walk(model)}
+        self.known = known
+        self.calls: list[Call] = []
+
+    def function(self, function: keras.Function, tensors: Sequence[Tensor]) -> Any:
+        """Note the calls of a function and return the structure of its outputs.
+
+        Private touch: the nodes of a function, by depth, are the only record of its calls.
+        """
+        found = {id(k): tensor for k, tensor in zip(function.inputs, tensors, strict=True)}
+
+        def fill(structure: Any) -> Any:
+            return keras.tree.map_structure(lambda leaf: found.get(id(leaf), leaf), structure)
+
+        for depth in sorted(function._nodes_by_depth, reverse=True):
+            for node in function._nodes_by_depth[depth]:
+                if node.is_input:
+                    continue
+                result = self.operation(
+                    node.operation,
+                    fill(node.arguments.args),
+                    fill(node.arguments.kwargs),
+                    node.outputs,
+                )
+                outputs = keras.tree.flatten(result)
+                found.update({id(k): t for k, t in zip(node.outputs, outputs, strict=True)})
+        return fill(function._outputs_struct)
+
+    def operation(
+        self, operation: keras.Operation, args: tuple, kwargs: dict, outputs: list
+    ) -> Any:
+        path = self.paths.get(id(operation), operation.name)
+        opaque = ""
+        if isinstance(operation, keras.layers.Layer) and not self.known(operation):
+            function = inner_function(operation)
+            tensors = [t for t in keras.tree.flatten((args, kwargs)) if isinstance(t, Tensor)]
+            if function is not None and len(tensors) == len(function.inputs):
+                return self.function(function, tensors)
+            inside = self.unfold(operation, args, kwargs)
+            if isinstance(inside, str):
+                opaque = inside
+            else:
+                return self.function(inside, tensors)
+        made = [Tensor(tuple(k.shape), k.dtype) for k in outputs]
+        # One tensor, or a flat list: what takes them apart further is not seen here.
+        result = made[0] if len(made) == 1 else made
+        self.calls.append(Call(operation, path, args, kwargs, result, opaque))
+        return result
+
+    def unfold(self, layer: keras.layers.Layer, args: tuple, kwargs: dict) -> keras.Function | str:
+        """Return a layer of layers as a function, by calling it on symbols; or why that cannot be."""
+        own = _own_variables(layer)
+        if own:
+            return f"it has weights of its own ({', '.join(w.name for w in own[:3])})"
+        symbols: list[keras.KerasTensor] = []
+
+        def symbol(leaf: Any) -> Any:
+            if isinstance(leaf, Tensor):
+                symbols.append(keras.KerasTensor(leaf.shape, leaf.dtype))
+                return symbols[-1]
+            return leaf
+
+        args, kwargs = keras.tree.map_structure(symbol, (args, dict(kwargs)))
+        if "training" in inspect.signature(layer.call).parameters:
+            # Left open, so that the layers inside learn it when the model is run.
+            kwargs["training"] = None
+        try:
+            return keras.Function(symbols, layer.call(*args, **kwargs))
+        except Exception as error:
+            reason = str(error).strip().splitlines()
+            return f"calling it on symbols failed ({type(error).__name__}: {reason[0] if reason else ''})"
+
+
+def _symbolic_inputs(model: keras.layers.Layer, inputs: Any) -> Any:
+    """Return the structure of symbols that a subclassed model is called with."""
+    if inputs is not None:
+        return inputs
+    shapes = (model.get_build_config() or {}).get("input_shape")
+    if shapes is None:
+        raise UnbuiltModelError(
+            f"The inputs of `{type(model).__name__}` '{model.name}' are not known: it has more than one, or "
+            "was never built. Pass symbols of their shapes and types, such as "
+            "`inputs=[keras.Input((64,)), keras.Input((), dtype='int32')]`."
+        )
+    single = isinstance(shapes, (tuple, list)) and not any(
+        isinstance(n, (tuple, list)) for n in shapes
+    )
+
+    def symbol(shape: Any) -> Any:
+        return keras.KerasTensor((None, *shape[1:]), model.input_dtype)
+
+    if single:
+        return symbol(shapes)
+    if isinstance(shapes, dict):
+        return {name: symbol(shape) for name, shape in shapes.items()}
+    return [symbol(shape) for shape in shapes]
+
+
+def trace(
+    model: keras.layers.Layer,
+    known: Callable[[keras.Operation], bool],
+    inputs: Any = None,
+) -> Graph:
+    """Return the calls of a built model.
+
+    Args:
+        model: Sequential, functional, or subclassed with a `call` that can run on symbols.
+        known: Says whether an operation is to be left as it is; others are unfolded where possible.
+        inputs: Structure of `keras.Input`s for a subclassed model; None to use the shape it was built
+            with, and its own dtype.
+
+    Raises:
+        UnbuiltModelError: the model has no weights yet, or its inputs are not known.
+        UnsupportedLayerError: a subclassed model cannot be called on symbols.
+    """
+    if not model.built:
+        raise UnbuiltModelError(
+            f"'{model.name}' must be built before its channels can be followed. Call it once on a batch "
+            "first."
+        )
+    function = inner_function(model)
+    tracer = _Tracer(model, known)
+    with _untouched(model):
+        if function is None:
+            structure = _symbolic_inputs(model, inputs)
+            symbols = keras.tree.flatten(structure)
+            made = [Tensor(tuple(k.shape), k.dtype) for k in symbols]
+            packed = keras.tree.pack_sequence_as(structure, made)
+            unfolded = tracer.unfold(model, (packed,), {})
+            if isinstance(unfolded, str):
+                raise UnsupportedLayerError(
+                    f"The channels of `{type(model).__name__}` '{model.name}' cannot be followed: "
+                    f"{unfolded}. Its `call` must run on `keras.Input`s: use Keras layers and `keras.ops` "
+                    "in it (no tf.* functions), and keep weights in layers."
+                )
+            names = [getattr(k, "name", f"input_{i}") for i, k in enumerate(symbols)]
+            names = [n if n.startswith("input") else f"input_{i}" for i, n in enumerate(names)]
+            outputs = tracer.function(unfolded, made)
+        else:
+            if inputs is not None:
+                raise InvalidArgumentError(
+                    "`inputs` is for subclassed models. "
+                    f"'{model.name}' is a {type(model).__name__}, whose inputs are known; leave it out."
+                )
+            made = [Tensor(tuple(k.shape), k.dtype) for k in function.inputs]
+            packed = keras.tree.pack_sequence_as(function._inputs_struct, made)
+            names = [k.name for k in function.inputs]
+            outputs = tracer.function(function, made)
+    return Graph(model, packed, outputs, names, tracer.calls)
