@@ -176,7 +176,9 @@ class Prune(keras.callbacks.Callback):
         others = [name for name, target in self._targets if target is not network]
         end = self.schedule.end_step
         if others or (end is not None and self._started and self._last_step < end):
-            more = f" Pruning of {', '.join(repr(n) for n in others)} ends with it." if others else ""
+            more = (
+                f" Pruning of {', '.join(repr(n) for n in others)} ends with it." if others else ""
+            )
             warnings.warn(
                 f"'{network.name}' was made smaller at step {self._last_step}, and {self!r} ends there, its "
                 f"schedule at step {end}.{more} Cut at the end of the schedule or later, and give networks "
@@ -564,7 +566,7 @@ class Prune(keras.callbacks.Callback):
 
     def _harden(self) -> None:
         """Hold the masks of a mode that let weights return: the best ones now, or else the last ones."""
-        if self._sampler is None and self.updates:
+        if self._sampler is None and self.updates and not self.pruner.mode.enforced:
             due = self.updates[-1][0]
             self._update(due, self._target(due), harden=True)
             self.reports.pop(-2)
@@ -608,8 +610,9 @@ class Prune(keras.callbacks.Callback):
         self._values = {key: sparsity_of(*networks) for key, networks in self._per_network}
         if self.pruner.coupled:
             for key, networks in self._per_network:
-                shares = [self.pruner.channel_sparsity(network) for network in networks]
-                self._values[key.removesuffix("sparsity") + "channel_sparsity"] = float(
+                shares = [self.pruner.unit_sparsity(network) for network in networks]
+                unit = self.pruner.counted.removesuffix("s")
+                self._values[f"{key.removesuffix('sparsity')}{unit}_sparsity"] = float(
                     np.mean(shares)
                 )
 

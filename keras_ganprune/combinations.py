@@ -12,7 +12,7 @@ from keras_ganprune import granularity as granularities
 from keras_ganprune.allocation import Allocation, Uniform
 from keras_ganprune.criteria import Criterion, Magnitude
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.granularity import Channel, Granularity
+from keras_ganprune.granularity import Channel, Granularity, Layer
 from keras_ganprune.modes import Hard, Mode
 from keras_ganprune.schedules import IterativeRewind, LayerwiseOrder, Schedule
 
@@ -148,6 +148,16 @@ def _held(c: Combination) -> str | None:
     return None
 
 
+def _blocks(c: Combination) -> str | None:
+    """A residual block whose weights are all zero has no gradient, so none that is pruned can return."""
+    if isinstance(c.granularity, Layer) and c.mode.regrows:
+        return (
+            f"a residual block that is masked as a whole has no gradient to return by, so {c.mode!r} is in "
+            "vain; use 'hard'"
+        )
+    return None
+
+
 RULES: tuple[Callable[[Combination], str | None], ...] = (
     _criterion,
     _pattern,
@@ -156,6 +166,7 @@ RULES: tuple[Callable[[Combination], str | None], ...] = (
     _order,
     _falling,
     _held,
+    _blocks,
 )
 
 

@@ -20,7 +20,7 @@ from keras_ganprune.mask_report import MaskRow
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.parts import unit_scores, value_of
 from keras_ganprune.structured.channels import MEAN, OUT, STATE, WeightAxis
-from keras_ganprune.structured.groups import Group, Groups, channel_groups
+from keras_ganprune.structured.groups import Group, Groups, GroupSlice, channel_groups
 from keras_ganprune.structured.registry import entry_of
 
 
@@ -40,13 +40,18 @@ class GroupPart:
 
     group: Group
     makers: tuple[Maker, ...]
-    # Index of the weight, axis, and the unit at each place.
-    places: tuple[tuple[int, int, np.ndarray], ...]
+    # Index of the weight, its slice of the group.
+    places: tuple[tuple[int, GroupSlice], ...]
     weights: tuple[MaskedWeight, ...]
     aggregate: str
     tensor: Tensor
     sizes: None = None
     largest_unit: int = 1
+
+    @property
+    def first(self) -> MaskedWeight:
+        """The weight that stands for the group where one has to."""
+        return self.makers[0].weight
 
     @property
     def remarks(self) -> list[str]:
@@ -70,17 +75,26 @@ class GroupPart:
         return sum(m.granularity.pool(np.abs(gradients[m.index])) for m in self.makers)
 
     def alive(self) -> np.ndarray:
-        found = [m.granularity.alive(to_numpy(m.weight.mask)) for m in self.makers]
-        return np.any(found, axis=0)
+        return self.alive_in([to_numpy(weight.mask) for weight in self.weights])
 
-    def masks(self, units: np.ndarray) -> dict[int, np.ndarray]:
+    def alive_in(self, masks: Sequence[np.ndarray]) -> np.ndarray:
+        """Return which units some maker has an entry of, under masks of all the pruner's weights."""
+        return np.any([m.granularity.alive(masks[m.index]) for m in self.makers], axis=0)
+
+    def masks(self, units: np.ndarray, whole: bool = True) -> dict[int, np.ndarray]:
+        """Return the masks that keep these units, by the index of the weight.
+
+        Args:
+            whole: Whether everything that goes with a channel is masked. If not, only the kernels that
+                make it: with nothing behind it that reads it, no gradient would ever bring it back.
+        """
         found: dict[int, np.ndarray] = {}
-        for index, axis, own in self.places:
+        for index, piece in self.places:
             shape = tuple(self.weights[index].mask.shape)
-            keep = np.where(own < 0, True, units[own])
-            keep = np.broadcast_to(
-                keep.reshape([-1 if a == axis else 1 for a in range(len(shape))]), shape
-            )
+            keep = np.ones(shape, dtype=bool)
+            if whole or piece.weight.role == OUT:
+                form = [-1 if a == piece.weight.axis else 1 for a in range(len(shape))]
+                keep &= piece.kept(units).reshape(form)
             found[index] = found[index] & keep if index in found else keep
         return found
 
@@ -93,8 +107,7 @@ class GroupPart:
 
     def row(self, masks: Sequence[np.ndarray]) -> MaskRow:
         """Return channels, not weights: these are what was asked for."""
-        found = [m.granularity.alive(masks[m.index]) for m in self.makers]
-        kept = int(np.count_nonzero(np.any(found, axis=0)))
+        kept = int(np.count_nonzero(self.alive_in(masks)))
         size = self.group.size
         return MaskRow(self.tensor.path, (size,), kept, size, kept, size)
 
@@ -230,7 +243,7 @@ def _part(
         if axis.role in (STATE, MEAN):
             continue
         index = numbers[id(axis.variable)]
-        places.append((index, axis.axis, piece.units))
+        places.append((index, piece))
         if axis.role == OUT:
             context = WeightContext(
                 index,

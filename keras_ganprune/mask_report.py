@@ -38,7 +38,7 @@ class MaskReport:
         rows: One `MaskRow` for each weight.
         newly_pruned: Int, weights that this update removed.
         regrown: Int, weights that it brought back.
-        counted: What `kept` and `total` count: 'weights', or 'channels' where these are coupled.
+        counted: What `kept` and `total` count: 'weights'; 'channels' or 'blocks' where these go as one.
     """
 
     quantity: str
@@ -70,7 +70,7 @@ class MaskReport:
     def __str__(self) -> str:
         units = sum(row.units for row in self.rows)
         kept_units = sum(row.kept_units for row in self.rows)
-        where = "tensors" if self.counted == "weights" else "groups"
+        where = {"weights": "tensors", "channels": "groups"}.get(self.counted, "networks")
         text = (
             f"{self.quantity} {self.requested:g} requested, sparsity {self.achieved:.4f} achieved: "
             f"{self.kept:,} of {self.total:,} {self.counted} kept in {len(self.rows)} {where}"
@@ -78,5 +78,5 @@ class MaskReport:
         if units != self.total:
             text += f" ({kept_units:,} of {units:,} units)"
         if self.regrown:
-            text += f"; {self.regrown:,} {'weights ' if where == 'groups' else ''}regrown"
+            text += f"; {self.regrown:,} {'weights ' if where != 'tensors' else ''}regrown"
         return text

@@ -75,7 +75,7 @@ class Part:
         """Return a flat bool array: which units are not all pruned."""
         return np.reshape(self.granularity.alive(to_numpy(self.weight.mask)), -1)
 
-    def masks(self, units: np.ndarray) -> dict[int, np.ndarray]:
+    def masks(self, units: np.ndarray, whole: bool = True) -> dict[int, np.ndarray]:
         """Return the masks that keep these units, by the index of the weight."""
         return {self.index: self.granularity.expand(units, self.shape)}
 

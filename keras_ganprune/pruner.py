@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_ganprune import allocation as allocations
 from keras_ganprune import combinations, criteria, granularity, masks, modes, selection
+from keras_ganprune.block_parts import BlockPart, make_block_parts
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, unknown_name
 from keras_ganprune.group_parts import GroupPart, make_group_parts
 from keras_ganprune.layers import MaskedWeight, make_prunable, masked_weights
@@ -89,7 +90,7 @@ class Pruner:
         self.scope = scope
         self.models = models
         self.remarks: list[str] = []
-        self._parts: Sequence[Part | GroupPart]
+        self._parts: Sequence[Part | GroupPart | BlockPart]
         # A channel of one model that goes with others, or the channels of each kernel by itself.
         self.coupled = getattr(self.granularity, "coupled", False)
         fresh_masks = self._take_groups() if self.coupled else self._take_weights()
@@ -102,6 +103,7 @@ class Pruner:
             for weight in self.weights:
                 weight.layer.pruning_masks.chosen.clear()
         self.regrown: dict[int, np.ndarray] = {}
+        self._whole = True
         self._updates = 0
         self.traced_steps_are_stale = self._prepare_hidden() or fresh_masks
 
@@ -115,7 +117,8 @@ class Pruner:
     @property
     def _many(self) -> str:
         if self.coupled:
-            return f"{len(self._parts)} groups of channels in {len(self.weights)} tensors"
+            kind = "networks with blocks" if self.counted == "blocks" else "groups of channels"
+            return f"{len(self._parts)} {kind} in {len(self.weights)} tensors"
         return f"{len(self.weights)} tensors"
 
     def _take_weights(self) -> bool:
@@ -140,7 +143,9 @@ class Pruner:
         return False
 
     def _take_groups(self) -> bool:
-        self.weights, self._parts, remarks, fresh, self.groups = make_group_parts(
+        whole = isinstance(self.granularity, granularity.Layer)
+        make = make_block_parts if whole else make_group_parts
+        self.weights, self._parts, remarks, fresh, self.groups = make(
             self.models, self.criterion, self.granularity, self.scope
         )
         self.remarks += remarks
@@ -149,7 +154,7 @@ class Pruner:
     @property
     def ranked(self) -> list[MaskedWeight]:
         if self.coupled:
-            return [part.makers[0].weight for part in self._parts]
+            return [part.first for part in self._parts]
         return self.weights
 
     def _network_of(self, weight: MaskedWeight) -> keras.layers.Layer:
@@ -169,25 +174,26 @@ class Pruner:
         Under `soft` these are the masks chosen last, though they are not held yet.
         """
         if self.coupled:
-            return self._sparsity_of_channels(self._parts)
+            return self._sparsity_of_units(self._parts)
         return _sparsity_of(self.weights)
 
-    def channel_sparsity(self, network: keras.layers.Layer) -> float:
-        """Return the share of a network's coupled channels that is pruned."""
+    def unit_sparsity(self, network: keras.layers.Layer) -> float:
+        """Return the share of a network's coupled channels (or blocks) that is pruned."""
         own = {id(w) for w in network.weights}
-        return self._sparsity_of_channels(
-            [p for p in self._parts if id(p.makers[0].weight.variable) in own]
-        )
+        return self._sparsity_of_units([p for p in self._parts if id(p.first.variable) in own])
 
-    def _sparsity_of_channels(self, parts: Sequence[GroupPart]) -> float:
+    def _sparsity_of_units(self, parts: Sequence[GroupPart]) -> float:
         rows = [part.row([_mask(weight) for weight in self.weights]) for part in parts]
         total = sum(row.units for row in rows)
         return 1.0 - sum(row.kept_units for row in rows) / total if total else 0.0
 
     @property
     def held(self) -> bool:
-        """Whether the masks hold between updates; under `soft` not before the end."""
-        return not any(w.layer.pruning_masks.chosen for w in self.weights)
+        """Whether the masks hold between updates, and all that goes with a channel has one.
+
+        Under `soft` that is not so before the end; nor for coupled channels where a mode brings some back.
+        """
+        return self._whole and not any(w.layer.pruning_masks.chosen for w in self.weights)
 
     def check(self, final: float | None = None) -> None:
         """Raise `InvalidArgumentError` if the allocation names unknown layers, or cannot meet a total."""
@@ -248,17 +254,31 @@ class Pruner:
             keeps = self._choose(target, scored, grown_by, progress, random)
             for index, keep in zip(target.members, keeps, strict=True):
                 chosen[index] = keep
+        self._whole = harden or not (self.coupled and self.mode.regrows)
         report = self._keep(chosen, harden or self.mode.enforced, sparsity, threshold)
         self._warn_if_missed(report, targets)
         return report
 
     def hold(self) -> None:
-        """From now on, hold the masks that a mode such as `soft` has chosen last."""
+        """From now on, hold the masks that a mode such as `soft` has chosen last, with all they go with."""
+        if not self._whole:
+            self._complete()
         for weight in self.weights:
             keep = weight.layer.pruning_masks.chosen.pop(weight.name, None)
             if keep is not None:
                 weight.mask.assign(keep)
                 weight.apply()
+
+    def _complete(self) -> None:
+        """Mask everything that goes with the channels that are pruned, not only what makes them."""
+        self._whole = True
+        masks_now = [_mask(weight) for weight in self.weights]
+        for part in self._parts:
+            units = part.alive_in(masks_now)
+            for index, keep in part.masks(units).items():
+                masks_now[index] = masks_now[index] & keep
+            part.settle(units)
+        self._apply_masks(masks_now, hold=True)
 
     def apply(self) -> None:
         """Set all pruned weights to zero again, after something bypassed the optimizer."""
@@ -337,7 +357,7 @@ class Pruner:
             keep = choice.top(np.where(keep, np.inf, scores), floors[0])
         if not self.coupled:
             return np.split(keep, edges)
-        step = self.granularity.round_to
+        step = getattr(self.granularity, "round_to", None)
         return [
             selection.rounded(units, part_scores, step, None if self.mode.regrows else part.alive())
             for part, units, part_scores in zip(
@@ -381,7 +401,10 @@ class Pruner:
         found: dict[int, np.ndarray] = {}
         for part, units in zip(self._parts, chosen, strict=True):
             # A pattern has made whole masks.
-            made = {part.index: units} if self.granularity.pattern else part.masks(units)
+            if self.granularity.pattern:
+                made = {part.index: units}
+            else:
+                made = part.masks(units, self._whole)
             for index, keep in made.items():
                 found[index] = found[index] & keep if index in found else keep
         masks_now = [found[i] for i in range(len(self.weights))]
@@ -393,15 +416,15 @@ class Pruner:
             ]
         newly_pruned, regrown = self._apply_masks(masks_now, hold)
         for part, units in zip(self._parts, chosen, strict=True):
-            part.settle(units)
+            if self._whole:
+                part.settle(units)
         rows = tuple(part.row(masks_now) for part in self._parts)
         total = sum(row.total for row in rows)
         value = sparsity if threshold is None else threshold
         if isinstance(value, (list, tuple, np.ndarray)):
             value = sum(v * row.total for v, row in zip(value, rows, strict=True)) / total
         quantity = "sparsity" if threshold is None else "threshold"
-        counted = "channels" if self.coupled else "weights"
-        return MaskReport(quantity, float(value), rows, newly_pruned, regrown, counted)
+        return MaskReport(quantity, float(value), rows, newly_pruned, regrown, self.counted)
 
     def _apply_masks(self, masks_now: list[np.ndarray], hold: bool) -> tuple[int, int]:
         """Give every weight its mask; return how many weights were pruned, and how many returned."""
@@ -429,9 +452,16 @@ class Pruner:
                 weight.variable.assign(np.where(keep, to_numpy(weight.variable), 0))
         return newly_pruned, regrown
 
+    @property
+    def counted(self) -> str:
+        """What a sparsity is a share of: 'weights' (or units of one size), 'channels' or 'blocks'."""
+        if not self.coupled:
+            return "weights"
+        return "blocks" if isinstance(self.granularity, granularity.Layer) else "channels"
+
     def _unit_name(self, target: Target) -> str:
         if self.coupled:
-            return "channels"
+            return self.counted
         single = all(self._parts[i].tensor.unit_size == 1 for i in target.members)
         return "weights" if single or target.in_weights else "units"
 

@@ -16,8 +16,11 @@ from keras_ganprune.group_parts import parts_of
 from keras_ganprune.layers import apply_masks, masked_weights
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.probing import random_inputs
+from keras_ganprune.scope import select
+from keras_ganprune.structured.blocks import Block, residual_blocks
 from keras_ganprune.structured.channels import IN, MEAN, STATE
 from keras_ganprune.structured.cuts import Cut
+from keras_ganprune.structured.graph import Tensor
 from keras_ganprune.structured.groups import Group, Groups, GroupSlice, channel_groups
 from keras_ganprune.structured.rebuild import Builder, assign
 from keras_ganprune.targets import make_targets
@@ -32,12 +35,15 @@ class Shrunk:
         cuts: For each of its weights a `Cut`: which one of the old model it is, and what of it.
         groups: The groups of channels of the old model.
         keeps: For each group a bool array: which of its channels stay.
+        dropped: Paths of the residual blocks (of the calls that add them) and layers that are left out.
     """
 
     model: keras.Model
     cuts: tuple[Cut, ...]
     groups: Groups
     keeps: tuple[np.ndarray, ...]
+    builder: Builder
+    dropped: tuple[str, ...] = ()
 
 
 def shrink(
@@ -50,17 +56,18 @@ def shrink(
     allocation: Any = "uniform",
     keep: Any = None,
     limits: Any = None,
+    drop: Any = None,
     inputs: Any = None,
     strict: bool = True,
     verify: bool = True,
 ) -> keras.Model:
     """Return a plain Keras model without the pruned channels: smaller, faster, with the same outputs.
 
-    Without `sparsity` and `budget` it removes what masks have pruned (`Prune(..., granularity="channel")`),
-    and its outputs are those of the masked `model`. With one of them, it chooses the channels itself;
-    its outputs are those of `model` with these channels masked. `model` is not changed. Inputs and
-    outputs keep their shapes; a Sequential model gives a Sequential one, any other a functional one,
-    without nesting.
+    Without `sparsity` and `budget` it removes what masks have pruned (`Prune(..., granularity="channel")`,
+    or `"layer"` for residual blocks), and its outputs are those of the masked `model`. With one of them,
+    it chooses the channels itself; its outputs are those of `model` with these channels masked. `model`
+    is not changed. Inputs and outputs keep their shapes; a Sequential model gives a Sequential one, any
+    other a functional one, without nesting.
 
     Args:
         model: A built Keras model: Sequential, functional, or subclassed with a `call` that can run on
@@ -73,6 +80,8 @@ def shrink(
         keep: Layers that keep all their channels; a layer without a rule may stand here. As for
             `keras_ganprune.scope.select`.
         limits: Of a budget: dict of layer name or pattern -> largest share of its channels that may go.
+        drop: Layers to leave out, whose output has the shape of their input; as for
+            `keras_ganprune.scope.select`. This does change the outputs: fine-tune afterwards.
         inputs: Structure of `keras.Input`s, for a subclassed model with several inputs.
         strict: Whether masks that cannot be turned into fewer channels are an error; if not, they stay
             in the smaller model as zeros.
@@ -96,6 +105,11 @@ def shrink(
 
     Reference: groups as in [DepGraph](https://arxiv.org/abs/2301.12900), §3.
     """
+    _check_model(model)
+    if drop is not None:
+        model, inputs = _without(model, drop, inputs), None
+        if sparsity is None and budget is None:
+            return model
     return shrink_with_cuts(
         model,
         sparsity=sparsity,
@@ -139,17 +153,21 @@ def shrink_with_cuts(
         )
     groups = channel_groups(model, keep=keep, inputs=inputs)
     masked = sparsity is None and budget is None
+    bypassed: dict[int, Tensor] = {}
     if masked:
         apply_masks(model)
-        keeps = _alive(groups, strict)
+        dead = [block for block in residual_blocks(groups.graph) if block.dead]
+        bypassed = {id(block.add): block.skip for block in dead}
+        keeps = _alive(groups, strict, dead, bool(bypassed))
     else:
         keeps = _chosen(groups, criterion, granularity, allocation, sparsity, budget, limits)
-    builder = Builder(groups, keeps)
+    builder = Builder(groups, keeps, bypassed)
     small, cuts = builder.build()
     assign(cuts)
     if verify:
         _compare(groups, model if masked else _masked(groups, keeps), small)
-    return Shrunk(small, tuple(cuts), groups, tuple(keeps))
+    names = tuple(call.path for call in groups.graph.calls if id(call) in bypassed)
+    return Shrunk(small, tuple(cuts), groups, tuple(keeps), builder, names)
 
 
 def _check_model(model: Any) -> None:
@@ -161,18 +179,60 @@ def _check_model(model: Any) -> None:
         )
 
 
+def _without(model: keras.Model, drop: Any, inputs: Any) -> keras.Model:
+    """Return a model without some layers.
+
+    Raises:
+        InvalidArgumentError: a layer does not keep the shape.
+    """
+    masked = [w for w in masked_weights(model) if not to_numpy(w.mask).all()]
+    if masked:
+        raise InvalidArgumentError(
+            f"`drop` is for a model without masks; '{model.name}' has some, such as that of "
+            f"{masked[0].path}. Shrink what is masked first, then drop layers of the result."
+        )
+    groups = channel_groups(model, inputs=inputs)
+    layers = {
+        id(call.operation): (call.path, call.operation)
+        for call in groups.graph.calls
+        if isinstance(call.operation, keras.layers.Layer)
+    }
+    chosen = {id(layer) for _, layer in select(list(layers.values()), drop)}
+    found = {}
+    for call in groups.graph.calls:
+        if id(call.operation) not in chosen:
+            continue
+        shapes = [t.shape for t in (*call.inputs, *call.outputs)]
+        if len(shapes) != 2 or shapes[0] != shapes[1]:
+            raise InvalidArgumentError(
+                f"A layer that is dropped must keep the shape of its one input. '{call.path}' makes "
+                f"{shapes[-1]} of {shapes[0]}. Leave it out of `drop`."
+            )
+        found[id(call)] = call.inputs[0]
+    everything = [np.ones(group.size, dtype=bool) for group in groups]
+    shorter, cuts = Builder(groups, everything, found).build()
+    assign(cuts)
+    return shorter
+
+
 # --- what is masked ----------------------------------------------------------------------------------
 
 
-def _alive(groups: Groups, strict: bool) -> list[np.ndarray]:
+def _alive(
+    groups: Groups, strict: bool, blocks: Sequence[Block], lighter: bool
+) -> list[np.ndarray]:
     """Return which units of each group stay: all but those that nothing reads any more.
 
     Told by the weights: a channel whose every reader has zeros for it has no effect, whatever it is.
+
+    Args:
+        blocks: Residual blocks that are left out, so that the masks of their weights say nothing more.
+        lighter: Whether something else is left out, and it is no error if no channel is.
     """
     keeps = [~_dead(group) for group in groups]
     if strict:
-        _check_masks(groups, keeps)
-    if all(kept.all() for kept in keeps):
+        _check_masks(groups, keeps, {id(w.variable) for block in blocks for w in block.weights})
+    if all(kept.all() for kept in keeps) and not lighter:
         raise InvalidArgumentError(
             f"No channel of '{groups.graph.model.name}' is pruned wherever it is read, so there is nothing "
             "to remove. Prune with granularity='channel' first, or pass `sparsity=` or `budget=`."
@@ -201,16 +261,17 @@ def _used(piece: GroupSlice, used: np.ndarray, size: int) -> np.ndarray:
     return found
 
 
-def _check_masks(groups: Groups, keeps: Sequence[np.ndarray]) -> None:
+def _check_masks(groups: Groups, keeps: Sequence[np.ndarray], explained: set[int]) -> None:
     """Raise if masks do not come to whole channels, or if those that go together disagree.
 
     Args:
         keeps: Which units of each group are in use.
+        explained: Weights that are left out as a whole, by id.
     """
     masked = {}
     for weight in masked_weights(groups.graph.model):
         mask = to_numpy(weight.mask)
-        if not mask.all():
+        if not mask.all() and id(weight.variable) not in explained:
             masked[id(weight.variable)] = (weight.path, mask)
     single = [path for path, mask in masked.values() if not _in_whole_slices(mask)]
     if single:

@@ -416,7 +416,10 @@ class Watch(keras.callbacks.Callback):
 
 def assert_exact(sparsity, *networks):
     """Assert that every masked weight has exactly the nonzeros that a sparsity leaves, now."""
-    table = nonzeros(*networks)
+    kernels = {
+        w.path for w in masked_weights(*networks) if w.name in w.layer.pruned_weight_names
+    }  # a layer may have masks of its bias, too, from whole channels that went before
+    table = {path: row for path, row in nonzeros(*networks).items() if path in kernels}
     assert table, "nothing is prunable"
     for path, (nonzero, kept, size) in table.items():
         assert (nonzero, kept) == (kept_oracle(size, sparsity),) * 2, path

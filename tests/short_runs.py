@@ -270,13 +270,13 @@ def groups_of(pruner, masks):
     return found
 
 
-def problems_of_coupling(pruner, masks, counted):
+def problems_of_coupling(pruner, masks, counted, roles=("out", "along", "in")):
     """Return where a mask is not exactly what the channels that stay come to."""
     wanted = {id(w.variable): np.ones(tuple(w.mask.shape), dtype=bool) for w in pruner.weights}
     groups = [group for groups in pruner.groups for group in groups]
     for group, (_, kept) in zip(groups, counted, strict=True):
         for piece in group.slices:
-            if piece.weight.role in ("state", "mean"):
+            if piece.weight.role not in roles:
                 continue
             mask = np.moveaxis(wanted[id(piece.weight.variable)], piece.weight.axis, 0)
             for place, unit in enumerate(piece.units):
@@ -334,7 +334,10 @@ def problems_of_masks(pruner, masks, sparsity, final):
     found = []
     if pruner.coupled:
         counted = groups_of(pruner, masks)
-        found += problems_of_coupling(pruner, masks, counted)
+        wrong = problems_of_coupling(pruner, masks, counted)
+        if pruner.mode.regrows and problems_of_coupling(pruner, masks, counted, ("out",)) == []:
+            wrong = []  # what reads a channel is masked only when none can return any more
+        found += wrong
     else:
         counted = [units(w, granularity, m) for w, m in zip(pruner.weights, masks, strict=True)]
     for weight, (sizes, kept) in zip(pruner.ranked, counted, strict=True):
@@ -395,6 +398,8 @@ def problems_at_end(prune, sparsity, final):
     pruner = prune.pruner
     masks = [nets.value(w.mask) for w in pruner.weights]
     found = problems_of_masks(pruner, masks, sparsity, final) + problems_of_weights(pruner)
+    if pruner.coupled:
+        found += problems_of_coupling(pruner, masks, groups_of(pruner, masks))
     total, kept = sum(m.size for m in masks), sum(int(m.sum()) for m in masks)
     if pruner.coupled:
         counted = groups_of(pruner, masks)

@@ -17,7 +17,7 @@ SAID = {
     "01_prune_a_gan": ["differs by 0 at most", "largest difference to Keras"],
     "02_compare_the_engine": [
         "3,459 of 17,296 weights kept",
-        "(72 of 144 units)",
+        "24 of 48 channels",
         "compares whole channels; use the granularity 'channel'",
     ],
 }

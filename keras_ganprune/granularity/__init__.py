@@ -9,9 +9,10 @@ from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.granularity.base import Granularity, Unstructured, _family
 from keras_ganprune.granularity.block import Block
 from keras_ganprune.granularity.channel import Channel
+from keras_ganprune.granularity.layer import Layer
 from keras_ganprune.granularity.nm import NM
 
-__all__ = ["NM", "Block", "Channel", "Granularity", "Unstructured", "get"]
+__all__ = ["NM", "Block", "Channel", "Granularity", "Layer", "Unstructured", "get"]
 
 
 def _from_text(identifier: Any) -> Granularity | None:
@@ -32,7 +33,8 @@ def _from_text(identifier: Any) -> Granularity | None:
 def get(identifier: Any) -> Granularity:
     """Return the granularity for a name, a config or an instance.
 
-    Names are 'unstructured', 'nm' (2:4 along the input channels) and 'channel' (output channels); a
+    Names are 'unstructured', 'nm' (2:4 along the input channels), 'channel' (channels with all that goes
+    with them) and 'layer' (residual blocks); a
     text such as '2:4' is an `NM`, and one such as '4x4' a `Block`.
 
     Example:

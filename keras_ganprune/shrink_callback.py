@@ -1,0 +1,302 @@
+"""Really smaller networks inside `fit`: add `Shrink` to the callbacks of a GAN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ganprune import combinations, discovery
+from keras_ganprune.averages import Copies
+from keras_ganprune.clock import Clock
+from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.gan import GANModel
+from keras_ganprune.layers import is_built
+from keras_ganprune.masking import to_numpy
+from keras_ganprune.masks import validate_sparsity
+from keras_ganprune.recalibration import recalibrate_batch_norm
+from keras_ganprune.shrinking import Shrunk, shrink_with_cuts
+from keras_ganprune.structured.budget import Budget
+from keras_ganprune.structured.costs import Costs
+from keras_ganprune.structured.cuts import Cut
+from keras_ganprune.structured.groups import channel_groups
+from keras_ganprune.structured.rebuild import Builder, assign
+from keras_ganprune.surgery import replace_networks
+
+
+@dataclass(frozen=True)
+class ShrinkEvent:
+    """One network that was made smaller.
+
+    Attributes:
+        step: Optimizer step.
+        name: Of the network in the model.
+        channels, parameters, macs: Pairs (before, after). MACs for one sample; None where a size of an
+            image is not known.
+    """
+
+    step: int
+    name: str
+    channels: tuple[int, int]
+    parameters: tuple[int, int]
+    macs: tuple[int, int] | None
+
+    def __str__(self) -> str:
+        text = (
+            f"step {self.step}: '{self.name}' has {self.channels[1]:,} of {self.channels[0]:,} channels "
+            f"left, {self.parameters[1]:,} of {self.parameters[0]:,} parameters"
+        )
+        if self.macs is not None:
+            text += f", {self.macs[1] / self.macs[0]:.1%} of the MACs"
+        return text
+
+
+class Shrink(keras.callbacks.Callback):
+    """Cuts channels out of networks of the model that is being fitted, which trains on with smaller ones.
+
+    At a step it puts a smaller network in the place of the old one: the attributes of the model, the
+    optimizers with their state (cut like the weights) and hand-kept averages. The next batch traces the
+    step once more; from then on it costs what a step of the smaller network costs. References to the old
+    network that are kept elsewhere stay with the old one. A `Prune` of a network ends when that is cut.
+
+    A run that is interrupted after a cut cannot be resumed by `BackupAndRestore` from a model of the old
+    size: save the model (`gan.save`), and go on with that.
+
+    Args:
+        at: Int or list of ints, optimizer steps of the first target at which to cut.
+        target: Attribute name of a network in the model, or a list of names. For `GANModel`
+            'generator' (default), 'discriminator' or both.
+        sparsity: Share of the channels to remove at each step, of those that there are then; a float, or a
+            list with one for each step.
+        budget: `Budget`, such as `Budget(macs=0.25)`, or a list: what is to be left, of the network as it
+            is when training begins. With neither, it removes what `Prune(granularity="channel")` has
+            masked.
+        criterion, granularity, allocation, keep, limits: As for `shrink`.
+        recalibrate: Whether the generator of a `GANModel` gets new batch statistics after a cut.
+        optimizer: The optimizer, or its attribute name, whose steps count; None to find it.
+        copies: As for `Prune`: averages of a target, which are cut like it.
+        verbose: 0 for silence, 1 for a line for each cut.
+
+    Attributes:
+        events: List of `ShrinkEvent`.
+
+    Raises:
+        InvalidArgumentError, UnsupportedLayerError: see the texts.
+
+    Example:
+    >>> callback = Shrink(at=1000, target="generator", budget=Budget(macs=0.25))
+    """
+
+    def __init__(
+        self,
+        at: int | Sequence[int],
+        target: Any = "generator",
+        *,
+        sparsity: float | Sequence[float] | None = None,
+        budget: Budget | Sequence[Budget] | None = None,
+        criterion: Any = "magnitude",
+        granularity: Any = "channel",
+        allocation: Any = "uniform",
+        keep: Any = None,
+        limits: Any = None,
+        recalibrate: bool = True,
+        optimizer: Any = None,
+        copies: Any = "auto",
+        verbose: int = 1,
+    ):
+        super().__init__()
+        self.at = _steps(at)
+        if sparsity is not None and budget is not None:
+            raise InvalidArgumentError(
+                "Give one of `sparsity` and `budget`, or neither to remove what `Prune` has masked. "
+                f"Received: sparsity={sparsity}, budget={budget!r}."
+            )
+        self.sparsity = self._each("sparsity", sparsity)
+        self.budget = self._each("budget", budget)
+        for value in self.sparsity:
+            if value is not None:
+                validate_sparsity(value)
+        for value in self.budget:
+            if value is not None and not isinstance(value, Budget):
+                raise InvalidArgumentError(
+                    "`budget` must be a `Budget` or a list of them, such as Budget(macs=0.25). "
+                    f"Received: {value!r}."
+                )
+        combinations.check(combinations.get(criterion, granularity, allocation, "hard"))
+        if target is None:
+            raise InvalidArgumentError(
+                "`target` must name a network inside the model: the model that `fit` runs cannot be "
+                "another one when it ends. Fit, `shrink(model)`, compile and fit again."
+            )
+        self.target = target
+        self.settings = {
+            "criterion": criterion,
+            "granularity": granularity,
+            "allocation": allocation,
+            "keep": keep,
+            "limits": limits,
+        }
+        self.recalibrate = recalibrate
+        self.optimizer = optimizer
+        self.copies = copies
+        self.verbose = verbose
+        self.events: list[ShrinkEvent] = []
+
+    def __repr__(self):
+        what = [s for s in (*self.sparsity, *self.budget) if s is not None] or ["what is masked"]
+        return f"<Shrink {self.target!r} at {self.at}: {', '.join(map(str, what))}>"
+
+    def _each(self, name: str, value: Any) -> list[Any]:
+        """Return one value for each step."""
+        if not isinstance(value, (list, tuple)):
+            return [value] * len(self.at)
+        if len(value) != len(self.at):
+            raise InvalidArgumentError(
+                f"`{name}` as a list must have one entry for each of the {len(self.at)} steps of `at`. "
+                f"Received: {len(value)}."
+            )
+        return list(value)
+
+    # --- Keras's hooks ---------------------------------------------------------------------------
+
+    def on_train_begin(self, logs=None):
+        self._targets = discovery.resolve_target(self.model, self.target)
+        for name, network in self._targets:
+            if network is self.model:
+                raise InvalidArgumentError(
+                    f"`target` must be a network inside the model, not the model itself ('{name}')."
+                )
+        self._clock = Clock(self.model, self._targets[0][1], self.optimizer)
+        self._copies = Copies(self.model, self._targets, self.copies, self._say)
+        self._dense: dict[str, dict[str, float]] = {}
+        self._last_step: int | None = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._clock.begin_epoch()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._last_step is None:
+            self._last_step = self._clock.step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._clock.batch_done(batch)
+        step = self._clock.step
+        due = [i for i, at in enumerate(self.at) if (self._last_step or 0) < at <= step]
+        self._last_step = step
+        for number in due:
+            self._cut(step, number)
+        self._log(logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._log(logs)
+
+    def on_train_end(self, logs=None):
+        late = [at for at in self.at if at > (self._last_step or 0)]
+        if late:
+            self._say(f"training ended at step {self._last_step}, before the cuts at {late}")
+
+    # --- What they do ----------------------------------------------------------------------------
+
+    def _say(self, text: str) -> None:
+        if self.verbose:
+            print(f"\nShrink: {text}.")
+
+    def _log(self, logs: dict | None) -> None:
+        if logs is not None and all(is_built(network) for _, network in self._targets):
+            for name, network in self._targets:
+                logs[f"{name.replace('.', '_')}_parameters"] = float(network.count_params())
+
+    def _cut(self, step: int, number: int) -> None:
+        """Make every target smaller. All is built before the first one is replaced."""
+        self._copies.look()
+        done: list[tuple[str, keras.layers.Layer, Shrunk]] = []
+        rows = []
+        for name, network in self._targets:
+            shrunk = shrink_with_cuts(
+                network,
+                sparsity=self.sparsity[number],
+                budget=self._budget(name, network, number),
+                **self.settings,
+            )
+            done.append((name, network, shrunk))
+            rows.append((network, shrunk.model, shrunk.cuts))
+            rows += [
+                (copy, *_cut_copy(network, copy, shrunk))
+                for own, copy in self._copies.found
+                if own is network
+            ]
+        for callback in (vars(self.model).get("_pruned_by") or (None, {}))[1]:
+            for _, network, _ in done:
+                callback.retire(network)
+        replace_networks(self.model, rows)
+        new_of = {id(old): new for old, new, _ in rows}
+        self._targets = [(name, shrunk.model) for name, _, shrunk in done]
+        self._copies.targets = self._targets
+        self._copies.found = [
+            (new_of[id(own)], new_of[id(copy)]) for own, copy in self._copies.found
+        ]
+        if self.recalibrate and isinstance(self.model, GANModel) and not self.model.conditional:
+            recalibrate_batch_norm(self.model)
+        for name, network, shrunk in done:
+            event = _event(step, name, network, shrunk)
+            self.events.append(event)
+            self._say(str(event))
+
+    def _budget(self, name: str, network: keras.layers.Layer, number: int) -> Budget | None:
+        """Return the budget as a share of the network as it is now."""
+        budget = self.budget[number]
+        if budget is None:
+            return None
+        costs = Costs(channel_groups(network, keep=self.settings["keep"]))
+        now = costs.of(budget.quantity)
+        dense = self._dense.setdefault(name, {}).setdefault(budget.quantity, now)
+        share = budget.fraction * dense / now
+        if share >= 1.0:
+            raise InvalidArgumentError(
+                f"'{name}' has {now / dense:.4f} of its {budget.quantity} already, less than the "
+                f"{budget.fraction:g} that {budget!r} asks for. Ask for less, or leave this step out."
+            )
+        return Budget(**{budget.quantity: share})
+
+
+def _steps(at: Any) -> list[int]:
+    steps = list(at) if isinstance(at, (list, tuple)) else [at]
+    good = steps and all(
+        isinstance(s, (int, np.integer)) and not isinstance(s, bool) and s >= 1 for s in steps
+    )
+    if not good or sorted(set(steps)) != steps:
+        raise InvalidArgumentError(
+            f"`at` must be a positive int, or a rising list of them, in optimizer steps. Received: {at!r}."
+        )
+    return [int(s) for s in steps]
+
+
+def _cut_copy(
+    network: keras.layers.Layer, copy: keras.layers.Layer, shrunk: Shrunk
+) -> tuple[keras.Model, list[Cut]]:
+    """Return a smaller network with the values of a copy, and what its weights were in that."""
+    places = {id(own): other for own, other in zip(network.weights, copy.weights, strict=True)}
+    small, cuts = Builder(shrunk.groups, shrunk.keeps).build()
+    assign(cuts, {id(cut.old): to_numpy(places[id(cut.old)]) for cut in cuts})
+    small.trainable = copy.trainable
+    return small, [Cut(places[id(cut.old)], cut.new, cut.index) for cut in cuts]
+
+
+def _event(step: int, name: str, network: keras.layers.Layer, shrunk: Shrunk) -> ShrinkEvent:
+    kept = sum(int(np.count_nonzero(keep)) for keep in shrunk.keeps)
+    macs = None
+    try:
+        costs = Costs(shrunk.groups)
+        macs = (int(costs.macs()), int(costs.macs(shrunk.keeps)))
+    except (InvalidArgumentError, UnsupportedLayerError):
+        pass  # images of unknown size
+    return ShrinkEvent(
+        step,
+        name,
+        (shrunk.groups.size, kept),
+        (network.count_params(), shrunk.model.count_params()),
+        macs,
+    )
