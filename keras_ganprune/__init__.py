@@ -55,10 +55,11 @@ from keras_ganprune.layers import (
     strip_pruning,
 )
 from keras_ganprune.mask_report import MaskReport
-from keras_ganprune.metrics import sparsity_report
+from keras_ganprune.metrics import compare, compare_models, profile, sparsity_report
 from keras_ganprune.modes import SET, Hard, Mode, RigL, Soft, Splice
 from keras_ganprune.nan_guard import NaNGuard
 from keras_ganprune.pruner import Pruner
+from keras_ganprune.recalibration import recalibrate_batch_norm
 from keras_ganprune.saving import load_model
 from keras_ganprune.schedules import (
     AdaptiveSparsity,
@@ -76,7 +77,8 @@ from keras_ganprune.schedules import (
     Threshold,
 )
 from keras_ganprune.sharing import TiedPair, tie_mirrored
+from keras_ganprune.shrink_callback import Shrink
 from keras_ganprune.shrinking import shrink
-from keras_ganprune.structured import Axes, Channels, channel_groups, register_rule
+from keras_ganprune.structured import Axes, Budget, Channels, channel_groups, register_rule
 
 __version__ = "0.1.0"

@@ -9,11 +9,11 @@ from typing import Any
 from keras_ganprune import allocation as allocations
 from keras_ganprune import criteria, modes, schedules
 from keras_ganprune import granularity as granularities
-from keras_ganprune.allocation import Allocation, Uniform
+from keras_ganprune.allocation import Allocation, GlobalRanking, Uniform
 from keras_ganprune.criteria import Criterion, Magnitude
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.granularity import Channel, Granularity, Layer
-from keras_ganprune.modes import Hard, Mode
+from keras_ganprune.modes import Hard, Mode, Soft
 from keras_ganprune.schedules import IterativeRewind, LayerwiseOrder, Schedule
 
 
@@ -158,6 +158,26 @@ def _blocks(c: Combination) -> str | None:
     return None
 
 
+def _cost(c: Combination) -> str | None:
+    """A share of the network's cost says how many channels stay in all groups together: nothing is left for
+    an exchange of channels, or for sparsities by layer."""
+    quantity = getattr(c.granularity, "of", "channels")
+    if quantity == "channels":
+        return None
+    if not isinstance(c.mode, (Hard, Soft)):
+        return f"{c.mode!r} exchanges channels of different cost; use mode='hard' or 'soft'"
+    if not isinstance(c.allocation, (Uniform, GlobalRanking)):
+        return (
+            f"{c.allocation!r} spreads a share of the channels, not of the {quantity}; use "
+            "allocation='uniform' or 'global_ranking'"
+        )
+    if c.schedule is not None and (
+        c.schedule.quantity != "sparsity" or isinstance(c.schedule, LayerwiseOrder)
+    ):
+        return f"{c.schedule!r} says nothing of the {quantity} in all; use a sparsity schedule"
+    return None
+
+
 RULES: tuple[Callable[[Combination], str | None], ...] = (
     _criterion,
     _pattern,
@@ -167,6 +187,7 @@ RULES: tuple[Callable[[Combination], str | None], ...] = (
     _falling,
     _held,
     _blocks,
+    _cost,
 )
 
 

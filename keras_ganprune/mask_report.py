@@ -39,6 +39,7 @@ class MaskReport:
         newly_pruned: Int, weights that this update removed.
         regrown: Int, weights that it brought back.
         counted: What `kept` and `total` count: 'weights'; 'channels' or 'blocks' where these go as one.
+        share: Of `Channel(of="macs")` and the like, the share of these that is cut; else None.
     """
 
     quantity: str
@@ -47,6 +48,7 @@ class MaskReport:
     newly_pruned: int
     regrown: int = 0
     counted: str = "weights"
+    share: float | None = None
 
     @property
     def kept(self) -> int:
@@ -58,8 +60,8 @@ class MaskReport:
 
     @property
     def achieved(self) -> float:
-        """Sparsity over all rows together, whatever the quantity asked for."""
-        return 1.0 - self.kept / self.total
+        """Sparsity over all rows together, whatever the quantity asked for; or `share`."""
+        return self.share if self.share is not None else 1.0 - self.kept / self.total
 
     def __iter__(self) -> Iterator[MaskRow]:
         return iter(self.rows)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -19,6 +21,8 @@ from keras_ganprune.mask_report import MaskReport
 from keras_ganprune.masking import dense_array, to_numpy
 from keras_ganprune.parts import Part, frozen_remark, make_part, split_scope, without_outputs
 from keras_ganprune.restoring import exchange_values
+from keras_ganprune.structured.budget import Budget, fit
+from keras_ganprune.structured.costs import Costs
 from keras_ganprune.targets import Target, make_targets
 
 
@@ -171,8 +175,11 @@ class Pruner:
     def sparsity(self) -> float:
         """Sparsity of the masks now, over all tensors in scope together; of coupled channels, their share.
 
-        Under `soft` these are the masks chosen last, though they are not held yet.
+        With `Channel(of="macs")` and the like, the share of these. Under `soft` these are the masks chosen
+        last, though they are not held yet.
         """
+        if getattr(self.granularity, "of", "channels") != "channels":
+            return self._share_cut()
         if self.coupled:
             return self._sparsity_of_units(self._parts)
         return _sparsity_of(self.weights)
@@ -234,6 +241,8 @@ class Pruner:
             v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v
             for v in (sparsity, threshold)
         )
+        if getattr(self.granularity, "of", "channels") != "channels":
+            return self._update_by_cost(sparsity, threshold, gradients, harden)
         targets = make_targets(
             [p.tensor for p in self._parts],
             self._settings,
@@ -258,6 +267,57 @@ class Pruner:
         report = self._keep(chosen, harden or self.mode.enforced, sparsity, threshold)
         self._warn_if_missed(report, targets)
         return report
+
+    def _update_by_cost(
+        self, sparsity: Any, threshold: Any, gradients: Any, harden: bool
+    ) -> MaskReport:
+        """Update the masks so that the network costs what a sparsity leaves."""
+        quantity = self.granularity.of
+        if threshold is not None:
+            raise InvalidArgumentError(
+                f"{self.granularity!r} needs a `sparsity`, a share of the {quantity}. "
+                f"Received: threshold={threshold}."
+            )
+        sparsity = masks.validate_sparsity(sparsity)
+        scored = self._match(gradients, "gradients", self.criterion, self.criterion.needs_gradient)
+        scores = [part.scores(self.mode.collects, scored) for part in self._parts]
+        alive = [
+            np.ones(part.group.size, dtype=bool) if self.mode.regrows else part.alive()
+            for part in self._parts
+        ]
+        chosen: list[np.ndarray] = []
+        for groups, costs in zip(self.groups, self._costs, strict=True):
+            own = slice(len(chosen), len(chosen) + len(groups))
+            chosen += fit(
+                groups,
+                [np.nan_to_num(s, neginf=np.finfo(np.float64).min) for s in scores[own]],
+                Budget(**{quantity: 1.0 - sparsity}),
+                ranking="global" if self.allocation.joint else "uniform",
+                minimum=self.allocation.minimum,
+                round_to=self.granularity.round_to,
+                costs=costs,
+                alive=alive[own],
+            )
+        self._updates += 1
+        self._whole = harden or not self.mode.regrows
+        report = self._keep(chosen, harden or self.mode.enforced, sparsity, None)
+        return replace(report, share=self.sparsity)
+
+    @functools.cached_property
+    def _costs(self) -> list[Costs]:
+        return [Costs(groups) for groups in self.groups]
+
+    def _share_cut(self) -> float:
+        """Return the share of the networks' cost that is masked."""
+        masks_now = [_mask(weight) for weight in self.weights]
+        keeps = [part.alive_in(masks_now) for part in self._parts]
+        left = dense = begun = 0
+        for groups, costs in zip(self.groups, self._costs, strict=True):
+            own = keeps[begun : begun + len(groups)]
+            begun += len(groups)
+            left += costs.of(self.granularity.of, own)
+            dense += costs.of(self.granularity.of)
+        return 1.0 - left / dense
 
     def hold(self) -> None:
         """From now on, hold the masks that a mode such as `soft` has chosen last, with all they go with."""

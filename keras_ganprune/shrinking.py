@@ -18,6 +18,7 @@ from keras_ganprune.masking import to_numpy
 from keras_ganprune.probing import random_inputs
 from keras_ganprune.scope import select
 from keras_ganprune.structured.blocks import Block, residual_blocks
+from keras_ganprune.structured.budget import Budget, fit
 from keras_ganprune.structured.channels import IN, MEAN, STATE
 from keras_ganprune.structured.cuts import Cut
 from keras_ganprune.structured.graph import Tensor
@@ -50,7 +51,7 @@ def shrink(
     model: keras.Model,
     *,
     sparsity: float | None = None,
-    budget: Any = None,
+    budget: Budget | None = None,
     criterion: Any = "magnitude",
     granularity: Any = "channel",
     allocation: Any = "uniform",
@@ -129,7 +130,7 @@ def shrink_with_cuts(
     model: keras.Model,
     *,
     sparsity: float | None = None,
-    budget: Any = None,
+    budget: Budget | None = None,
     criterion: Any = "magnitude",
     granularity: Any = "channel",
     allocation: Any = "uniform",
@@ -320,7 +321,7 @@ def _chosen(
     granularity: Any,
     allocation: Any,
     sparsity: float | None,
-    budget: Any,
+    budget: Budget | None,
     limits: Any,
 ) -> list[np.ndarray]:
     """Return which units of each group stay, by their scores."""
@@ -335,8 +336,6 @@ def _chosen(
     scores = [part.scores(False, [None] * len(part.weights)) for part in parts]
     chosen = settings.allocation
     if budget is not None:
-        from keras_ganprune.structured.budget import fit
-
         return fit(
             groups,
             scores,

@@ -22,7 +22,7 @@ def _recurrent(layer, channels, x, initial_state=None, mask=None, training=None)
     columns = channels.makes(layer, "cell.kernel", 1)
     made = columns[: cell.units]
     channels.tie(np.tile(made, gates), columns)
-    channels.along(layer, "cell.recurrent_kernel", 1, columns)
+    channels.tie(channels.makes(layer, "cell.recurrent_kernel", 1), columns)
     channels.reads(layer, "cell.recurrent_kernel", 0, made)
     channels.along(layer, "cell.bias", -1, columns)
     states = initial_state if isinstance(initial_state, (list, tuple)) else [initial_state]
@@ -78,7 +78,7 @@ def multi_head_attention(
         channels.reads(layer, f"_{part}_dense.kernel", 0, read)
     heads = channels.makes(layer, "_query_dense.kernel", 1)
     for part in ("key", "value"):
-        channels.along(layer, f"_{part}_dense.kernel", 1, heads)
+        channels.tie(channels.makes(layer, f"_{part}_dense.kernel", 1), heads)
     for part in ("query", "key", "value"):
         channels.along(layer, f"_{part}_dense.bias", 0, heads)
     channels.reads(layer, "_output_dense.kernel", 0, heads)

@@ -1,0 +1,47 @@
+"""Tables as text and as markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Cells = Sequence[Sequence[str]]
+
+
+def text(cells: Cells, left: int = 1, total: bool = False) -> str:
+    """Return cells in columns: the header, a rule, the rows.
+
+    Args:
+        cells: Header first.
+        left: How many columns are words, and aligned to the left; the others are numbers.
+        total: Whether the last row is a total, and gets a rule above it.
+
+    Example:
+    >>> print(text([("layer", "MACs"), ("head", "1,024")]))
+    layer   MACs
+    ────────────
+    head   1,024
+    """
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = []
+    for row in cells:
+        padded = [
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    rule = "─" * max(len(line) for line in lines)
+    body = [*lines[1:-1], rule, lines[-1]] if total else lines[1:]
+    return "\n".join([lines[0], rule, *body])
+
+
+def markdown(cells: Cells, left: int = 1) -> str:
+    """Return cells as a table of markdown; see `text`.
+
+    Example:
+    >>> print(markdown([("layer", "MACs"), ("head", "1,024")]))
+    | layer | MACs |
+    | --- | ---: |
+    | head | 1,024 |
+    """
+    marks = ["---" if i < left else "---:" for i in range(len(cells[0]))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [cells[0], marks, *cells[1:]])
