@@ -25,8 +25,11 @@ def _fingerprint(network: keras.layers.Layer) -> float:
 class Copies:
     """Finds hand-kept weight averages of the pruned networks, and gives them the same masks."""
 
-    def __init__(self, model: keras.Model, targets, chosen: Any, say):
+    def __init__(
+        self, model: keras.Model, targets, chosen: Any, say, what: str = "gets the same masks"
+    ):
         self.model = model
+        self.what = what
         self.targets = targets
         self.say = say
         self.found: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
@@ -68,7 +71,7 @@ class Copies:
                     continue  # a frozen teacher never moves
                 self.found.append((network, other))
                 known.add(id(other))
-                self.say(f"'{name}' is an average of '{target_name}' and gets the same masks")
+                self.say(f"'{name}' is an average of '{target_name}' and {self.what}")
 
     def sync(self) -> None:
         self.look()

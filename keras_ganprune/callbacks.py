@@ -10,7 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import combinations, discovery, gradients, schedules, slots
+from keras_ganprune import (
+    callback_warnings,
+    combinations,
+    discovery,
+    gradients,
+    schedules,
+    slots,
+)
 from keras_ganprune.adaptive import AdaptiveController
 from keras_ganprune.averages import Copies
 from keras_ganprune.clock import Clock
@@ -26,6 +33,10 @@ from keras_ganprune.masking import MaskStore, memory, to_numpy
 from keras_ganprune.pruner import Pruner, sparsity_of
 from keras_ganprune.rewind import Rewinder
 from keras_ganprune.state import sums_not_finite
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, PruningWarning, stacklevel=3)
 
 
 class Prune(keras.callbacks.Callback):
@@ -176,16 +187,7 @@ class Prune(keras.callbacks.Callback):
         others = [name for name, target in self._targets if target is not network]
         end = self.schedule.end_step
         if others or (end is not None and self._started and self._last_step < end):
-            more = (
-                f" Pruning of {', '.join(repr(n) for n in others)} ends with it." if others else ""
-            )
-            warnings.warn(
-                f"'{network.name}' was made smaller at step {self._last_step}, and {self!r} ends there, its "
-                f"schedule at step {end}.{more} Cut at the end of the schedule or later, and give networks "
-                "that are cut at different steps callbacks of their own.",
-                PruningWarning,
-                stacklevel=2,
-            )
+            _warn(callback_warnings.cut(network, self, self._last_step, others))
 
     def on_train_begin(self, logs=None):
         if self._retired:
@@ -302,26 +304,9 @@ class Prune(keras.callbacks.Callback):
         # Past Keras's attribute tracking, which has no use for a function.
         object.__setattr__(self.model, "_step_with_masks", self.model.train_function)
         vars(self.model).pop("_pruned_by", None)
-        self._warn_of_the_end()
-
-    def _warn_of_the_end(self) -> None:
-        begin, end = self.schedule.begin_step, self.schedule.end_step
-        if self._started and self._last_step < begin:
-            warnings.warn(
-                f"Training ended at step {self._last_step}, before the schedule's begin_step {begin}: "
-                "nothing was pruned. Train longer, or choose an earlier `begin_step`; another `fit` goes on "
-                "from here.",
-                PruningWarning,
-                stacklevel=3,
-            )
-        elif end is not None and self._started and self._last_step < end:
-            warnings.warn(
-                f"Training ended at step {self._last_step}, before the schedule's end_step {end}: "
-                f"sparsity is {self.pruner.sparsity:.4f}, the schedule ends at {self.schedule(end):g}. "
-                "Train longer, or choose an earlier `end_step`; another `fit` goes on from here.",
-                PruningWarning,
-                stacklevel=3,
-            )
+        said = callback_warnings.ended(self.schedule, self._last_step, self.pruner.sparsity)
+        if self._started and said:
+            _warn(said)
 
     # --- What they do ----------------------------------------------------------------------------
 
@@ -337,12 +322,7 @@ class Prune(keras.callbacks.Callback):
         inside = {id(layer) for layer in self.model._flatten_layers()}
         for name, network in self._targets:
             if id(network) not in inside:
-                warnings.warn(
-                    f"The target '{name}' is no part of the {type(self.model).__name__} that is fitted, so "
-                    "whether it is trained here is not known. Pass a network of that model, or its name.",
-                    PruningWarning,
-                    stacklevel=3,
-                )
+                _warn(callback_warnings.outside(name, self.model))
 
     def _prepare(self) -> None:
         """Make the targets Prunable; a step that was traced before must be traced anew."""
@@ -353,7 +333,7 @@ class Prune(keras.callbacks.Callback):
             self.pruner.check(self.schedule.final)
         crowded = self.schedule.crowded(len(self.pruner.ranked), self.frequency)
         if crowded:
-            warnings.warn(crowded, PruningWarning, stacklevel=2)
+            _warn(crowded)
         if self.frequency < self._combination.criterion.batches:
             self._say(
                 f"updates come every {self.frequency} steps, so gradients are averaged over the batches "
@@ -430,19 +410,6 @@ class Prune(keras.callbacks.Callback):
             self._jump = (step, self.pruner.sparsity)
         self._update(due, self._target(due))
 
-    def _warn_of_jump(self) -> None:
-        """Say that a gradual schedule did not begin gradually."""
-        (step, before), self._jump = self._jump, None
-        if self.pruner.sparsity > before:
-            warnings.warn(
-                f"The optimizer was at step {step} already, past begin_step "
-                f"{self.schedule.begin_step}: the masks went from sparsity {before:.4f} to "
-                f"{self.pruner.sparsity:.4f} at once. Steps are the optimizer's own count; for a "
-                f"gradual start give begin_step={step} or later.",
-                PruningWarning,
-                stacklevel=2,
-            )
-
     def _check_claims(self) -> None:
         """Warn where two callbacks of this `fit` choose the masks of one layer, and undo each other's."""
         claims = vars(self.model).get("_pruned_by")
@@ -455,14 +422,7 @@ class Prune(keras.callbacks.Callback):
             both = [path for layer, path in own.items() if layer in layers]
             regrows = [p for p in (self, other) if p.pruner.mode.regrows]
             if both and regrows:
-                warnings.warn(
-                    f"Two `Prune` callbacks of this `fit` choose the masks of {', '.join(both[:3])}"
-                    f"{' and others' if len(both) > 3 else ''}, and {regrows[0].pruner.mode!r} brings "
-                    "weights back that the other one has pruned: the last update wins. Give them targets "
-                    "or a `scope` without a layer in common.",
-                    PruningWarning,
-                    stacklevel=2,
-                )
+                _warn(callback_warnings.both(both, regrows[0].pruner.mode))
         claims[1][self] = set(own)
 
     def _stamp(self, due: int) -> int:
@@ -545,7 +505,10 @@ class Prune(keras.callbacks.Callback):
         step = self._last_step if late else due
         self.updates.append((step, self.report.requested, self.report.achieved))
         if self._jump is not None:
-            self._warn_of_jump()
+            (step, before), self._jump = self._jump, None
+            if self.pruner.sparsity > before:
+                begin = self.schedule.begin_step
+                _warn(callback_warnings.jumped(begin, step, before, self.pruner.sparsity))
         return True
 
     def _prune_late(self) -> None:
@@ -557,12 +520,7 @@ class Prune(keras.callbacks.Callback):
                 raise
             done = False  # the guard has stopped training, and put a good state back
         if not done:
-            warnings.warn(
-                f"Nothing was pruned: training ended before any batch gave the gradients that "
-                f"{self._combination.criterion!r} needs.",
-                PruningWarning,
-                stacklevel=3,
-            )
+            _warn(callback_warnings.no_gradients(self._combination.criterion))
 
     def _harden(self) -> None:
         """Hold the masks of a mode that let weights return: the best ones now, or else the last ones."""

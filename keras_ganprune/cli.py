@@ -1,10 +1,12 @@
-"""The command line: keras-ganprune demo | export | report."""
+"""The command line: keras-ganprune demo | shrink | export | report."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 import os
+import pathlib
 import sys
 from collections.abc import Sequence
 
@@ -29,10 +31,13 @@ def _parser() -> argparse.ArgumentParser:
         help="of a GANModel with an averaged generator, export the live one",
     )
     export.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
+    _shrink_arguments(
+        small := commands.add_parser("shrink", help="cut pruned channels out of a saved model")
+    )
     show = commands.add_parser("report", help="print the sparsity of a saved model")
     show.add_argument("model", help="a .keras file")
     show.add_argument("--markdown", action="store_true", help="print Markdown")
-    for command in (export, show):
+    for command in (export, small, show):
         command.add_argument(
             "--import",
             dest="modules",
@@ -42,6 +47,41 @@ def _parser() -> argparse.ArgumentParser:
             help="Python module to import first, with classes of your own",
         )
     return parser
+
+
+def _shrink_arguments(small: argparse.ArgumentParser) -> None:
+    small.add_argument("model", help="a .keras file; of a GANModel the generator is shrunk")
+    small.add_argument(
+        "output", help="folder to write: model.keras, saved_model and the comparison"
+    )
+    small.add_argument(
+        "--network", default="generator", help="of a GANModel: generator (default) or discriminator"
+    )
+    small.add_argument(
+        "--live",
+        action="store_true",
+        help="of a GANModel with an averaged generator, shrink the live one",
+    )
+    for name, what in (
+        ("sparsity", "share of the channels to remove, such as 0.5"),
+        ("macs", "what is to be left of the multiply-accumulates, such as 0.25"),
+        ("parameters", "what is to be left of the parameters"),
+        ("bytes", "what is to be left of the bytes of the weights"),
+    ):
+        small.add_argument(
+            f"--{name}", type=float, default=None, help=f"{what}; without any, what is masked goes"
+        )
+    small.add_argument(
+        "--criterion", default="magnitude", help="which channels stay, default magnitude"
+    )
+    small.add_argument(
+        "--allocation", default="uniform", help="uniform (default) or global_ranking"
+    )
+    small.add_argument("--round-to", type=int, default=None, help="keep multiples of it, such as 8")
+    small.add_argument(
+        "--keep", action="append", default=[], metavar="LAYER", help="a layer to leave alone"
+    )
+    small.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
 
 
 def _demo_arguments(demo: argparse.ArgumentParser) -> None:
@@ -111,6 +151,23 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
         "--tie", action="store_true", help="share the mirrored kernels of the two networks"
     )
     demo.add_argument(
+        "--structured",
+        action="store_true",
+        help="prune whole channels, cut them out when the schedule ends, and train the smaller network on",
+    )
+    demo.add_argument(
+        "--macs",
+        type=float,
+        default=None,
+        help="of --structured: what is to be left of the multiply-accumulates, default 0.25",
+    )
+    demo.add_argument(
+        "--parameters",
+        type=float,
+        default=None,
+        help="of --structured: what is to be left of the parameters",
+    )
+    demo.add_argument(
         "--loss", default="non_saturating", help="GAN loss, such as hinge or wasserstein"
     )
     demo.add_argument("--steps", type=int, default=None, help="training steps")
@@ -149,6 +206,9 @@ def _demo(arguments: argparse.Namespace) -> None:
         joint=arguments.joint,
         balance=arguments.balance,
         tie=arguments.tie,
+        structured=arguments.structured,
+        macs=arguments.macs,
+        parameters=arguments.parameters,
         loss=arguments.loss,
         steps=arguments.steps,
         epochs=arguments.epochs,
@@ -163,6 +223,9 @@ def _demo(arguments: argparse.Namespace) -> None:
     print()
     print(report.text_table(demo.summary(result)))
     for name in result.prunes:
+        if name in result.events:
+            print(f"{name}: cut at {result.events[name]}")
+            continue
         table = sparsity_report(getattr(result.gan, name))
         print(
             f"{name}: sparsity {table.sparsity:.4f}, {table.kept:,} of {table.total:,} weights kept"
@@ -202,6 +265,52 @@ def _export(arguments: argparse.Namespace) -> None:
     )
 
 
+def _shrink(arguments: argparse.Namespace) -> None:
+    from keras_ganprune import files
+    from keras_ganprune.errors import InvalidArgumentError, unknown_name
+    from keras_ganprune.export import export_saved_model
+    from keras_ganprune.gan import GANModel
+    from keras_ganprune.granularity import Channel
+    from keras_ganprune.layers import strip_pruning
+    from keras_ganprune.metrics import compare_models
+    from keras_ganprune.shrinking import shrink
+    from keras_ganprune.structured.budget import Budget
+
+    files.check_new_folder(arguments.output, arguments.overwrite)
+    shares = {name: getattr(arguments, name) for name in ("macs", "parameters", "bytes")}
+    shares = {name: value for name, value in shares.items() if value is not None}
+    if len(shares) + (arguments.sparsity is not None) > 1:
+        raise InvalidArgumentError(
+            "Give one of --sparsity, --macs, --parameters and --bytes, or none to remove what is masked."
+        )
+    budget = Budget(**shares) if shares else None
+    model = _load(arguments)
+    if isinstance(model, GANModel):
+        networks = {"generator": model.generator, "discriminator": model.discriminator}
+        if arguments.network not in networks:
+            raise InvalidArgumentError(unknown_name("network", arguments.network, networks))
+        if arguments.network == "generator" and not arguments.live:
+            model = model.ema_generator or model.generator
+        else:
+            model = networks[arguments.network]
+    small = shrink(
+        model,
+        sparsity=arguments.sparsity,
+        budget=budget,
+        criterion=arguments.criterion,
+        allocation=arguments.allocation,
+        granularity=Channel(round_to=arguments.round_to),
+        keep=arguments.keep or None,
+    )
+    with files.new_folder(arguments.output, arguments.overwrite) as work:
+        small.save(work / "model.keras")
+        written = export_saved_model(small, work / "saved_model")
+        table = compare_models({"before": strip_pruning(model), "shrunk": small})
+        (work / "comparison.md").write_text(table.to_markdown() + "\n", encoding="utf-8")
+    path = pathlib.Path(arguments.output) / "saved_model"
+    print(f"{dataclasses.replace(written, path=path)}\n{table}")
+
+
 def _report(arguments: argparse.Namespace) -> None:
     from keras_ganprune.gan import GANModel
     from keras_ganprune.metrics import sparsity_report
@@ -225,7 +334,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     # TensorFlow's start-up notes would hide ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    commands = {"demo": _demo, "export": _export, "report": _report}
+    commands = {"demo": _demo, "export": _export, "report": _report, "shrink": _shrink}
     try:
         commands[arguments.command](arguments)
     except PruningError as error:

@@ -161,7 +161,7 @@ def _blocks(c: Combination) -> str | None:
 def _cost(c: Combination) -> str | None:
     """A share of the network's cost says how many channels stay in all groups together: nothing is left for
     an exchange of channels, or for sparsities by layer."""
-    quantity = getattr(c.granularity, "of", "channels")
+    quantity = c.granularity.of if isinstance(c.granularity, Channel) else "channels"
     if quantity == "channels":
         return None
     if not isinstance(c.mode, (Hard, Soft)):

@@ -18,12 +18,14 @@ from keras_ganprune.discovery import resolve_target, steps_done
 from keras_ganprune.export import ExportReport, export_saved_model
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers import masked_weights
-from keras_ganprune.metrics import sparsity_report
+from keras_ganprune.metrics import sparsity_report, timing
 from keras_ganprune.networks import dcgan, mlp
 from keras_ganprune.sharing import tie_mirrored
+from keras_ganprune.shrink_callback import ShrinkEvent
 
 _MINIMUM_FREE_BYTES = 100 * 2**20
 _SAMPLES = 32
+_LATENCY_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class DemoResult:
         dense, pruned: `ExportReport` of the generator when pruning began, and at the end.
         dense_samples, samples: Images of the two, from the same latent vectors.
         seconds: Training time.
+        events: Of `structured`, the `ShrinkEvent` of each network.
+        latency: Milliseconds that the SavedModel of the dense and of the smaller generator take for a batch.
     """
 
     output: pathlib.Path
@@ -51,6 +55,8 @@ class DemoResult:
     dense_samples: np.ndarray
     samples: np.ndarray
     seconds: float
+    events: dict[str, ShrinkEvent]
+    latency: dict[str, float]
 
 
 class _DensePhase(keras.callbacks.Callback):
@@ -160,7 +166,9 @@ def run(options: DemoOptions) -> DemoResult:
     gan = build(options, images.images.shape[1:])
     batches = -(-len(images) // options.batch_size)
     epochs, per_epoch, steps = _plan(options, batches)
-    schedule = options.plan(int(0.3 * steps), int(0.65 * steps))
+    # Smaller networks want time to make good what they lost.
+    schedule = options.plan(int(0.3 * steps), int((0.5 if options.structured else 0.65) * steps))
+    shrinks = options.cuts(schedule)
     prunes = options.callbacks(schedule, frequency=max(1, steps // 60))
     print(
         f"Plan: {options.network}, {steps:,} steps of {options.batch_size} images; "
@@ -169,7 +177,7 @@ def run(options: DemoOptions) -> DemoResult:
     with files.new_folder(output, options.overwrite) as work:
         dense = _DensePhase(schedule.begin_step, work / "dense")
         started = time.perf_counter()
-        callbacks = [dense, *dict.fromkeys(prunes.values())]
+        callbacks = [dense, *dict.fromkeys(prunes.values()), *shrinks]
         arguments = {"epochs": epochs, "callbacks": callbacks}
         if per_epoch < batches:
             stream = _Batches(images.images, options.batch_size, per_epoch, options.seed)
@@ -190,6 +198,8 @@ def run(options: DemoOptions) -> DemoResult:
             dense_samples=dense.samples,
             samples=gan.generate(_SAMPLES, seed=0),
             seconds=seconds,
+            events={event.name: event for shrink in shrinks for event in shrink.events},
+            latency=_latency(gan, work) if options.structured else {},
         )
         shutil.rmtree(work / "dense")
         gan.save(work / "gan.keras")
@@ -197,10 +207,20 @@ def run(options: DemoOptions) -> DemoResult:
     return result
 
 
+def _latency(gan: GANModel, folder: pathlib.Path) -> dict[str, float]:
+    """Return the milliseconds that each SavedModel takes for a batch, measured in turns."""
+    functions = {name: timing.served(folder / name) for name in ("dense", "generator")}
+    z = np.random.default_rng(0).standard_normal((_LATENCY_BATCH, gan.latent_dim))
+    return timing.latency(functions, z.astype("float32"), repeats=50)
+
+
 def _settings(options: DemoOptions) -> str:
     """Return the settings that are not the defaults, to be read after a comma."""
     usual = DemoOptions()
-    names = ("criterion", "granularity", "allocation", "mode", "joint", "balance", "tie")
+    names = (
+        *("criterion", "granularity", "allocation", "mode", "joint", "balance", "tie"),
+        *("structured", "macs", "parameters"),
+    )
     given = [n for n in names if getattr(options, n) != getattr(usual, n)]
     return "".join(f", {name}={getattr(options, name)!r}" for name in given)
 
@@ -213,7 +233,7 @@ def _write(result: DemoResult, folder: pathlib.Path) -> None:
         {
             "real": real,
             f"dense, step {begin:,}": result.dense_samples,
-            f"pruned, {_generator_sparsity(result):.0%} sparse": result.samples,
+            _pruned_title(result): result.samples,
         },
     )
     report.save_training(folder / "sparsity.png", result.history, result.prunes, _per_epoch(result))
@@ -221,7 +241,12 @@ def _write(result: DemoResult, folder: pathlib.Path) -> None:
         name: {w.path: w.mask for w in masked_weights(resolve_target(result.gan, name)[0][1])}
         for name in result.prunes
     }
-    report.save_masks(folder / "masks.png", masks)
+    if result.events:
+        report.save_channels(
+            folder / "channels.png", {name: e.groups for name, e in result.events.items()}
+        )
+    else:
+        report.save_masks(folder / "masks.png", masks)
     report.save_history(folder / "history.csv", result.history)
     (folder / "report.md").write_text(_markdown(result), encoding="utf-8")
 
@@ -231,13 +256,21 @@ def _per_epoch(result: DemoResult) -> float:
     return _steps(result.gan) / epochs
 
 
-def _generator_sparsity(result: DemoResult) -> float:
-    return sparsity_report(result.gan.generator).sparsity
+def _pruned_title(result: DemoResult) -> str:
+    event = result.events.get("generator")
+    if event is not None:
+        return f"shrunk to {event.macs[1] / event.macs[0]:.0%} of the MACs"
+    return f"pruned, {sparsity_report(result.gan.generator).sparsity:.0%} sparse"
 
 
 def summary(result: DemoResult) -> list[tuple[str, ...]]:
     """Return the closing table: the generator when pruning began, and at the end."""
-    rows: list[tuple[str, ...]] = [("generator", "dense", "pruned", "pruned / dense")]
+    event = result.events.get("generator")
+    word = "pruned" if event is None else "shrunk"
+    rows: list[tuple[str, ...]] = [("generator", "dense", word, f"{word} / dense")]
+    if event is not None:
+        for label, (before, after) in (("channels", event.channels), ("MACs", event.macs)):
+            rows.append((label, f"{before:,}", f"{after:,}", f"{after / before:.2f}"))
     for label, attribute in (
         ("parameters", "parameters"),
         ("not zero", "nonzero_parameters"),
@@ -246,6 +279,10 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
     ):
         before, after = getattr(result.dense, attribute), getattr(result.pruned, attribute)
         rows.append((label, f"{before:,}", f"{after:,}", f"{after / before:.2f}"))
+    if result.latency:
+        before, after = result.latency["dense"], result.latency["generator"]
+        label = f"SavedModel, ms a batch of {_LATENCY_BATCH}"
+        rows.append((label, f"{before:.2f}", f"{after:.2f}", f"{after / before:.2f}"))
     return rows
 
 
@@ -269,7 +306,9 @@ def _markdown(result: DemoResult) -> str:
         "",
         "![schedule, achieved sparsity and losses](sparsity.png)",
         "",
-        "![masks, white where a weight stays](masks.png)",
+        "![channels before and after the cut](channels.png)"
+        if result.events
+        else "![masks, white where a weight stays](masks.png)",
         "",
         report.markdown_table(summary(result)),
         "",
@@ -278,6 +317,21 @@ def _markdown(result: DemoResult) -> str:
     ]
     for name, prune in result.prunes.items():
         network = resolve_target(gan, name)[0][1]
+        if name in result.events:
+            event = result.events[name]
+            lines += [
+                "",
+                f"## Channels of the {name}",
+                "",
+                f"`{prune.schedule!r}`, a share of the {prune.pruner.granularity.of}: requested "
+                f"{_requested(prune)}, achieved {prune.report.achieved:.4f}. Cut at {event}.",
+                "",
+                report.markdown_table(
+                    [("made by", "channels before", "after")]
+                    + [(path, str(before), str(after)) for path, before, after in event.groups]
+                ),
+            ]
+            continue
         lines += [
             "",
             f"## Sparsity of the {name}",

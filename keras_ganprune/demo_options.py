@@ -14,6 +14,8 @@ from keras_ganprune.callbacks import Prune
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.masks import validate_sparsity
 from keras_ganprune.schedules import Schedule
+from keras_ganprune.shrink_callback import Shrink
+from keras_ganprune.structured.budget import Budget
 
 NETWORKS = ("dcgan", "mlp")
 NAMED_IMAGES = ("mnist", "mnist-5000", "digits")
@@ -85,6 +87,10 @@ class DemoOptions:
         joint: Whether both targets share one total.
         balance: Whether a `BalanceController` moves the discriminator's density.
         tie: Whether the two networks of the DCGAN share their mirrored kernels.
+        structured: Whether whole channels are pruned, and cut out when the schedule ends: the rest of
+            the training is that of smaller networks.
+        macs, parameters: Of `structured`, what is to be left of them, in (0, 1); None for a quarter of the
+            MACs, or for `sparsity`, a share of the channels.
         loss: Name of a GAN loss.
         steps: Training steps; rounded up to whole epochs. None for the network's default.
         epochs: Instead of `steps`.
@@ -117,6 +123,9 @@ class DemoOptions:
     joint: bool = False
     balance: bool = False
     tie: bool = False
+    structured: bool = False
+    macs: float | None = None
+    parameters: float | None = None
     loss: str = "non_saturating"
     steps: int | None = None
     epochs: int | None = None
@@ -149,6 +158,7 @@ class DemoOptions:
         if self.order not in ("forward", "backward"):
             raise InvalidArgumentError(unknown_name("order", self.order, ("backward", "forward")))
         self._check_unused()
+        self._check_structured()
         if self.sparsity is not None:
             validate_sparsity(self.sparsity)
         for name, value in (("sparsity", self.sparsity), ("threshold", self.threshold)):
@@ -161,9 +171,47 @@ class DemoOptions:
         # Settings that do not go together are refused here, before there is any data or folder.
         combinations.check(
             combinations.get(
-                self.criterion, self.granularity, self.allocation, self.mode, self.plan(300, 650)
+                self.criterion, self.unit, self.allocation, self.mode, self.plan(300, 650)
             )
         )
+
+    def _check_structured(self) -> None:
+        shares = {"macs": self.macs, "parameters": self.parameters}
+        given = {name: value for name, value in shares.items() if value is not None}
+        if not self.structured:
+            if given:
+                raise InvalidArgumentError(
+                    f"`{next(iter(given))}` is only for `structured`, which cuts whole channels out. Add it "
+                    "(`--structured`), or leave this out."
+                )
+            return
+        if len(given) + (self.sparsity is not None) > 1:
+            raise InvalidArgumentError(
+                "Give one of `macs`, `parameters` and `sparsity` (of the channels). Received: "
+                f"{', '.join([*given, *(['sparsity'] if self.sparsity is not None else [])])}."
+            )
+        for quantity, value in given.items():
+            if Budget(**{quantity: value}).fraction == 1.0:
+                raise InvalidArgumentError(
+                    f"`{quantity}` is what is to be left, a fraction below 1. Received: {value!r}."
+                )
+        for name in ("joint", "balance", "tie"):
+            if getattr(self, name):
+                raise InvalidArgumentError(
+                    f"`structured` gives each network channels of its own, so `{name}` cannot be asked for "
+                    "beside it. Leave one of the two out."
+                )
+        if self.granularity != "unstructured" or self.schedule in (
+            *_LIMITS,
+            "adaptive",
+            "cyclic",
+            "iterative_rewind",
+        ):
+            raise InvalidArgumentError(
+                "`structured` prunes channels along a rising schedule, and cuts them out where that ends. "
+                f"Received: granularity={self.granularity!r}, schedule={self.schedule!r}. Leave the "
+                "granularity out, and choose a schedule such as 'polynomial'."
+            )
 
     def _check_unused(self) -> None:
         """Raise if an option was given that says nothing beside the others."""
@@ -210,10 +258,21 @@ class DemoOptions:
             )
 
     @property
+    def unit(self) -> granularities.Granularity:
+        """The granularity; of `structured`, channels, with what the sparsity is a share of."""
+        if not self.structured:
+            return granularities.get(self.granularity)
+        of = "channels" if self.sparsity is not None else "macs"
+        return granularities.Channel(of="parameters" if self.parameters is not None else of)
+
+    @property
     def final_sparsity(self) -> float:
         """The sparsity that the schedule ends with."""
         if self.sparsity is not None:
             return self.sparsity
+        if self.structured:
+            left = self.macs if self.parameters is None else self.parameters
+            return 1.0 - (0.25 if left is None else left)
         unit = granularities.get(self.granularity)
         return unit.sparsity if unit.pattern else 0.8
 
@@ -231,7 +290,7 @@ class DemoOptions:
         settings = {
             "frequency": frequency,
             "criterion": criteria.get(self.criterion),
-            "granularity": granularities.get(self.granularity),
+            "granularity": self.unit,
             "allocation": allocations.get(self.allocation),
             "mode": modes.get(self.mode),
         }
@@ -243,6 +302,10 @@ class DemoOptions:
                 begin_step=schedule.begin_step, frequency=frequency
             )
         return prunes
+
+    def cuts(self, schedule: Schedule) -> list[Shrink]:
+        """Return the callback that cuts out what is masked when the schedule ends, of `structured`."""
+        return [Shrink(schedule.end_step, list(self.targets))] if self.structured else []
 
 
 def mixture(text: str) -> dict[str, float] | None:

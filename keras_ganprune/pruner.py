@@ -178,7 +178,7 @@ class Pruner:
         With `Channel(of="macs")` and the like, the share of these. Under `soft` these are the masks chosen
         last, though they are not held yet.
         """
-        if getattr(self.granularity, "of", "channels") != "channels":
+        if self._share_of != "channels":
             return self._share_cut()
         if self.coupled:
             return self._sparsity_of_units(self._parts)
@@ -241,7 +241,7 @@ class Pruner:
             v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v
             for v in (sparsity, threshold)
         )
-        if getattr(self.granularity, "of", "channels") != "channels":
+        if self._share_of != "channels":
             return self._update_by_cost(sparsity, threshold, gradients, harden)
         targets = make_targets(
             [p.tensor for p in self._parts],
@@ -511,6 +511,12 @@ class Pruner:
                 weight.mask.assign(np.ones(keep.shape, dtype=bool))
                 weight.variable.assign(np.where(keep, to_numpy(weight.variable), 0))
         return newly_pruned, regrown
+
+    @property
+    def _share_of(self) -> str:
+        """What the sparsity of coupled channels is a share of."""
+        coupled = isinstance(self.granularity, granularity.Channel)
+        return self.granularity.of if coupled else "channels"
 
     @property
     def counted(self) -> str:

@@ -172,6 +172,27 @@ def save_masks(path: pathlib.Path, networks: Mapping[str, Mapping[str, Any]]) ->
     picture.savefig(path, dpi=150)
 
 
+def save_channels(
+    path: pathlib.Path, networks: Mapping[str, Sequence[tuple[str, int, int]]]
+) -> None:
+    """Draw how many channels each group of each network had, and has left."""
+    height = max(len(rows) for rows in networks.values())
+    picture = require_plotting().Figure(
+        figsize=(5 * len(networks), 0.5 * height + 1.4), layout="constrained"
+    )
+    for axis, (name, rows) in zip(
+        np.atleast_1d(picture.subplots(1, len(networks))), networks.items(), strict=True
+    ):
+        places = np.arange(len(rows))
+        axis.barh(places, [before for _, before, _ in rows], color="0.85", label="dense")
+        axis.barh(places, [after for _, _, after in rows], color="C0", height=0.5, label="shrunk")
+        axis.set_yticks(places, [f"{label}: {after} of {before}" for label, before, after in rows])
+        axis.invert_yaxis()
+        axis.set(xlabel="channels", title=name)
+        axis.legend(loc="lower right", fontsize=8)
+    picture.savefig(path, dpi=150)
+
+
 def save_history(path: pathlib.Path, history: Mapping[str, Sequence[float]]) -> None:
     """Write the logs of each epoch as CSV, one row an epoch."""
     keys = list(history)

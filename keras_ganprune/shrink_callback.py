@@ -36,6 +36,7 @@ class ShrinkEvent:
         name: Of the network in the model.
         channels, parameters, macs: Pairs (before, after). MACs for one sample; None where a size of an
             image is not known.
+        groups: Rows (path of the first layer that makes the channels, before, after).
     """
 
     step: int
@@ -43,6 +44,7 @@ class ShrinkEvent:
     channels: tuple[int, int]
     parameters: tuple[int, int]
     macs: tuple[int, int] | None
+    groups: tuple[tuple[str, int, int], ...] = ()
 
     def __str__(self) -> str:
         text = (
@@ -170,7 +172,9 @@ class Shrink(keras.callbacks.Callback):
                     f"`target` must be a network inside the model, not the model itself ('{name}')."
                 )
         self._clock = Clock(self.model, self._targets[0][1], self.optimizer)
-        self._copies = Copies(self.model, self._targets, self.copies, self._say)
+        self._copies = Copies(
+            self.model, self._targets, self.copies, self._say, "is cut in the same places"
+        )
         self._dense: dict[str, dict[str, float]] = {}
         self._last_step: int | None = None
 
@@ -299,4 +303,8 @@ def _event(step: int, name: str, network: keras.layers.Layer, shrunk: Shrunk) ->
         (shrunk.groups.size, kept),
         (network.count_params(), shrunk.model.count_params()),
         macs,
+        tuple(
+            (group.name, group.size, int(np.count_nonzero(keep)))
+            for group, keep in zip(shrunk.groups, shrunk.keeps, strict=True)
+        ),
     )

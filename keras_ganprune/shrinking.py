@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,6 +161,8 @@ def shrink_with_cuts(
         bypassed = {id(block.add): block.skip for block in dead}
         keeps = _alive(groups, strict, dead, bool(bypassed))
     else:
+        if strict:
+            _masked_in_slices(model)
         keeps = _chosen(groups, criterion, granularity, allocation, sparsity, budget, limits)
     builder = Builder(groups, keeps, bypassed)
     small, cuts = builder.build()
@@ -269,18 +271,11 @@ def _check_masks(groups: Groups, keeps: Sequence[np.ndarray], explained: set[int
         keeps: Which units of each group are in use.
         explained: Weights that are left out as a whole, by id.
     """
-    masked = {}
-    for weight in masked_weights(groups.graph.model):
-        mask = to_numpy(weight.mask)
-        if not mask.all() and id(weight.variable) not in explained:
-            masked[id(weight.variable)] = (weight.path, mask)
-    single = [path for path, mask in masked.values() if not _in_whole_slices(mask)]
-    if single:
-        raise InvalidArgumentError(
-            f"The masks of {', '.join(single[:3])}{' and others' if len(single) > 3 else ''} prune single "
-            "weights, which no smaller layer can leave out. Prune with granularity='channel', or pass "
-            "`strict=False` to keep them as zeros."
-        )
+    masked = {
+        key: found
+        for key, found in _masked_in_slices(groups.graph.model, explained).items()
+        if key not in explained
+    }
     for group, kept in zip(groups, keeps, strict=True):
         pruned: dict[str, np.ndarray] = {}
         whole: list[str] = []
@@ -301,6 +296,29 @@ def _check_masks(groups: Groups, keeps: Sequence[np.ndarray], explained: set[int
                 "together. Prune with granularity='channel', which sees to that, or pass `strict=False` "
                 f"to keep them as zeros. The group:\n{group!r}"
             )
+
+
+def _masked_in_slices(
+    model: keras.layers.Layer, explained: Iterable[int] = ()
+) -> dict[int, tuple[str, np.ndarray]]:
+    """Return (path, mask) of each weight with something pruned, by id; raise if that is single weights."""
+    masked = {}
+    for weight in masked_weights(model):
+        mask = to_numpy(weight.mask)
+        if not mask.all():
+            masked[id(weight.variable)] = (weight.path, mask)
+    single = [
+        path
+        for key, (path, mask) in masked.items()
+        if key not in explained and not _in_whole_slices(mask)
+    ]
+    if single:
+        raise InvalidArgumentError(
+            f"The masks of {', '.join(single[:3])}{' and others' if len(single) > 3 else ''} prune single "
+            "weights, which no smaller layer can leave out. Prune with granularity='channel', or pass "
+            "`strict=False` to keep them as zeros."
+        )
+    return masked
 
 
 def _in_whole_slices(mask: np.ndarray) -> bool:

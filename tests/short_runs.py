@@ -364,6 +364,9 @@ def problems_of_masks(pruner, masks, sparsity, final):
     elif each is None:
         budget = max(1, half_even(every_size.sum() * (1.0 - sparsity)))
         weights = sum(int(kept.sum()) for _, kept in counted)
+        # The least that stays of each tensor may be more.
+        least = sum(kept_units(len(s), 0.999, allocation.minimum) * s[0] for s, _ in counted)
+        budget = max(budget, least)
         # The nearest that whole units come to: at most half of one away.
         if abs(weights - budget) > every_size.max() / 2:
             found.append(f"{weights} weights kept of all tensors, not {budget}")

@@ -92,6 +92,9 @@ def fits(kind, member, chosen):
     by_layer = isinstance(chosen["allocation"], kgp.PerLayer)
     if by_layer and chosen["schedule"] not in PARTNERS["schedule"]:
         return False
+    # Here they name every layer that makes channels, which leaves none to make up the total.
+    if by_layer and getattr(chosen["granularity"], "coupled", False):
+        return False
     return conflict(chosen) is None
 
 

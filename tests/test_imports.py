@@ -52,6 +52,7 @@ ROWS = [
     "gradients",
     "adaptive",
     "rewind",
+    "callback_warnings",
     "callbacks",
     "balance",
     "rebuilding",

@@ -23,6 +23,23 @@ def test_snippet_runs(number, tmp_path, monkeypatch):
         exec(compile(snippet, f"README.md, snippet {number}", "exec"), names)
 
 
+STRUCTURED = (ROOT / "docs" / "structured.md").read_text(encoding="utf-8")
+
+
+def test_the_page_on_channels_runs_and_says_what_is_printed(capsys):
+    names: dict = {"__name__": "structured"}
+    for snippet in re.findall(r"```python\n(.*?)```", STRUCTURED, flags=re.DOTALL):
+        exec(compile(snippet, "docs/structured.md", "exec"), names)
+    printed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    shown = re.search(r"```\n(dense: 64.*?)```", STRUCTURED, flags=re.DOTALL)[1].splitlines()
+    for line in shown:
+        # Keras numbers the layers of a process.
+        pattern = re.sub(r"\\_\d+|_\d+", r"(_\\d+)?", re.escape(" ".join(line.split())))
+        if line.strip() != "...":
+            pattern = re.sub(r"(dense|batch_normalization|conv2d_transpose)", r"\1(_\\d+)?", pattern)
+            assert any(re.fullmatch(pattern, each) for each in printed), line
+
+
 def test_the_first_snippet_is_short():
     lines = [line for line in SNIPPETS[0].splitlines() if line.strip()]
     assert len(lines) <= 16

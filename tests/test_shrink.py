@@ -28,6 +28,7 @@ from keras_ganprune.errors import (
 )
 from keras_ganprune.shrinking import shrink_with_cuts
 from keras_ganprune.structured import registry
+from keras_ganprune.structured.rebuild import Builder, assign
 
 BATCH = 13
 SPARSITIES = (0.3, 0.5, 0.8)
@@ -707,9 +708,15 @@ def test_a_shared_layer_without_weights_fits_each_of_its_calls(kind):
     heads = [layers.Conv2D(2, 1)(x) for x in (a, b)]
     model = _random_weights(keras.Model(noise, heads))
     groups = kgp.channel_groups(model)
-    makers = [group.makers[0] for group in groups][-2:]
-    wanted = {maker.split("/")[0]: s for maker, s in zip(makers, (0.25, 0.5), strict=True)}
-    kgp.shrink(model, sparsity=0.5, allocation=kgp.PerLayer({**wanted, "*": 0.0}))
+    keeps = [np.ones(group.size, dtype=bool) for group in groups]
+    keeps[-2][1:] = (
+        False  # the first call has a half or an eighth of its channels, the second one all
+    )
+    small, cuts = Builder(groups, keeps).build()
+    assign(cuts)
+    for variable, masked in groups.masked_values(keeps).values():
+        variable.assign(masked)
+    _assert_same(model, small, _noise(5))
 
 
 class TwoInputs(keras.Model):
