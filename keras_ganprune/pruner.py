@@ -12,7 +12,16 @@ import keras
 import numpy as np
 
 from keras_ganprune import allocation as allocations
-from keras_ganprune import combinations, criteria, granularity, masks, modes, selection
+from keras_ganprune import (
+    combinations,
+    cost_share,
+    criteria,
+    granularity,
+    masks,
+    missed,
+    modes,
+    selection,
+)
 from keras_ganprune.block_parts import BlockPart, make_block_parts
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, unknown_name
 from keras_ganprune.group_parts import GroupPart, make_group_parts
@@ -21,7 +30,7 @@ from keras_ganprune.mask_report import MaskReport
 from keras_ganprune.masking import dense_array, to_numpy
 from keras_ganprune.parts import Part, frozen_remark, make_part, split_scope, without_outputs
 from keras_ganprune.restoring import exchange_values
-from keras_ganprune.structured.budget import Budget, fit
+from keras_ganprune.structured.budget import Budget
 from keras_ganprune.structured.costs import Costs
 from keras_ganprune.targets import Target, make_targets
 
@@ -179,7 +188,8 @@ class Pruner:
         last, though they are not held yet.
         """
         if self._share_of != "channels":
-            return self._share_cut()
+            masks_now = [_mask(weight) for weight in self.weights]
+            return cost_share.cut(self._parts, self.groups, self._costs, masks_now, self._share_of)
         if self.coupled:
             return self._sparsity_of_units(self._parts)
         return _sparsity_of(self.weights)
@@ -280,24 +290,16 @@ class Pruner:
             )
         sparsity = masks.validate_sparsity(sparsity)
         scored = self._match(gradients, "gradients", self.criterion, self.criterion.needs_gradient)
-        scores = [part.scores(self.mode.collects, scored) for part in self._parts]
-        alive = [
-            np.ones(part.group.size, dtype=bool) if self.mode.regrows else part.alive()
-            for part in self._parts
-        ]
-        chosen: list[np.ndarray] = []
-        for groups, costs in zip(self.groups, self._costs, strict=True):
-            own = slice(len(chosen), len(chosen) + len(groups))
-            chosen += fit(
-                groups,
-                [np.nan_to_num(s, neginf=np.finfo(np.float64).min) for s in scores[own]],
-                Budget(**{quantity: 1.0 - sparsity}),
-                ranking="global" if self.allocation.joint else "uniform",
-                minimum=self.allocation.minimum,
-                round_to=self.granularity.round_to,
-                costs=costs,
-                alive=alive[own],
-            )
+        chosen = cost_share.choose(
+            self._parts,
+            self.groups,
+            self._costs,
+            [part.scores(self.mode.collects, scored) for part in self._parts],
+            Budget(**{quantity: 1.0 - sparsity}),
+            self.allocation,
+            self.granularity.round_to,
+            self.mode.regrows,
+        )
         self._updates += 1
         self._whole = harden or not self.mode.regrows
         report = self._keep(chosen, harden or self.mode.enforced, sparsity, None)
@@ -306,18 +308,6 @@ class Pruner:
     @functools.cached_property
     def _costs(self) -> list[Costs]:
         return [Costs(groups) for groups in self.groups]
-
-    def _share_cut(self) -> float:
-        """Return the share of the networks' cost that is masked."""
-        masks_now = [_mask(weight) for weight in self.weights]
-        keeps = [part.alive_in(masks_now) for part in self._parts]
-        left = dense = begun = 0
-        for groups, costs in zip(self.groups, self._costs, strict=True):
-            own = keeps[begun : begun + len(groups)]
-            begun += len(groups)
-            left += costs.of(self.granularity.of, own)
-            dense += costs.of(self.granularity.of)
-        return 1.0 - left / dense
 
     def hold(self) -> None:
         """From now on, hold the masks that a mode such as `soft` has chosen last, with all they go with."""
@@ -411,8 +401,9 @@ class Pruner:
         )
         keep = self.mode.choose(choice)
         if target.threshold is not None and np.count_nonzero(keep) < floors[0]:
-            self._warn_emptied(
-                parts[0], target.threshold, best_score, np.count_nonzero(keep), floors[0]
+            left = int(np.count_nonzero(keep))
+            _warn(
+                missed.emptied(parts[0].tensor.path, target.threshold, best_score, left, floors[0])
             )
             keep = choice.top(np.where(keep, np.inf, scores), floors[0])
         if not self.coupled:
@@ -432,25 +423,6 @@ class Pruner:
         mask = to_numpy(part.weight.mask)
         scores = np.where(mask, scores, -np.inf)
         return part.granularity.pattern_mask(scores, sparsity) & mask
-
-    def _warn_emptied(
-        self, part: Part, threshold: float, best_score: float, left: int, floor: int
-    ) -> None:
-        if floor == 1:
-            text = (
-                f"Threshold {threshold:g} is above every score of '{part.tensor.path}', and would "
-                f"empty it; its largest unit ({best_score:.3g}) is kept. "
-            )
-        else:
-            text = (
-                f"Threshold {threshold:g} would leave {left} units of '{part.tensor.path}', and `minimum` "
-                f"keeps {floor}. "
-            )
-        warnings.warn(
-            f"{text}Lower the threshold, or leave the layer out of `scope`.",
-            PruningWarning,
-            stacklevel=4,
-        )
 
     # --- what changes ----------------------------------------------------------------------------
 
@@ -544,21 +516,14 @@ class Pruner:
                 slack = max(self._parts[i].largest_unit for i in target.members)
             if abs(kept - target.wanted) <= slack:
                 continue
-            if kept < target.wanted:
-                reason = "`hard` masks never return a weight, and the network is sparser than that already"
-            else:
-                reason = (
-                    "at least `minimum` of every tensor is kept, which is "
-                    f"{self.allocation.minimum} for {type(self.allocation).__name__}"
-                )
-            warnings.warn(
-                f"Sparsity {report.requested:g} was requested, {report.achieved:.4f} achieved "
-                f"({kept} {self._unit_name(target)} kept, not {target.wanted}"
-                f"{', of ' + members[0].path if len(targets) > 1 else ''}): {reason}.",
-                PruningWarning,
-                stacklevel=3,
-            )
+            where = f", of {members[0].path}" if len(targets) > 1 else ""
+            found = f"{kept} {self._unit_name(target)} kept, not {target.wanted}{where}"
+            _warn(missed.total(report, found, kept < target.wanted, self.allocation))
             return
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, PruningWarning, stacklevel=4)
 
 
 def sparsity_of(*networks: keras.layers.Layer) -> float:

@@ -38,6 +38,8 @@ ROWS = [
     "parts",
     "group_parts",
     "block_parts",
+    "cost_share",
+    "missed",
     "targets",
     "shrinking",
     "restoring",
