@@ -19,9 +19,9 @@ from keras_ganprune.probing import random_inputs
 from keras_ganprune.scope import select
 from keras_ganprune.structured.blocks import Block, residual_blocks
 from keras_ganprune.structured.budget import Budget, fit
-from keras_ganprune.structured.channels import IN, MEAN, STATE
-from keras_ganprune.structured.cuts import Cut
-from keras_ganprune.structured.graph import Tensor
+from keras_ganprune.structured.channels import IN, MEAN, OUT, STATE
+from keras_ganprune.structured.cuts import Cut, take
+from keras_ganprune.structured.graph import Tensor, arguments
 from keras_ganprune.structured.groups import Group, Groups, GroupSlice, channel_groups
 from keras_ganprune.structured.rebuild import Builder, assign
 from keras_ganprune.targets import make_targets
@@ -164,7 +164,10 @@ def shrink_with_cuts(
         if strict:
             _masked_in_slices(model)
         keeps = _chosen(groups, criterion, granularity, allocation, sparsity, budget, limits)
+    keeps = groups.never_empty(keeps)
     builder = Builder(groups, keeps, bypassed)
+    if masked and strict:
+        _check_left(model, builder, dead)
     small, cuts = builder.build()
     assign(cuts)
     if verify:
@@ -250,9 +253,10 @@ def _dead(group: Group) -> np.ndarray:
     """Return which units no layer reads: all the weights that run over them are zero."""
     dead = np.ones(group.size, dtype=bool)
     readers = [piece for piece in group.slices if piece.weight.role == IN]
-    for piece in readers:
+    # What nothing reads is told by what makes it.
+    for piece in readers or [p for p in group.slices if p.weight.role == OUT]:
         dead &= ~_used(piece, to_numpy(piece.weight.variable) != 0, group.size)
-    return dead if readers else ~dead
+    return dead
 
 
 def _used(piece: GroupSlice, used: np.ndarray, size: int) -> np.ndarray:
@@ -296,6 +300,23 @@ def _check_masks(groups: Groups, keeps: Sequence[np.ndarray], explained: set[int
                 "together. Prune with granularity='channel', which sees to that, or pass `strict=False` "
                 f"to keep them as zeros. The group:\n{group!r}"
             )
+
+
+def _check_left(model: keras.layers.Layer, builder: Builder, dead: Sequence[Block]) -> None:
+    """Raise if a mask prunes more of a weight than the channels that go."""
+    explained = {id(w.variable) for block in dead for w in block.weights}
+    left = [
+        weight.path
+        for weight in masked_weights(model)
+        if id(weight.variable) not in explained
+        and not take(to_numpy(weight.mask), builder.index(weight.variable)).all()
+    ]
+    if left:
+        raise InvalidArgumentError(
+            f"The masks of {', '.join(left[:3])}{' and others' if len(left) > 3 else ''} prune channels "
+            "that have to stay, or some places of a channel alone. `channel_groups(model)` says what can go; "
+            "pass `strict=False` to keep the rest as zeros."
+        )
 
 
 def _masked_in_slices(
@@ -410,7 +431,7 @@ def _compare(groups: Groups, masked: keras.Model, small: keras.Model) -> None:
     # A number that no axis is likely to have: broadcasting could hide a wrong one.
     arrays = random_inputs(specs, batch=5)
     packed = keras.tree.pack_sequence_as(groups.graph.inputs, arrays)
-    expected = keras.tree.flatten(masked(packed, training=False))
+    expected = keras.tree.flatten(masked(*arguments(masked, packed), training=False))
     actual = keras.tree.flatten(small(packed, training=False))
     for a, b in zip(expected, actual, strict=True):
         half = keras.backend.standardize_dtype(a.dtype) in ("float16", "bfloat16")

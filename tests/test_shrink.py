@@ -601,9 +601,6 @@ class TrainsOtherwise(layers.Layer):
         return x * 0.0 if training else x * 1.0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: unfolded as in inference, so what it does in training is lost"
-)
 def test_what_a_layer_does_in_training_is_not_lost():
     model = keras.Sequential(
         [keras.Input((5,)), layers.Dense(8), TrainsOtherwise(), layers.Dense(2)]
@@ -627,7 +624,6 @@ class DrawsNoise(layers.Layer):
         return x + keras.random.normal((1, *x.shape[1:3], 1), seed=self.seed_generator)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: the draw of the tracing becomes a constant")
 def test_noise_is_not_frozen():
     image = keras.Input((4, 4, 3))
     x = DrawsNoise()(layers.Conv2D(8, 1)(image))
@@ -645,7 +641,6 @@ class PassesOn(layers.Layer):
         return x
 
 
-@pytest.mark.xfail(strict=True, reason="bug: a bare KerasTensor has no `_keras_history`")
 def test_a_layer_that_returns_its_input_is_seen_through():
     model = keras.Sequential([keras.Input((5,)), layers.Dense(8), PassesOn(), layers.Dense(2)])
     assert kgp.shrink(_random_weights(model), sparsity=0.5).count_params() == 34
@@ -692,9 +687,6 @@ def test_a_shared_layer_and_a_nested_model_are_cut_once():
     _assert_same(model, small, sample_inputs(model, batch=BATCH))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: a layer without weights is made once, for its first call"
-)
 @pytest.mark.parametrize("kind", ["reshape", "group_normalization"])
 def test_a_shared_layer_without_weights_fits_each_of_its_calls(kind):
     noise = keras.Input((5,))
@@ -752,13 +744,12 @@ def test_a_subclassed_model_with_two_inputs():
     assert small.inputs[1].dtype == "int32"
 
 
-@pytest.mark.xfail(strict=True, reason="bug: `inputs` is handed over as one argument")
 def test_a_subclassed_model_with_two_arguments():
     model = TwoArguments()
     model(_noise(5), _label())
     inputs = [keras.Input((5,)), keras.Input((), dtype="int32")]
     small = kgp.shrink(_random_weights(model), sparsity=0.5, inputs=inputs)
-    assert small.noise.units == 4
+    assert small.count_params() == 5 * 4 + 4 + 4 * 4 + 4 * 2 + 2
 
 
 def test_models_whose_inputs_are_not_known():
@@ -835,7 +826,6 @@ def test_masks_that_disagree():
     _assert_same(model, small, _noise(5))
 
 
-@pytest.mark.xfail(strict=True, reason="bug: masks along an axis that stays are not looked at")
 def test_masks_along_an_axis_that_stays():
     z = keras.Input((5,))
     x = layers.Dense(8, name="fixed")(layers.Dense(8, name="free")(z))
@@ -847,9 +837,6 @@ def test_masks_along_an_axis_that_stays():
         kgp.shrink(model)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: a mask of one of the places of a channel is not looked at"
-)
 def test_masks_of_a_part_of_a_channel():
     image = [layers.Dense(32, name="stem"), layers.Reshape((2, 2, 8)), layers.Conv2D(2, 1)]
     model = _random_weights(keras.Sequential([keras.Input((5,)), *image]))
@@ -862,7 +849,6 @@ def test_masks_of_a_part_of_a_channel():
         kgp.shrink(model)
 
 
-@pytest.mark.xfail(strict=True, reason="bug: a group that nothing reads counts as alive")
 def test_channels_that_nothing_reads_go():
     z = keras.Input((5,))
     x = layers.Dense(8, name="wide")(z)
@@ -871,9 +857,6 @@ def test_channels_that_nothing_reads_go():
     _assert_same(model, kgp.shrink(model), _noise(5))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="bug: all channels of a slice can go, and an axis of zero is left"
-)
 def test_something_stays_of_every_slice():
     image = keras.Input((4, 4, 3))
     x = layers.Conv2D(8, 1, name="wide")(image)

@@ -110,7 +110,12 @@ class Channel(Granularity):
         }
 
     def __repr__(self):
-        usual = {"coupled": self.axis == "out", "aggregate": "sum", "round_to": None, "of": "channels"}
+        usual = {
+            "coupled": self.axis == "out",
+            "aggregate": "sum",
+            "round_to": None,
+            "of": "channels",
+        }
         config = self.get_config()
         said = {k: v for k, v in config.items() if k not in usual or v != usual[k]}
         return f"Channel({', '.join(f'{k}={v!r}' for k, v in said.items())})"

@@ -276,9 +276,11 @@ def follow(
         rule = rule_of(call.operation)
         if rule is None:
             results = [Axes.fixed(t.shape) for t in call.outputs]
-            if keep(call.operation):
+            is_layer = isinstance(call.operation, keras.layers.Layer)
+            if keep(call.operation) or not is_layer:
+                why = "is left as it is" if is_layer else "is an operation without a rule"
                 for tensor in call.inputs:
-                    channels.fix(axes[id(tensor)], f"'{call.path}' is left as it is")
+                    channels.fix(axes[id(tensor)], f"'{call.path}' {why}")
             else:
                 reached = [a for t in call.inputs for a in axes[id(t)].labels if a is not None]
                 opaque.append((call, reached))
@@ -334,11 +336,10 @@ def _apply(rule: Rule, call: Call, channels: Channels) -> list[Axes]:
 
 def _not_followed(call: Call) -> UnsupportedLayerError:
     kind = type(call.operation).__name__
-    is_layer = isinstance(call.operation, keras.layers.Layer)
-    what = f"{kind} '{call.path}'" if is_layer else f"the operation {kind} ('{call.path}')"
     inside = f" Its inside is not known either: {call.opaque}." if call.opaque else ""
     return UnsupportedLayerError(
-        f"Channels cannot be followed through {what}: there is no rule for it.{inside} Register one with "
-        f"`register_rule({kind})`, or leave it alone with `keep=['{call.path}']` (`scope` of `Prune`), so "
+        f"Channels cannot be followed through {kind} '{call.path}': there is no rule for it.{inside} "
+        f"Register one with `register_rule({kind})`, or leave it alone with `keep=['{call.path}']` (`scope` "
+        "of `Prune`), so "
         "that all channels that reach it stay."
     )

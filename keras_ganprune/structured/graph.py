@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
 from keras_ganprune.layers import walk
@@ -164,23 +165,73 @@ class _Tracer:
         own = _own_variables(layer)
         if own:
             return f"it has weights of its own ({', '.join(w.name for w in own[:3])})"
-        symbols: list[keras.KerasTensor] = []
-
-        def symbol(leaf: Any) -> Any:
-            if isinstance(leaf, Tensor):
-                symbols.append(keras.KerasTensor(leaf.shape, leaf.dtype))
-                return symbols[-1]
-            return leaf
-
-        args, kwargs = keras.tree.map_structure(symbol, (args, dict(kwargs)))
-        if "training" in inspect.signature(layer.call).parameters:
-            # Left open, so that the layers inside learn it when the model is run.
-            kwargs["training"] = None
         try:
-            return keras.Function(symbols, layer.call(*args, **kwargs))
+            found = _call_on_symbols(layer, args, kwargs, None)
+            again = _call_on_symbols(layer, args, kwargs, True)
         except Exception as error:
             reason = str(error).strip().splitlines()
             return f"calling it on symbols failed ({type(error).__name__}: {reason[0] if reason else ''})"
+        if not _alike(found, again):
+            return "it does something else in training than in inference, or draws random numbers"
+        return found
+
+
+def _call_on_symbols(
+    layer: keras.layers.Layer, args: tuple, kwargs: dict, training: bool | None
+) -> keras.Function:
+    """Return a layer as a function: `training` None leaves it open, so that the layers inside learn it."""
+    symbols: list[keras.KerasTensor] = []
+
+    def symbol(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            symbols.append(keras.Input(batch_shape=leaf.shape, dtype=leaf.dtype))
+            return symbols[-1]
+        return leaf
+
+    args, kwargs = keras.tree.map_structure(symbol, (args, dict(kwargs)))
+    if "training" in inspect.signature(layer.call).parameters:
+        kwargs["training"] = training
+    return keras.Function(symbols, layer.call(*args, **kwargs))
+
+
+def _calls(function: keras.Function) -> list[tuple[keras.Operation, list[Any]]]:
+    """Return the operations of a function and what they are called with, but for `training`."""
+    by_depth = function._nodes_by_depth
+    found = []
+    for node in (node for depth in sorted(by_depth) for node in by_depth[depth]):
+        if not node.is_input:
+            given = {k: v for k, v in node.arguments.kwargs.items() if k != "training"}
+            found.append((node.operation, keras.tree.flatten((node.arguments.args, given))))
+    return found
+
+
+def _alike(one: keras.Function, other: keras.Function) -> bool:
+    """Return whether two functions run the same operations with the same numbers."""
+    left, right = _calls(one), _calls(other)
+    return len(left) == len(right) and all(
+        _same_operation(a, b) and len(x) == len(y) and all(map(_same_leaf, x, y))
+        for (a, x), (b, y) in zip(left, right, strict=True)
+    )
+
+
+def _same_operation(one: keras.Operation, other: keras.Operation) -> bool:
+    if one is other:
+        return True
+    if type(one) is not type(other) or getattr(one, "weights", None):
+        return False
+    try:
+        configs = [{k: v for k, v in o.get_config().items() if k != "name"} for o in (one, other)]
+    except NotImplementedError:
+        return True
+    return repr(configs[0]) == repr(configs[1])
+
+
+def _same_leaf(one: Any, other: Any) -> bool:
+    if isinstance(one, keras.KerasTensor) or isinstance(other, keras.KerasTensor):
+        return isinstance(one, keras.KerasTensor) and isinstance(other, keras.KerasTensor)
+    if keras.ops.is_tensor(one) or isinstance(one, np.ndarray):
+        return np.array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
+    return one is other or one == other
 
 
 def _symbolic_inputs(model: keras.layers.Layer, inputs: Any) -> Any:
@@ -206,6 +257,18 @@ def _symbolic_inputs(model: keras.layers.Layer, inputs: Any) -> Any:
     if isinstance(shapes, dict):
         return {name: symbol(shape) for name, shape in shapes.items()}
     return [symbol(shape) for shape in shapes]
+
+
+def arguments(model: keras.layers.Layer, structure: Any) -> tuple:
+    """Return what a subclassed model is called with: a list as one argument, or one for each of several."""
+    positional = [
+        p.name
+        for p in inspect.signature(model.call).parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        and p.name not in ("training", "mask")
+    ]
+    several = isinstance(structure, (list, tuple)) and len(structure) == len(positional) > 1
+    return tuple(structure) if several else (structure,)
 
 
 def trace(
@@ -238,15 +301,18 @@ def trace(
             symbols = keras.tree.flatten(structure)
             made = [Tensor(tuple(k.shape), k.dtype) for k in symbols]
             packed = keras.tree.pack_sequence_as(structure, made)
-            unfolded = tracer.unfold(model, (packed,), {})
+            unfolded = tracer.unfold(model, arguments(model, packed), {})
             if isinstance(unfolded, str):
                 raise UnsupportedLayerError(
                     f"The channels of `{type(model).__name__}` '{model.name}' cannot be followed: "
                     f"{unfolded}. Its `call` must run on `keras.Input`s: use Keras layers and `keras.ops` "
                     "in it (no tf.* functions), and keep weights in layers."
                 )
-            names = [getattr(k, "name", f"input_{i}") for i, k in enumerate(symbols)]
-            names = [n if n.startswith("input") else f"input_{i}" for i, n in enumerate(names)]
+            names = [k.name for k in symbols]
+            # Symbols that nobody has named.
+            names = [
+                f"input_{i}" if n.startswith("keras_tensor") else n for i, n in enumerate(names)
+            ]
             outputs = tracer.function(unfolded, made)
         else:
             if inputs is not None:

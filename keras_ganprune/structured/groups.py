@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_ganprune import scope as scopes
-from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.errors import PruningError, UnsupportedLayerError
 from keras_ganprune.layers import plain_classes, walk
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.structured import merge_rules, op_rules, rules, sequence_rules  # noqa: F401
@@ -111,6 +111,24 @@ class Groups(Sequence):
             found[group.classes[~keep]] = True
         return found
 
+    def never_empty(self, keeps: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return these units of each group, and one more wherever an axis would be left with none.
+
+        A slice may have channels of several groups, or only some of one.
+        """
+        keeps = [keep.copy() for keep in keeps]
+        where = {c: (g, u) for g, group in enumerate(self) for u, c in enumerate(group.classes)}
+        axes = [a for x in self.channels.axes.values() for a in x.labels if a is not None]
+        axes += [record.labels for record in self.channels.weights.values()]
+        gone = self.gone(keeps)
+        for labels in axes:
+            classes = self.channels.units.find(labels)
+            if len(classes) and gone[classes].all():
+                group, unit = where[classes[0]]
+                keeps[group][unit] = True
+                gone = self.gone(keeps)
+        return keeps
+
     def masks(self, keeps: Sequence[np.ndarray]) -> dict[int, tuple[keras.Variable, np.ndarray]]:
         """Return the mask of each weight where these units of each group stay, by the variable's id."""
         return self._masks(keeps, (STATE, MEAN))
@@ -173,7 +191,7 @@ def channel_groups(model: keras.layers.Layer, *, keep: Any = None, inputs: Any =
     layers = walk(model)
     kept: set[int] = set()
     if keep is not None and not (isinstance(keep, (list, tuple)) and not keep):
-        for _, layer in scopes.select(layers[1:], keep):
+        for _, layer in _named(layers[1:], keep):
             kept |= {id(inner) for _, inner in walk(layer)}
     with plain_classes(model):
         graph = trace(model, lambda operation: entry_of(operation) is not None, inputs)
@@ -184,6 +202,13 @@ def channel_groups(model: keras.layers.Layer, *, keep: Any = None, inputs: Any =
             lambda operation: id(operation) in kept,
         )
     return _collect(graph, channels)
+
+
+def _named(layers: list, keep: Any) -> list:
+    try:
+        return scopes.select(layers, keep)
+    except PruningError as error:
+        raise type(error)(str(error).replace("`scope`", "`keep`")) from None
 
 
 def _rule(operation: keras.Operation) -> Rule | None:

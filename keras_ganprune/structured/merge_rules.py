@@ -10,8 +10,15 @@ from keras_ganprune.structured.registry import register_rule
 from keras_ganprune.structured.rules import stays
 
 
-def together(channels: Channels, tensors: list[Axes], zero: bool) -> Axes:
-    """Return the axes of an operation entry by entry, with broadcasting: what meets, goes together."""
+def together(
+    channels: Channels, tensors: list[Axes], zero: bool = True, either: bool = False
+) -> Axes:
+    """Return the axes of an operation entry by entry, with broadcasting: what meets, goes together.
+
+    Args:
+        zero: Whether the result can be zero where a channel is, for all that is no tensor.
+        either: Whether one zero makes a zero, as in a product.
+    """
     shape = channels.shape
     labels: list[np.ndarray | None] = []
     for axis in range(-len(shape), 0):
@@ -30,7 +37,14 @@ def together(channels: Channels, tensors: list[Axes], zero: bool) -> Axes:
         for x in across[1:]:
             channels.tie(across[0][axis], x[axis])
         labels.append(next(x[axis] for x in across if x[axis] is not None))
-    return Axes(tuple(shape), tuple(labels), zero)
+    cut = [axis for axis in range(-len(shape), 0) if labels[axis] is not None]
+
+    def silent(x: Axes) -> bool:
+        # One that is spread over the channels is not zero where one of them is.
+        return x.zero and all(x.rank >= -axis and x.shape[axis] == shape[axis] for axis in cut)
+
+    zeros = [silent(x) for x in tensors]
+    return Axes(tuple(shape), tuple(labels), zero and (any(zeros) if either else all(zeros)))
 
 
 def joined(channels: Channels, tensors: list[Axes], axis: int) -> Axes:
@@ -56,10 +70,7 @@ def joined(channels: Channels, tensors: list[Axes], axis: int) -> Axes:
     layers.Add, layers.Subtract, layers.Average, layers.Maximum, layers.Minimum, layers.Multiply
 )
 def merge(layer, channels, inputs, mask=None):
-    zero = [x.zero for x in inputs]
-    # Zero times anything is zero.
-    either = any(zero) if isinstance(layer, layers.Multiply) else all(zero)
-    return together(channels, list(inputs), either)
+    return together(channels, list(inputs), either=isinstance(layer, layers.Multiply))
 
 
 @register_rule(layers.Concatenate)

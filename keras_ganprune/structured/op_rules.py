@@ -22,10 +22,10 @@ def _argument(operation: Any, name: str, given: Any) -> Any:
 
 ZERO_TO_ZERO = (
     "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Silu", "Swish", "Tanh", "Softsign",
-    "SoftShrink", "HardShrink", "TanhShrink", "HardTanh", "HardSilu", "SquarePlusShrink", "Abs", "Absolute",
+    "SoftShrink", "HardShrink", "TanhShrink", "HardTanh", "HardSilu", "Abs", "Absolute",
     "Negative", "Square", "Sqrt", "Sin", "Sinh", "Arcsinh", "Arctan", "Arctanh", "Expm1", "Log1p", "Sign",
-    "Erf", "Cast", "Identity", "StopGradient", "Copy", "Round", "Floor", "Ceil", "Trunc", "SparsePlus",
-    "SpaceFill", "Mish",
+    "Erf", "Cast", "Identity", "StopGradient", "Copy", "Round", "Floor", "Ceil", "Trunc", "Mish",
+    "ZerosLike",
 )  # fmt: skip
 _ZERO_TO_OTHER = (
     "Sigmoid",
@@ -36,6 +36,8 @@ _ZERO_TO_OTHER = (
     "Cos",
     "Cosh",
     "SquarePlus",
+    "SparsePlus",
+    "OnesLike",
 )
 
 
@@ -81,10 +83,12 @@ def _never_zero(value: Any) -> bool:
 
 @operation_rule("Add", "Subtract", "Maximum", "Minimum")
 def add(operation, channels, x1, x2):
+    operands = [_operand(channels, x) for x in (x1, x2)]
+    numbers = [x for x in (x1, x2) if not isinstance(x, Axes)]
     found = together(
         channels,
-        [_operand(channels, x1), _operand(channels, x2)],
-        _is_zero(x1) and _is_zero(x2),
+        [o for o, x in zip(operands, (x1, x2), strict=True) if isinstance(x, Axes) or o.rank],
+        all(_is_zero(x) for x in numbers),
     )
     if type(operation).__name__ in ("Add", "Subtract"):
         # A variance and its epsilon.
@@ -95,17 +99,18 @@ def add(operation, channels, x1, x2):
 
 @operation_rule("Multiply")
 def multiply(operation, channels, x1, x2):
-    # Of two tensors it is enough that one is zero where a channel is masked; both are then.
-    return together(
-        channels, [_operand(channels, x1), _operand(channels, x2)], _is_zero(x1) or _is_zero(x2)
-    )
+    # Of two tensors it is enough that one is zero where a channel is masked.
+    return together(channels, [_operand(channels, x1), _operand(channels, x2)], either=True)
 
 
 @operation_rule("Divide", "TrueDivide")
 def divide(operation, channels, x1, x2):
     if isinstance(x2, Axes) and not x2.nonzero:
         channels.fix(x2, "something is divided by them, which must not be by zero")
-    return together(channels, [_operand(channels, x1), _operand(channels, x2)], _is_zero(x1))
+    first, second = _operand(channels, x1), _operand(channels, x2)
+    # Zero divided by anything is zero, as far as it is of the shape of both.
+    second = dataclasses.replace(second, zero=False)
+    return together(channels, [first, second], either=True)
 
 
 @operation_rule("Power")
@@ -187,6 +192,17 @@ def split(operation, channels, x):
         labels[axis] = None if parts is None else parts[i]
         found.append(Axes(tuple(shape), tuple(labels), x.zero))
     return found if len(found) > 1 else found[0]
+
+
+@operation_rule("Pad")
+def pad(operation, channels, x, constant_values=None):
+    """Channels may be beside what is padded, not among it."""
+    labels = list(x.labels)
+    for axis, width in enumerate(operation.pad_width):
+        if any(width):
+            channels.fix(labels[axis], f"'{operation.name}' puts others beside them")
+            labels[axis] = None
+    return Axes(tuple(channels.shape), tuple(labels), x.zero and not constant_values)
 
 
 @operation_rule("Concatenate")
@@ -344,7 +360,8 @@ def cut_key(key: Any, rank: int, kept: Any) -> Any:
         if place is not None:
             own = kept(axis)
             axis += 1
-            if own is not None and isinstance(place, slice) and place != slice(None):
+            partly = isinstance(place, slice) and place != slice(None)
+            if own is not None and not own.all() and partly:
                 counted = np.concatenate([[0], np.cumsum(own)])
                 start, stop, _ = place.indices(len(own))
                 place = slice(int(counted[start]), int(counted[max(start, stop)]))

@@ -17,6 +17,9 @@ from keras_ganprune.structured.groups import Groups
 from keras_ganprune.structured.op_rules import cut_key
 from keras_ganprune.structured.registry import Sizes, entry_of
 
+# A function, which a configuration can hardly hold, and tables, which it does not: none has weights.
+_AS_IT_IS = (keras.layers.Lambda, keras.layers.StringLookup, keras.layers.IntegerLookup)
+
 
 class Builder:
     """Builds a network anew, without some units of its groups.
@@ -84,15 +87,21 @@ class Builder:
 
     def operation(self, call: Call) -> Any:
         """Return the new layer or operation of a call, the same one for all calls of the old one."""
+        key = self._key_of(call)
+        if key not in self.made:
+            self.made[key] = self._make(call)
+        return self.made[key]
+
+    def _key_of(self, call: Call) -> int:
+        """Return what a new operation is known by: one without weights may differ from call to call."""
         old = call.operation
-        if id(old) not in self.made:
-            self.made[id(old)] = self._make(call)
-        return self.made[id(old)]
+        weightless = isinstance(old, keras.layers.Layer) and not old.weights
+        return id(call) if weightless else id(old)
 
     def _make(self, call: Call) -> Any:
         old = call.operation
-        if isinstance(old, keras.layers.Lambda):
-            return old  # a function without weights, which a configuration can hardly hold
+        if isinstance(old, _AS_IT_IS):
+            return old
         entry = entry_of(old)
         try:
             config = old.get_config()
@@ -221,7 +230,7 @@ class Builder:
     def _cuts(self) -> list[Cut]:
         found = []
         for call in self.graph.calls:
-            new = self.made.get(id(call.operation))
+            new = self.made.get(self._key_of(call))
             if new is None or new is call.operation or not isinstance(new, keras.layers.Layer):
                 continue
             old_weights, new_weights = call.operation.weights, new.weights

@@ -21,6 +21,9 @@ def image_axis(layer: Any, x: Axes) -> int:
 
 def acts_alone(function: Callable) -> bool:
     """Return whether an activation gives each entry what it gives it without the others (no softmax)."""
+    function = _without_weights(function)
+    if function is None:
+        return False
     probe = np.array([[0.3, -1.2, 2.0, 0.7, -0.1, 1.1]], dtype="float32")
     try:
         whole = ops.convert_to_numpy(function(ops.convert_to_tensor(probe)))
@@ -30,8 +33,20 @@ def acts_alone(function: Callable) -> bool:
     return whole.shape == probe.shape and np.array_equal(whole[:, :3], part)
 
 
+def _without_weights(function: Callable) -> Callable | None:
+    """Return an activation to be tried out; of a layer a copy, which trying builds, or None with weights."""
+    if not isinstance(function, keras.layers.Layer):
+        return function
+    copy = type(function).from_config(function.get_config())
+    copy(ops.zeros((1, 6)))
+    return None if copy.weights else copy
+
+
 def keeps_zero(function: Callable) -> bool:
     """Return whether an activation maps zero to zero."""
+    function = _without_weights(function)
+    if function is None:
+        return False
     found = ops.convert_to_numpy(function(ops.zeros((1, 3))))
     return not np.any(found)
 
@@ -94,8 +109,9 @@ def einsum_dense(layer, channels, x):
     for letter in new[-1:]:
         labels[output.index(letter)] = channels.makes(layer, "kernel", kernel.index(letter))
     bias_axes = (getattr(layer, "bias_axes", None) or "").replace(" ", "")
-    bias_axes = [letter for letter in output if letter in bias_axes]
-    for letter, place in zip(bias_axes, range(-len(bias_axes), 0), strict=True):
+    for letter in bias_axes:
+        # A letter that the bias skips is an axis of one in it.
+        place = output.index(letter) - len(output)
         found = labels[output.index(letter)]
         if found is not None:
             channels.along(layer, "bias", place, found)

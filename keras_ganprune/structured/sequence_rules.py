@@ -87,7 +87,11 @@ def multi_head_attention(
     return query.along(channels.shape, -1, made, zero=True)
 
 
+# Keras has it since 3.9. Its mean square is over masked channels too.
+_NEWER = [getattr(layers, name) for name in ("RMSNormalization",) if hasattr(layers, name)]
+
 register_rule(
+    *_NEWER,
     layers.GroupQueryAttention,
     layers.Attention,
     layers.AdditiveAttention,
