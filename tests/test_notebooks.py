@@ -20,6 +20,14 @@ SAID = {
         "24 of 48 channels",
         "compares whole channels; use the granularity 'channel'",
     ],
+    "03_shrink_a_dcgan": [
+        "conv2d_transpose_1: all channels stay",
+        "largest difference between masked and shrunk",
+        "'generator' has 93 of 192 channels left, 243,630 of 608,577 parameters, 25.1% of the MACs",
+        "2,700,782 (0.25×)",
+        "243,630 of 243,630 parameters not zero; reloaded, it differs by",
+        "largest difference to Keras",
+    ],
 }
 
 
