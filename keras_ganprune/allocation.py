@@ -27,6 +27,7 @@ class Tensor:
         units: Int, number of removable units.
         unit_size: Int, weights in a unit, or None where units differ in size. Of channels that go
             together in several layers 1: they are counted, not weighed.
+        makers: Of such channels, the paths of all weights that make them, any of which may be named.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Tensor:
     shape: tuple[int, ...]
     units: int
     unit_size: int | None
+    makers: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -396,6 +398,9 @@ def _matches(rule: str, tensor: Tensor) -> bool:
     if rule.startswith("re:"):
         return bool(re.search(rule[3:], tensor.layer_path))
     paths = (tensor.layer_path, tensor.path, _last(tensor.layer_path))
+    for path in tensor.makers:
+        layer_path = path.rpartition("/")[0]
+        paths += (layer_path, path, _last(layer_path))
     return any(fnmatch.fnmatchcase(path, rule) for path in paths)
 
 

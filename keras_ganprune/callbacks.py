@@ -179,12 +179,15 @@ class Prune(keras.callbacks.Callback):
         for store in self._stores():
             store.restored = False
 
-    def retire(self, network: keras.layers.Layer) -> None:
-        """End here if this is a target: it has been replaced by a smaller one, where masks are no more."""
-        if self._retired or all(network is not target for _, target in self._targets):
+    def retire(self, networks: list[keras.layers.Layer]) -> None:
+        """End here if one is a target: it has been replaced by a smaller one, where masks are no more."""
+        gone = {id(network) for network in networks}
+        cut = [network for _, network in self._targets if id(network) in gone]
+        if self._retired or not cut:
             return
         self._retired = True
-        others = [name for name, target in self._targets if target is not network]
+        network = cut[0]
+        others = [name for name, target in self._targets if id(target) not in gone]
         end = self.schedule.end_step
         if others or (end is not None and self._started and self._last_step < end):
             _warn(callback_warnings.cut(network, self, self._last_step, others))

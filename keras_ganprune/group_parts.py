@@ -262,7 +262,8 @@ def _part(
             )
     first = makers[0]
     shape = tuple(first.weight.mask.shape)
-    tensor = Tensor(first.weight.path, first.weight.layer_path, shape, group.size, 1)
+    makers_ = tuple(group.makers)
+    tensor = Tensor(first.weight.path, first.weight.layer_path, shape, group.size, 1, makers_)
     return GroupPart(
         group, tuple(makers), tuple(places), tuple(weights), granularity.aggregate, tensor
     )

@@ -509,7 +509,10 @@ def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
             found = [
                 name
                 for name in sorted(names)
-                if id(v := _weight_variable(layer, name)) in wanted and wanted[id(v)].name == name
+                if id(v := _weight_variable(layer, name)) in wanted
+                and wanted[id(v)].name == name
+                # Not a wrapper, which may have the variable under the same name.
+                and isinstance(layer, wanted[id(v)].layer.plain_class)
             ]
             if found:
                 add_masks(layer, found)

@@ -127,7 +127,7 @@ class MaskStore(keras.layers.Layer):
             for name in saved
             if name.endswith("_shape") and not name.startswith(_MEMORY)
         }
-        for name in shapes.keys() - self.masks.keys():
+        for name in sorted(shapes.keys() - self.masks.keys()):
             # Masks that were added since, and are the layer's own to make again.
             weight = self.find(name)
             if weight is not None and tuple(weight.shape) == shapes[name]:

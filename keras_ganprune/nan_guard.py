@@ -61,6 +61,11 @@ class NaNGuard(keras.callbacks.Callback):
         if self.stopped_batch is None:
             self._keep()
 
+    def on_train_batch_begin(self, batch, logs=None):
+        # `Shrink` has put other networks there, for which the state is of no use.
+        if self.stopped_batch is None and self._networks != [id(n) for n in self.model.layers]:
+            self._keep()
+
     def on_train_batch_end(self, batch, logs=None):
         self._batches = self._before_epoch + batch + 1
         losses = {k: v for k, v in (logs or {}).items() if "loss" in k}
@@ -69,8 +74,6 @@ class NaNGuard(keras.callbacks.Callback):
         # The first batch may have built networks that were not there to be kept.
         if self._batches == 1 and len(variables(self.model)) > len(self._state.values):
             due = True
-        # `Shrink` has put other networks there, for which the state is of no use.
-        due = due or self._networks != [id(layer) for layer in self.model.layers]
         if due and not bad:
             bad = self._bad_weights()
         if bad:

@@ -116,7 +116,8 @@ class Pruner:
             for weight in self.weights:
                 weight.layer.pruning_masks.chosen.clear()
         self.regrown: dict[int, np.ndarray] = {}
-        self._whole = True
+        # Masks may be there already, of a run that ended while channels could return.
+        self._whole = not (self.coupled and self.mode.regrows) or self._masked_whole()
         self._updates = 0
         self.traced_steps_are_stale = self._prepare_hidden() or fresh_masks
 
@@ -319,6 +320,14 @@ class Pruner:
                 weight.mask.assign(keep)
                 weight.apply()
 
+    def _masked_whole(self) -> bool:
+        masks_now = [_mask(weight) for weight in self.weights]
+        return not any(
+            np.any(masks_now[index] & ~keep)
+            for part in self._parts
+            for index, keep in part.masks(part.alive_in(masks_now)).items()
+        )
+
     def _complete(self) -> None:
         """Mask everything that goes with the channels that are pruned, not only what makes them."""
         self._whole = True
@@ -410,9 +419,11 @@ class Pruner:
             return np.split(keep, edges)
         step = getattr(self.granularity, "round_to", None)
         return [
-            selection.rounded(units, part_scores, step, None if self.mode.regrows else part.alive())
-            for part, units, part_scores in zip(
-                parts, np.split(keep, edges), np.split(scores, edges), strict=True
+            selection.rounded(
+                units, part_scores, step, None if self.mode.regrows else part.alive(), floor
+            )
+            for part, units, part_scores, floor in zip(
+                parts, np.split(keep, edges), np.split(scores, edges), floors, strict=True
             )
         ]
 

@@ -20,14 +20,13 @@ from keras_ganprune.layers import (
 )
 
 
-def _has_masks(path: pathlib.Path) -> bool:
-    """Return whether the weights in a `.keras` file hold masks."""
-    found = False
+def _masked_layers(path: pathlib.Path) -> int:
+    """Return of how many layers the weights in a `.keras` file hold masks."""
+    found = 0
 
-    def visit(name: str) -> bool | None:
+    def visit(name: str) -> None:
         nonlocal found
-        found = found or "/pruning_masks" in f"/{name}"
-        return True if found else None
+        found += f"/{name}".endswith("/pruning_masks/vars/clock")
 
     with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as member:
         with h5py.File(member, "r") as weights:
@@ -69,7 +68,8 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
         )
     try:
         model = keras.saving.load_model(path, **kwargs)
-        if _has_masks(path) and not prunable_layers(model):
+        if _masked_layers(path) > len(prunable_layers(model)):
+            # Layers inside others are made anew by these, as plain ones.
             make_prunable(model)
             scales = holders(model)
             for layer in scales:

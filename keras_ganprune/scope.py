@@ -33,7 +33,7 @@ def _single(rule: Any) -> Predicate:
 
 
 def select(
-    layers: Sequence[tuple[str, keras.layers.Layer]], scope: Any
+    layers: Sequence[tuple[str, keras.layers.Layer]], scope: Any, name: str = "scope"
 ) -> list[tuple[str, keras.layers.Layer]]:
     """Return the (path, layer) pairs in scope.
 
@@ -42,6 +42,7 @@ def select(
         scope: None (everything), a layer class, a name or path with `*`, a compiled regular
             expression searched in the path, a layer, a function of a layer, or a list of these
             (a layer is in scope if any entry matches).
+        name: What the argument is called in errors.
 
     Raises:
         InvalidArgumentError: an entry of `scope` matches no layer, or there is no entry.
@@ -56,7 +57,7 @@ def select(
     rules = list(scope) if isinstance(scope, Iterable) and not isinstance(scope, str) else [scope]
     if not rules:
         raise InvalidArgumentError(
-            f"`scope` must name at least one layer. Received: {scope!r}. For all layers pass None."
+            f"`{name}` must name at least one layer. Received: {scope!r}. For all layers pass None."
         )
     chosen: set[int] = set()
     for rule in rules:
@@ -66,9 +67,9 @@ def select(
             paths = [path for path, _ in layers]
             shown = rule.pattern if isinstance(rule, re.Pattern) else rule
             if isinstance(rule, str):
-                raise InvalidArgumentError(unknown_name("layer in `scope`:", shown, paths))
+                raise InvalidArgumentError(unknown_name(f"layer in `{name}`:", shown, paths))
             raise InvalidArgumentError(
-                f"`scope` must match at least one prunable layer. {shown!r} matches none of: "
+                f"`{name}` must match at least one prunable layer. {shown!r} matches none of: "
                 f"{', '.join(paths) or '(none)'}."
             )
         chosen.update(hits)

@@ -51,7 +51,11 @@ def best(
 
 
 def rounded(
-    kept: np.ndarray, scores: np.ndarray, step: int | None, possible: np.ndarray | None = None
+    kept: np.ndarray,
+    scores: np.ndarray,
+    step: int | None,
+    possible: np.ndarray | None = None,
+    floor: int = 1,
 ) -> np.ndarray:
     """Return the units that stay if their number is to be a multiple of `step`: the nearest one, or all.
 
@@ -60,6 +64,7 @@ def rounded(
         scores: One for each, higher = keep.
         step: Int, or None for any number.
         possible: Bool array, the units that can stay; None for all.
+        floor: Least number of units that stay.
 
     Example:
     >>> rounded(np.array([True, True, True, False]), np.array([3.0, 1.0, 2.0, 0.0]), 2)
@@ -68,7 +73,7 @@ def rounded(
     if step is None:
         return kept
     possible = np.ones_like(kept) if possible is None else possible | kept
-    count = max(round(np.count_nonzero(kept) / step), 1) * step
+    count = max(round(np.count_nonzero(kept) / step), -(-floor // step)) * step
     count = min(count, np.count_nonzero(possible))
     if count <= np.count_nonzero(kept):
         return best(np.where(kept, scores, -np.inf), count)

@@ -171,26 +171,43 @@ class Shrink(keras.callbacks.Callback):
                 raise InvalidArgumentError(
                     f"`target` must be a network inside the model, not the model itself ('{name}')."
                 )
+        average = getattr(self.model, "ema_generator", None)
+        cuts_generator = any(n is getattr(self.model, "generator", None) for _, n in self._targets)
+        if not self.copies and isinstance(self.model, GANModel) and average and cuts_generator:
+            raise InvalidArgumentError(
+                "The averaged generator of a `GANModel` has to be cut like the generator, whose steps it "
+                f"follows. Received: copies={self.copies!r}. Leave `copies` at 'auto'."
+            )
         self._clock = Clock(self.model, self._targets[0][1], self.optimizer)
         self._copies = Copies(
             self.model, self._targets, self.copies, self._say, "is cut in the same places"
         )
         self._dense: dict[str, dict[str, float]] = {}
         self._last_step: int | None = None
+        self._late = list(self.at)
+        others = vars(self.model).get("_shrunk_by")
+        if others is None or others[0] is not self.params:
+            others = (self.params, [])
+            # Past Keras's attribute tracking, which has no use for it.
+            object.__setattr__(self.model, "_shrunk_by", others)
+        others[1].append(self)
+        self._weigh()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._clock.begin_epoch()
 
     def on_train_batch_begin(self, batch, logs=None):
         if self._last_step is None:
-            self._last_step = self._clock.step
+            self._last_step = self._begun = self._clock.step
 
     def on_train_batch_end(self, batch, logs=None):
+        self._weigh()
         self._clock.batch_done(batch)
         step = self._clock.step
         due = [i for i, at in enumerate(self.at) if (self._last_step or 0) < at <= step]
         self._last_step = step
         for number in due:
+            self._late.remove(self.at[number])
             self._cut(step, number)
         self._log(logs)
 
@@ -198,7 +215,8 @@ class Shrink(keras.callbacks.Callback):
         self._log(logs)
 
     def on_train_end(self, logs=None):
-        late = [at for at in self.at if at > (self._last_step or 0)]
+        vars(self.model).pop("_shrunk_by", None)
+        late = [at for at in self._late if at > self._begun]
         if late:
             self._say(f"training ended at step {self._last_step}, before the cuts at {late}")
 
@@ -215,7 +233,9 @@ class Shrink(keras.callbacks.Callback):
 
     def _cut(self, step: int, number: int) -> None:
         """Make every target smaller. All is built before the first one is replaced."""
-        self._copies.look()
+        shrinks = vars(self.model)["_shrunk_by"][1]
+        for other in shrinks:
+            other._copies.look()
         done: list[tuple[str, keras.layers.Layer, Shrunk]] = []
         rows = []
         for name, network in self._targets:
@@ -233,21 +253,34 @@ class Shrink(keras.callbacks.Callback):
                 if own is network
             ]
         for callback in (vars(self.model).get("_pruned_by") or (None, {}))[1]:
-            for _, network, _ in done:
-                callback.retire(network)
+            callback.retire([network for _, network, _ in done])
         replace_networks(self.model, rows)
         new_of = {id(old): new for old, new, _ in rows}
-        self._targets = [(name, shrunk.model) for name, _, shrunk in done]
-        self._copies.targets = self._targets
-        self._copies.found = [
-            (new_of[id(own)], new_of[id(copy)]) for own, copy in self._copies.found
-        ]
+        for other in shrinks:
+            other._follow(new_of)
         if self.recalibrate and isinstance(self.model, GANModel) and not self.model.conditional:
             recalibrate_batch_norm(self.model)
         for name, network, shrunk in done:
             event = _event(step, name, network, shrunk)
             self.events.append(event)
             self._say(str(event))
+
+    def _follow(self, new_of: dict[int, keras.layers.Layer]) -> None:
+        """Go on with the networks that are there now, whichever callback has put them there."""
+        self._targets = [(name, new_of.get(id(n), n)) for name, n in self._targets]
+        self._copies.targets = self._targets
+        self._copies.found = [
+            (new_of.get(id(own), own), new_of.get(id(copy), copy))
+            for own, copy in self._copies.found
+        ]
+
+    def _weigh(self) -> None:
+        """Note what the networks cost before any cut, of what budgets are shares of."""
+        quantities = {budget.quantity for budget in self.budget if budget is not None}
+        for name, network in self._targets:
+            if quantities and name not in self._dense and is_built(network):
+                costs = Costs(channel_groups(network, keep=self.settings["keep"]))
+                self._dense[name] = {quantity: costs.of(quantity) for quantity in quantities}
 
     def _budget(self, name: str, network: keras.layers.Layer, number: int) -> Budget | None:
         """Return the budget as a share of the network as it is now."""
@@ -256,7 +289,7 @@ class Shrink(keras.callbacks.Callback):
             return None
         costs = Costs(channel_groups(network, keep=self.settings["keep"]))
         now = costs.of(budget.quantity)
-        dense = self._dense.setdefault(name, {}).setdefault(budget.quantity, now)
+        dense = self._dense[name][budget.quantity]
         share = budget.fraction * dense / now
         if share >= 1.0:
             raise InvalidArgumentError(
@@ -283,28 +316,36 @@ def _cut_copy(
 ) -> tuple[keras.Model, list[Cut]]:
     """Return a smaller network with the values of a copy, and what its weights were in that."""
     places = {id(own): other for own, other in zip(network.weights, copy.weights, strict=True)}
-    small, cuts = Builder(shrunk.groups, shrunk.keeps).build()
+    small, cuts = Builder(shrunk.groups, shrunk.keeps, shrunk.builder.dropped).build()
     assign(cuts, {id(cut.old): to_numpy(places[id(cut.old)]) for cut in cuts})
     small.trainable = copy.trainable
     return small, [Cut(places[id(cut.old)], cut.new, cut.index) for cut in cuts]
 
 
 def _event(step: int, name: str, network: keras.layers.Layer, shrunk: Shrunk) -> ShrinkEvent:
-    kept = sum(int(np.count_nonzero(keep)) for keep in shrunk.keeps)
+    # Of a block that is left out nothing stays, though its groups keep a unit each.
+    built = {id(cut.old) for cut in shrunk.cuts}
+    counts = [
+        int(np.count_nonzero(keep))
+        if any(id(s.weight.variable) in built for s in group.slices)
+        else 0
+        for group, keep in zip(shrunk.groups, shrunk.keeps, strict=True)
+    ]
     macs = None
     try:
         costs = Costs(shrunk.groups)
-        macs = (int(costs.macs()), int(costs.macs(shrunk.keeps)))
+        left = Costs(channel_groups(shrunk.model)) if shrunk.dropped else None
+        macs = (int(costs.macs()), int(left.macs() if left else costs.macs(shrunk.keeps)))
     except (InvalidArgumentError, UnsupportedLayerError):
         pass  # images of unknown size
     return ShrinkEvent(
         step,
         name,
-        (shrunk.groups.size, kept),
+        (shrunk.groups.size, sum(counts)),
         (network.count_params(), shrunk.model.count_params()),
         macs,
         tuple(
-            (group.name, group.size, int(np.count_nonzero(keep)))
-            for group, keep in zip(shrunk.groups, shrunk.keeps, strict=True)
+            (group.name, group.size, count)
+            for group, count in zip(shrunk.groups, counts, strict=True)
         ),
     )

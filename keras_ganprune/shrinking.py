@@ -203,7 +203,7 @@ def _without(model: keras.Model, drop: Any, inputs: Any) -> keras.Model:
         for call in groups.graph.calls
         if isinstance(call.operation, keras.layers.Layer)
     }
-    chosen = {id(layer) for _, layer in select(list(layers.values()), drop)}
+    chosen = {id(layer) for _, layer in select(list(layers.values()), drop, "drop")}
     found = {}
     for call in groups.graph.calls:
         if id(call.operation) not in chosen:
@@ -393,8 +393,9 @@ def _chosen(
         edges = np.cumsum([len(s) for s in ranked])[:-1].tolist()
         floors = [chosen.floor(len(s)) for s in ranked]
         best = selection.best(np.concatenate(ranked), target.budget, None, edges, floors)
-        for i, units in zip(target.members, np.split(best, edges), strict=True):
-            keeps[i] = selection.rounded(units, scores[i], settings.granularity.round_to)
+        for i, units, floor in zip(target.members, np.split(best, edges), floors, strict=True):
+            step = settings.granularity.round_to
+            keeps[i] = selection.rounded(units, scores[i], step, None, floor)
     return keeps
 
 

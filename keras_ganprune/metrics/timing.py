@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ganprune import probing
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError
 from keras_ganprune.structured.graph import _symbolic_inputs, inner_function
 
@@ -75,9 +76,8 @@ def random_inputs(specs: Any, batch: int, seed: int = 0) -> Any:
 
     Raises: InvalidArgumentError (a ValueError): sizes are not known, or the batch is another.
     """
-    rng = np.random.default_rng(seed)
-
-    def draw(spec: Any) -> Any:
+    flat = keras.tree.flatten(specs)
+    for spec in flat:
         if None in spec.shape[1:]:
             raise InvalidArgumentError(
                 f"Latency can only be measured where all sizes are known. '{spec.name}' has the shape "
@@ -90,14 +90,11 @@ def random_inputs(specs: Any, batch: int, seed: int = 0) -> Any:
                 f"The model was made for a batch of {spec.shape[0]}, so `batch_sizes` must be "
                 f"({spec.shape[0]},). Received: {batch}."
             )
-        shape = (batch, *spec.shape[1:])
-        dtype = keras.backend.standardize_dtype(spec.dtype)
-        if "float" in dtype:
-            return keras.ops.convert_to_tensor(rng.standard_normal(shape), dtype=dtype)
-        # Class numbers and tokens: 0 and 1 are in range of every embedding worth the name.
-        return keras.ops.convert_to_tensor(rng.integers(0, 2, shape), dtype=dtype)
-
-    return keras.tree.map_structure(draw, specs)
+    drawn = [
+        keras.ops.convert_to_tensor(array, dtype=keras.backend.standardize_dtype(spec.dtype))
+        for array, spec in zip(probing.random_inputs(flat, batch, seed), flat, strict=True)
+    ]
+    return keras.tree.pack_sequence_as(specs, drawn)
 
 
 def _finished(outputs: Any) -> Any:

@@ -80,6 +80,9 @@ def residual_blocks(graph: Graph) -> list[Block]:
             if branch.shape != skip.shape:
                 continue
             inside = _exclusive(graph, call, branch, uses)
+            # A sum of what comes of two different inputs is no way around one of them.
+            if not _upstream(branch, made_by) & _upstream(skip, made_by):
+                continue
             weights, means = _weights(inside)
             own = {id(c) for c in inside}
             zero = _zero(branch, made_by, own)
@@ -90,6 +93,19 @@ def residual_blocks(graph: Graph) -> list[Block]:
     # One that holds others is no block but the trunk, with a long way around it.
     adds = {id(block.add) for block in found}
     return [block for block in found if not adds & {id(call) for call in block.calls}]
+
+
+def _upstream(tensor: Tensor, made_by: dict[int, Call]) -> set[int]:
+    """Return what a tensor is computed from, itself included, by id."""
+    found: set[int] = set()
+    waiting = [tensor]
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) not in found:
+            found.add(id(tensor))
+            call = made_by.get(id(tensor))
+            waiting += [] if call is None else call.inputs
+    return found
 
 
 def _size(block: Block) -> int:
@@ -124,11 +140,12 @@ def _weights(calls: list[Call]) -> tuple[tuple[BlockWeight, ...], tuple[keras.Va
         if not isinstance(layer, keras.layers.Layer):
             continue
         holder = layer.layer if isinstance(layer, keras.layers.Wrapper) else layer
+        path = call.path if holder is layer else f"{call.path}/{holder.name}"
         for name in _names(holder):
             variable = _weight_variable(holder, name)
             if variable is not None:
                 kernel = name in _kernel_names(holder)
-                weights.append(BlockWeight(call.path, name, holder, variable, kernel))
+                weights.append(BlockWeight(path, name, holder, variable, kernel))
         if isinstance(holder, keras.layers.BatchNormalization):
             means.append(holder.moving_mean)
     return tuple(weights), tuple(means)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_ganprune import scope as scopes
-from keras_ganprune.errors import PruningError, UnsupportedLayerError
+from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.layers import plain_classes, walk
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.structured import merge_rules, op_rules, rules, sequence_rules  # noqa: F401
@@ -191,7 +191,7 @@ def channel_groups(model: keras.layers.Layer, *, keep: Any = None, inputs: Any =
     layers = walk(model)
     kept: set[int] = set()
     if keep is not None and not (isinstance(keep, (list, tuple)) and not keep):
-        for _, layer in _named(layers[1:], keep):
+        for _, layer in scopes.select(layers[1:], keep, "keep"):
             kept |= {id(inner) for _, inner in walk(layer)}
     with plain_classes(model):
         graph = trace(model, lambda operation: entry_of(operation) is not None, inputs)
@@ -202,13 +202,6 @@ def channel_groups(model: keras.layers.Layer, *, keep: Any = None, inputs: Any =
             lambda operation: id(operation) in kept,
         )
     return _collect(graph, channels)
-
-
-def _named(layers: list, keep: Any) -> list:
-    try:
-        return scopes.select(layers, keep)
-    except PruningError as error:
-        raise type(error)(str(error).replace("`scope`", "`keep`")) from None
 
 
 def _rule(operation: keras.Operation) -> Rule | None:
