@@ -36,7 +36,9 @@ def test_the_page_on_channels_runs_and_says_what_is_printed(capsys):
         # Keras numbers the layers of a process.
         pattern = re.sub(r"\\_\d+|_\d+", r"(_\\d+)?", re.escape(" ".join(line.split())))
         if line.strip() != "...":
-            pattern = re.sub(r"(dense|batch_normalization|conv2d_transpose)", r"\1(_\\d+)?", pattern)
+            pattern = re.sub(
+                r"(dense|batch_normalization|conv2d_transpose)", r"\1(_\\d+)?", pattern
+            )
             assert any(re.fullmatch(pattern, each) for each in printed), line
 
 
