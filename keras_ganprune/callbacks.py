@@ -307,9 +307,10 @@ class Prune(keras.callbacks.Callback):
         # Past Keras's attribute tracking, which has no use for a function.
         object.__setattr__(self.model, "_step_with_masks", self.model.train_function)
         vars(self.model).pop("_pruned_by", None)
-        said = callback_warnings.ended(self.schedule, self._last_step, self.pruner.sparsity)
-        if self._started and said:
-            _warn(said)
+        if self._started:
+            said = callback_warnings.ended(self.schedule, self._last_step, self.pruner.sparsity)
+            if said:
+                _warn(said)
 
     # --- What they do ----------------------------------------------------------------------------
 

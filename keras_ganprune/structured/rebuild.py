@@ -87,22 +87,18 @@ class Builder:
 
     def operation(self, call: Call) -> Any:
         """Return the new layer or operation of a call, the same one for all calls of the old one."""
-        key = self._key_of(call)
+        old = call.operation
+        key: Any = id(old)
+        if isinstance(old, keras.layers.Layer) and not old.weights:
+            # One without weights, such as a Reshape, may have to differ from call to call.
+            key = (id(old), repr(self._config(call)))
         if key not in self.made:
             self.made[key] = self._make(call)
         return self.made[key]
 
-    def _key_of(self, call: Call) -> int:
-        """Return what a new operation is known by: one without weights may differ from call to call."""
-        old = call.operation
-        weightless = isinstance(old, keras.layers.Layer) and not old.weights
-        return id(call) if weightless else id(old)
-
-    def _make(self, call: Call) -> Any:
-        old = call.operation
-        if isinstance(old, _AS_IT_IS):
-            return old
-        entry = entry_of(old)
+    def _config(self, call: Call) -> dict[str, Any] | None:
+        """Return the configuration after the cut; None for an operation that has none."""
+        old, entry = call.operation, entry_of(call.operation)
         try:
             config = old.get_config()
         except NotImplementedError:
@@ -111,16 +107,25 @@ class Builder:
                     f"{type(old).__name__} '{call.path}' needs `get_config` (all its constructor "
                     "arguments), as for saving, to be built anew."
                 ) from None
+            return None
+        if entry is None or entry.config is None:
+            return config
+        sizes = Sizes(
+            weight=lambda name: self.weight_shape(_weight_variable(old, name)),
+            before=[t.shape for t in call.inputs],
+            inputs=[self.shape(t) for t in call.inputs],
+            outputs=[self.shape(t) for t in call.outputs],
+            kept=lambda i, axis: self._kept_input(call, i, axis),
+        )
+        return entry.config(old, config, sizes)
+
+    def _make(self, call: Call) -> Any:
+        old = call.operation
+        if isinstance(old, _AS_IT_IS):
             return old
-        if entry is not None and entry.config is not None:
-            sizes = Sizes(
-                weight=lambda name: self.weight_shape(_weight_variable(old, name)),
-                before=[t.shape for t in call.inputs],
-                inputs=[self.shape(t) for t in call.inputs],
-                outputs=[self.shape(t) for t in call.outputs],
-                kept=lambda i, axis: self._kept_input(call, i, axis),
-            )
-            config = entry.config(old, config, sizes)
+        config = self._config(call)
+        if config is None:
+            return old
         config["name"] = self.name(call.path)
         try:
             return type(old).from_config(config)
@@ -230,7 +235,7 @@ class Builder:
     def _cuts(self) -> list[Cut]:
         found = []
         for call in self.graph.calls:
-            new = self.made.get(self._key_of(call))
+            new = self.made.get(id(call.operation))
             if new is None or new is call.operation or not isinstance(new, keras.layers.Layer):
                 continue
             old_weights, new_weights = call.operation.weights, new.weights
