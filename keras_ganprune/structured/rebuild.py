@@ -126,9 +126,16 @@ class Builder:
         config = self._config(call)
         if config is None:
             return old
-        config["name"] = self.name(call.path)
+        name = self.name(call.path)
+        if isinstance(old, keras.layers.Layer):
+            config["name"] = name
+        else:
+            config.pop("name", None)  # not every version of Keras takes one here
         try:
-            return type(old).from_config(config)
+            made = type(old).from_config(config)
+            if not isinstance(made, keras.layers.Layer):
+                made.name = name
+            return made
         except Exception as error:
             raise UnsupportedLayerError(
                 f"{type(old).__name__} '{call.path}' could not be built anew from its configuration "
