@@ -9,6 +9,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from keras_ganprune.errors import PruningError
 
@@ -252,14 +253,25 @@ def _load(arguments: argparse.Namespace):
     return saving.load_model(arguments.model)
 
 
+def _networks(model: Any) -> dict[str, Any]:
+    """Return the networks of a model: of a `GANModel` up to three, of any other itself."""
+    from keras_ganprune.gan import GANModel
+
+    if not isinstance(model, GANModel):
+        return {model.name: model}
+    found = {"generator": model.generator, "discriminator": model.discriminator}
+    if model.ema_generator is not None:
+        found["averaged generator"] = model.ema_generator
+    return found
+
+
 def _export(arguments: argparse.Namespace) -> None:
     from keras_ganprune import files
     from keras_ganprune.export import export_saved_model
-    from keras_ganprune.gan import GANModel
 
     files.check_new_folder(arguments.output, arguments.overwrite)
     model = _load(arguments)
-    average = isinstance(model, GANModel) and model.ema_generator is not None and not arguments.live
+    average = "averaged generator" in _networks(model) and not arguments.live
     print(
         export_saved_model(model, arguments.output, average=average, overwrite=arguments.overwrite)
     )
@@ -286,13 +298,13 @@ def _shrink(arguments: argparse.Namespace) -> None:
     budget = Budget(**shares) if shares else None
     model = _load(arguments)
     if isinstance(model, GANModel):
-        networks = {"generator": model.generator, "discriminator": model.discriminator}
+        networks = _networks(model)
+        average = networks.pop("averaged generator", None)
         if arguments.network not in networks:
             raise InvalidArgumentError(unknown_name("network", arguments.network, networks))
-        if arguments.network == "generator" and not arguments.live:
-            model = model.ema_generator or model.generator
-        else:
-            model = networks[arguments.network]
+        model = networks[arguments.network]
+        if arguments.network == "generator" and average is not None and not arguments.live:
+            model = average
     small = shrink(
         model,
         sparsity=arguments.sparsity,
@@ -312,16 +324,9 @@ def _shrink(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from keras_ganprune.gan import GANModel
     from keras_ganprune.metrics import sparsity_report
 
-    model = _load(arguments)
-    networks = {model.name: model}
-    if isinstance(model, GANModel):
-        networks = {"generator": model.generator, "discriminator": model.discriminator}
-        if model.ema_generator is not None:
-            networks["averaged generator"] = model.ema_generator
-    for name, network in networks.items():
+    for name, network in _networks(_load(arguments)).items():
         table = sparsity_report(network)
         if arguments.markdown:
             print(f"## {name}\n\n{table.to_markdown()}\n")

@@ -19,7 +19,7 @@ from keras_ganprune.layers import MaskedWeight, add_masks, prunable_candidates, 
 from keras_ganprune.mask_report import MaskRow
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.parts import unit_scores, value_of
-from keras_ganprune.structured.channels import MEAN, OUT, STATE, WeightAxis
+from keras_ganprune.structured.channels import MEAN, OUT, WeightAxis
 from keras_ganprune.structured.groups import Group, Groups, GroupSlice, channel_groups
 from keras_ganprune.structured.registry import entry_of
 
@@ -75,7 +75,9 @@ class GroupPart:
         return sum(m.granularity.pool(np.abs(gradients[m.index])) for m in self.makers)
 
     def alive(self) -> np.ndarray:
-        return self.alive_in([to_numpy(weight.mask) for weight in self.weights])
+        # Not by `alive_in`, which would want the masks of all weights for each group.
+        found = [m.granularity.alive(to_numpy(m.weight.mask)) for m in self.makers]
+        return np.any(found, axis=0)
 
     def alive_in(self, masks: Sequence[np.ndarray]) -> np.ndarray:
         """Return which units some maker has an entry of, under masks of all the pruner's weights."""
@@ -91,11 +93,9 @@ class GroupPart:
         found: dict[int, np.ndarray] = {}
         for index, piece in self.places:
             shape = tuple(self.weights[index].mask.shape)
-            keep = np.ones(shape, dtype=bool)
+            keep = found.setdefault(index, np.ones(shape, dtype=bool))
             if whole or piece.weight.role == OUT:
-                form = [-1 if a == piece.weight.axis else 1 for a in range(len(shape))]
-                keep &= piece.kept(units).reshape(form)
-            found[index] = found[index] & keep if index in found else keep
+                keep &= piece.mask(units)
         return found
 
     def settle(self, units: np.ndarray) -> None:
@@ -154,7 +154,7 @@ def make_group_parts(
 
 
 def _masked_axes(group: Group) -> list[WeightAxis]:
-    return [s.weight for s in group.slices if s.weight.role not in (STATE, MEAN)]
+    return [piece.weight for piece in group.slices if piece.masked]
 
 
 def parts_of(
@@ -238,10 +238,8 @@ def _part(
     granularity: Channel,
 ) -> GroupPart:
     makers, places = [], []
-    for piece in group.slices:
+    for piece in (piece for piece in group.slices if piece.masked):
         axis = piece.weight
-        if axis.role in (STATE, MEAN):
-            continue
         index = numbers[id(axis.variable)]
         places.append((index, piece))
         if axis.role == OUT:
@@ -261,9 +259,14 @@ def _part(
                 )
             )
     first = makers[0]
-    shape = tuple(first.weight.mask.shape)
-    makers_ = tuple(group.makers)
-    tensor = Tensor(first.weight.path, first.weight.layer_path, shape, group.size, 1, makers_)
+    tensor = Tensor(
+        path=first.weight.path,
+        layer_path=first.weight.layer_path,
+        shape=tuple(first.weight.mask.shape),
+        units=group.size,
+        unit_size=1,
+        makers=tuple(group.makers),
+    )
     return GroupPart(
         group, tuple(makers), tuple(places), tuple(weights), granularity.aggregate, tensor
     )

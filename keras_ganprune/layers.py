@@ -229,6 +229,13 @@ def _prunable_class(layer: keras.layers.Layer) -> type | None:
     return None
 
 
+def pruned_names(layer: keras.layers.Layer) -> tuple[str, ...]:
+    """Return the attribute paths of the kernels of a layer that have or can have masks, perhaps none."""
+    if isinstance(layer, PrunableLayer):
+        return layer.pruned_weight_names
+    return next((_PLAIN_WEIGHTS[c] for c in type(layer).__mro__ if c in _PLAIN_WEIGHTS), ())
+
+
 def walk(model: keras.layers.Layer) -> list[tuple[str, keras.layers.Layer]]:
     """Return (path, layer) for every layer below `model`, parents first, each layer once.
 

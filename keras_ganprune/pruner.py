@@ -201,7 +201,8 @@ class Pruner:
         return self._sparsity_of_units([p for p in self._parts if id(p.first.variable) in own])
 
     def _sparsity_of_units(self, parts: Sequence[GroupPart]) -> float:
-        rows = [part.row([_mask(weight) for weight in self.weights]) for part in parts]
+        masks_now = [_mask(weight) for weight in self.weights]
+        rows = [part.row(masks_now) for part in parts]
         total = sum(row.units for row in rows)
         return 1.0 - sum(row.kept_units for row in rows) / total if total else 0.0
 

@@ -17,10 +17,10 @@ from keras_ganprune import scope as scopes
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
 from keras_ganprune.layers import (
     PrunableLayer,
-    _prunable_class,
     _weight_variable,
     is_built,
     prunable_candidates,
+    pruned_names,
     walk,
 )
 from keras_ganprune.masking import MaskConstraint, MaskStore
@@ -206,11 +206,6 @@ def _named(generator: keras.layers.Layer, discriminator: keras.layers.Layer, pai
 # --- what cannot be tied -------------------------------------------------------------------------
 
 
-def _pruned_names(layer: keras.layers.Layer) -> tuple[str, ...]:
-    known = layer if isinstance(layer, PrunableLayer) else _prunable_class(layer)
-    return known.pruned_weight_names if known else ()
-
-
 def _kernel(path: str, layer: keras.layers.Layer) -> keras.Variable:
     """Return the one kernel of a layer, or say why it has none to share."""
     if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
@@ -218,7 +213,7 @@ def _kernel(path: str, layer: keras.layers.Layer) -> keras.Variable:
             f"'{path}' ({type(layer).__name__}) is quantized or has LoRA enabled, so its kernel is "
             "computed, not stored, and cannot be shared. Tie first, or leave it out of `pairs`."
         )
-    names = _pruned_names(layer)
+    names = pruned_names(layer)
     kernel = _weight_variable(layer, names[0]) if len(names) == 1 and "." not in names[0] else None
     if kernel is None:
         raise UnsupportedLayerError(
@@ -257,7 +252,7 @@ def _check_pair(generator, discriminator, made, seen) -> None:
             f"{tuple(kept.shape)}. (A transposed convolution has its output channels before its input "
             "channels.)"
         )
-    names = [_pruned_names(part) for part in (layer, other)]
+    names = [pruned_names(part) for part in (layer, other)]
     if names[0] != names[1]:
         raise InvalidArgumentError(
             f"{pair} must have the same kind of kernel. Received: `{names[0][0]}` and `{names[1][0]}`."
@@ -337,7 +332,7 @@ def _share(layer: keras.layers.Layer, old: keras.Variable, new: keras.Variable) 
 
 def _kernels(layer: keras.layers.Layer) -> dict[str, int]:
     """Return, by name, the identities of the kernels of a layer that have or can have masks."""
-    found = {name: _weight_variable(layer, name) for name in _pruned_names(layer)}
+    found = {name: _weight_variable(layer, name) for name in pruned_names(layer)}
     return {name: id(kernel) for name, kernel in found.items() if kernel is not None}
 
 

@@ -192,6 +192,7 @@ class Shrink(keras.callbacks.Callback):
             object.__setattr__(self.model, "_shrunk_by", others)
         others[1].append(self)
         self._weigh()
+        self._parameters: dict[str, float] = {}
 
     def on_epoch_begin(self, epoch, logs=None):
         self._clock.begin_epoch()
@@ -227,9 +228,14 @@ class Shrink(keras.callbacks.Callback):
             print(f"\nShrink: {text}.")
 
     def _log(self, logs: dict | None) -> None:
-        if logs is not None and all(is_built(network) for _, network in self._targets):
-            for name, network in self._targets:
-                logs[f"{name.replace('.', '_')}_parameters"] = float(network.count_params())
+        # Counted when the networks change, not at every batch.
+        if not self._parameters and all(is_built(network) for _, network in self._targets):
+            self._parameters = {
+                f"{name.replace('.', '_')}_parameters": float(network.count_params())
+                for name, network in self._targets
+            }
+        if logs is not None:
+            logs.update(self._parameters)
 
     def _cut(self, step: int, number: int) -> None:
         """Make every target smaller. All is built before the first one is replaced."""
@@ -268,6 +274,7 @@ class Shrink(keras.callbacks.Callback):
     def _follow(self, new_of: dict[int, keras.layers.Layer]) -> None:
         """Go on with the networks that are there now, whichever callback has put them there."""
         self._targets = [(name, new_of.get(id(n), n)) for name, n in self._targets]
+        self._parameters = {}
         self._copies.targets = self._targets
         self._copies.found = [
             (new_of.get(id(own), own), new_of.get(id(copy), copy))
@@ -316,7 +323,7 @@ def _cut_copy(
 ) -> tuple[keras.Model, list[Cut]]:
     """Return a smaller network with the values of a copy, and what its weights were in that."""
     places = {id(own): other for own, other in zip(network.weights, copy.weights, strict=True)}
-    small, cuts = Builder(shrunk.groups, shrunk.keeps, shrunk.builder.dropped).build()
+    small, cuts = Builder(shrunk.groups, shrunk.keeps, shrunk.bypassed).build()
     assign(cuts, {id(cut.old): to_numpy(places[id(cut.old)]) for cut in cuts})
     small.trainable = copy.trainable
     return small, [Cut(places[id(cut.old)], cut.new, cut.index) for cut in cuts]
@@ -334,7 +341,7 @@ def _event(step: int, name: str, network: keras.layers.Layer, shrunk: Shrunk) ->
     macs = None
     try:
         costs = Costs(shrunk.groups)
-        left = Costs(channel_groups(shrunk.model)) if shrunk.dropped else None
+        left = Costs(channel_groups(shrunk.model)) if shrunk.bypassed else None
         macs = (int(costs.macs()), int(left.macs() if left else costs.macs(shrunk.keeps)))
     except (InvalidArgumentError, UnsupportedLayerError):
         pass  # images of unknown size

@@ -19,7 +19,7 @@ from keras_ganprune.probing import random_inputs
 from keras_ganprune.scope import select
 from keras_ganprune.structured.blocks import Block, residual_blocks
 from keras_ganprune.structured.budget import Budget, fit
-from keras_ganprune.structured.channels import IN, MEAN, OUT, STATE
+from keras_ganprune.structured.channels import IN, OUT
 from keras_ganprune.structured.cuts import Cut, take
 from keras_ganprune.structured.graph import Tensor, arguments
 from keras_ganprune.structured.groups import Group, Groups, GroupSlice, channel_groups
@@ -36,15 +36,15 @@ class Shrunk:
         cuts: For each of its weights a `Cut`: which one of the old model it is, and what of it.
         groups: The groups of channels of the old model.
         keeps: For each group a bool array: which of its channels stay.
-        dropped: Paths of the residual blocks (of the calls that add them) and layers that are left out.
+        bypassed: Calls that are left out (additions of residual blocks), by id, each with what stands for
+            its result.
     """
 
     model: keras.Model
     cuts: tuple[Cut, ...]
     groups: Groups
     keeps: tuple[np.ndarray, ...]
-    builder: Builder
-    dropped: tuple[str, ...] = ()
+    bypassed: dict[int, Tensor]
 
 
 def shrink(
@@ -154,26 +154,27 @@ def shrink_with_cuts(
         )
     groups = channel_groups(model, keep=keep, inputs=inputs)
     masked = sparsity is None and budget is None
-    bypassed: dict[int, Tensor] = {}
+    dead: list[Block] = []
     if masked:
         apply_masks(model)
         dead = [block for block in residual_blocks(groups.graph) if block.dead]
-        bypassed = {id(block.add): block.skip for block in dead}
-        keeps = _alive(groups, strict, dead, bool(bypassed))
+        # The masks of weights that are left out as a whole say nothing more.
+        explained = {id(w.variable) for block in dead for w in block.weights}
+        keeps = _alive(groups, strict, explained)
     else:
         if strict:
             _masked_in_slices(model)
         keeps = _chosen(groups, criterion, granularity, allocation, sparsity, budget, limits)
     keeps = groups.never_empty(keeps)
+    bypassed = {id(block.add): block.skip for block in dead}
     builder = Builder(groups, keeps, bypassed)
     if masked and strict:
-        _check_left(model, builder, dead)
+        _check_left(model, builder, explained)
     small, cuts = builder.build()
     assign(cuts)
     if verify:
         _compare(groups, model if masked else _masked(groups, keeps), small)
-    names = tuple(call.path for call in groups.graph.calls if id(call) in bypassed)
-    return Shrunk(small, tuple(cuts), groups, tuple(keeps), builder, names)
+    return Shrunk(small, tuple(cuts), groups, tuple(keeps), bypassed)
 
 
 def _check_model(model: Any) -> None:
@@ -224,21 +225,18 @@ def _without(model: keras.Model, drop: Any, inputs: Any) -> keras.Model:
 # --- what is masked ----------------------------------------------------------------------------------
 
 
-def _alive(
-    groups: Groups, strict: bool, blocks: Sequence[Block], lighter: bool
-) -> list[np.ndarray]:
+def _alive(groups: Groups, strict: bool, explained: set[int]) -> list[np.ndarray]:
     """Return which units of each group stay: all but those that nothing reads any more.
 
     Told by the weights: a channel whose every reader has zeros for it has no effect, whatever it is.
 
     Args:
-        blocks: Residual blocks that are left out, so that the masks of their weights say nothing more.
-        lighter: Whether something else is left out, and it is no error if no channel is.
+        explained: Weights that are left out as a whole, by id; with some, it is no error if no channel goes.
     """
     keeps = [~_dead(group) for group in groups]
     if strict:
-        _check_masks(groups, keeps, {id(w.variable) for block in blocks for w in block.weights})
-    if all(kept.all() for kept in keeps) and not lighter:
+        _check_masks(groups, keeps, explained)
+    if all(kept.all() for kept in keeps) and not explained:
         raise InvalidArgumentError(
             f"No channel of '{groups.graph.model.name}' is pruned wherever it is read, so there is nothing "
             "to remove. Prune with granularity='channel' first, or pass `sparsity=` or `budget=`."
@@ -275,17 +273,11 @@ def _check_masks(groups: Groups, keeps: Sequence[np.ndarray], explained: set[int
         keeps: Which units of each group are in use.
         explained: Weights that are left out as a whole, by id.
     """
-    masked = {
-        key: found
-        for key, found in _masked_in_slices(groups.graph.model, explained).items()
-        if key not in explained
-    }
+    masked = _masked_in_slices(groups.graph.model, explained)
     for group, kept in zip(groups, keeps, strict=True):
         pruned: dict[str, np.ndarray] = {}
         whole: list[str] = []
-        for piece in group.slices:
-            if piece.weight.role in (STATE, MEAN):
-                continue
+        for piece in (piece for piece in group.slices if piece.masked):
             _, mask = masked.get(id(piece.weight.variable), ("", None))
             gone = False if mask is None else kept & ~_used(piece, mask, group.size)
             if np.any(gone):
@@ -302,9 +294,8 @@ def _check_masks(groups: Groups, keeps: Sequence[np.ndarray], explained: set[int
             )
 
 
-def _check_left(model: keras.layers.Layer, builder: Builder, dead: Sequence[Block]) -> None:
+def _check_left(model: keras.layers.Layer, builder: Builder, explained: set[int]) -> None:
     """Raise if a mask prunes more of a weight than the channels that go."""
-    explained = {id(w.variable) for block in dead for w in block.weights}
     left = [
         weight.path
         for weight in masked_weights(model)
@@ -322,17 +313,17 @@ def _check_left(model: keras.layers.Layer, builder: Builder, dead: Sequence[Bloc
 def _masked_in_slices(
     model: keras.layers.Layer, explained: Iterable[int] = ()
 ) -> dict[int, tuple[str, np.ndarray]]:
-    """Return (path, mask) of each weight with something pruned, by id; raise if that is single weights."""
+    """Return (path, mask) of each weight with something pruned, by id; raise if that is single weights.
+
+    Args:
+        explained: Weights that are passed over, by id.
+    """
     masked = {}
     for weight in masked_weights(model):
         mask = to_numpy(weight.mask)
-        if not mask.all():
+        if not mask.all() and id(weight.variable) not in explained:
             masked[id(weight.variable)] = (weight.path, mask)
-    single = [
-        path
-        for key, (path, mask) in masked.items()
-        if key not in explained and not _in_whole_slices(mask)
-    ]
+    single = [path for path, mask in masked.values() if not _in_whole_slices(mask)]
     if single:
         raise InvalidArgumentError(
             f"The masks of {', '.join(single[:3])}{' and others' if len(single) > 3 else ''} prune single "

@@ -19,3 +19,18 @@ tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfigu
 def seed():
     """Seed Python, NumPy and Keras, so that a test sees the same numbers alone and in the suite."""
     keras.utils.set_random_seed(20240607)
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """Count how often the step of `GANModel` is traced."""
+    from keras_ganprune.gan import _step_tensorflow
+
+    calls, step = [], _step_tensorflow.train_step
+
+    def counting(gan, data):
+        calls.append(gan)
+        return step(gan, data)
+
+    monkeypatch.setattr(_step_tensorflow, "train_step", counting)
+    return lambda: len(calls)

@@ -445,3 +445,14 @@ class Poison(keras.callbacks.Callback):
         if self.seen == self.at:
             weight = self.model.generator.trainable_weights[-1]
             weight.assign(weight + np.nan)
+
+
+def filled(model, seed=0):
+    """Give all weights values away from zero, so that a zero is a mask, and nowhere equal."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if "float" in weight.dtype:
+            size = rng.uniform(0.1, 0.4, weight.shape)
+            sign = 1.0 if "variance" in weight.name else rng.choice([-1.0, 1.0], weight.shape)
+            weight.assign(size * sign)
+    return model

@@ -29,17 +29,6 @@ def inside(block):
     ]
 
 
-def filled(model, seed=0):
-    """Give all weights values that are nowhere zero."""
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        if "float" in weight.dtype:
-            size = rng.uniform(0.1, 0.4, weight.shape)
-            sign = 1.0 if "variance" in weight.name else rng.choice([-1.0, 1.0], weight.shape)
-            weight.assign(size * sign)
-    return model
-
-
 def assert_same(one, other, x, tolerance=1e-5):
     old, new = (keras.tree.flatten(m(x, training=False)) for m in (one, other))
     for a, b in zip(map(value, old), map(value, new), strict=True):
@@ -310,7 +299,7 @@ def dead_of(model, blocks):
 @pytest.mark.parametrize("scale", [True, False])
 @pytest.mark.parametrize(("sparsity", "count"), [(0.25, 3), (0.5, 2), (0.6, 2), (0.99, 1)])
 def test_blocks_are_masked_whole(sparsity, count, scale):
-    model = filled(generator(scale=scale), seed=1)
+    model = nets.filled(generator(scale=scale), seed=1)
     scores = mean_magnitude(model, 4)
     pruner = kgp.Pruner(model, granularity="layer")
     report = pruner.update(sparsity=sparsity)
@@ -372,7 +361,7 @@ def test_ties_and_one_that_stays():
 
 
 def test_a_block_stays_pruned():
-    model = filled(generator(3))
+    model = nets.filled(generator(3))
     pruner = kgp.Pruner(model, granularity="layer")
     pruner.update(sparsity=0.4)
     first = dead_of(model, 3)
@@ -389,7 +378,7 @@ def test_a_block_stays_pruned():
 
 
 def test_other_criteria():
-    model = filled(generator(3), seed=2)
+    model = nets.filled(generator(3), seed=2)
     pruner = kgp.Pruner(model, granularity="layer", criterion="taylor")
     rng = np.random.default_rng(0)
     grads = {w.path: rng.normal(size=tuple(w.mask.shape)).astype("float32") for w in pruner.weights}
@@ -403,7 +392,7 @@ def test_other_criteria():
 
 
 def test_one_ranking_over_two_networks():
-    pair = filled(generator(3)), filled(generator(3, name="other"))
+    pair = nets.filled(generator(3)), nets.filled(generator(3, name="other"))
     for weight in pair[1].weights:
         weight.assign(weight * 2.0)
     report = kgp.Pruner(*pair, granularity="layer", allocation="global_ranking").update(
@@ -416,13 +405,13 @@ def test_one_ranking_over_two_networks():
 
 
 def test_blocks_in_scope():
-    model = filled(generator(4))
+    model = nets.filled(generator(4))
     pruner = kgp.Pruner(model, granularity="layer", scope=["?1", "?2", "?3"])
     report = pruner.update(sparsity=0.99)
     assert (report.kept, report.total) == (1, 3)
     assert not any(w.path.split("/")[0].endswith("0") for w in kgp.masked_weights(model))
     with pytest.raises(InvalidArgumentError, match=r"'generator' has 1 residual blocks.*`scope`"):
-        kgp.Pruner(filled(generator(4)), granularity="layer", scope=["?1", "a2"])
+        kgp.Pruner(nets.filled(generator(4)), granularity="layer", scope=["?1", "a2"])
 
 
 def test_blocks_with_spectral_norm_in_scope():
@@ -431,7 +420,7 @@ def test_blocks_with_spectral_norm_in_scope():
 
 
 def test_paths_are_those_of_the_masks():
-    model = filled(generator(2))
+    model = nets.filled(generator(2))
     pruner = kgp.Pruner(model, granularity="layer")
     assert {w.path for w in pruner.weights} == {w.path for w in kgp.masked_weights(model)}
 
@@ -467,7 +456,7 @@ def test_what_else_does_not_go_with_blocks():
 
 
 def test_channels_of_a_network_without_some_blocks():
-    model = filled(generator(3), seed=2)
+    model = nets.filled(generator(3), seed=2)
     kgp.Pruner(model, granularity="layer").update(sparsity=0.6)
     gone = dead_of(model, 3)
     assert gone.sum() == 2
@@ -488,7 +477,7 @@ def test_channels_of_a_network_without_some_blocks():
 
 
 def test_stripped_and_copied():
-    model, twin = filled(generator()), filled(generator(), seed=7)
+    model, twin = nets.filled(generator()), nets.filled(generator(), seed=7)
     kgp.Pruner(model, granularity="layer").update(sparsity=0.5)
     kgp.copy_masks(model, twin)
     np.testing.assert_array_equal(dead_of(model, 4), dead_of(twin, 4))
@@ -545,7 +534,7 @@ def test_in_fit_and_in_a_file(tmp_path):
 
 
 def sequential():
-    return filled(
+    return nets.filled(
         keras.Sequential(
             [
                 keras.Input((6, 6, 2)),
@@ -608,7 +597,7 @@ def test_layers_are_left_out_before_channels_are_cut():
 
 
 def test_layers_of_a_branch():
-    model = filled(generator(2))
+    model = nets.filled(generator(2))
     short = kgp.shrink(model, drop=["a0", "b0"])
     assert {"add0", "n0", "p0"} <= {layer.name for layer in short.layers}
     assert not {"a0", "b0"} & {layer.name for layer in short.layers}

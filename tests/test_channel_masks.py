@@ -251,18 +251,6 @@ NETWORKS = {
 }
 
 
-def filled(model, seed=0):
-    """Give all weights values that are nowhere zero and nowhere equal."""
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        if "float" in weight.dtype:
-            # Away from zero, so that a zero is a mask.
-            size = rng.uniform(0.1, 1.0, weight.shape)
-            sign = 1.0 if "variance" in weight.name else rng.choice([-1.0, 1.0], weight.shape)
-            weight.assign(size * sign)
-    return model
-
-
 def everything(model):
     """Return the masked weights of a model by path."""
     return {w.path: w for w in kgp.masked_weights(model)}
@@ -335,7 +323,7 @@ def prune(model, **options):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_masks_are_those_of_whole_channels(name, sparsity):
     build, groups = NETWORKS[name]
-    model = filled(build())
+    model = nets.filled(build())
     count, number = model.count_params(), len(model.weights)
     pruner = prune(model)
     before = values(model)
@@ -371,7 +359,7 @@ def test_the_masks_are_those_of_whole_channels(name, sparsity):
 
 
 def test_all_there_is_to_prune_is_named_and_counted_once():
-    model = filled(conv())
+    model = nets.filled(conv())
     pruner = prune(model)
     assert [row.path for row in pruner.update(sparsity=0.5)] == ["a/kernel", "b/kernel"]
     assert [w.path for w in pruner.ranked] == ["a/kernel", "b/kernel"]
@@ -402,7 +390,7 @@ def test_weights_that_are_all_zero_tie_too():
 
 
 def test_hard_masks_only_shrink():
-    model = filled(residual())
+    model = nets.filled(residual())
     pruner = prune(model)
     pruner.update(sparsity=0.3)
     first = kept_of(RESIDUAL, model)
@@ -420,7 +408,7 @@ def test_hard_masks_only_shrink():
 
 
 def test_an_error_leaves_all_as_it_was():
-    model = filled(residual())
+    model = nets.filled(residual())
     pruner = prune(model)
     model.get_layer("b").kernel.assign(np.full((3, 3, 6, 4), np.nan))
     with pytest.raises(kgp.errors.DivergedError, match="'b/kernel'"):
@@ -429,7 +417,7 @@ def test_an_error_leaves_all_as_it_was():
 
 
 def test_each_kernel_by_itself():
-    model = filled(residual())
+    model = nets.filled(residual())
     pruner = prune(model, granularity=kgp.Channel(coupled=False))
     before = values(model)
     report = pruner.update(sparsity=0.5)
@@ -448,7 +436,7 @@ def test_each_kernel_by_itself():
 @pytest.mark.parametrize("aggregate", ["sum", "mean", "max"])
 def test_the_scores_of_several_makers(aggregate):
     numpy = {"sum": np.sum, "mean": np.mean, "max": np.max}[aggregate]
-    model = filled(residual(), seed=4)
+    model = nets.filled(residual(), seed=4)
     # Weak in one and strong in the other, so that the three ways differ.
     model.get_layer("a").kernel.assign(np.full((3, 3, 1, 6), [1.0, 0.1, 0.5, 0.4, 0.45, 0.2]))
     model.get_layer("c").kernel.assign(np.full((3, 3, 4, 6), [0.01, 0.2, 0.1, 0.15, 0.1, 0.25]))
@@ -467,7 +455,7 @@ def test_the_scores_of_several_makers(aggregate):
 def dense(*units, inputs=5, outputs=3):
     model = [keras.Input((inputs,))]
     model += [layers.Dense(n, "relu", name=f"h{i}") for i, n in enumerate(units)]
-    return filled(keras.Sequential([*model, layers.Dense(outputs, name="out")]))
+    return nets.filled(keras.Sequential([*model, layers.Dense(outputs, name="out")]))
 
 
 def kept(report):
@@ -534,7 +522,7 @@ def test_one_ranking_over_all_groups(sparsity):
 
 
 def test_one_ranking_over_two_networks():
-    pair = filled(conv()), filled(residual(), seed=3)
+    pair = nets.filled(conv()), nets.filled(residual(), seed=3)
     pruner = kgp.Pruner(
         *pair, granularity="channel", allocation=kgp.GlobalRanking(normalize="mean")
     )
@@ -557,7 +545,7 @@ def test_a_sparsity_for_each_layer():
 
 
 def test_a_sparsity_by_any_layer_that_makes_the_channels():
-    model = filled(residual())
+    model = nets.filled(residual())
     prune(model, allocation={"c": 0.5}).update(sparsity=0.5)
 
 
@@ -618,7 +606,7 @@ CRITERIA = {
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_criteria_score_what_makes_a_channel(criterion, network):
     build, groups = NETWORKS[network]
-    model = filled(build(), seed=2)
+    model = nets.filled(build(), seed=2)
     pruner = prune(model, criterion=criterion)
     grads, before = gradients_of(pruner), values(model)
     given = grads if pruner.criterion.needs_gradient else None
@@ -631,7 +619,7 @@ def test_criteria_score_what_makes_a_channel(criterion, network):
 
 
 def test_gradients_by_path_and_what_is_missing():
-    model = filled(residual())
+    model = nets.filled(residual())
     pruner = prune(model, criterion="taylor")
     grads = gradients_of(pruner)
     with pytest.raises(InvalidArgumentError, match=r"needs gradients\. Pass `gradients=`"):
@@ -640,14 +628,14 @@ def test_gradients_by_path_and_what_is_missing():
         pruner.update(sparsity=0.5, gradients=grads[:-1])
     pruner.update(sparsity=0.5, gradients=by_path(pruner, grads))
     first = kept_of(RESIDUAL, model)
-    other = filled(residual())
+    other = nets.filled(residual())
     prune(other, criterion="taylor").update(sparsity=0.5, gradients=grads)
     for one, two in zip(first, kept_of(RESIDUAL, other), strict=True):
         np.testing.assert_array_equal(one, two)
 
 
 def test_the_scale_that_follows():
-    model = filled(conv())
+    model = nets.filled(conv())
     model.get_layer("an").gamma.assign([0.1, -3.0, 2.0, -0.2, 0.3, -1.0])
     pruner = prune(model, criterion="batch_norm_scale")
     before = values(model)
@@ -658,7 +646,7 @@ def test_the_scale_that_follows():
 
 
 def test_the_scale_of_a_stem_is_of_every_place():
-    model = filled(stem())
+    model = nets.filled(stem())
     gamma = np.abs(value(model.get_layer("n").gamma)).reshape(49, 4).sum(axis=0)
     prune(model, criterion="batch_norm_scale", scope=["a"]).update(sparsity=0.5)
     np.testing.assert_array_equal(kept_of(STEM[:1], model)[0], best(gamma, 2))
@@ -666,7 +654,7 @@ def test_the_scale_of_a_stem_is_of_every_place():
 
 def test_random_scores_nest_and_have_a_seed():
     def run(seed, *sparsities):
-        model = filled(dense(40, 40))
+        model = nets.filled(dense(40, 40))
         pruner = prune(model, criterion=kgp.Random(seed))
         for sparsity in sparsities:
             pruner.update(sparsity=sparsity)
@@ -680,7 +668,7 @@ def test_random_scores_nest_and_have_a_seed():
 
 
 def test_a_mix_of_criteria():
-    model = filled(residual(), seed=5)
+    model = nets.filled(residual(), seed=5)
     pruner = prune(model, criterion=kgp.Hybrid({"l1": 1.0, "taylor": 2.0}))
     grads, before = gradients_of(pruner), values(model)
     pruner.update(sparsity=0.5, gradients=grads)
@@ -703,7 +691,7 @@ def test_a_mix_of_criteria():
 
 
 def test_what_is_not_in_scope_may_read_fewer():
-    model = filled(conv())
+    model = nets.filled(conv())
     pruner = prune(model, scope=["a"])
     before = values(model)
     report = pruner.update(sparsity=0.5)
@@ -714,17 +702,17 @@ def test_what_is_not_in_scope_may_read_fewer():
 
 
 def test_channels_that_meet_those_of_a_layer_that_is_not_in_scope_stay():
-    model = filled(residual())
+    model = nets.filled(residual())
     assert [row.path for row in prune(model, scope=["a", "b"]).update(sparsity=0.5)] == ["b/kernel"]
     assert_masks(model, RESIDUAL[1:], kept_of(RESIDUAL[1:], model))
     with pytest.raises(InvalidArgumentError, match=r"(?s)nothing to prune:.*another `scope`"):
-        prune(filled(residual()), scope=["a"])
+        prune(nets.filled(residual()), scope=["a"])
     with pytest.raises(InvalidArgumentError, match="Unknown layer in `scope`: 'e'"):
-        prune(filled(residual()), scope=["e"])
+        prune(nets.filled(residual()), scope=["e"])
 
 
 def test_a_scope_that_is_in_one_of_two_networks():
-    pair = filled(conv()), filled(stem())
+    pair = nets.filled(conv()), nets.filled(stem())
     pruner = kgp.Pruner(*pair, granularity="channel", scope=keras.layers.Conv2DTranspose)
     assert [row.path for row in pruner.update(sparsity=0.5)] == ["b/kernel"]
     assert kgp.masked_weights(pair[0]) == []
@@ -741,7 +729,7 @@ def wide():
     y = layers.ReLU()(layers.BatchNormalization(name="n")(y))
     y = layers.Conv2D(48, 3, strides=2, padding="same", name="b")(y)
     y = layers.ReLU()(y)
-    return filled(keras.Model(x, layers.Conv2D(1, 3, padding="same", name="c")(y)))
+    return nets.filled(keras.Model(x, layers.Conv2D(1, 3, padding="same", name="c")(y)))
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "global_ranking"])
@@ -1141,7 +1129,7 @@ def test_a_gan_with_a_subclassed_network_and_a_file_of_it(tmp_path):
 
 @pytest.mark.parametrize("name", [*NETWORKS, "subclassed"])
 def test_a_file_of_one_network(name, tmp_path):
-    model = filled(subclassed() if name == "subclassed" else NETWORKS[name][0]())
+    model = nets.filled(subclassed() if name == "subclassed" else NETWORKS[name][0]())
     prune(model).update(sparsity=0.5)
     model.save(tmp_path / "m.keras")
     loads = [kgp.load_model]
@@ -1166,7 +1154,7 @@ def test_a_file_of_one_network(name, tmp_path):
 def test_a_file_of_a_functional_network_with_a_layer_of_layers(granularity, tmp_path):
     import architectures
 
-    model = filled(architectures.adain_generator())
+    model = nets.filled(architectures.adain_generator())
     prune(model, granularity=granularity).update(sparsity=0.5)
     model.save(tmp_path / "m.keras")
     assert_same_masks(model, kgp.load_model(tmp_path / "m.keras"))
@@ -1296,7 +1284,7 @@ def test_a_run_that_ends_before_its_schedule_is_masked_whole(name):
 
 @pytest.mark.parametrize("name", MODES)
 def test_by_hand_nothing_but_the_makers_is_masked_until_it_is_held(name):
-    model = filled(residual())
+    model = nets.filled(residual())
     pruner = prune(model, mode=MODES[name])
     grads = gradients_of(pruner)
     grads = grads if pruner.mode.needs_gradient else None
@@ -1317,7 +1305,7 @@ def test_by_hand_nothing_but_the_makers_is_masked_until_it_is_held(name):
 @pytest.mark.parametrize("name", ["soft", "set"])
 def test_a_run_that_is_taken_up_again_is_masked_whole_in_the_end(name):
     # As after an interruption: the masks are there, the pruner is another one.
-    model = filled(residual())
+    model = nets.filled(residual())
     prune(model, mode=MODES[name]).update(sparsity=0.5)
     pruner = prune(model, mode=MODES[name])
     assert not pruner.held
@@ -1330,7 +1318,7 @@ def test_a_run_that_is_taken_up_again_is_masked_whole_in_the_end(name):
 
 
 def test_masks_of_a_twin():
-    model, twin = filled(conv()), filled(conv(), seed=9)
+    model, twin = nets.filled(conv()), nets.filled(conv(), seed=9)
     prune(model).update(sparsity=0.5)
     kgp.copy_masks(model, twin)
     assert_masks(twin, CONV, kept_of(CONV, model))
@@ -1338,7 +1326,7 @@ def test_masks_of_a_twin():
     assert_same_masks(model, twin, values=False)
     for name in ("recurrent", "attention"):
         build, groups = NETWORKS[name]
-        model, twin = filled(build()), filled(build(), seed=9)
+        model, twin = nets.filled(build()), nets.filled(build(), seed=9)
         prune(model).update(sparsity=0.5)
         kgp.copy_masks(model, twin)
         assert_masks(twin, groups, kept_of(groups, model))
@@ -1346,7 +1334,7 @@ def test_masks_of_a_twin():
 
 @pytest.mark.parametrize("granularity", ["channel", "unstructured"])
 def test_masks_of_a_twin_with_spectral_norm(granularity):
-    model, twin = filled(spectral()), filled(spectral(), seed=9)
+    model, twin = nets.filled(spectral()), nets.filled(spectral(), seed=9)
     prune(model, granularity=granularity).update(sparsity=0.5)
     kgp.copy_masks(model, twin)
     # No class that a new process would not know.
@@ -1357,7 +1345,7 @@ def test_masks_of_a_twin_with_spectral_norm(granularity):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_stripped(name):
-    model = filled(NETWORKS[name][0]())
+    model = nets.filled(NETWORKS[name][0]())
     prune(model).update(sparsity=0.5)
     plain = kgp.strip_pruning(model)
     for layer in plain._flatten_layers():
@@ -1372,7 +1360,7 @@ def test_stripped(name):
 
 
 def test_rows_of_the_report():
-    model = filled(conv())
+    model = nets.filled(conv())
     prune(model).update(sparsity=0.5)
     rows = {(row.layer, row.weight): row for row in kgp.sparsity_report(model)}
     assert {f"{layer}/{name}" for layer, name in rows} == set(everything(model))
@@ -1386,7 +1374,7 @@ def test_rows_of_the_report():
 
 
 def test_single_weights_of_a_network_without_some_channels():
-    model = filled(conv())
+    model = nets.filled(conv())
     prune(model).update(sparsity=0.5)
     channels = {path: value(w.mask).copy() for path, w in everything(model).items()}
     pruner = kgp.Pruner(model)

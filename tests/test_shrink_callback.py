@@ -12,7 +12,6 @@ from networks import value
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, UnsupportedLayerError
-from keras_ganprune.gan import _step_tensorflow
 from keras_ganprune.shrink_callback import _event
 from keras_ganprune.shrinking import shrink_with_cuts
 from keras_ganprune.structured.costs import Costs
@@ -55,19 +54,6 @@ def latents(n=7):
 
 def macs(network):
     return Costs(kgp.channel_groups(network)).macs()
-
-
-@pytest.fixture
-def traced(monkeypatch):
-    """Count how often the step of `GANModel` is traced."""
-    calls, step = [], _step_tensorflow.train_step
-
-    def counting(gan, data):
-        calls.append(gan)
-        return step(gan, data)
-
-    monkeypatch.setattr(_step_tensorflow, "train_step", counting)
-    return lambda: len(calls)
 
 
 class Watch(keras.callbacks.Callback):
@@ -512,7 +498,7 @@ def test_masked_blocks_are_left_out_of_an_average():
 
 
 def test_the_numbers_of_left_out_blocks():
-    network = test_blocks.filled(test_blocks.generator(3))
+    network = nets.filled(test_blocks.generator(3))
     kgp.Pruner(network, granularity="layer").update(sparsity=0.5)
     shrunk = shrink_with_cuts(network)
     event = _event(1, "generator", network, shrunk)

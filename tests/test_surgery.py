@@ -20,7 +20,6 @@ from keras_ganprune.errors import (
     UnbuiltModelError,
     UnsupportedLayerError,
 )
-from keras_ganprune.gan import _step_tensorflow
 from keras_ganprune.structured.cuts import Cut
 from keras_ganprune.surgery import replace_networks
 
@@ -541,19 +540,6 @@ def all_narrow(gan):
         assert len(order) == len(DCGAN_GENERATOR)
         rows.append(narrowed(gan.ema_generator, new, DCGAN_GENERATOR))
     return rows
-
-
-@pytest.fixture
-def traced(monkeypatch):
-    """Count how often the step of `GANModel` is traced."""
-    calls, step = [], _step_tensorflow.train_step
-
-    def counting(gan, data):
-        calls.append(gan)
-        return step(gan, data)
-
-    monkeypatch.setattr(_step_tensorflow, "train_step", counting)
-    return lambda: len(calls)
 
 
 @pytest.mark.parametrize("options", [{}, {"steps_per_execution": 2}, {"run_eagerly": True}])

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_ganprune.layers import _PLAIN_WEIGHTS, PrunableLayer, _weight_variable
+from keras_ganprune.layers import _weight_variable, pruned_names
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.structured.graph import Call, Graph, Tensor
 from keras_ganprune.structured.op_rules import ZERO_TO_ZERO
 from keras_ganprune.structured.registry import entry_of
-from keras_ganprune.structured.rules import AS_THEY_ARE, keeps_zero
+from keras_ganprune.structured.rules import AS_THEY_ARE, SPATIAL, keeps_zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +84,7 @@ def residual_blocks(graph: Graph) -> list[Block]:
             if not _upstream(branch, made_by) & _upstream(skip, made_by):
                 continue
             weights, means = _weights(inside)
-            own = {id(c) for c in inside}
-            zero = _zero(branch, made_by, own)
+            zero = id(branch) in _zeros(inside)
             if weights and zero and not shared & {id(c.operation) for c in inside}:
                 sides.append(Block(call.path, call, skip, tuple(inside), weights, means))
         if sides:
@@ -144,63 +143,61 @@ def _weights(calls: list[Call]) -> tuple[tuple[BlockWeight, ...], tuple[keras.Va
         for name in _names(holder):
             variable = _weight_variable(holder, name)
             if variable is not None:
-                kernel = name in _kernel_names(holder)
+                kernel = name in pruned_names(holder)
                 weights.append(BlockWeight(path, name, holder, variable, kernel))
         if isinstance(holder, keras.layers.BatchNormalization):
             means.append(holder.moving_mean)
     return tuple(weights), tuple(means)
 
 
-def _kernel_names(layer: keras.layers.Layer) -> tuple[str, ...]:
-    if isinstance(layer, PrunableLayer):
-        return layer.pruned_weight_names
-    return next((_PLAIN_WEIGHTS[c] for c in type(layer).__mro__ if c in _PLAIN_WEIGHTS), ())
-
-
 def _names(layer: keras.layers.Layer) -> list[str]:
     """Return the attribute paths of what is masked in a layer: kernels, and the biases and scales beside."""
-    kernels = list(_kernel_names(layer))
+    kernels = list(pruned_names(layer))
     beside = ["bias", "gamma", "beta", "alpha"]
     beside += [f"{name.rpartition('.')[0]}.bias" for name in kernels if "." in name]
     return [*kernels, *dict.fromkeys(beside)]
 
 
-def _zero(tensor: Tensor, made_by: dict[int, Call], inside: set[int]) -> bool:
-    """Return whether a tensor is zero if all weights of the calls inside are."""
-    call = made_by.get(id(tensor))
-    if call is None or id(call) not in inside:
-        return False
-    operation = call.operation
+# What gives zeros for zeros, with whatever weights it has at zero.
+_PASSING = (
+    *AS_THEY_ARE,
+    *SPATIAL,
+    keras.layers.PReLU,
+    keras.layers.Add,
+    keras.layers.Average,
+    keras.layers.Concatenate,
+    keras.layers.Reshape,
+    keras.layers.Flatten,
+    keras.layers.Permute,
+)
+_PASSING_OPERATIONS = (*ZERO_TO_ZERO, "Add", "Reshape", "Transpose")
+
+
+def _zeros(calls: list[Call]) -> set[int]:
+    """Return the tensors, by id, that are zero if all weights of the calls of a branch are."""
+    found: set[int] = set()
+    for call in calls:
+        if _gives_zero(call.operation, [id(t) in found for t in call.inputs]):
+            found |= {id(t) for t in call.outputs}
+    return found
+
+
+def _gives_zero(operation: keras.Operation, zeros: list[bool]) -> bool:
+    """Return whether an operation without weights gives zero, for inputs of which these are."""
     layers = keras.layers
     inner = operation.layer if isinstance(operation, layers.SpectralNormalization) else operation
-    follows = all(_zero(t, made_by, inside) for t in call.inputs)
     if isinstance(inner, (layers.BatchNormalization, layers.GroupNormalization)):
-        return inner.scale or follows
+        return inner.scale or all(zeros)
     if isinstance(inner, layers.LayerNormalization):
         return inner.scale
-    if _kernel_names(inner):
+    if pruned_names(inner):
         activation = getattr(inner, "activation", None)
         return entry_of(inner) is not None and (activation is None or keeps_zero(activation))
     if isinstance(inner, (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU)):
-        return follows and keeps_zero(inner)
-    if isinstance(inner, layers.Multiply) or type(inner).__name__ == "Multiply":
-        return any(_zero(t, made_by, inside) for t in call.inputs)
-    passing = (
-        *AS_THEY_ARE,
-        layers.PReLU,
-        layers.Add,
-        layers.Average,
-        layers.Concatenate,
-        layers.Reshape,
-        layers.Flatten,
-        layers.Permute,
-        *(
-            getattr(layers, f"{kind}{n}D")
-            for n in (1, 2, 3)
-            for kind in ("UpSampling", "ZeroPadding", "Cropping", "AveragePooling", "MaxPooling")
-        ),
+        return all(zeros) and keeps_zero(inner)
+    if type(inner).__name__ == "Multiply":
+        return any(zeros)
+    passing = isinstance(inner, _PASSING) or (
+        type(inner).__name__ in _PASSING_OPERATIONS and entry_of(inner) is not None
     )
-    if isinstance(inner, passing):
-        return follows
-    named = type(inner).__name__ in (*ZERO_TO_ZERO, "Add", "Reshape", "Transpose")
-    return follows and named and entry_of(inner) is not None
+    return all(zeros) and passing

@@ -36,6 +36,17 @@ class GroupSlice:
         """Return which places stay if these units of the group do."""
         return np.where(self.units < 0, True, keep[self.units])
 
+    @property
+    def masked(self) -> bool:
+        """Whether the weight is masked with its channels; a state such as a moving mean is only cut."""
+        return self.weight.role not in (STATE, MEAN)
+
+    def mask(self, keep: np.ndarray) -> np.ndarray:
+        """Return the mask of the weight, to be broadcast, that keeps these units of the group."""
+        form = [1] * len(self.weight.variable.shape)
+        form[self.weight.axis] = -1
+        return self.kept(keep).reshape(form)
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
@@ -129,29 +140,20 @@ class Groups(Sequence):
                 gone = self.gone(keeps)
         return keeps
 
-    def masks(self, keeps: Sequence[np.ndarray]) -> dict[int, tuple[keras.Variable, np.ndarray]]:
-        """Return the mask of each weight where these units of each group stay, by the variable's id."""
-        return self._masks(keeps, (STATE, MEAN))
-
     def masked_values(
         self, keeps: Sequence[np.ndarray]
     ) -> dict[int, tuple[keras.Variable, np.ndarray]]:
-        """Return what each weight is where these units of each group stay and the others are masked."""
-        found = self._masks(keeps, (STATE,))
-        return {k: (v, np.where(mask, to_numpy(v), 0)) for k, (v, mask) in found.items()}
+        """Return what each weight is where these units of each group stay and the others are masked.
 
-    def _masks(self, keeps, without) -> dict[int, tuple[keras.Variable, np.ndarray]]:
+        Returns: By the id of a variable, the variable and its values.
+        """
         found: dict[int, tuple[keras.Variable, np.ndarray]] = {}
         for group, keep in zip(self.groups, keeps, strict=True):
             for piece in group.slices:
-                weight = piece.weight
-                if weight.role in without:
-                    continue
-                variable = weight.variable
-                form = [-1 if a == weight.axis else 1 for a in range(len(variable.shape))]
-                kept = piece.kept(keep).reshape(form)
-                before = found.get(id(variable), (variable, np.ones(variable.shape, dtype=bool)))
-                found[id(variable)] = (variable, before[1] & kept)
+                if piece.masked or piece.weight.role == MEAN:
+                    variable = piece.weight.variable
+                    _, value = found.get(id(variable), (variable, to_numpy(variable)))
+                    found[id(variable)] = (variable, np.where(piece.mask(keep), value, 0))
         return found
 
 

@@ -88,12 +88,15 @@ class Builder:
     def operation(self, call: Call) -> Any:
         """Return the new layer or operation of a call, the same one for all calls of the old one."""
         old = call.operation
+        if id(old) in self.made:
+            return self.made[id(old)]
+        config = None if isinstance(old, _AS_IT_IS) else self._config(call)
         key: Any = id(old)
         if isinstance(old, keras.layers.Layer) and not old.weights:
             # One without weights, such as a Reshape, may have to differ from call to call.
-            key = (id(old), repr(self._config(call)))
+            key = (id(old), repr(config))
         if key not in self.made:
-            self.made[key] = self._make(call)
+            self.made[key] = old if config is None else self._make(call, config)
         return self.made[key]
 
     def _config(self, call: Call) -> dict[str, Any] | None:
@@ -119,13 +122,8 @@ class Builder:
         )
         return entry.config(old, config, sizes)
 
-    def _make(self, call: Call) -> Any:
+    def _make(self, call: Call, config: dict[str, Any]) -> Any:
         old = call.operation
-        if isinstance(old, _AS_IT_IS):
-            return old
-        config = self._config(call)
-        if config is None:
-            return old
         name = self.name(call.path)
         if isinstance(old, keras.layers.Layer):
             config["name"] = name

@@ -47,10 +47,6 @@ _LAYERS: dict[type, Entry] = {}
 _OPERATIONS: dict[str, Entry] = {}
 
 
-def _is_layer_class(cls: Any) -> bool:
-    return isinstance(cls, type) and issubclass(cls, keras.layers.Layer)
-
-
 def register_rule(*layer_classes: type, config: Config | None = None) -> Callable[[Rule], Rule]:
     """Say how channels pass through a layer of your own, so that `shrink` can cut it.
 
@@ -83,7 +79,7 @@ def register_rule(*layer_classes: type, config: Config | None = None) -> Callabl
     ...     return x
     """
     for cls in layer_classes:
-        if not _is_layer_class(cls):
+        if not (isinstance(cls, type) and issubclass(cls, keras.layers.Layer)):
             raise UnsupportedLayerError(
                 f"`register_rule` takes subclasses of `keras.layers.Layer`. Received: {cls!r}."
             )

@@ -371,7 +371,7 @@ def rescaling(layer, channels, x, training=None):
 # --- space -------------------------------------------------------------------------------------------
 
 
-@register_rule(
+SPATIAL = (
     *(
         getattr(layers, f"{kind}{n}D")
         for n in (1, 2, 3)
@@ -379,6 +379,9 @@ def rescaling(layer, channels, x, training=None):
     ),
     layers.Resizing,
 )
+
+
+@register_rule(*SPATIAL)
 def spatial(layer, channels, x, training=None):
     axis = image_axis(layer, x)
     own = channels.keeps_only(x, axis, f"'{layer.name}' runs over them")
