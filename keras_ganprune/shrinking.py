@@ -15,6 +15,7 @@ from keras_ganprune.granularity import Channel
 from keras_ganprune.group_parts import parts_of
 from keras_ganprune.layers import apply_masks, masked_weights
 from keras_ganprune.masking import to_numpy
+from keras_ganprune.masks import validate_sparsity
 from keras_ganprune.probing import random_inputs
 from keras_ganprune.scope import select
 from keras_ganprune.structured.blocks import Block, residual_blocks
@@ -77,7 +78,8 @@ def shrink(
         budget: A `Budget`, such as `Budget(macs=0.25)`: what is to be left.
         criterion, allocation: As for `Pruner`, to choose by; no criterion that needs gradients. Of a
             budget, 'uniform' or 'global_ranking'.
-        granularity: 'channel', or a `Channel` with `round_to` or `aggregate`.
+        granularity: 'channel', or a `Channel` with `round_to`, `aggregate`, or `of`, what `sparsity` is a
+            share of.
         keep: Layers that keep all their channels; a layer without a rule may stand here. As for
             `keras_ganprune.scope.select`.
         limits: Of a budget: dict of layer name or pattern -> largest share of its channels that may go.
@@ -365,6 +367,9 @@ def _chosen(
     )
     scores = [part.scores(False, [None] * len(part.weights)) for part in parts]
     chosen = settings.allocation
+    quantity = settings.granularity.of
+    if sparsity is not None and quantity != "channels":
+        budget = Budget(**{quantity: 1.0 - validate_sparsity(sparsity)})
     if budget is not None:
         return fit(
             groups,

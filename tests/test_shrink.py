@@ -1004,3 +1004,13 @@ head: all channels stay, because they are those of the network's output"""
     )
     assert len(groups) == 2 and groups.size == 14
     assert groups[0].makers == ["first/kernel", "last/kernel"]
+
+
+@pytest.mark.parametrize("quantity", ["macs", "parameters", "bytes"])
+def test_a_sparsity_may_be_a_share_of_the_cost(quantity):
+    model = ARCHITECTURES["dcgan_generator"]()
+    one = kgp.shrink(model, sparsity=0.5, granularity=kgp.Channel(of=quantity))
+    other = kgp.shrink(model, budget=kgp.Budget(**{quantity: 0.5}))
+    channels = kgp.shrink(model, sparsity=0.5)
+    assert [w.shape for w in one.weights] == [w.shape for w in other.weights]
+    assert [w.shape for w in one.weights] != [w.shape for w in channels.weights]
