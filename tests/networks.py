@@ -456,3 +456,14 @@ def filled(model, seed=0):
             sign = 1.0 if "variance" in weight.name else rng.choice([-1.0, 1.0], weight.shape)
             weight.assign(size * sign)
     return model
+
+
+def both_replicas():
+    """Return a strategy of the two logical CPUs of conftest.py."""
+    devices = tf.config.list_logical_devices("CPU")
+    assert len(devices) >= 2, "conftest.py makes two logical CPUs"
+    # TensorFlow's collectives do not bear a second strategy on the same devices in one process.
+    return tf.distribute.MirroredStrategy(
+        [device.name for device in devices[:2]],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )

@@ -14,7 +14,6 @@ import networks as nets
 import numpy as np
 import pytest
 import short_runs as runs
-import tensorflow as tf
 import test_contracts as contracts
 
 import keras_ganprune as kgp
@@ -408,12 +407,7 @@ def test_soft_saved_between_updates_is_sparse_where_training_ends_before_the_nex
 
 @pytest.fixture(scope="module")
 def mirrored():
-    devices = [device.name for device in tf.config.list_logical_devices("CPU")[:2]]
-    # TensorFlow's collectives do not bear a second strategy on the same devices in one process.
-    strategy = tf.distribute.MirroredStrategy(
-        devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
-    )
-    with strategy.scope():
+    with nets.both_replicas().scope():
         return runs.Runs(runs.gan_model(built("functional")))
 
 

@@ -581,13 +581,6 @@ def test_two_callbacks_each_with_a_window_of_its_own(reads, first, second):
 # --- several replicas ----------------------------------------------------------------------------
 
 
-def both_replicas():
-    devices = [device.name for device in tf.config.list_logical_devices("CPU")[:2]]
-    return tf.distribute.MirroredStrategy(
-        devices, cross_device_ops=tf.distribute.ReductionToOneDevice()
-    )
-
-
 def halves(model, x, y):
     """Return the gradients of the two replicas of one batch, each of its own mean loss."""
     return [tape_of(model, x[:4], y[:4]), tape_of(model, x[4:], y[4:])]
@@ -601,7 +594,7 @@ def test_mirrored_classifier(reads, criterion, moment, half):
     dtype = "mixed_float16" if half else None
     alone = nets.classifier(dtype)
     x, y = nets.classifier_data(32)
-    with both_replicas().scope():
+    with nets.both_replicas().scope():
         model = nets.classifier(dtype)
         optimizer = LossScaleOptimizer(SGD(0.0)) if half else SGD(0.0)
         model.compile(optimizer, nets.classifier_loss())
@@ -617,7 +610,7 @@ def test_mirrored_classifier(reads, criterion, moment, half):
 def test_mirrored_gradient_loss(reads):
     alone = nets.classifier()
     x, y = nets.classifier_data(32)
-    with both_replicas().scope():
+    with nets.both_replicas().scope():
         model = classifier(SGD(0.0))
     alone.set_weights(model.get_weights())
     wanted = [g for batch in batches_of(x, y)[1:3] for g in halves(alone, *batch)]
@@ -634,7 +627,7 @@ def plain_mean(model, batch):
 
 
 def test_mirrored_gan_model(reads):
-    with both_replicas().scope():
+    with nets.both_replicas().scope():
         gan = gan_model()
     fit(gan, nets.images(32), prune(3, "generator", kgp.Taylor(2)))
     assert reads[0]["batches"] == 2

@@ -194,19 +194,9 @@ def test_loss_scaling_of_a_classifier():
     nets.assert_held(fit_classifier(model), 0.8)
 
 
-def both_replicas():
-    devices = tf.config.list_logical_devices("CPU")
-    assert len(devices) >= 2, "conftest.py makes two logical CPUs"
-    # TensorFlow's collectives do not bear a second strategy on the same devices in one process.
-    return tf.distribute.MirroredStrategy(
-        [device.name for device in devices[:2]],
-        cross_device_ops=tf.distribute.ReductionToOneDevice(),
-    )
-
-
 @pytest.mark.parametrize("ema", [None, 0.9], ids=["plain", "ema"])
 def test_mirrored_gan_model(ema):
-    with both_replicas().scope():
+    with nets.both_replicas().scope():
         gan = gan_model(ema_decay=ema)
     nets.assert_held(fit(gan), 0.8)
     for weight in gan.generator.weights:
@@ -218,7 +208,7 @@ def test_mirrored_gan_model(ema):
 
 
 def test_mirrored_classifier():
-    with both_replicas().scope():
+    with nets.both_replicas().scope():
         model = nets.classifier()
         model.compile(Adam(1e-2), nets.classifier_loss())
     nets.assert_held(fit_classifier(model), 0.8)

@@ -7,6 +7,7 @@ import pickle
 import warnings
 
 import keras
+import networks as nets
 import numpy as np
 import pytest
 from keras import layers
@@ -1131,9 +1132,7 @@ def test_freezing_keeps_masks():
 
 
 def test_masks_under_a_distribution_strategy():
-    import tensorflow as tf
-
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = nets.both_replicas()
     with strategy.scope():
         model = sequential()
         model.compile("sgd", "mse")

@@ -697,9 +697,8 @@ def test_a_step_that_loss_scaling_skips_gives_no_gradient_to_grow_by():
 
 @pytest.mark.parametrize("mode", ["soft", *EXCHANGING])
 def test_two_replicas(mode):
-    import test_holds
 
-    with test_holds.both_replicas().scope():
+    with nets.both_replicas().scope():
         gan = gan_model(ema_decay=0.9)
     check_fit(gan, mode)
     variables = list(gan.generator.weights)
@@ -712,7 +711,6 @@ def test_two_replicas(mode):
 
 
 def test_splice_on_two_replicas_collects_an_update_once():
-    import test_holds
 
     def train(strategy):
         keras.utils.set_random_seed(3)
@@ -725,7 +723,7 @@ def test_splice_on_two_replicas_collects_an_update_once():
 
     import tensorflow as tf
 
-    one, two = train(tf.distribute.get_strategy()), train(test_holds.both_replicas())
+    one, two = train(tf.distribute.get_strategy()), train(nets.both_replicas())
     for key in ("mask", "value", "hidden"):
         np.testing.assert_array_equal(one[key], two[key], key)
 

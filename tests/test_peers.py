@@ -6,6 +6,7 @@ stand with ours in test_schedules.py, test_granularity.py, test_allocation.py an
 
 import h5py
 import keras
+import networks as nets
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -297,9 +298,7 @@ def test_checkpoints_are_sparse(kind, tmp_path):
 
 
 def test_distributed(tmp_path):
-    import test_holds
-
-    with test_holds.both_replicas().scope():
+    with nets.both_replicas().scope():
         model, x, y = built("conv2d")
     train(model, x, y, kgp.Prune(0.5, verbose=0))
     model.save(tmp_path / "model.keras")

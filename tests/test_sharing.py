@@ -824,12 +824,7 @@ def test_half_precision():
 
 
 def test_two_replicas():
-    devices = tf.config.list_logical_devices("CPU")
-    strategy = tf.distribute.MirroredStrategy(
-        [device.name for device in devices[:2]],
-        cross_device_ops=tf.distribute.ReductionToOneDevice(),
-    )
-    with strategy.scope():
+    with nets.both_replicas().scope():
         gan = gan_model(tied_pair(), ema_decay=0.9)
     nets.assert_held(fit(gan), 0.8)
     # Batch statistics are those of a replica.
@@ -850,13 +845,8 @@ def test_two_replicas_step_as_one_with_the_whole_batch(monkeypatch):
         return tf.constant(z)[start : start + share]
 
     monkeypatch.setattr(_step_tensorflow, "_sample", sample)
-    devices = tf.config.list_logical_devices("CPU")
-    mirrored = tf.distribute.MirroredStrategy(
-        [device.name for device in devices[:2]],
-        cross_device_ops=tf.distribute.ReductionToOneDevice(),
-    )
     results = []
-    for strategy in (tf.distribute.get_strategy(), mirrored):
+    for strategy in (tf.distribute.get_strategy(), nets.both_replicas()):
         keras.utils.set_random_seed(0)
         with strategy.scope():
             generator = symmetric_generator()

@@ -672,7 +672,7 @@ def test_a_file_of_the_model_trains_on_as_it_does(tmp_path):
 
 
 def test_on_two_replicas():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = nets.both_replicas()
     with strategy.scope():
         gan = gan_model((generator(5), discriminator(5)))
 
