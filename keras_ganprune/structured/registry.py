@@ -19,8 +19,8 @@ class Sizes:
 
     Attributes:
         weight: Function from an attribute path of a weight to its new shape.
-        before: Shapes of the inputs of its (first) call as they were, with the batch first.
-        inputs, outputs: Shapes of its inputs and outputs as they are after the cut.
+        before: Shapes of the inputs of the call as they were, with the batch first.
+        inputs, outputs: Shapes of the inputs and outputs of the call as they are after the cut.
         kept: Function (i, axis) -> bool array, which places are kept along an axis of the i-th input.
     """
 
