@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ganprune import workers
 from keras_ganprune.allocation import PerLayer
 from keras_ganprune.callbacks import Prune
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
@@ -280,7 +281,7 @@ class BalanceController(Prune):
 
     def _next_density(self) -> float:
         """Return the density that the measured ratio asks for."""
-        ratio = self._window.mean
+        ratio = float(workers.broadcast(np.float64(self._window.mean), self.model))
         if ratio > self.high:
             return min(self.density + self.increment, self.maximum)
         if ratio < self.low:
