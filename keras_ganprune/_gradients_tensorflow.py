@@ -20,3 +20,13 @@ def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> list[Any]:
 def dense(gradient: Any) -> tf.Tensor:
     """Return a gradient as a tensor, `tf.IndexedSlices` with the sum of their equal indices."""
     return tf.convert_to_tensor(gradient)
+
+
+def sampling_step(model: Any, step: Callable, sample: Callable[[Any], None]) -> Callable:
+    """Return a training step that first lets `sample(data)` assign variables."""
+
+    def train_step(data):
+        sample(data)
+        return step(data)
+
+    return train_step

@@ -17,6 +17,8 @@ from keras_ganprune import (
     gradients,
     schedules,
     slots,
+    tracing,
+    workers,
 )
 from keras_ganprune.adaptive import AdaptiveController
 from keras_ganprune.averages import Copies
@@ -174,6 +176,7 @@ class Prune(keras.callbacks.Callback):
             self.reports, self.updates = [], []
             self._pruned_model = model
             self._retired = False
+        self._check_workers()
         if self.pruner is None and all(is_built(network) for _, network in self._targets):
             self._prepare()
         for store in self._stores():
@@ -243,6 +246,8 @@ class Prune(keras.callbacks.Callback):
         elif self._sampler is not None and self._sampler.active:
             self._sampler.batches += batches
         step = self._clock.step
+        if self._matters(step):
+            step = self._clock.read()
         if self._rewinder is not None:
             self._rewinder.look(step)  # before an update of this very step goes back to it
         turned_back = [store for store in self._stores() if store.restored]
@@ -266,6 +271,14 @@ class Prune(keras.callbacks.Callback):
                 if self._sampler is not None:
                     self._sampler.reset()
         self._log(logs)
+
+    def _matters(self, step: int) -> bool:
+        """Return whether anything is to be done at a step, so that it must be known for certain."""
+        if self._postponed is not None or any(store.restored for store in self._stores()):
+            return True
+        if self._rewinder is not None and not self._rewinder.ready and step >= self._rewinder.step:
+            return True
+        return self.schedule.latest_update_step(self._last_step, step, self.frequency) is not None
 
     def on_epoch_end(self, epoch, logs=None):
         if self._retired:
@@ -322,6 +335,26 @@ class Prune(keras.callbacks.Callback):
     def _stores(self) -> list[MaskStore]:
         return self._store_list if self.pruner is not None else []
 
+    def _check_workers(self) -> None:
+        """Compare with the other workers, before anything is sent that only some of them would send."""
+        variables = [w for _, network in self._targets for w in network.weights]
+        variables += [v for o in discovery.optimizers(self.model) for v in o.variables]
+        workers.check_strategy(self.model, variables)
+        own = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "verbose"}
+        workers.check_same(
+            {
+                **{k: v for k, v in own.items() if isinstance(v, (int, float, str))},
+                **self.settings,
+                **vars(self._combination),
+                "target": [name for name, _ in self._targets],
+                "gradient_loss": self.gradient_loss,
+                "version": workers.version(),
+            },
+            self.model,
+            "All workers must prune alike.",
+            "Give `Prune` the same arguments on every worker.",
+        )
+
     def _check_targets(self) -> None:
         inside = {id(layer) for layer in self.model._flatten_layers()}
         for name, network in self._targets:
@@ -351,11 +384,6 @@ class Prune(keras.callbacks.Callback):
             {id(w.layer): w.layer.pruning_masks for w in self.pruner.weights}.values()
         )
         after = {id(layer) for _, n in self._targets for _, layer in prunable_layers(n)}
-        # Layers may also have become Prunable by hand, after the step was traced without masks.
-        traced_with_masks = getattr(self.model, "_step_with_masks", None)
-        stale = self.pruner.traced_steps_are_stale or after != before
-        if stale or traced_with_masks is not self.model.train_function:
-            self.model.train_function = None
         self._per_network = [
             (f"{name.replace('.', '_')}_sparsity" if name else "sparsity", [network])
             for name, network in self._targets
@@ -370,6 +398,11 @@ class Prune(keras.callbacks.Callback):
         self.schedule.targets(
             self.schedule.begin_step, [to_numpy(w.variable) for w in self.pruner.ranked]
         )
+        # Layers may also have become Prunable by hand, after the step was traced without masks.
+        traced_with_masks = getattr(self.model, "_step_with_masks", None)
+        stale = [self.pruner.traced_steps_are_stale, after != before, self._track()]
+        if any(stale) or traced_with_masks is not self.model.train_function:
+            tracing.retrace(self.model)
         self._rewinder = None
         if self.schedule.rewind_step is not None:
             everything = self.schedule.rewind == "model"
@@ -378,14 +411,23 @@ class Prune(keras.callbacks.Callback):
             memory(networks[0])  # there before a checkpoint is read into it
         self._measure()
 
+    def _track(self) -> bool:
+        """Let the optimizers know the masks; return whether a step that is traced does not."""
+        found = discovery.optimizers(self.model, unwrap=False)
+        return any([self.pruner.track(optimizer) for optimizer in found])
+
     def _prepare_late(self) -> None:
         """The first batch has built the networks; the step is traced once more, with masks."""
         self._prepare()
-        self.model.make_train_function(force=True)
+        tracing.retrace(self.model)
+        self.model.make_train_function()
         self._start()
 
     def _start(self) -> None:
         self._started = True
+        if self._track():  # an optimizer was built meanwhile
+            tracing.retrace(self.model)
+            self.model.make_train_function()
         self._guarded = getattr(self.model, "_nan_guarded", False)
         step = self._clock.step
         saved = max((store.step for store in self._stores()), default=0)
@@ -399,6 +441,7 @@ class Prune(keras.callbacks.Callback):
             )
             step = saved
         self._last_step = step
+        self._check_resumed()
         if self._rewinder is not None:
             self._rewinder.look(step)
         if self.schedule.adaptive:
@@ -413,6 +456,21 @@ class Prune(keras.callbacks.Callback):
         if self.schedule(due) != self.schedule(self.schedule.begin_step):
             self._jump = (step, self.pruner.sparsity)
         self._update(due, self._target(due))
+
+    def _check_resumed(self) -> None:
+        """See that all workers begin where the others do."""
+        if workers.count(self.model) == 1:
+            return
+        found = b"".join(np.packbits(to_numpy(w.mask)).tobytes() for w in self.pruner.weights)
+        workers.check_same(
+            {
+                "step": self._last_step,
+                "masks": f"{self.pruner.sparsity:.4f} ({zlib.crc32(found):x})",
+            },
+            self.model,
+            "All workers must begin at the same step, with the same masks.",
+            "Restore the backup of one worker on all of them, or of none.",
+        )
 
     def _check_claims(self) -> None:
         """Warn where two callbacks of this `fit` choose the masks of one layer, and undo each other's."""
@@ -444,7 +502,7 @@ class Prune(keras.callbacks.Callback):
         if self._postponed is not None:
             return True
         # One call of the step may stand for several batches, and the update comes after all of them.
-        batches = self._batches + getattr(self.model, "steps_per_execution", 1) - 1
+        batches = self._batches + getattr(self._pruned_model, "steps_per_execution", 1) - 1
         step, reach = self._clock.reach(batches)
         return self.schedule.latest_update_step(step, reach, self.frequency) is not None
 
@@ -548,6 +606,7 @@ class Prune(keras.callbacks.Callback):
         value = self._controller.read(logs)
         if sums_not_finite(self.model) or getattr(self.model, "_nan_guarded", "") == "stopped":
             value = math.nan  # what is logged was measured before the step that ruined the weights
+        value = float(workers.broadcast(np.float64(value), self.model))
         said = self._controller.after_epoch(value)
         if said:
             self._say(said)

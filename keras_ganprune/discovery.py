@@ -15,13 +15,23 @@ import keras
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError, unknown_name
 from keras_ganprune.layers import is_built, prunable_candidates
 from keras_ganprune.masking import to_numpy
+from keras_ganprune.tracing import trained_variables
 
 _COPY_NAME = re.compile(r"(^|_)(ema|avg|averaged?|shadow)(_|\d|\[|$)", re.IGNORECASE)
 
 
+def attributes(holder: Any) -> dict[str, Any]:
+    """Return the attributes of an object, by name."""
+    found = dict(vars(holder))
+    if keras.backend.backend() == "torch":
+        # Where a layer is a PyTorch module too, which keeps its sublayers apart.
+        found.update(found.pop("_modules", {}))
+    return found
+
+
 def _attributes(model: Any, wanted: type) -> Iterator[tuple[str, Any]]:
     """Yield (name, object) for attributes of a kind, also inside lists, tuples and dicts."""
-    for name, value in vars(model).items():
+    for name, value in attributes(model).items():
         # Keras's own bookkeeping: lists of all sublayers, the functional twin of a Sequential.
         if name in ("_layers", "_metrics", "_functional", "_tracker", "_operations"):
             continue
@@ -53,14 +63,6 @@ def optimizers(model: keras.Model, unwrap: bool = True) -> list[keras.optimizers
     return list(found.values())
 
 
-def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
-    """Return the variables an optimizer was built with; empty if it is not built.
-
-    Private touch: there is no public way to ask an optimizer what it trains.
-    """
-    return list(getattr(optimizer, "_trainable_variables", None) or []) if optimizer.built else []
-
-
 def slots(
     optimizer: keras.optimizers.Optimizer, only_averages: bool = False
 ) -> Iterator[tuple[keras.Variable, keras.Variable]]:
@@ -72,7 +74,8 @@ def slots(
     """
     trained = trained_variables(optimizer)
     for name, value in vars(optimizer).items():
-        if name == "_trainable_variables" or not isinstance(value, (list, tuple)):
+        # (`_variables` are all of them, and on JAX masks too.)
+        if name in ("_trainable_variables", "_variables") or not isinstance(value, (list, tuple)):
             continue
         if only_averages and name != "_model_variables_moving_average":
             continue

@@ -42,6 +42,10 @@ class OutputError(PruningError, OSError):
     """An output folder cannot be used."""
 
 
+class MissingPackageError(PruningError, ImportError):
+    """What was asked for needs a package that is not installed."""
+
+
 class PruningWarning(UserWarning):
     """Something was done differently from what was asked; the text says what."""
 

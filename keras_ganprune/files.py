@@ -4,13 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import importlib.util
 import os
 import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
-from keras_ganprune.errors import OutputError
+import keras
+
+from keras_ganprune.errors import MissingPackageError, OutputError
+
+
+def check_tensorflow() -> None:
+    """Raise `MissingPackageError` where TensorFlow is not installed, without importing it."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise _no_tensorflow("No module named 'tensorflow'")
+
+
+def _no_tensorflow(reason: Any) -> MissingPackageError:
+    return MissingPackageError(
+        "SavedModels can be written and read only where TensorFlow is installed, whatever the Keras "
+        f"backend. Received: {reason}. Run `pip install tensorflow` (training may stay on its "
+        "backend), or keep the network with `strip_pruning(model).save('model.keras')`."
+    )
+
+
+def tensorflow() -> Any:
+    """Return TensorFlow, which SavedModels are written and read with, whatever the Keras backend.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    try:
+        found = importlib.import_module("tensorflow")
+    except ImportError as error:
+        raise _no_tensorflow(error) from error
+    if keras.backend.backend() != "tensorflow":
+        # It would take all memory of a GPU that another backend works on.
+        with contextlib.suppress(RuntimeError):  # it has it already
+            found.config.set_visible_devices([], "GPU")
+    return found
 
 
 def check_new_folder(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +18,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ganprune import discovery
+from keras_ganprune import discovery, tracing
 from keras_ganprune.criteria import Criterion
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers import MaskedWeight
-from keras_ganprune.masking import companion, to_numpy
+from keras_ganprune.masking import companion, tensor, to_numpy
 from keras_ganprune.modes import Mode
 
 Loss = Callable[[keras.Model, Any], Any]
@@ -81,9 +81,24 @@ class _Sums:
         self.sums[where].assign_add(size)
         self.counts[where].assign_add(one)
 
+    def track(self, model: keras.Model) -> None:
+        """On JAX, make the sums a part of the state of optimizers, or a compiled step would lose them."""
+        left = {id(v): i for i, v in enumerate(self.variables)}
+        found = discovery.optimizers(model, unwrap=False)
+        for optimizer in found:
+            own = [id(v) for v in discovery.trained_variables(optimizer) if id(v) in left]
+            tracing.track(optimizer, self._companions([left.pop(key) for key in own]))
+        if found:  # of weights that are not trained, for a loss of the user's
+            tracing.track(found[0], self._companions(left.values()))
+
+    def _companions(
+        self, indices: Iterable[int]
+    ) -> list[tuple[keras.Variable, keras.Variable]]:
+        return [(self.variables[i], v) for i in indices for v in (self.sums[i], self.counts[i])]
+
     def reset(self) -> None:
         for variable in (*self.sums, *self.counts):
-            variable.assign(ops.zeros_like(variable))
+            variable.assign(ops.zeros_like(tensor(variable)))
 
     @property
     def empty(self) -> bool:
@@ -148,6 +163,8 @@ class GradientSampler:
             _backend()
         if any(request.loss is None for request in self.sums):
             self._check_training()
+        for sums in self.sums.values():
+            sums.track(model)
         self.batches = 0
         self.active = False
 
@@ -168,6 +185,8 @@ class GradientSampler:
 
     def start(self) -> None:
         """Sample the batch (the call of the train function) that comes next."""
+        if not self.active:
+            tracing.sync(self.model)
         if not self.active and not self.batches and not self.empty:
             self.reset()
             raise UnsupportedLayerError(
@@ -235,7 +254,7 @@ class _Tap:
         self.plain: Any = None
         self.armed: list[GradientSampler] = []
         # Keyed by the samplers that a function feeds, weakly: they go with their callback.
-        self.functions: dict[frozenset[weakref.ref], tuple[Any, Any]] = {}
+        self.functions: dict[frozenset[weakref.ref], tuple[Any, Any, Callable | None]] = {}
 
     @classmethod
     def of(cls, model: keras.Model) -> _Tap:
@@ -264,39 +283,47 @@ class _Tap:
             if not self.armed:
                 self.model.train_function = self.plain
 
-    def run(self, iterator: Any) -> Any:
-        """Run one call of the train function, sampled."""
+    def run(self, *arguments: Any) -> Any:
+        """Run one call of the train function, sampled: of an iterator; on JAX, of the state and one."""
         samplers, self.armed = self.armed, []
         self.model.train_function = self.plain
         sums = [s for sampler in samplers for s in sampler.sums.values()]
         with ExitStack() as stack:
-            function = self._function(samplers, sums)
+            function, step = self._function(samplers, sums)
+            if step is not None and keras.backend.backend() == "torch":
+                # Elsewhere the function was made with it; here it looks for it when it runs.
+                _replace(stack, self.model, "train_step", step)
             training = [s for s in sums if s.request.loss is None]
             if training:
                 for optimizer in discovery.optimizers(self.model):
                     _replace(stack, optimizer, "apply", _sampling_apply(optimizer, training))
-            return function(iterator)
+            return function(*arguments)
 
-    def _function(self, samplers: Sequence[GradientSampler], sums: Sequence[_Sums]) -> Any:
-        """Return the train function that feeds some samplers, as yet untraced if it is new."""
+    def _function(
+        self, samplers: Sequence[GradientSampler], sums: Sequence[_Sums]
+    ) -> tuple[Any, Callable | None]:
+        """Return the train function that feeds some samplers, as yet untraced if it is new, and its step.
+
+        The step is None where it is the model's own.
+        """
         key = frozenset(weakref.ref(sampler) for sampler in samplers)
         known = self.functions.get(key)
         if known is None or known[0] is not self.plain:
             self.functions = {
-                k: pair
-                for k, pair in self.functions.items()
-                if pair[0] is self.plain and all(ref() is not None for ref in k)
+                k: row
+                for k, row in self.functions.items()
+                if row[0] is self.plain and all(ref() is not None for ref in k)
             }
             by_loss = [s for s in sums if s.request.loss is not None]
+            step = _sampling_step(self.model, by_loss) if by_loss else None
             with ExitStack() as stack:
-                if by_loss:
-                    step = _sampling_step(self.model, by_loss)
+                if step is not None:
                     _replace(stack, self.model, "train_step", step)
-                self.model.make_train_function(force=True)
-                known = (self.plain, self.model.train_function)
+                tracing.remake(self.model)
+                known = (self.plain, self.model.train_function, step)
                 self.model.train_function = self.plain
             self.functions[key] = known
-        return known[1]
+        return known[1:]
 
 
 # Two hooks, both on instances and only for the length of a call: the optimizers' public `apply`,
@@ -337,12 +364,11 @@ def _sampling_apply(optimizer: keras.optimizers.Optimizer, training: list[_Sums]
 def _sampling_step(model: keras.Model, by_loss: list[_Sums]) -> Callable:
     original = model.train_step
 
-    def train_step(data):
+    def sample(data):
         for sums in by_loss:
             _sample_loss(model, data, sums)
-        return original(data)
 
-    return train_step
+    return _backend().sampling_step(model, original, sample)
 
 
 def _sample_loss(model: keras.Model, data: Any, sums: _Sums) -> None:

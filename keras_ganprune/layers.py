@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_ganprune import scope as scopes
 from keras_ganprune._registry import PACKAGE
@@ -23,7 +22,7 @@ from keras_ganprune.errors import (
     UnbuiltModelError,
     UnsupportedLayerError,
 )
-from keras_ganprune.masking import MaskConstraint, MaskStore, to_numpy
+from keras_ganprune.masking import MaskConstraint, MaskStore, masked, to_numpy
 
 AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
 
@@ -456,7 +455,7 @@ class MaskedWeight:
 
     def apply(self) -> None:
         """Set pruned entries to zero."""
-        self.variable.assign(ops.where(self.mask, self.variable, 0.0))
+        self.variable.assign(masked(self.variable, self.mask))
 
 
 def masked_weights(*models: keras.layers.Layer, scope: Any = None) -> list[MaskedWeight]:
@@ -525,7 +524,8 @@ def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
                 add_masks(layer, found)
     for weight in masked_weights(target):
         if id(weight.variable) in wanted:
-            weight.mask.assign(wanted[id(weight.variable)].mask)
+            # Not the variable: on JAX both would then hold one array, which a step may use up.
+            weight.mask.assign(to_numpy(wanted[id(weight.variable)].mask))
             weight.apply()
 
 

@@ -8,6 +8,7 @@ pass and a changed mask needs no retracing.
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ganprune import tracing
 from keras_ganprune._registry import PACKAGE
 from keras_ganprune.errors import InvalidArgumentError
 
@@ -32,26 +34,33 @@ class MaskConstraint(keras.constraints.Constraint):
 
     Attributes:
         hidden: Variable of the shape of the weight that collects the updates of pruned entries, or None.
+        compiled_in: Bool, whether a compiled step of JAX holds the mask as a constant, so that it must
+            not change any more.
     """
 
     def __init__(self, mask: keras.Variable, inner: Any = None):
         self.mask = mask
         self.inner = inner
         self.hidden: keras.Variable | None = None
+        self.compiled_in = False
 
     def __call__(self, w):
+        if tracing.is_constant(self.mask, w):
+            if self.hidden is not None:
+                raise tracing.not_tracked(w)
+            self.compiled_in = True
         if self.hidden is not None:
             # The weight was zero before the step, so what stands there now is the optimizer's update.
             update = ops.cast(w, self.hidden.dtype)
-            moved = ops.where(self.mask, update, self.hidden + update)
+            moved = ops.where(tensor(self.mask), update, tensor(self.hidden) + update)
             if self.inner is not None:
                 moved = self.inner(moved)
-            self.hidden.assign(ops.where(self.mask, 0.0, moved))
+            self.hidden.assign(masked(moved, ops.logical_not(tensor(self.mask))))
         if self.inner is not None:
             # Masked first, so that a norm is taken over the weights that stay; masked again
             # below, since a constraint such as a lower bound may move zeros.
-            w = self.inner(ops.where(self.mask, w, 0.0))
-        return ops.where(self.mask, w, 0.0)
+            w = self.inner(masked(w, self.mask))
+        return masked(w, self.mask)
 
     def get_config(self):
         # The mask is saved by the layer; a configuration only ever needs the user's constraint.
@@ -165,7 +174,7 @@ class MaskStore(keras.layers.Layer):
     def apply(self) -> None:
         """Set the pruned entries of every weight to zero."""
         for name, weight in self.weights_by_name.items():
-            weight.assign(ops.where(self.masks[name], weight, 0.0))
+            weight.assign(masked(weight, self.masks[name]))
 
     def keep_hidden(self, collect: bool) -> bool:
         """Keep the values of pruned entries beside the weights; return whether that changed anything.
@@ -208,13 +217,29 @@ def memory(network: keras.layers.Layer) -> MaskStore:
     return next(store for store in stores if store is not None)
 
 
+def tensor(value: Any) -> Any:
+    """Return a variable's value as a tensor: not every operation of every backend takes variables."""
+    return ops.convert_to_tensor(value)
+
+
+def masked(value: Any, mask: Any) -> Any:
+    """Return a tensor with the pruned entries of a variable or tensor set to zero."""
+    value, mask = tensor(value), tensor(mask)
+    if keras.backend.backend() == "torch":
+        return importlib.import_module("keras_ganprune._masking_torch").masked(value, mask)
+    return ops.where(mask, value, ops.zeros((), keras.backend.standardize_dtype(value.dtype)))
+
+
 def to_numpy(variable: Any) -> np.ndarray:
-    """Return the value of a variable as an array, without a copy where the backend allows it."""
-    if keras.backend.backend() == "tensorflow":
+    """Return the value of a variable as an array, without a copy where that is safe."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
         # `convert_to_tensor` would hand back the variable, and NumPy a copy of it; any operation reads
         # the variable as a tensor, whose memory NumPy shares.
         return np.asarray(ops.stop_gradient(variable))
-    return ops.convert_to_numpy(ops.convert_to_tensor(variable))
+    if backend == "torch":
+        return importlib.import_module("keras_ganprune._masking_torch").to_numpy(tensor(variable))
+    return ops.convert_to_numpy(tensor(variable))
 
 
 def dense_array(gradient: Any) -> np.ndarray:

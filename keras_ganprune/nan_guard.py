@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ganprune import workers
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.state import TrainingState, sums_not_finite, variables
 
@@ -49,6 +50,8 @@ class NaNGuard(keras.callbacks.Callback):
         self._batches = 0
         self.stopped_batch = None
         self._state: TrainingState | None = None
+        # On JAX, `self.model` brings all variables up to date each time: too slow for every batch.
+        self._fitted = self.model
         # `Prune` reads it, and then leaves weights that are not finite to this callback.
         self.model._nan_guarded = True
 
@@ -63,7 +66,7 @@ class NaNGuard(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         # `Shrink` has put other networks there, for which the state is of no use.
-        if self.stopped_batch is None and self._networks != [id(n) for n in self.model.layers]:
+        if self.stopped_batch is None and self._networks != [id(n) for n in self._fitted.layers]:
             self._keep()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -76,7 +79,8 @@ class NaNGuard(keras.callbacks.Callback):
             due = True
         if due and not bad:
             bad = self._bad_weights()
-        if bad:
+        # One that goes on alone would wait for the others for ever.
+        if workers.any_of(bool(bad), self.model):
             self._stop(bad)
         elif due:
             self._keep()
@@ -84,7 +88,7 @@ class NaNGuard(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.stopped_batch is None:
             bad = self._bad_weights()
-            if bad:
+            if workers.any_of(bool(bad), self.model):
                 self._stop(bad)
 
     def _stop(self, bad: dict[str, Any]) -> None:
@@ -92,6 +96,7 @@ class NaNGuard(keras.callbacks.Callback):
         self.model.stop_training = True
         self.model._nan_guarded = "stopped"
         self._state.restore()
+        bad = bad or {"a loss or weight of another worker": np.nan}
         what = ", ".join(f"{k} = {float(np.mean(v)):g}" for k, v in list(bad.items())[:4])
         warnings.warn(
             f"Training stopped after batch {self._batches}: {what}. The weights, masks and optimizers "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ from keras_ganprune import (
     missed,
     modes,
     selection,
+    tracing,
+    workers,
 )
 from keras_ganprune.block_parts import BlockPart, make_block_parts
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, unknown_name
@@ -70,6 +73,7 @@ class Pruner:
         groups: Of coupled channels, the `Groups` of each model.
         remarks: List of str, what the granularity has to say on these shapes (ragged edges).
         regrown: dict, id of a variable -> bool array of its weights that the last update brought back.
+        updates_made: Int, how often the masks were chosen.
 
     Raises:
         InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError: see the texts.
@@ -118,7 +122,7 @@ class Pruner:
         self.regrown: dict[int, np.ndarray] = {}
         # Masks may be there already, of a run that ended while channels could return.
         self._whole = not (self.coupled and self.mode.regrows) or self._masked_whole()
-        self._updates = 0
+        self.updates_made = 0
         self.traced_steps_are_stale = self._prepare_hidden() or fresh_masks
 
     def __repr__(self):
@@ -249,6 +253,7 @@ class Pruner:
             InvalidArgumentError: bad or missing targets or gradients.
             DivergedError: a weight is NaN or infinite; no mask is changed.
         """
+        self._check_not_compiled_in()
         sparsity, threshold = (
             v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v
             for v in (sparsity, threshold)
@@ -266,8 +271,8 @@ class Pruner:
         grown_by = self._match(
             gradients if growth is None else growth, "growth", self.mode, self.mode.needs_gradient
         )
-        self._updates += 1
-        seed = (getattr(self.mode, "seed", 0), self._updates if step is None else step)
+        self.updates_made += 1
+        seed = (getattr(self.mode, "seed", 0), self.updates_made if step is None else step)
         # All masks are chosen before the first one changes: an error leaves them all as they were.
         chosen: list[Any] = [None] * len(self._parts)
         for number, target in enumerate(targets):
@@ -302,7 +307,7 @@ class Pruner:
             self.granularity.round_to,
             self.mode.regrows,
         )
-        self._updates += 1
+        self.updates_made += 1
         self._whole = harden or not self.mode.regrows
         report = self._keep(chosen, harden or self.mode.enforced, sparsity, None)
         return replace(report, share=self.sparsity)
@@ -344,6 +349,52 @@ class Pruner:
         """Set all pruned weights to zero again, after something bypassed the optimizer."""
         for weight in self.weights:
             weight.apply()
+
+    def attach(self, optimizer: Any) -> None:
+        """Let an optimizer hold the masks at each of its steps, in a hand-written loop.
+
+        Keras's optimizers do that by themselves on TensorFlow and PyTorch. On JAX a compiled step sees
+        nothing change but its arguments, so the masks become variables of the optimizer: call this after
+        the optimizer is built, and before its `variables` are read or the step is compiled. (`fit` with
+        the `Prune` callback sees to it by itself.) PyTorch's own optimizers, such as
+        `torch.optim.Adam` in a loop with `DistributedDataParallel`, know of no constraints and need it:
+
+            pruner = Pruner(model)
+            pruner.attach(torch.optim.Adam(model.parameters()))
+
+        Args:
+            optimizer: A Keras optimizer, or one of `torch.optim` that trains pruned weights.
+
+        Raises:
+            InvalidArgumentError: it is no optimizer, or trains none of the pruned weights.
+        """
+        if isinstance(optimizer, keras.optimizers.Optimizer):
+            self.track(optimizer)
+            return
+        if keras.backend.backend() != "torch" or not hasattr(optimizer, "register_step_post_hook"):
+            raise InvalidArgumentError(
+                "`optimizer` must be a Keras optimizer or, on the PyTorch backend, one of `torch.optim`. "
+                f"Received: {optimizer!r} (of type {type(optimizer).__name__})."
+            )
+        importlib.import_module("keras_ganprune._optimizers_torch").attach(optimizer, self)
+
+    def track(self, optimizer: keras.optimizers.Optimizer) -> bool:
+        """On JAX, make masks variables of the Keras optimizer; return whether it had any of them not."""
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        trained = {id(v) for v in tracing.trained_variables(inner)}
+        own = [weight for weight in self.weights if id(weight.variable) in trained]
+        companions = [(weight.variable, weight.mask) for weight in own]
+        for weight in own:
+            weight.variable.constraint.compiled_in = False
+            hidden = weight.layer.pruning_masks.hidden.get(weight.name)
+            if hidden is not None:
+                companions.append((weight.variable, hidden))
+        return tracing.track(optimizer, companions)
+
+    def _check_not_compiled_in(self) -> None:
+        for weight in self.weights:
+            if weight.variable.constraint.compiled_in:
+                raise tracing.not_tracked(weight.variable)
 
     # --- gradients -------------------------------------------------------------------------------
 
@@ -442,6 +493,7 @@ class Pruner:
         self, chosen: list[np.ndarray], hold: bool, sparsity: Any, threshold: Any
     ) -> MaskReport:
         """Keep these units of each part, and nothing else."""
+        chosen = self._agreed(chosen, sparsity, threshold)
         found: dict[int, np.ndarray] = {}
         for part, units in zip(self._parts, chosen, strict=True):
             # A pattern has made whole masks.
@@ -469,6 +521,27 @@ class Pruner:
             value = sum(v * row.total for v, row in zip(value, rows, strict=True)) / total
         quantity = "sparsity" if threshold is None else "threshold"
         return MaskReport(quantity, float(value), rows, newly_pruned, regrown, self.counted)
+
+    def _agreed(self, chosen: list[np.ndarray], sparsity: Any, threshold: Any) -> list[np.ndarray]:
+        """Return the first worker's choice where several processes train the networks, else this one.
+
+        Weights that should be equal on all of them may differ by a rounding; masks may not.
+        """
+        like = self.weights[0].variable
+        if workers.count(like) == 1:
+            return chosen
+        targets = {"sparsity": sparsity, "threshold": threshold}
+        asked = {k: float(f"{v:.4g}") for k, v in targets.items() if isinstance(v, (int, float))}
+        families = ("criterion", "granularity", "allocation", "mode")
+        settings = {name: getattr(self, name) for name in families}
+        settings["tensors"] = [w.mask.shape for w in self.weights]
+        workers.check_same(
+            settings | asked,
+            like,
+            "All workers must make the same updates of their masks.",
+            "Make the same `Pruner` on each, and call `update` with the same arguments.",
+        )
+        return workers.broadcast_masks(chosen, like)
 
     def _apply_masks(self, masks_now: list[np.ndarray], hold: bool) -> tuple[int, int]:
         """Give every weight its mask; return how many weights were pruned, and how many returned."""

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import discovery
+from keras_ganprune import discovery, tracing
 from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.structured.cuts import Cut, take
@@ -40,6 +40,8 @@ class _Kept:
     attributes: dict[str, Any]
     variables: list[keras.Variable]
     trained: list[keras.Variable]
+    # On JAX: (weight, its mask) and the like, which are variables of the optimizer there.
+    companions: list[tuple[keras.Variable, keras.Variable]]
 
     @classmethod
     def of(cls, optimizer: keras.optimizers.Optimizer) -> _Kept:
@@ -49,7 +51,10 @@ class _Kept:
             for name, value in vars(optimizer).items()
         }
         trained = discovery.trained_variables(optimizer)
-        return cls(optimizer, attributes, list(optimizer._variables), trained)
+        companions = tracing.tracked(optimizer)
+        masks = {id(v) for _, v in companions}
+        variables = [v for v in optimizer._variables if id(v) not in masks]
+        return cls(optimizer, attributes, variables, trained, companions)
 
     def lists(self) -> dict[str, list]:
         """Return the slots: by attribute name, a list in the order of the trained variables."""
@@ -80,6 +85,7 @@ class _Kept:
         first = (optimizer._iterations, optimizer._learning_rate)
         _track(optimizer, [v for v in self.variables if any(v is f for f in first)])
         # Past the tracking of attributes, and not in place: `restore` puts the old ones back.
+        tracing.forget(optimizer)
         vars(optimizer).update({name: [] for name in self.lists()})
         vars(optimizer).update(built=False, _trainable_variables=[])
         vars(optimizer).update(_trainable_variables_indices={}, _exclude_from_weight_decay_cache={})
@@ -89,7 +95,7 @@ class _Kept:
         optimizer = self.optimizer
         vars(optimizer).clear()
         vars(optimizer).update(self.attributes)
-        _track(optimizer, self.variables)
+        _track(optimizer, [*self.variables, *(v for _, v in self.companions)])
 
     def carry_over(self, cuts: dict[int, Cut], rows: Sequence[Row]) -> list[str]:
         """Give the rebuilt optimizer the state it had; return what began anew instead."""
@@ -124,6 +130,8 @@ class _Kept:
             key = optimizer._var_key
             keys = {key(v): key(_new_of(v, cuts)) for v in self.trained}
             vars(optimizer)["_exclude_from_weight_decay"] = {keys.get(k, k) for k in excluded}
+        trained = {id(v) for v in now}
+        tracing.track(optimizer, [pair for pair in self.companions if id(pair[0]) in trained])
         return anew
 
 

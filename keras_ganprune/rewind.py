@@ -90,7 +90,8 @@ class Rewinder:
                     continue
                 if id(slot) in averages:
                     # An average (`use_ema`) begins at the weights: Keras will write it over them.
-                    slot.assign(variable)
+                    # (A copy: on JAX both variables would hold one array.)
+                    slot.assign(np.array(to_numpy(variable)))
                 else:
                     begin = optimizer.initial_accumulator_value if id(slot) in sums else 0.0
                     slot.assign(np.full(slot.shape, begin, dtype="float32"))

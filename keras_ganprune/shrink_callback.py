@@ -205,12 +205,18 @@ class Shrink(keras.callbacks.Callback):
         self._weigh()
         self._clock.batch_done(batch)
         step = self._clock.step
-        due = [i for i, at in enumerate(self.at) if (self._last_step or 0) < at <= step]
+        if self._due(step):
+            step = self._clock.read()
+        due = self._due(step)
         self._last_step = step
         for number in due:
             self._late.remove(self.at[number])
             self._cut(step, number)
         self._log(logs)
+
+    def _due(self, step: int) -> list[int]:
+        """Return the numbers of the cuts that are to be made at a step."""
+        return [i for i, at in enumerate(self.at) if (self._last_step or 0) < at <= step]
 
     def on_epoch_end(self, epoch, logs=None):
         self._log(logs)

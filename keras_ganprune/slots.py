@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_ganprune import discovery
-from keras_ganprune.masking import to_numpy
+from keras_ganprune.masking import masked, to_numpy
 from keras_ganprune.pruner import Pruner
 
 
@@ -27,7 +26,7 @@ def clear(model: keras.Model, pruner: Pruner) -> None:
             grown = pruner.regrown.get(id(variable))
             if grown is not None:
                 keep = keep & ~grown
-            slot.assign(ops.where(keep, slot, 0.0))
+            slot.assign(masked(slot, keep))
 
 
 def hold_averages(optimizer: keras.optimizers.Optimizer) -> bool:
@@ -42,4 +41,4 @@ def mask_averages(model: keras.Model, pruner: Pruner) -> None:
     for optimizer in discovery.optimizers(model):
         for variable, average in discovery.slots(optimizer, only_averages=True):
             if id(variable) in masks:
-                average.assign(ops.where(masks[id(variable)], average, 0.0))
+                average.assign(masked(average, masks[id(variable)]))

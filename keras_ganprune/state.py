@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_ganprune import discovery
 from keras_ganprune.layers import prunable_layers
@@ -69,5 +68,5 @@ class TrainingState:
         for variable in variables(self.model):
             if id(variable) not in known:
                 # Optimizer slots begin at 0, masks at True.
-                fresh = ops.ones_like if variable.dtype == "bool" else ops.zeros_like
-                variable.assign(fresh(variable))
+                fresh = np.ones if variable.dtype == "bool" else np.zeros
+                variable.assign(fresh(tuple(variable.shape)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from keras_ganprune import discovery
+from keras_ganprune import discovery, tracing
 from keras_ganprune.errors import (
     InvalidArgumentError,
     UnbuiltModelError,
@@ -197,7 +197,7 @@ _GRAPH = ("_operations", "_operations_by_depth", "_nodes", "_nodes_by_depth", "_
 
 def _places(holder: Any, old: Any) -> Iterator[str]:
     """Yield the names of the attributes that are an old network or contain it."""
-    for name, value in list(vars(holder).items()):
+    for name, value in discovery.attributes(holder).items():
         # TensorFlow's own (`_self_`) follow when an attribute is set.
         if name not in _BOOKKEEPING + _GRAPH and not name.startswith("_self_"):
             if value is old or _contains(value, old):
@@ -236,7 +236,7 @@ def _put(holder: keras.layers.Layer, old: Any, new: Any) -> None:
     if holder._tracker.is_in_store("layers", old):
         holder._tracker.replace_tracked_value("layers", old, new)
     for name in names:
-        before = vars(holder)[name]
+        before = discovery.attributes(holder)[name]
         after = _exchanged(before, old, new)
         if after is not before:
             setattr(holder, name, after)
@@ -260,4 +260,4 @@ def _forget_compiled(model: keras.Model, rows: list) -> None:
     model.train_function = model.test_function = model.predict_function = None
     if traced:
         # `fit` looks for it before each batch, but makes it only before the first.
-        model.make_train_function(force=True)
+        tracing.remake(model)

@@ -6,11 +6,13 @@ of `keras_ganprune`.
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
-from keras_ganprune import masked_weights
+from keras_ganprune import masked_weights, tracing
 from keras_ganprune.masking import to_numpy as value
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
 
 SIZE = 8
 LATENT = 6
@@ -367,8 +369,8 @@ def kept_oracle(size, sparsity):
 
 def replicas(variable):
     """Return the value of a variable on each replica."""
-    values = getattr(variable.value, "values", None)
-    return [np.asarray(v) for v in values] if values else [value(variable)]
+    values = getattr(variable.value, "values", None)  # which a tensor of PyTorch has as a method
+    return [np.asarray(v) for v in values] if isinstance(values, tuple) else [value(variable)]
 
 
 def leaks(*networks):
@@ -405,6 +407,7 @@ class Watch(keras.callbacks.Callback):
         self.kept = []
 
     def on_train_batch_end(self, batch, logs=None):
+        tracing.sync(self.model)
         if leaks(*self.networks):
             self.leaks.append((batch, leaks(*self.networks)))
         self.kept.append(sum(kept for _, kept, _ in nonzeros(*self.networks).values()))
@@ -444,7 +447,7 @@ class Poison(keras.callbacks.Callback):
         self.seen += 1
         if self.seen == self.at:
             weight = self.model.generator.trainable_weights[-1]
-            weight.assign(weight + np.nan)
+            weight.assign(np.full(weight.shape, np.nan))
 
 
 def filled(model, seed=0):

@@ -10,12 +10,11 @@ import re
 import keras
 import networks as nets
 import numpy as np
-import tensorflow as tf
 from keras import layers
 
 import keras_ganprune as kgp
 from keras_ganprune import allocation as allocations
-from keras_ganprune import gradients
+from keras_ganprune import gradients, tracing
 from keras_ganprune import granularity as granularities
 from keras_ganprune.masking import memory
 from keras_ganprune.state import TrainingState
@@ -96,8 +95,15 @@ def images(n=8):
 
 def fit(gan, *callbacks, steps, epochs=1):
     """Train `steps` in each epoch, always on the same images."""
-    data = tf.data.Dataset.from_tensors(images()).repeat(steps)
-    gan.fit(data, epochs=epochs, verbose=0, shuffle=False, callbacks=[*callbacks])
+    data, batch = np.tile(images(), (steps, 1, 1, 1)), len(images())
+    gan.fit(
+        data,
+        batch_size=batch,
+        epochs=epochs,
+        verbose=0,
+        shuffle=False,
+        callbacks=[*callbacks],
+    )
 
 
 # --- many runs -----------------------------------------------------------------------------------
@@ -153,6 +159,7 @@ class Before(keras.callbacks.Callback):
         self.values = None
 
     def on_train_batch_end(self, batch, logs=None):
+        tracing.sync(self.model)
         self.values = [np.array(nets.value(w.variable)) for w in self.prune.pruner.weights]
 
 
@@ -179,6 +186,7 @@ class Watch(keras.callbacks.Callback):
         self._note_update()
 
     def on_train_batch_end(self, batch, logs=None):
+        tracing.sync(self.model)
         self._note_update()
         pruner = self.prune.pruner
         now = []

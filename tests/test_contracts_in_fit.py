@@ -407,6 +407,8 @@ def test_soft_saved_between_updates_is_sparse_where_training_ends_before_the_nex
 
 @pytest.fixture(scope="module")
 def mirrored():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("`tf.distribute` is TensorFlow's")
     with nets.both_replicas().scope():
         return runs.Runs(runs.gan_model(built("functional")))
 

@@ -165,12 +165,12 @@ class Relativistic(_Smoothed):
     generator_needs_real = True
 
     def discriminator(self, real_logits, fake_logits):
-        real = self._real(real_logits - ops.mean(fake_logits))
-        return real + ops.mean(ops.softplus(fake_logits - ops.mean(real_logits)))
+        real = self._real(ops.subtract(real_logits, ops.mean(fake_logits)))
+        return real + ops.mean(ops.softplus(ops.subtract(fake_logits, ops.mean(real_logits))))
 
     def generator(self, fake_logits, real_logits=None):
-        fake = ops.mean(ops.softplus(-(fake_logits - ops.mean(real_logits))))
-        return fake + ops.mean(ops.softplus(real_logits - ops.mean(fake_logits)))
+        fake = ops.mean(ops.softplus(ops.subtract(ops.mean(real_logits), fake_logits)))
+        return fake + ops.mean(ops.softplus(ops.subtract(real_logits, ops.mean(fake_logits))))
 
 
 def get(identifier: Any) -> GANLoss:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ganprune import workers
 from keras_ganprune._registry import PACKAGE
 from keras_ganprune.discovery import trained_variables
 from keras_ganprune.errors import DataError, InvalidArgumentError
@@ -26,8 +27,8 @@ def _step_module():
         return importlib.import_module(f"keras_ganprune.gan._step_{backend}")
     except ModuleNotFoundError as error:
         raise NotImplementedError(
-            f"`GANModel` has no training step for the Keras backend '{backend}' yet. "
-            "Set KERAS_BACKEND=tensorflow before Keras is imported."
+            f"`GANModel` has no training step for the Keras backend '{backend}'. Set "
+            "KERAS_BACKEND to 'tensorflow', 'jax' or 'torch' before Keras is imported."
         ) from error
 
 
@@ -219,6 +220,8 @@ class GANModel(keras.Model):
                 "of `GANModel`; besides the optimizers, `run_eagerly`, `jit_compile` and "
                 "`steps_per_execution` are taken."
             )
+        # Before optimizers are built, which a strategy of TensorFlow refuses in words of its own.
+        workers.check_strategy(self, [*self.generator.weights, *self.discriminator.weights])
         # No `optimizer` of its own: Keras would build one over the weights of both networks.
         super().compile(optimizer=None, loss=None, **kwargs)
         self._compile_options = kwargs
@@ -236,6 +239,8 @@ class GANModel(keras.Model):
                 chosen.build(network.trainable_variables)
             built.append(chosen)
         self.generator_optimizer, self.discriminator_optimizer = built
+        if keras.backend.backend() == "jax":
+            self.optimizer = _Both(*built)
 
     def fit(
         self,
@@ -287,11 +292,18 @@ class GANModel(keras.Model):
         # First in the list: what they put into the weights is then masked by `Prune`.
         return [*guards, _FinalizeAverages(), *callbacks]
 
-    def train_step(self, data):
-        return _step_module().train_step(self, data)
+    def _symbolic_build(self, iterator=None, data_batch=None):
+        # On JAX and PyTorch Keras calls a model with an unbuilt layer on a batch, here of images; but
+        # the networks have their weights by now, and take latent vectors.
+        self._post_build()
 
-    def test_step(self, data):
-        return _step_module().test_step(self, data)
+    # (data) -> logs; on JAX (state, data) -> logs, state.
+
+    def train_step(self, *state_and_data):
+        return _step_module().train_step(self, *state_and_data)
+
+    def test_step(self, *state_and_data):
+        return _step_module().test_step(self, *state_and_data)
 
     def adversarial_loss(self, data: Any) -> Any:
         """Return the generator's loss on fresh samples, as the discriminator judges it now.
@@ -350,7 +362,7 @@ class GANModel(keras.Model):
             gap = real - fake_before
             # A gap near zero says nothing about balance, and would drown the mean.
             usable = ops.logical_and(due, ops.abs(gap) > 1e-3)
-            ratio = (fake_after - fake_before) / ops.where(usable, gap, 1.0)
+            ratio = (fake_after - fake_before) / ops.where(usable, gap, ops.ones_like(gap))
             self._trackers["balance_ratio"].update_state(
                 ratio, sample_weight=ops.cast(usable, "float32")
             )
@@ -458,6 +470,22 @@ class GANModel(keras.Model):
         super().load_own_variables(rest)
 
 
+class _Both:
+    """Where Keras's loop on JAX looks for the state of one optimizer: that of two.
+
+    Not an optimizer itself, so that files hold the two, and nothing else, as on any backend.
+    """
+
+    built = True
+
+    def __init__(self, *optimizers: keras.optimizers.Optimizer):
+        self.optimizers = optimizers
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return [v for optimizer in self.optimizers for v in optimizer.variables]
+
+
 class _MeanOfMeasured(keras.metrics.Mean):
     """A mean of what is measured now and then: until the first value of an epoch, the last mean."""
 
@@ -466,8 +494,10 @@ class _MeanOfMeasured(keras.metrics.Mean):
         # Of a diverged run nothing is carried on: NaN would be the mean for ever.
         known = ops.logical_and(self.count > 0, ops.isfinite(mean))
         # Next to nothing beside a real value, and yet the mean where there is none.
-        weight = ops.where(known, 1e-6, 0.0)
-        self.total.assign(ops.where(known, weight * mean, 0.0))
+        # (Arrays, for JAX compiles the step anew where a number has no dtype of its own.)
+        tiny, zero = (ops.full((), value, dtype=self.count.dtype) for value in (1e-6, 0.0))
+        weight = ops.where(known, tiny, zero)
+        self.total.assign(ops.where(known, weight * mean, zero))
         self.count.assign(weight)
 
 

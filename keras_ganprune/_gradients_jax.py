@@ -1,0 +1,108 @@
+"""Gradients on JAX, of code that reads and assigns variables as it would on any backend.
+
+Such code runs in a `keras.StatelessScope`, which holds the values. A derivative is taken of a function
+of arrays, so each one gets a scope of its own inside; what it assigns goes to the scope around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import keras
+
+
+def is_traced(value: Any) -> bool:
+    """Return whether a variable or tensor is an argument of a function that is being compiled."""
+    return isinstance(keras.ops.convert_to_tensor(value), jax.core.Tracer)
+
+
+def _scope_now() -> keras.StatelessScope | None:
+    """Return the scope that code runs in.
+
+    Private touch: Keras has no public way to ask for it.
+    """
+    from keras.src.backend.common import stateless_scope
+
+    return stateless_scope.get_stateless_scope()
+
+
+class _Inner(keras.StatelessScope):
+    """A scope that begins with the values of the one around it."""
+
+    def __init__(self, outer: keras.StatelessScope | None):
+        super().__init__(collect_losses=outer is not None and outer.collect_losses)
+        self.before = {} if outer is None else outer.state_mapping
+        self.state_mapping = dict(self.before)
+        self.differentiated: dict[int, Any] = {}
+
+    def add_update(self, update):
+        variable, value = update
+        at = self.differentiated.get(id(variable))
+        if at is not None:
+            # The layer has rewritten the weight (SpectralNormalization): as on the other backends, the
+            # gradient is the one at the new value. The difference is zero; only its gradient is not.
+            value = jax.lax.stop_gradient(value) + (at - jax.lax.stop_gradient(at))
+        super().add_update((variable, value))
+
+    @property
+    def changed(self) -> dict[int, Any]:
+        return {k: v for k, v in self.state_mapping.items() if v is not self.before.get(k)}
+
+
+def differentiate(function: Callable[..., Any], at: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
+    """Return (scalar, rest, gradients) of `function(scope, *at)`, which returns (scalar, rest)."""
+    outer = _scope_now()
+
+    def pure(values):
+        with _Inner(outer) as inner:
+            scalar, rest = function(inner, *values)
+        return scalar, (rest, inner.changed)
+
+    (scalar, (rest, changed)), found = jax.value_and_grad(pure, has_aux=True)(list(at))
+    if outer is not None:
+        outer.state_mapping.update(changed)
+    return scalar, rest, found
+
+
+def value_and_gradients(
+    function: Callable[[], Any], variables: Sequence[keras.Variable]
+) -> tuple[Any, Any, list[Any]]:
+    """Return (scalar, rest, gradients by the variables) of `function()`, which returns (scalar, rest)."""
+
+    def with_variables(scope, *values):
+        for variable, value in zip(variables, values, strict=True):
+            scope.state_mapping[id(variable)] = scope.differentiated[id(variable)] = value
+        return function()
+
+    return differentiate(with_variables, [variable.value for variable in variables])
+
+
+def gradients(loss: Callable[[], Any], variables: Sequence[keras.Variable]) -> list[Any]:
+    """Return the gradient of `loss()` for each variable; zeros where it does not depend on it."""
+    return value_and_gradients(lambda: (loss(), None), variables)[2]
+
+
+def dense(gradient: Any) -> Any:
+    """Return a gradient as a tensor."""
+    return keras.ops.convert_to_tensor(gradient)
+
+
+def sampling_step(model: keras.Model, step: Callable, sample: Callable[[Any], None]) -> Callable:
+    """Return a training step that first lets `sample(data)` assign variables of the model."""
+
+    def train_step(state, data):
+        lists = [model.trainable_variables, model.non_trainable_variables]
+        lists += [model.optimizer.variables, model.metrics_variables]
+        pairs = [
+            pair
+            for variables, values in zip(lists, state, strict=True)
+            for pair in zip(variables, values, strict=True)
+        ]
+        with keras.StatelessScope(pairs) as scope:
+            sample(data)
+        state = tuple([scope.get_current_value(v) for v in variables] for variables in lists)
+        return step(state, data)
+
+    return train_step
