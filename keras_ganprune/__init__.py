@@ -1,5 +1,6 @@
 """Prune Keras 3 GANs, and any Keras 3 model, inside `model.fit`."""
 
+from keras_ganprune import _start  # isort: skip  (first: it says why Keras does not start)
 from keras_ganprune.allocation import ERK, Allocation, GlobalRanking, PerLayer, Uniform
 from keras_ganprune.balance import BalanceController
 from keras_ganprune.callbacks import Prune

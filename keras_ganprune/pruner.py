@@ -17,6 +17,7 @@ from keras_ganprune import (
     combinations,
     cost_share,
     criteria,
+    device_masks,
     granularity,
     masks,
     missed,
@@ -429,6 +430,9 @@ class Pruner:
     ) -> list[np.ndarray]:
         """Return, for each member of a ranking, its units that stay; of a pattern, its mask."""
         parts = [self._parts[i] for i in target.members]
+        if len(parts) == 1 and self._selects_on_device(parts[0], target):
+            keep = device_masks.largest(parts[0].weight.variable, parts[0].weight.mask, target.budget)
+            return [keep.reshape(-1)]
         collects = self.mode.collects
         scores = _join([self.allocation.normalize(p.scores(collects, gradients)) for p in parts])
         if target.pattern is not None:
@@ -478,6 +482,15 @@ class Pruner:
                 parts, np.split(keep, edges), np.split(scores, edges), floors, strict=True
             )
         ]
+
+    def _selects_on_device(self, part: Any, target: Target) -> bool:
+        """Return whether the plain case is at hand, and the weight so large that it should stay there."""
+        plain = (
+            self.criterion == criteria.Magnitude()
+            and self.granularity == granularity.Unstructured()
+            and type(self.mode) is modes.Hard
+        )
+        return plain and target.budget is not None and device_masks.worth_it(part.weight.variable)
 
     def _pattern(self, part: Part, scores: np.ndarray, sparsity: float) -> np.ndarray:
         scores = scores.reshape(part.shape)

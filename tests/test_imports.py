@@ -14,6 +14,7 @@ ROOT = pathlib.Path(keras_ganprune.__file__).parent
 # One row for each module or subpackage, from the ground up; see 'Layout' in the design.
 ROWS = [
     "errors",
+    "_start",
     "_workers_tensorflow",
     "_workers_torch",
     "_workers_jax",
@@ -31,6 +32,7 @@ ROWS = [
     "modes",
     "_masking_torch",
     "masking",
+    "device_masks",
     "wiring",
     "criteria",
     "allocation",
