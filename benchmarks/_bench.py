@@ -29,6 +29,8 @@ _PACKAGES = (
     "numpy",
     "tf_keras",
     "tensorflow-model-optimization",
+    "jax",
+    "torch",
 )
 
 
@@ -104,7 +106,7 @@ def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
 
 def environment() -> dict[str, Any]:
     """Return the hardware, versions and thread settings that the numbers belong to."""
-    import tensorflow as tf
+    import keras
 
     return {
         "cpu": _cpu_name(),
@@ -116,11 +118,7 @@ def environment() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
-        "devices": [device.device_type for device in tf.config.list_physical_devices()],
-        "tf_threads_intra_inter": [
-            tf.config.threading.get_intra_op_parallelism_threads(),
-            tf.config.threading.get_inter_op_parallelism_threads(),
-        ],
+        **_BACKENDS[keras.backend.backend()](),
         "thread_environment": {
             key: os.environ[key]
             for key in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
@@ -129,6 +127,34 @@ def environment() -> dict[str, Any]:
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default"),
         "commit": _commit(),
     }
+
+
+def _tensorflow() -> dict[str, Any]:
+    import tensorflow as tf
+
+    return {
+        "devices": [device.device_type for device in tf.config.list_physical_devices()],
+        "tf_threads_intra_inter": [
+            tf.config.threading.get_intra_op_parallelism_threads(),
+            tf.config.threading.get_inter_op_parallelism_threads(),
+        ],
+    }
+
+
+def _jax() -> dict[str, Any]:
+    import jax
+
+    return {"devices": [device.device_kind for device in jax.devices()]}
+
+
+def _torch() -> dict[str, Any]:
+    import torch
+
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"devices": cuda or ["CPU"], "torch_threads": torch.get_num_threads()}
+
+
+_BACKENDS = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
 
 
 def _cpu_name() -> str:

@@ -51,7 +51,8 @@ class Pruner:
 
     The masks then hold by themselves, at every later step of any Keras optimizer. Make the `Pruner`
     before a compiled step of your own (`tf.function`) runs for the first time: what was traced
-    before knows of no masks. (`fit` with the `Prune` callback sees to that by itself.)
+    before knows of no masks. On JAX, `attach` the optimizer too. (`fit` with the `Prune` callback sees to
+    both by itself.)
 
     Args:
         *models: Built Keras models or layers. They become Prunable in place, within `scope`; a layer
@@ -319,6 +320,7 @@ class Pruner:
 
     def hold(self) -> None:
         """From now on, hold the masks that a mode such as `soft` has chosen last, with all they go with."""
+        self._check_not_compiled_in()
         if not self._whole:
             self._complete()
         for weight in self.weights:
