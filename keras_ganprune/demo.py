@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_ganprune import data, files, report
+from keras_ganprune import data, files, report, tracing
 from keras_ganprune.callbacks import Prune
 from keras_ganprune.demo_options import DemoOptions
 from keras_ganprune.discovery import resolve_target, steps_done
@@ -66,6 +66,7 @@ class _DensePhase(keras.callbacks.Callback):
         super().__init__()
         self.begin_step = begin_step
         self.folder = folder
+        self.steps = 0
         self.samples: np.ndarray | None = None
         self.export: ExportReport | None = None
 
@@ -74,13 +75,15 @@ class _DensePhase(keras.callbacks.Callback):
         self._look()
 
     def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1  # of the generator: one a batch
         self._look()
 
     def _look(self):
-        if self.samples is None and _steps(self.model) >= self.begin_step:
+        if self.samples is None and self.steps >= self.begin_step:
             self.take()
 
     def take(self):
+        tracing.sync(self.model)
         self.samples = self.model.generate(_SAMPLES, seed=0)
         self.export = export_saved_model(self.model, self.folder, average=True)
 

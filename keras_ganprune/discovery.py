@@ -91,6 +91,25 @@ def steps_done(optimizer: keras.optimizers.Optimizer) -> int:
     return int(to_numpy(optimizer.iterations))
 
 
+def optimizer_config(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """Return the configuration of an optimizer, for a file that every backend can read.
+
+    On PyTorch `keras.optimizers.Adam(...)` makes an object of a subclass of the backend's own, which
+    Keras would write into the file as it is.
+    """
+    return _public(keras.saving.serialize_keras_object(optimizer))
+
+
+def _public(config: dict[str, Any]) -> dict[str, Any]:
+    found = dict(config)
+    if "inner_optimizer" in (found["config"] or {}):
+        found["config"] = dict(found["config"])
+        found["config"]["inner_optimizer"] = _public(found["config"]["inner_optimizer"])
+    if (found["module"] or "").startswith("keras.src.backend."):
+        found |= {"module": "keras.optimizers", "registered_name": None}
+    return found
+
+
 def optimizer_of(
     model: keras.Model, network: keras.layers.Layer
 ) -> keras.optimizers.Optimizer | None:

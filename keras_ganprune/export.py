@@ -5,25 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import shutil
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_ganprune import files
-from keras_ganprune.errors import (
-    ExportError,
-    InvalidArgumentError,
-    OutputError,
-    UnbuiltModelError,
-    UnsupportedLayerError,
-)
+from keras_ganprune import _export_tensorflow, exporting, files
+from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers import apply_masks, plain_classes, strip_pruning
 from keras_ganprune.masking import to_numpy
-from keras_ganprune.probing import random_inputs
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,7 @@ class ExportReport:
     Attributes:
         path: The SavedModel's folder.
         max_difference: Largest absolute difference between the reloaded SavedModel and the stripped
-            model, on random inputs.
+            model, on random inputs: run by TensorFlow and, on another backend, by that one too.
         bytes: Size of the folder.
         gzip_bytes: Size of its files, each compressed by gzip.
         parameters, nonzero_parameters: Of the exported network.
@@ -88,47 +80,48 @@ def export_saved_model(
         model = tf.saved_model.load(path)  # keep the object: its functions hold its variables weakly
         images = model.serve(z)
 
+    On the JAX and PyTorch backends a TensorFlow process, on the CPU, loads the stripped model and writes
+    it: all its classes must be in modules that can be imported, and compute by `keras.ops`. Where that
+    is not so, JAX's own converter is used; PyTorch has none.
+
     Args:
         model: A built Keras model, or a `GANModel`, of which the generator is exported.
         path: Folder to write. It appears only when all went well.
         average: Of a `GANModel`, export the averaged generator (`ema_decay`).
         overwrite: Replace a folder that exists.
-        tolerance: Largest difference allowed, relative to the largest output.
+        tolerance: Largest difference allowed, relative to the largest output. Between two backends,
+            which round differently, ten times that; of layers in half precision at least 8 of its steps.
 
     Returns: An `ExportReport`.
 
     Raises:
         OutputError: the folder exists, cannot be written or the disk is full.
-        ExportError: the reloaded model gives other outputs; nothing is left at `path`.
+        ExportError: the reloaded model gives other outputs, or the TensorFlow process died; nothing is
+            left at `path`.
+        UnsupportedLayerError: it is no Keras model, or none that TensorFlow can be given.
         UnbuiltModelError: the model has no weights yet.
+        MissingPackageError: TensorFlow is not installed.
     """
-    # Only here is TensorFlow needed; on other backends Keras's own exporter brings it in.
-    import tensorflow as tf
-
+    files.check_tensorflow()
     network = _network(model, average)
     if not network.built:
         raise UnbuiltModelError(
             f"'{network.name}' must be built before it is exported. Call it once on a batch first."
         )
     with contextlib.ExitStack() as stack:
+        copied = True
         try:
             plain = strip_pruning(network)
-        except UnsupportedLayerError:
+        except UnsupportedLayerError as error:
             # A subclassed model without `get_config` cannot be copied. Its weights are masked and
             # its forward pass is the plain one, so it is exported as it is.
+            if keras.backend.backend() == "torch":
+                raise exporting.not_rebuilt(network, error) from error
             apply_masks(network)
             stack.enter_context(plain_classes(network))
-            plain = network
+            plain, copied = network, False
         work = stack.enter_context(files.new_folder(path, overwrite))
-        try:
-            _write(plain, work)
-            reloaded = tf.saved_model.load(str(work))
-        except (tf.errors.OpError, OSError) as error:
-            # TensorFlow reports a full disk as an error class of its own.
-            raise OutputError(
-                f"'{path}' could not be written ({error}); nothing was left there."
-            ) from error
-        difference = _compare(plain, reloaded, tolerance)
+        difference = _write(plain, work, tolerance, copied)
         sizes = [(int(np.prod(w.shape)), int(np.count_nonzero(to_numpy(w)))) for w in plain.weights]
         report = ExportReport(
             pathlib.Path(path),
@@ -141,65 +134,8 @@ def export_saved_model(
     return report
 
 
-def _write(plain: keras.Model, folder: pathlib.Path) -> None:
-    """Write a SavedModel with every variable once.
-
-    Keras's exporter stores each variable twice (as its own and as TensorFlow's), which doubles the
-    file. So what it wrote is loaded, and saved again with only what the endpoint reads.
-    """
-    import tensorflow as tf
-
-    full = folder / "full"
-    plain.export(str(full), format="tf_saved_model", verbose=False)
-    loaded = tf.saved_model.load(str(full))
-    signature = loaded.signatures["serving_default"]
-    compact = tf.Module()
-    compact.serve = loaded.serve
-    compact.weights = list(signature.variables)
-    try:
-        tf.saved_model.save(compact, str(folder), signatures={"serving_default": signature})
-    except AssertionError:
-        # Lookup tables and the like are not variables; then the larger SavedModel is the right one.
-        for entry in folder.iterdir():
-            if entry != full:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        shutil.copytree(full, folder, dirs_exist_ok=True)
-    shutil.rmtree(full)
-
-
-def _compare(plain: keras.Model, reloaded: Any, tolerance: float) -> float:
-    """Return the largest difference between a model and its SavedModel, or raise."""
-    import tensorflow as tf
-
-    specs = reloaded.signatures["serving_default"].structured_input_signature[1]
-    ordered = [specs[name] for name in sorted(specs)]
-    try:
-        ordered = list(plain.inputs)
-    except (AttributeError, ValueError):
-        pass  # subclassed: the signature is all there is
-    inputs = random_inputs(ordered)
-    tensors = [tf.constant(x) for x in inputs]
-    single = len(tensors) == 1
-    # Both sides compiled: eager TensorFlow fuses operations differently, which costs the last bit.
-    expected = tf.function(lambda *x: plain(x[0] if single else list(x), training=False))(*tensors)
-    actual = reloaded.serve(tensors[0] if single else tensors)
-    worst = 0.0
-    for a, b in zip(tf.nest.flatten(expected), tf.nest.flatten(actual), strict=True):
-        a, b = (np.asarray(tf.cast(t, tf.float64)) for t in (a, b))
-        if a.shape != b.shape or not np.array_equal(np.isfinite(a), np.isfinite(b)):
-            raise ExportError(
-                f"The reloaded SavedModel gives shape {b.shape}, the model {a.shape}."
-            )
-        if not np.isfinite(a).all():
-            raise ExportError(
-                f"The model '{plain.name}' gives NaN or infinite outputs on random inputs. "
-                "Nothing was written."
-            )
-        gap = float(np.max(np.abs(a - b), initial=0.0))
-        if gap > tolerance * max(1.0, float(np.max(np.abs(a), initial=0.0))):
-            raise ExportError(
-                f"The reloaded SavedModel must give the outputs of the model. Largest difference: {gap:g}, "
-                f"allowed: {tolerance:g} of the largest output. Nothing was written."
-            )
-        worst = max(worst, gap)
-    return worst
+def _write(plain: keras.Model, folder: pathlib.Path, tolerance: float, copied: bool) -> float:
+    """Write a SavedModel and compare it; return the largest difference."""
+    if keras.backend.backend() == "tensorflow":
+        return _export_tensorflow.write_and_compare(plain, folder, tolerance).difference
+    return exporting.write_and_compare(plain, folder, tolerance, copied)

@@ -91,9 +91,7 @@ class _Sums:
         if found:  # of weights that are not trained, for a loss of the user's
             tracing.track(found[0], self._companions(left.values()))
 
-    def _companions(
-        self, indices: Iterable[int]
-    ) -> list[tuple[keras.Variable, keras.Variable]]:
+    def _companions(self, indices: Iterable[int]) -> list[tuple[keras.Variable, keras.Variable]]:
         return [(self.variables[i], v) for i in indices for v in (self.sums[i], self.counts[i])]
 
     def reset(self) -> None:

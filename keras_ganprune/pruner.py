@@ -372,6 +372,15 @@ class Pruner:
             InvalidArgumentError: it is no optimizer, or trains none of the pruned weights.
         """
         if isinstance(optimizer, keras.optimizers.Optimizer):
+            inner = getattr(optimizer, "inner_optimizer", optimizer)
+            trained = {id(v) for v in tracing.trained_variables(inner)}
+            on_jax = keras.backend.backend() == "jax"
+            if on_jax and not any(id(weight.variable) in trained for weight in self.weights):
+                raise InvalidArgumentError(
+                    "`optimizer` must be built, and train weights that are pruned. Received: "
+                    f"'{optimizer.name}', which trains {len(trained)} variable(s), none of them pruned. Call "
+                    "`optimizer.build(model.trainable_variables)` first."
+                )
             self.track(optimizer)
             return
         if keras.backend.backend() != "torch" or not hasattr(optimizer, "register_step_post_hook"):
@@ -433,7 +442,9 @@ class Pruner:
         """Return, for each member of a ranking, its units that stay; of a pattern, its mask."""
         parts = [self._parts[i] for i in target.members]
         if len(parts) == 1 and self._selects_on_device(parts[0], target):
-            keep = device_masks.largest(parts[0].weight.variable, parts[0].weight.mask, target.budget)
+            keep = device_masks.largest(
+                parts[0].weight.variable, parts[0].weight.mask, target.budget
+            )
             return [keep.reshape(-1)]
         collects = self.mode.collects
         scores = _join([self.allocation.normalize(p.scores(collects, gradients)) for p in parts])

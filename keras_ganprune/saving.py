@@ -34,12 +34,22 @@ def _masked_layers(path: pathlib.Path) -> int:
     return found
 
 
+def _optimizers() -> dict[str, type]:
+    """Return Keras's optimizers by name.
+
+    What PyTorch has trained names the subclass of that backend in its file, which no other one can use.
+    """
+    found = {name: getattr(keras.optimizers, name) for name in dir(keras.optimizers)}
+    base = keras.optimizers.Optimizer
+    return {n: c for n, c in found.items() if isinstance(c, type) and issubclass(c, base)}
+
+
 def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
     """Load a `.keras` file, masks included, also where a subclassed network made its layers anew.
 
     `keras.saving.load_model` does the same for Sequential and functional models and for `GANModel`.
     A network of your own class comes back from it with plain layers; this makes them Prunable again
-    and reads their masks.
+    and reads their masks. It also reads a compiled model that was written on PyTorch on any backend.
 
     Args:
         path: The `.keras` file.
@@ -67,7 +77,8 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
             f"'{path}' is a damaged file: the checksum of '{damaged}' in it is wrong. Replace it."
         )
     try:
-        model = keras.saving.load_model(path, **kwargs)
+        known = _optimizers() | (kwargs.pop("custom_objects", None) or {})
+        model = keras.saving.load_model(path, custom_objects=known, **kwargs)
         if _masked_layers(path) > len(prunable_layers(model)):
             # Layers inside others are made anew by these, as plain ones.
             make_prunable(model)

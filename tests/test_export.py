@@ -1,19 +1,22 @@
 """SavedModels: stripped, verified, small, and readable where this package is not installed."""
 
+import json
 import pathlib
 import subprocess
 import sys
 
 import keras
+import networks as nets
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_ganprune as kgp
-from keras_ganprune import export, files
+from keras_ganprune import _export_process, _export_tensorflow, export, exporting, files
 from keras_ganprune.errors import (
     ExportError,
     InvalidArgumentError,
+    MissingPackageError,
     OutputError,
     UnbuiltModelError,
     UnsupportedLayerError,
@@ -126,6 +129,37 @@ def test_a_conditional_generator_with_two_inputs(tmp_path):
     assert export.export_saved_model(model, tmp_path / "out").max_difference == 0.0
 
 
+def test_inputs_by_name(tmp_path):
+    z, label = keras.Input((6,), name="z"), keras.Input((2,), name="label")
+    model = keras.Model({"z": z, "label": label}, layers.Dense(3)(layers.Concatenate()([z, label])))
+    kgp.Pruner(model).update(sparsity=0.5)
+    assert export.export_saved_model(model, tmp_path / "out").max_difference == 0.0
+    given = {"z": np.ones((2, 6), "float32"), "label": np.ones((2, 2), "float32")}
+    loaded = tf.saved_model.load(str(tmp_path / "out"))
+    np.testing.assert_allclose(loaded.serve(given), model(given), atol=1e-5)
+
+
+def test_a_subclassed_model_with_config(tmp_path):
+    model = nets.SubclassedGenerator()
+    model(np.ones((2, nets.LATENT), "float32"))
+    kgp.Pruner(model).update(sparsity=0.5)
+    assert export.export_saved_model(model, tmp_path / "out").max_difference == 0.0
+
+
+def test_a_subclassed_model_of_two_arguments_is_refused(tmp_path):
+    class TwoArguments(NoConfig):
+        def call(self, x, y):
+            return self.dense(x) + self.dense(y)
+
+    model = TwoArguments(4, np.ones(4, "float32"))
+    model(np.ones((2, 6), "float32"), np.ones((2, 6), "float32"))
+    with pytest.raises(
+        UnsupportedLayerError, match=r"one argument .*TwoArguments, which takes x, y\."
+    ):
+        export.export_saved_model(model, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_subclassed_model_without_config_is_exported_as_it_is(tmp_path):
     model = NoConfig(4, np.ones(4, "float32"))
     x = np.ones((2, 6), "float32")
@@ -151,7 +185,7 @@ def test_a_lookup_table_survives(tmp_path):
 
 def test_a_saved_model_that_differs_is_refused(tmp_path, monkeypatch):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
-    write = export._write
+    write = _export_tensorflow.write
 
     def broken(plain, folder):
         kept = plain.get_weights()
@@ -159,7 +193,7 @@ def test_a_saved_model_that_differs_is_refused(tmp_path, monkeypatch):
         write(plain, folder)
         plain.set_weights(kept)
 
-    monkeypatch.setattr(export, "_write", broken)
+    monkeypatch.setattr(_export_tensorflow, "write", broken)
     with pytest.raises(ExportError, match="must give the outputs of the model"):
         export.export_saved_model(model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -187,3 +221,95 @@ def test_bad_arguments(tmp_path):
     export.export_saved_model(model, tmp_path / "full", overwrite=True)
     assert (tmp_path / "full" / "saved_model.pb").exists()
     assert pathlib.Path(tmp_path / "full").stat().st_mode & 0o055
+
+
+# --- the process that writes for JAX and PyTorch; see test_across_backends.py too ------------------
+
+
+def _exchange(folder, model, classes=()):
+    model.save(folder / "model.keras")
+    request = {"tolerance": 1e-5, "classes": classes}
+    (folder / "request.json").write_text(json.dumps(request))
+    _export_process.main(folder)
+    return json.loads((folder / "answer.json").read_text())
+
+
+def test_the_process_writes_and_answers(tmp_path):
+    answer = _exchange(tmp_path, _generator())
+    assert answer == {"inputs": 1, "outputs": 1, "difference": 0.0}
+    loaded = tf.saved_model.load(str(tmp_path / "saved_model"))
+    with np.load(tmp_path / "arrays.npz") as arrays:
+        served = loaded.serve(arrays["input_0"])
+        np.testing.assert_array_equal(served, arrays["output_0"])
+
+
+def test_the_process_says_what_went_wrong(tmp_path, monkeypatch):
+    nan = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    nan.set_weights([np.full((3, 2), np.nan), np.zeros(2)])
+    (tmp_path / "nan").mkdir()
+    answer = _exchange(tmp_path / "nan", nan)
+    assert answer["error"] == "ExportError" and "NaN or infinite outputs" in answer["text"]
+
+    (tmp_path / "class").mkdir()
+    answer = _exchange(tmp_path / "class", _generator(), [("networks", "NoSuchLayer")])
+    assert answer["error"] == "Exception"
+    assert answer["text"].startswith("AttributeError: module 'networks' has no")
+
+    def full(plain, folder):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(_export_tensorflow, "write", full)
+    (tmp_path / "full").mkdir()
+    answer = _exchange(tmp_path / "full", _generator())
+    assert answer == {"error": "OSError", "text": "No space left on device"}
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    def full(plain, folder):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(_export_tensorflow, "write", full)
+    with pytest.raises(OutputError, match=r"out' could not be written \(No space left on device"):
+        export.export_saved_model(_generator(), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@keras.saving.register_keras_serializable("test_export")
+def doubled(x):
+    return 2 * x
+
+
+class Doubled(layers.Layer):
+    def call(self, x):
+        return doubled(x)
+
+
+def test_own_classes_and_functions_are_found_in_the_file(tmp_path):
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation=doubled), Doubled()])
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4, activation="relu"), inner])
+    model.save(tmp_path / "model.keras")
+    found = exporting._own_classes(tmp_path / "model.keras")
+    assert found == [(__name__, "Doubled"), (__name__, "doubled")]
+
+
+def test_classes_that_no_other_process_can_import(tmp_path, monkeypatch):
+    class Local(layers.Layer):
+        pass
+
+    for layer, text in ((Local(), "'Local' of the module 'test_export'"), (Doubled(), "__main__")):
+        monkeypatch.setattr(Doubled, "__module__", "__main__")
+        model = keras.Sequential([keras.Input((3,)), layer])
+        model.save(tmp_path / "model.keras")
+        with pytest.raises(exporting.NotRebuiltError, match=text):
+            exporting._own_classes(tmp_path / "model.keras")
+
+
+def test_tensorflow_is_looked_for_without_an_import(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(MissingPackageError, match="only where TensorFlow is installed"):
+        files.check_tensorflow()
+
+
+def test_half_precision_may_differ_by_a_few_of_its_steps():
+    assert exporting._coarsest_step(nets.dcgan_generator()) == 0
+    assert exporting._coarsest_step(nets.dcgan_generator(dtype="mixed_bfloat16")) == 2.0**-7

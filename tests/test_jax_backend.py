@@ -190,6 +190,12 @@ def test_collected_updates_need_an_attached_optimizer():
         hand_loop(model, keras.optimizers.Adam(), pruner, attach=False)
 
 
+def test_an_optimizer_that_is_not_built_cannot_be_attached():
+    pruner = kgp.Pruner(classifier())
+    with pytest.raises(InvalidArgumentError, match=r"optimizer.build\(model.trainable_variables\)"):
+        pruner.attach(keras.optimizers.Adam())
+
+
 def test_an_update_in_an_eager_scope_needs_nothing():
     model = classifier()
     pruner = kgp.Pruner(model)

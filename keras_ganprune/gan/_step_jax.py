@@ -89,9 +89,7 @@ def _input_gradient_norm(gan, x, labels, root):
         return ops.sum(_logits(gan, x, labels, True)), None
 
     _, _, (gradient,) = differentiate(total, [x])
-    squared = ops.sum(
-        ops.square(ops.cast(gradient, "float32")), axis=tuple(range(1, len(x.shape)))
-    )
+    squared = ops.sum(ops.square(ops.cast(gradient, "float32")), axis=tuple(range(1, len(x.shape))))
     # The root has no slope at zero.
     return ops.sqrt(squared + 1e-12) if root else squared
 
@@ -150,9 +148,7 @@ def _generator_loss(gan, real, fake, labels, training, scale=lambda loss: loss):
 
     scaled, loss, (slope,) = differentiate(judged, [jax.lax.stop_gradient(fake)])
     # `fake - images` is zero; only its gradient is not.
-    through_samples = ops.sum(
-        jax.lax.stop_gradient(slope) * (fake - jax.lax.stop_gradient(fake))
-    )
+    through_samples = ops.sum(jax.lax.stop_gradient(slope) * (fake - jax.lax.stop_gradient(fake)))
     return loss, jax.lax.stop_gradient(scaled) + ops.cast(through_samples, scaled.dtype)
 
 

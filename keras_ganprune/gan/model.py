@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_ganprune import workers
 from keras_ganprune._registry import PACKAGE
-from keras_ganprune.discovery import trained_variables
+from keras_ganprune.discovery import optimizer_config, trained_variables
 from keras_ganprune.errors import DataError, InvalidArgumentError
 from keras_ganprune.gan import checks, losses
 from keras_ganprune.layers import add_masks, prunable_layers, strip_pruning, walk
@@ -432,10 +432,8 @@ class GANModel(keras.Model):
         if self.generator_optimizer is None:
             return None
         return {
-            "generator_optimizer": keras.saving.serialize_keras_object(self.generator_optimizer),
-            "discriminator_optimizer": keras.saving.serialize_keras_object(
-                self.discriminator_optimizer
-            ),
+            "generator_optimizer": optimizer_config(self.generator_optimizer),
+            "discriminator_optimizer": optimizer_config(self.discriminator_optimizer),
             **self._compile_options,
         }
 

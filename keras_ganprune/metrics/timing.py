@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import probing
+from keras_ganprune import files, probing
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError
 from keras_ganprune.structured.graph import _symbolic_inputs, inner_function
 
@@ -103,13 +103,30 @@ def _finished(outputs: Any) -> Any:
 
 def compiled(model: keras.Model) -> Callable[[Any], Any]:
     """Return a model as a compiled function, which returns when its outputs are there."""
-    if keras.backend.backend() != "tensorflow":
-        return model.predict_on_batch
     # `predict_on_batch` would take milliseconds of its own, and leave its function in the model.
-    import tensorflow as tf
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
 
-    function = tf.function(lambda x: model(x, training=False))
-    return lambda x: _finished(function(x))
+        function = tf.function(lambda x: model(x, training=False))
+        return lambda x: _finished(function(x))
+    if backend == "jax":
+        import jax
+
+        @jax.jit
+        def stateless(values, x):
+            mapping = zip(model.variables, values, strict=True)
+            with keras.StatelessScope(state_mapping=mapping):
+                return model(x, training=False)
+
+        return lambda x: _finished(stateless([v.value for v in model.variables], x))
+    import torch
+
+    def eager(x):
+        with torch.no_grad():
+            return _finished(model(x, training=False))
+
+    return eager
 
 
 def served(path: str | os.PathLike) -> Callable[[Any], Any]:
@@ -117,9 +134,9 @@ def served(path: str | os.PathLike) -> Callable[[Any], Any]:
 
     Raises:
         FileFormatError: the folder is not a SavedModel, or was not written by `export_saved_model`.
+        MissingPackageError: TensorFlow is not installed.
     """
-    import tensorflow as tf
-
+    tf = files.tensorflow()
     if not (pathlib.Path(path) / "saved_model.pb").is_file():
         raise FileFormatError(
             f"`saved_model` must be a folder that `export_saved_model` wrote. '{path}' has no file "
@@ -132,7 +149,15 @@ def served(path: str | os.PathLike) -> Callable[[Any], Any]:
             "has none; export the model again."
         )
     # The object is kept: its functions hold its variables weakly.
-    return lambda x, loaded=loaded: _finished(loaded.serve(x))
+    if keras.backend.backend() == "tensorflow":
+        return lambda x, loaded=loaded: _finished(loaded.serve(x))
+
+    def serve(x, loaded=loaded):
+        # Tensors of another backend mean nothing to TensorFlow.
+        x = keras.tree.map_structure(tf.constant, _finished(x))
+        return keras.tree.map_structure(np.asarray, loaded.serve(x))
+
+    return serve
 
 
 def check_batch_sizes(batch_sizes: Sequence[int]) -> tuple[int, ...]:

@@ -1,0 +1,56 @@
+"""The TensorFlow process that writes the SavedModel of a model of another backend; see `exporting`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pathlib
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ganprune import _export_tensorflow
+from keras_ganprune.errors import ExportError
+
+
+def main(exchange: pathlib.Path) -> None:
+    """Do what `request.json` asks for, and leave `answer.json`: what came out, or what went wrong."""
+    request = json.loads((exchange / "request.json").read_text(encoding="utf-8"))
+    try:
+        answer = _write(exchange, request)
+    except Exception as error:
+        kinds = (ExportError, OSError)
+        kind = next((k.__name__ for k in kinds if isinstance(error, k)), "Exception")
+        text = str(error) if kind != "Exception" else f"{type(error).__name__}: {error}"
+        answer = {"error": kind, "text": text}
+    (exchange / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+
+
+def _write(exchange: pathlib.Path, request: dict[str, Any]) -> dict[str, Any]:
+    known = {name: _imported(module, name) for module, name in request["classes"]}
+    # The file is the caller's own, so that lambdas in it may be read.
+    model = keras.saving.load_model(
+        exchange / "model.keras", custom_objects=known, compile=False, safe_mode=False
+    )
+    folder = exchange / "saved_model"
+    folder.mkdir()
+    found = _export_tensorflow.write_and_compare(model, folder, request["tolerance"])
+    arrays = {f"input_{i}": array for i, array in enumerate(found.inputs)}
+    # NumPy's files know no bfloat16.
+    arrays |= {f"output_{i}": np.asarray(a, "float64") for i, a in enumerate(found.outputs)}
+    np.savez(exchange / "arrays.npz", **arrays)
+    return {
+        "inputs": len(found.inputs),
+        "outputs": len(found.outputs),
+        "difference": found.difference,
+    }
+
+
+def _imported(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))
