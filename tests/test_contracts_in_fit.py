@@ -17,7 +17,7 @@ import short_runs as runs
 import test_contracts as contracts
 
 import keras_ganprune as kgp
-from keras_ganprune import combinations, criteria
+from keras_ganprune import combinations, criteria, tracing
 from keras_ganprune.errors import UnsupportedLayerError
 
 FREQUENCY = 6
@@ -307,7 +307,10 @@ def rebuilt(chosen):
 def state(gan):
     """Return all that training changes, in order."""
     found = list(gan.weights)
-    found += [*gan.generator_optimizer.variables, *gan.discriminator_optimizer.variables]
+    for optimizer in (gan.generator_optimizer, gan.discriminator_optimizer):
+        # On JAX the masks (below) and sums of gradients are among them, which no file holds.
+        companions = {id(v) for _, v in tracing.tracked(optimizer)}
+        found += [v for v in optimizer.variables if id(v) not in companions]
     for weight in kgp.masked_weights(gan):
         store = weight.layer.pruning_masks
         found += [weight.mask, *store.hidden.values()]
