@@ -1,6 +1,7 @@
 """What holds on every Keras backend: one small GAN and one classifier, trained, saved and cut.
 
-Run under `KERAS_BACKEND=jax` and `KERAS_BACKEND=torch` too; nothing here imports a framework.
+For `KERAS_BACKEND=jax` and `KERAS_BACKEND=torch`; nothing here imports a framework. On TensorFlow the other
+files ask all of this and more, so there it is slow.
 """
 
 import keras
@@ -13,6 +14,7 @@ import keras_ganprune as kgp
 from keras_ganprune import clock
 
 BACKEND = keras.backend.backend()
+pytestmark = [pytest.mark.slow] if BACKEND == "tensorflow" else []
 SCHEDULE = kgp.PolynomialDecay(0.75, begin_step=2, end_step=10)
 LAST = 0.75
 
