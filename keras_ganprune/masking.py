@@ -258,9 +258,15 @@ def companion(
     """Return a new variable of the shape of a weight, which lives on the same replicas."""
     # A variable made under tf.distribute knows its strategy.
     strategy = getattr(weight.value, "distribute_strategy", None)
+
+    def initializer(shape, dtype=None):
+        return ops.convert_to_tensor(value, dtype=dtype)
+
+    # A function, since Keras builds models in a scope where variables get their values later.
     with strategy.scope() if strategy is not None else contextlib.nullcontext():
         return keras.Variable(
-            value,
+            initializer,
+            shape=tuple(value.shape),
             dtype=str(value.dtype),
             trainable=False,
             autocast=False,

@@ -281,3 +281,29 @@ def test_clock_counts_on_where_it_does_not_read(monkeypatch):
     assert [step for step, _, _ in prune.updates] == [100, 130]
     if BACKEND != "tensorflow":
         assert len(reads) < 15
+
+
+class Unbuilt(keras.Model):
+    """A model whose layers the first `fit` builds."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = kgp.PrunableDense(8, activation="relu"), kgp.PrunableDense(3)
+
+    def call(self, x):
+        return self.last(self.first(x))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Unbuilt, lambda: keras.Sequential([kgp.PrunableDense(8), kgp.PrunableDense(3)])],
+    ids=["subclassed", "sequential"],
+)
+def test_prunable_layers_that_fit_builds_have_masks(make):
+    model = make()
+    model.compile("adam", "mse")
+    prune = kgp.Prune(SCHEDULE, frequency=3, verbose=0)
+    x = np.random.default_rng(0).normal(size=(64, 5)).astype("float32")
+    model.fit(x, nets.labels(64), batch_size=4, verbose=0, callbacks=[prune])
+    assert [w.name for w in prune.pruner.weights] == ["kernel", "kernel"]
+    nets.assert_exact(LAST, model)

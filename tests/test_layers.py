@@ -1148,3 +1148,28 @@ def test_masks_under_a_distribution_strategy():
         values = [np.asarray(v) for v in strategy.experimental_local_results(weight.variable.value)]
         assert len(values) == 2
         np.testing.assert_array_equal(values[0], values[1])
+
+
+class Unbuilt(keras.Model):
+    """A model whose layers the first `fit` builds."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = kgp.PrunableDense(8), kgp.PrunableDense(3)
+
+    def call(self, x):
+        return self.last(self.first(x))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [Unbuilt, lambda: keras.Sequential([kgp.PrunableDense(8), kgp.PrunableDense(3)])],
+    ids=["subclassed", "sequential"],
+)
+def test_layers_that_fit_builds_have_masks(make):
+    # Keras builds them in a scope where no variable has a value yet, and hides errors there.
+    model = make()
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 5), "float32"), np.ones((4, 3), "float32"), verbose=0)
+    assert [tuple(w.mask.shape) for w in kgp.masked_weights(model)] == [(5, 8), (8, 3)]
+    assert all(np.all(w.mask) for w in kgp.masked_weights(model))
