@@ -283,7 +283,7 @@ def test_clock_counts_on_where_it_does_not_read(monkeypatch):
         assert len(reads) < 15
 
 
-class Unbuilt(keras.Model):
+class BuiltByFit(keras.Model):
     """A model whose layers the first `fit` builds."""
 
     def __init__(self):
@@ -296,7 +296,7 @@ class Unbuilt(keras.Model):
 
 @pytest.mark.parametrize(
     "make",
-    [Unbuilt, lambda: keras.Sequential([kgp.PrunableDense(8), kgp.PrunableDense(3)])],
+    [BuiltByFit, lambda: keras.Sequential([kgp.PrunableDense(8), kgp.PrunableDense(3)])],
     ids=["subclassed", "sequential"],
 )
 def test_prunable_layers_that_fit_builds_have_masks(make):

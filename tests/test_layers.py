@@ -1150,7 +1150,7 @@ def test_masks_under_a_distribution_strategy():
         np.testing.assert_array_equal(values[0], values[1])
 
 
-class Unbuilt(keras.Model):
+class BuiltByFit(keras.Model):
     """A model whose layers the first `fit` builds."""
 
     def __init__(self):
@@ -1163,7 +1163,7 @@ class Unbuilt(keras.Model):
 
 @pytest.mark.parametrize(
     "make",
-    [Unbuilt, lambda: keras.Sequential([kgp.PrunableDense(8), kgp.PrunableDense(3)])],
+    [BuiltByFit, lambda: keras.Sequential([kgp.PrunableDense(8), kgp.PrunableDense(3)])],
     ids=["subclassed", "sequential"],
 )
 def test_layers_that_fit_builds_have_masks(make):
