@@ -965,7 +965,14 @@ def state(gan):
     return [*found, *(nets.value(w.mask) for w in kgp.masked_weights(gan))]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        # One of a kind is enough for every day.
+        pytest.param(case, marks=[pytest.mark.slow] if "_" in case else [])
+        for case in CASES
+    ],
+)
 @pytest.mark.filterwarnings("ignore:Training ended at step", "ignore:Skipping nested container")
 def test_save_load_and_go_on_is_as_if_uninterrupted(case, tmp_path):
     pair, kwargs, targets = CASES[case]

@@ -203,7 +203,8 @@ def _applications():
     for name in APPLICATIONS:
         for criterion in ("magnitude", "random"):
             for sparsity in SPARSITIES:
-                fast = criterion == "random" and sparsity == 0.5
+                small = name in ("mobilenet_v2", "resnet50_v2")
+                fast = small and criterion == "random" and sparsity == 0.5
                 marks = [] if fast else [pytest.mark.slow]
                 yield pytest.param(name, criterion, sparsity, marks=marks)
 
