@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import workers
+from keras_ganprune import tracing, workers
 from keras_ganprune.allocation import PerLayer
 from keras_ganprune.callbacks import Prune
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
@@ -47,6 +47,7 @@ class _Window:
     def __init__(self, model: keras.Model, name: str):
         same = (m for m in model.metrics if m.name == name and isinstance(m, keras.metrics.Mean))
         self.metric = next(same, None)
+        self.model = model
         self.clear()
         self.look()
 
@@ -65,6 +66,7 @@ class _Window:
     def _state(self) -> tuple[float, float]:
         if self.metric is None:
             return 0.0, 0.0
+        tracing.sync(self.model)
         return float(to_numpy(self.metric.total)), float(to_numpy(self.metric.count))
 
     def add(self, shown: Any) -> None:

@@ -80,7 +80,7 @@ class NaNGuard(keras.callbacks.Callback):
         if due and not bad:
             bad = self._bad_weights()
         # One that goes on alone would wait for the others for ever.
-        if workers.any_of(bool(bad), self.model):
+        if workers.any_of(bool(bad), self._fitted):
             self._stop(bad)
         elif due:
             self._keep()

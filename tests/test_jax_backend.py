@@ -128,6 +128,35 @@ def test_modes_with_other_steps_in_turn():
         assert mode != "splice" or all(total > 0 for total in collected)
 
 
+@pytest.mark.parametrize("settings", [{}, {"criterion": "taylor"}, {"mode": "rigl"}], ids=str)
+def test_state_is_brought_back_only_where_it_is_needed(settings, monkeypatch):
+    gan = kgp.GANModel(*nets.mlp_pair(), nets.LATENT, seed=1)
+    gan.compile()
+    calls, original = [], gan.jax_state_sync
+
+    def counting():
+        calls.append(1)
+        original()
+
+    object.__setattr__(gan, "jax_state_sync", counting)
+    schedule = kgp.PolynomialDecay(0.75, begin_step=50, end_step=150)
+    prune = kgp.Prune(schedule, "generator", 50, verbose=0, **settings)
+
+    class Counts(keras.callbacks.Callback):
+        rows = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.rows.append(len(calls))
+
+    counts = Counts()
+    counts.rows = []
+    gan.fit(nets.images(640), batch_size=4, shuffle=False, verbose=0, callbacks=[prune, counts])
+    assert [step for step, _, _ in prune.updates] == [50, 100, 150]
+    batches_with_calls = sum(b > a for a, b in zip(counts.rows, counts.rows[1:], strict=False))
+    # The first few, three updates, and every 32nd.
+    assert batches_with_calls < 20
+
+
 # --- hand-written loops --------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ganprune import workers
+from keras_ganprune import tracing, workers
 from keras_ganprune._registry import PACKAGE
 from keras_ganprune.discovery import optimizer_config, trained_variables
 from keras_ganprune.errors import DataError, InvalidArgumentError
@@ -184,6 +184,7 @@ class GANModel(keras.Model):
         n = checks.positive_int(n, "n")
         batch_size = checks.positive_int(batch_size, "batch_size")
         labels = checks.labels_for(n, labels, self.conditional)
+        tracing.sync(self)
         z = np.random.default_rng(seed).standard_normal((n, self.latent_dim), dtype="float32")
         images = []
         for start in range(0, n, batch_size):
