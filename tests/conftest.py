@@ -38,3 +38,13 @@ def traced(monkeypatch):
 
     monkeypatch.setattr(_step_tensorflow, "train_step", counting)
     return lambda: len(calls)
+
+
+# Files go to the processes of pytest-xdist as wholes, in this order: the longest first, so that none is
+# left alone with one of them in the end.
+LONGEST = ("sharing", "shrink", "balance", "modes_in_fit", "demo", "tfmot", "gan_model", "surgery")
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.module.__name__, len(order)))
