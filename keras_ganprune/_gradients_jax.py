@@ -93,16 +93,29 @@ def sampling_step(model: keras.Model, step: Callable, sample: Callable[[Any], No
     """Return a training step that first lets `sample(data)` assign variables of the model."""
 
     def train_step(state, data):
-        lists = [model.trainable_variables, model.non_trainable_variables]
-        lists += [model.optimizer.variables, model.metrics_variables]
-        pairs = [
-            pair
-            for variables, values in zip(lists, state, strict=True)
-            for pair in zip(variables, values, strict=True)
-        ]
-        with keras.StatelessScope(pairs) as scope:
-            sample(data)
-        state = tuple([scope.get_current_value(v) for v in variables] for variables in lists)
+        _, state = run_on(model, state, lambda: sample(data))
         return step(state, data)
 
     return train_step
+
+
+def run_on(
+    model: keras.Model, state: Sequence[list], function: Callable[[], Any]
+) -> tuple[Any, tuple]:
+    """Run a function on the values that a step of `fit` is given; return its result and the new ones.
+
+    Args:
+        state: Values of trainable, non-trainable, optimizer (not in `test_step`) and metric variables.
+    """
+    lists = [model.trainable_variables, model.non_trainable_variables]
+    if len(state) == 4:
+        lists.append(model.optimizer.variables)
+    lists.append(model.metrics_variables)
+    pairs = [
+        pair
+        for variables, values in zip(lists, state, strict=True)
+        for pair in zip(variables, values, strict=True)
+    ]
+    with keras.StatelessScope(pairs, collect_losses=True) as scope:
+        result = function()
+    return result, tuple([scope.get_current_value(v) for v in variables] for variables in lists)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ganprune.errors import DivergedError
+from keras_ganprune import masks
 from keras_ganprune.masking import tensor, to_numpy
 
 # Smaller tensors are on the host and back before the device has been asked 32 questions.
@@ -37,12 +37,9 @@ def largest(variable: keras.Variable, mask: keras.Variable, keep: int) -> np.nda
         DivergedError: a weight is NaN or infinite.
     """
     weight = ops.cast(tensor(variable), "float32")
-    if not bool(ops.convert_to_numpy(ops.all(ops.isfinite(weight)))):
-        raise DivergedError(
-            f"Weight '{variable.path}' has values that are NaN or infinite, so no mask can be chosen "
-            "from it; the masks are left as they were. Training has diverged: lower the learning rate, "
-            "or restore the last checkpoint."
-        )
+    bad = _count(ops.logical_not(ops.isfinite(weight)))
+    if bad:
+        raise masks.diverged(f"Weight '{variable.path}'", bad)
     # What is pruned is below everything else.
     scores = ops.where(tensor(mask), ops.abs(weight), ops.full((), -1.0, dtype="float32"))
     keep = min(keep, _count(scores >= 0.0))

@@ -65,12 +65,16 @@ def check_finite(array: np.ndarray, what: str) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(np.sum(array, dtype=np.float64))
     if not np.isfinite(total) and not np.isfinite(array).all():
-        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-        raise DivergedError(
-            f"{what} has {bad} value(s) that are NaN or infinite, so no mask can be chosen from it; "
-            "the masks are left as they were. Training has diverged: lower the learning rate, or "
-            "restore the last checkpoint."
-        )
+        raise diverged(what, int(array.size - np.count_nonzero(np.isfinite(array))))
+
+
+def diverged(what: str, bad: int) -> DivergedError:
+    """Return the error for something to choose a mask from with `bad` values that are not finite."""
+    return DivergedError(
+        f"{what} has {bad} value(s) that are NaN or infinite, so no mask can be chosen from it; "
+        "the masks are left as they were. Training has diverged: lower the learning rate, or "
+        "restore the last checkpoint."
+    )
 
 
 def top_k_mask(scores: np.ndarray, keep: int) -> np.ndarray:

@@ -372,13 +372,10 @@ class Pruner:
             InvalidArgumentError: it is no optimizer, or trains none of the pruned weights.
         """
         if isinstance(optimizer, keras.optimizers.Optimizer):
-            inner = getattr(optimizer, "inner_optimizer", optimizer)
-            trained = {id(v) for v in tracing.trained_variables(inner)}
-            on_jax = keras.backend.backend() == "jax"
-            if on_jax and not any(id(weight.variable) in trained for weight in self.weights):
+            if keras.backend.backend() == "jax" and not self._trained_by(optimizer):
                 raise InvalidArgumentError(
                     "`optimizer` must be built, and train weights that are pruned. Received: "
-                    f"'{optimizer.name}', which trains {len(trained)} variable(s), none of them pruned. Call "
+                    f"'{optimizer.name}', which trains none of them. Call "
                     "`optimizer.build(model.trainable_variables)` first."
                 )
             self.track(optimizer)
@@ -392,9 +389,7 @@ class Pruner:
 
     def track(self, optimizer: keras.optimizers.Optimizer) -> bool:
         """On JAX, make masks variables of the Keras optimizer; return whether it had any of them not."""
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        trained = {id(v) for v in tracing.trained_variables(inner)}
-        own = [weight for weight in self.weights if id(weight.variable) in trained]
+        own = self._trained_by(optimizer)
         companions = [(weight.variable, weight.mask) for weight in own]
         for weight in own:
             weight.variable.constraint.compiled_in = False
@@ -402,6 +397,11 @@ class Pruner:
             if hidden is not None:
                 companions.append((weight.variable, hidden))
         return tracing.track(optimizer, companions)
+
+    def _trained_by(self, optimizer: keras.optimizers.Optimizer) -> list[MaskedWeight]:
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        trained = {id(v) for v in tracing.trained_variables(inner)}
+        return [weight for weight in self.weights if id(weight.variable) in trained]
 
     def _check_not_compiled_in(self) -> None:
         for weight in self.weights:

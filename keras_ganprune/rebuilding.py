@@ -84,8 +84,8 @@ class _Kept:
         optimizer = self.optimizer
         first = (optimizer._iterations, optimizer._learning_rate)
         _track(optimizer, [v for v in self.variables if any(v is f for f in first)])
-        # Past the tracking of attributes, and not in place: `restore` puts the old ones back.
         tracing.forget(optimizer)
+        # Past the tracking of attributes, and not in place: `restore` puts the old ones back.
         vars(optimizer).update({name: [] for name in self.lists()})
         vars(optimizer).update(built=False, _trainable_variables=[])
         vars(optimizer).update(_trainable_variables_indices={}, _exclude_from_weight_decay_cache={})

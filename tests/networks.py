@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_ganprune import masked_weights, tracing
+from keras_ganprune import PrunableDense, masked_weights, tracing
 from keras_ganprune.masking import to_numpy as value
 
 if keras.backend.backend() == "tensorflow":
@@ -130,6 +130,17 @@ class SubclassedGenerator(keras.Model):
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}
+
+
+class BuiltByFit(keras.Model):
+    """A model whose layers the first `fit` builds."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = PrunableDense(8, activation="relu"), PrunableDense(3)
+
+    def call(self, x):
+        return self.last(self.first(x))
 
 
 def unbuilt_pair():

@@ -283,20 +283,9 @@ def test_clock_counts_on_where_it_does_not_read(monkeypatch):
         assert len(reads) < 15
 
 
-class BuiltByFit(keras.Model):
-    """A model whose layers the first `fit` builds."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = kgp.PrunableDense(8, activation="relu"), kgp.PrunableDense(3)
-
-    def call(self, x):
-        return self.last(self.first(x))
-
-
 @pytest.mark.parametrize(
     "make",
-    [BuiltByFit, lambda: keras.Sequential([kgp.PrunableDense(8), kgp.PrunableDense(3)])],
+    [nets.BuiltByFit, lambda: keras.Sequential([kgp.PrunableDense(8), kgp.PrunableDense(3)])],
     ids=["subclassed", "sequential"],
 )
 def test_prunable_layers_that_fit_builds_have_masks(make):

@@ -1150,20 +1150,9 @@ def test_masks_under_a_distribution_strategy():
         np.testing.assert_array_equal(values[0], values[1])
 
 
-class BuiltByFit(keras.Model):
-    """A model whose layers the first `fit` builds."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = kgp.PrunableDense(8), kgp.PrunableDense(3)
-
-    def call(self, x):
-        return self.last(self.first(x))
-
-
 @pytest.mark.parametrize(
     "make",
-    [BuiltByFit, lambda: keras.Sequential([kgp.PrunableDense(8), kgp.PrunableDense(3)])],
+    [nets.BuiltByFit, lambda: keras.Sequential([kgp.PrunableDense(8), kgp.PrunableDense(3)])],
     ids=["subclassed", "sequential"],
 )
 def test_layers_that_fit_builds_have_masks(make):

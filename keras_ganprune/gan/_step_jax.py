@@ -10,41 +10,18 @@ import jax.numpy as jnp
 import keras
 from keras import ops
 
-from keras_ganprune._gradients_jax import differentiate, value_and_gradients
+from keras_ganprune._gradients_jax import differentiate, run_on, value_and_gradients
 from keras_ganprune.discovery import trained_variables
-
-# --- the state of a step -------------------------------------------------------------------------
-
-
-def _variables(gan, optimizers: bool) -> list[list[keras.Variable]]:
-    """Return the variables of a model in the order in which `fit` hands over their values."""
-    lists = [gan.trainable_variables, gan.non_trainable_variables]
-    if optimizers:
-        lists.append(gan.optimizer.variables)
-    return [*lists, gan.metrics_variables]
-
-
-def _run(gan, state: Sequence[list], function) -> tuple[Any, tuple]:
-    """Run a function on the variables' values in `state`; return its result and the new state."""
-    variables = _variables(gan, optimizers=len(state) == 4)
-    pairs = [
-        pair
-        for known, values in zip(variables, state, strict=True)
-        for pair in zip(known, values, strict=True)
-    ]
-    with keras.StatelessScope(pairs, collect_losses=True) as scope:
-        result = function()
-    return result, tuple([scope.get_current_value(v) for v in known] for known in variables)
 
 
 def train_step(gan, state: Sequence[list], data: Any) -> tuple[dict[str, Any], tuple]:
     """One round: `discriminator_steps` discriminator updates, then one of the generator."""
-    return _run(gan, state, lambda: _train(gan, data))
+    return run_on(gan, state, lambda: _train(gan, data))
 
 
 def test_step(gan, state: Sequence[list], data: Any) -> tuple[dict[str, Any], tuple]:
     """Losses and accuracies of the networks as they are, without an update."""
-    return _run(gan, state, lambda: _test(gan, data))
+    return run_on(gan, state, lambda: _test(gan, data))
 
 
 # --- what happens inside -------------------------------------------------------------------------

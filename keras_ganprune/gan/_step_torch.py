@@ -99,9 +99,8 @@ def _random_generator(gan) -> torch.Generator:
     variable = gan.noise_seed.state
     seed, count = _host.read(variable)
     with torch.no_grad():
-        variable.value[1:].add_(
-            1
-        )  # as `noise_seed.next()` does, but with nothing sent to the device
+        # As `noise_seed.next()` does, but with nothing sent to the device.
+        variable.value[1:].add_(1)
     _host.note(variable, [seed, count + 1])
     # Mixed, since PyTorch's generator on a CPU looks at 32 bits only.
     mixed = np.random.SeedSequence([seed, count]).generate_state(1, np.uint32)
