@@ -15,9 +15,10 @@ from keras_ganprune.criteria import (
     Random,
     Taylor,
 )
+from keras_ganprune.diversity_guard import DiversityGuard
 from keras_ganprune.errors import PruningError, PruningWarning
 from keras_ganprune.export import ExportReport, export_saved_model
-from keras_ganprune.gan import GANLoss, GANModel
+from keras_ganprune.gan import DiffAugment, Distillation, GANLoss, GANModel
 from keras_ganprune.granularity import NM, Block, Channel, Granularity, Unstructured
 from keras_ganprune.layers import (
     PrunableBatchNormalization,
@@ -56,11 +57,25 @@ from keras_ganprune.layers import (
     strip_pruning,
 )
 from keras_ganprune.mask_report import MaskReport
-from keras_ganprune.metrics import compare, compare_models, profile, sparsity_report
+from keras_ganprune.metrics import (
+    FeatureExtractor,
+    ImageQuality,
+    QualityReport,
+    compare,
+    compare_models,
+    profile,
+    sparsity_report,
+    train_extractor,
+)
 from keras_ganprune.modes import SET, Hard, Mode, RigL, Soft, Splice
+from keras_ganprune.monitors import QualityMonitor
 from keras_ganprune.nan_guard import NaNGuard
 from keras_ganprune.pruner import Pruner
 from keras_ganprune.recalibration import recalibrate_batch_norm
+from keras_ganprune.recovery import recover
+from keras_ganprune.run_folder import load_run, save_run
+from keras_ganprune.run_report import write_report
+from keras_ganprune.sample_grid import SampleGrid
 from keras_ganprune.saving import load_model
 from keras_ganprune.schedules import (
     AdaptiveSparsity,
@@ -77,9 +92,12 @@ from keras_ganprune.schedules import (
     Schedule,
     Threshold,
 )
+from keras_ganprune.sensitivity import SensitivityReport, sensitivity
 from keras_ganprune.sharing import TiedPair, tie_mirrored
 from keras_ganprune.shrink_callback import Shrink
 from keras_ganprune.shrinking import shrink
 from keras_ganprune.structured import Axes, Budget, Channels, channel_groups, register_rule
+from keras_ganprune.summaries import PruningSummary
+from keras_ganprune.sweep import Recommendation, SweepResult, sweep
 
 __version__ = "0.1.0"

@@ -1,16 +1,15 @@
-"""The command line: keras-ganprune demo | shrink | export | report."""
+"""The command line: keras-ganprune demo | sweep | shrink | export | report."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
+from keras_ganprune import report_command, sweep_command
 from keras_ganprune.errors import PruningError
 
 
@@ -22,6 +21,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _demo_arguments(
         commands.add_parser("demo", help="train, prune, strip, export and report a GAN")
+    )
+    sweep_command.add_arguments(
+        commands.add_parser("sweep", help="find the sparsity by training at several")
     )
     export = commands.add_parser("export", help="write a saved model as a stripped SavedModel")
     export.add_argument("model", help="a .keras file; of a GANModel the generator is exported")
@@ -35,18 +37,12 @@ def _parser() -> argparse.ArgumentParser:
     _shrink_arguments(
         small := commands.add_parser("shrink", help="cut pruned channels out of a saved model")
     )
-    show = commands.add_parser("report", help="print the sparsity of a saved model")
-    show.add_argument("model", help="a .keras file")
-    show.add_argument("--markdown", action="store_true", help="print Markdown")
-    for command in (export, small, show):
-        command.add_argument(
-            "--import",
-            dest="modules",
-            action="append",
-            default=[],
-            metavar="MODULE",
-            help="Python module to import first, with classes of your own",
-        )
+    show = commands.add_parser(
+        "report", help="make a page of runs, or print the sparsity of a saved model"
+    )
+    report_command.add_arguments(show)
+    for command in (export, small):
+        report_command.add_import(command)
     return parser
 
 
@@ -241,37 +237,13 @@ def _demo(arguments: argparse.Namespace) -> None:
     )
 
 
-def _load(arguments: argparse.Namespace):
-    from keras_ganprune import saving
-
-    for module in arguments.modules:
-        sys.path.insert(0, os.getcwd())
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise PruningError(f"--import {module}: {error}.") from error
-    return saving.load_model(arguments.model)
-
-
-def _networks(model: Any) -> dict[str, Any]:
-    """Return the networks of a model: of a `GANModel` up to three, of any other itself."""
-    from keras_ganprune.gan import GANModel
-
-    if not isinstance(model, GANModel):
-        return {model.name: model}
-    found = {"generator": model.generator, "discriminator": model.discriminator}
-    if model.ema_generator is not None:
-        found["averaged generator"] = model.ema_generator
-    return found
-
-
 def _export(arguments: argparse.Namespace) -> None:
     from keras_ganprune import files
     from keras_ganprune.export import export_saved_model
 
     files.check_new_folder(arguments.output, arguments.overwrite)
-    model = _load(arguments)
-    average = "averaged generator" in _networks(model) and not arguments.live
+    model = report_command.load(arguments.model, arguments.modules)
+    average = "averaged generator" in report_command.networks(model) and not arguments.live
     print(
         export_saved_model(model, arguments.output, average=average, overwrite=arguments.overwrite)
     )
@@ -296,9 +268,9 @@ def _shrink(arguments: argparse.Namespace) -> None:
             "Give one of --sparsity, --macs, --parameters and --bytes, or none to remove what is masked."
         )
     budget = Budget(**shares) if shares else None
-    model = _load(arguments)
+    model = report_command.load(arguments.model, arguments.modules)
     if isinstance(model, GANModel):
-        networks = _networks(model)
+        networks = report_command.networks(model)
         average = networks.pop("averaged generator", None)
         if arguments.network not in networks:
             raise InvalidArgumentError(unknown_name("network", arguments.network, networks))
@@ -323,23 +295,18 @@ def _shrink(arguments: argparse.Namespace) -> None:
     print(f"{dataclasses.replace(written, path=path)}\n{table}")
 
 
-def _report(arguments: argparse.Namespace) -> None:
-    from keras_ganprune.metrics import sparsity_report
-
-    for name, network in _networks(_load(arguments)).items():
-        table = sparsity_report(network)
-        if arguments.markdown:
-            print(f"## {name}\n\n{table.to_markdown()}\n")
-        else:
-            print(f"{name}\n{table}\n" if len(table) else f"{name}: not pruned\n")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 2 with a line that says why."""
     arguments = _parser().parse_args(argv)
     # TensorFlow's start-up notes would hide ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    commands = {"demo": _demo, "export": _export, "report": _report, "shrink": _shrink}
+    commands = {
+        "demo": _demo,
+        "export": _export,
+        "report": report_command.run,
+        "shrink": _shrink,
+        "sweep": sweep_command.run,
+    }
     try:
         commands[arguments.command](arguments)
     except PruningError as error:

@@ -18,8 +18,9 @@ from keras_ganprune.discovery import resolve_target, steps_done
 from keras_ganprune.export import ExportReport, export_saved_model
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers import masked_weights
-from keras_ganprune.metrics import sparsity_report, timing
+from keras_ganprune.metrics import profile, sparsity_report, timing
 from keras_ganprune.networks import dcgan, mlp
+from keras_ganprune.run_folder import Run, record_run, write_run
 from keras_ganprune.sharing import tie_mirrored
 from keras_ganprune.shrink_callback import ShrinkEvent
 
@@ -250,8 +251,46 @@ def _write(result: DemoResult, folder: pathlib.Path) -> None:
         )
     else:
         report.save_masks(folder / "masks.png", masks)
-    report.save_history(folder / "history.csv", result.history)
+    write_run(_record(result), folder)
     (folder / "report.md").write_text(_markdown(result), encoding="utf-8")
+
+
+def _record(result: DemoResult) -> Run:
+    """Return the run as `keras-ganprune report` reads it."""
+    options, event = result.options, result.events.get("generator")
+    end = "pruned" if event is None else "shrunk"
+    left = profile(result.gan.sampler, latency=False)
+    # A masked kernel is multiplied in full, so it costs what it did.
+    macs = left.macs if event is None else event.macs[0]
+    settings = dataclasses.asdict(options)
+    unsaid = ("output", "overwrite", "seed", "steps", "epochs")
+    return record_run(
+        history=result.history,
+        samples={
+            "real": result.images.images[:_SAMPLES],
+            "dense": result.dense_samples,
+            end: result.samples,
+        },
+        networks={
+            name: resolve_target(result.gan, name)[0][1]
+            for name in result.prunes
+            if name not in result.events
+        },
+        prunes=result.prunes,
+        channels=result.events,
+        sizes={"dense": [result.dense, {"macs": macs}], end: [left, result.pruned]},
+        latency={
+            {"dense": "dense", "generator": end}[name]: {
+                f"SavedModel, batch of {_LATENCY_BATCH}": ms
+            }
+            for name, ms in result.latency.items()
+        },
+        settings={key: value for key, value in settings.items() if key not in unsaid},
+        seed=options.seed,
+        steps=_steps(result.gan),
+        seconds=result.seconds,
+        data=result.images.description,
+    )
 
 
 def _per_epoch(result: DemoResult) -> float:

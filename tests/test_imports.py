@@ -81,7 +81,9 @@ ROWS = [
     "export",
     "interop",
     "report",
+    "fixed_samples",
     "monitors",
+    "diversity_guard",
     "sample_grid",
     "summaries",
     "recovery",
@@ -213,7 +215,8 @@ def test_import_is_lean():
     code = (
         "import sys, keras; before = set(sys.modules); import keras_ganprune; "
         "print(*{m.split('.')[0] for m in set(sys.modules) - before} & {'tf_keras', 'matplotlib', "
-        "'tensorflow_model_optimization', 'sklearn', 'mlxtend', 'pandas', 'PIL', 'scipy'})"
+        "'tensorflow_model_optimization', 'sklearn', 'mlxtend', 'pandas', 'PIL', 'scipy', 'optuna', "
+        "'sqlalchemy'})"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True

@@ -1,5 +1,7 @@
 """The adversarial loop: `GANModel` and its losses."""
 
+from keras_ganprune.gan.augmentation import DiffAugment
+from keras_ganprune.gan.distillation import Distillation
 from keras_ganprune.gan.losses import (
     GANLoss,
     Hinge,
@@ -12,6 +14,8 @@ from keras_ganprune.gan.losses import (
 from keras_ganprune.gan.model import GANModel
 
 __all__ = [
+    "DiffAugment",
+    "Distillation",
     "GANLoss",
     "GANModel",
     "Hinge",

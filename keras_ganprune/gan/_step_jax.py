@@ -166,10 +166,13 @@ def _train(gan, data):
         d_loss, real_logits, fake_logits = _discriminator_update(gan, real, fake, labels)
         scale = gan.generator_optimizer.scale_loss
         g_loss, scaled = _generator_loss(gan, real, fake, labels, True, scale)
-        rest = (g_loss + own_loss, d_loss, real_logits, fake_logits)
+        distance = gan.distance_to_teacher(z, labels, fake)
+        if distance is not None:
+            scaled += scale(distance)
+        rest = (g_loss + own_loss, d_loss, real_logits, fake_logits, distance)
         return scaled + scale(own_loss), rest
 
-    _, (g_loss, d_loss, real_logits, fake_logits), gradients = value_and_gradients(
+    _, (g_loss, d_loss, real_logits, fake_logits, distance), gradients = value_and_gradients(
         both_losses, weights
     )
     nothing = (jnp.zeros(()), jnp.zeros(()))
@@ -184,7 +187,7 @@ def _train(gan, data):
         measured = (due, first, means())
     if gan.ema_generator is not None:
         _update_average(gan)
-    return gan.log(d_loss, g_loss, real_logits, fake_logits, measured, batch)
+    return gan.log(d_loss, g_loss, real_logits, fake_logits, measured, batch, distance)
 
 
 def _update_average(gan):

@@ -152,6 +152,9 @@ def train_step(gan, data: Any) -> dict[str, Any]:
             gan, real, fake, labels, True, lambda loss: _scale(loss, gan.generator_optimizer)
         )
         scaled += _scale(own_loss, gan.generator_optimizer)
+        distance = gan.distance_to_teacher(z, labels, fake)
+        if distance is not None:
+            scaled += _scale(distance, gan.generator_optimizer)
     g_loss += own_loss
 
     measured = None
@@ -169,7 +172,7 @@ def train_step(gan, data: Any) -> dict[str, Any]:
 
     if gan.ema_generator is not None:
         _update_average(gan)
-    return gan.log(d_loss, g_loss, real_logits, fake_logits, measured, batch)
+    return gan.log(d_loss, g_loss, real_logits, fake_logits, measured, batch, distance)
 
 
 def _update_average(gan):

@@ -269,6 +269,10 @@ def train_step(gan, data: Any) -> dict[str, Any]:
         )
         if torch.is_tensor(own_loss):
             scaled = scaled + _scale(own_loss, gan.generator_optimizer)
+        distance = gan.distance_to_teacher(z, labels, fake)
+        if distance is not None:
+            scaled = scaled + _scale(distance, gan.generator_optimizer)
+            distance = distance.detach()
     g_loss = (g_loss + own_loss).detach()
 
     measured = None
@@ -284,7 +288,9 @@ def train_step(gan, data: Any) -> dict[str, Any]:
 
     if gan.ema_generator is not None:
         _update_average(gan)
-    return gan.log(d_loss, g_loss, real_logits, fake_logits, measured, _weight(batch, g_loss))
+    return gan.log(
+        d_loss, g_loss, real_logits, fake_logits, measured, _weight(batch, g_loss), distance
+    )
 
 
 @torch.no_grad()

@@ -37,6 +37,16 @@ def non_negative(value: Any, name: str) -> float:
     return float(value)
 
 
+def share(value: Any, name: str, closed: bool = False) -> float:
+    """Return a number in [0, 1), or with `closed` in [0, 1]."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1 or (value == 1 and not closed):
+        raise InvalidArgumentError(
+            f"`{name}` must be a share in [0, 1{']' if closed else ')'}. Received: {value!r}."
+        )
+    return float(value)
+
+
 def ema_decay(value: Any) -> float | None:
     if value is None:
         return None
@@ -162,6 +172,27 @@ def _compatible(a: tuple, b: tuple) -> bool:
     return len(a) == len(b) and all(
         x == y or x is None or y is None for x, y in zip(a, b, strict=True)
     )
+
+
+def augmentation(layer: Any, discriminator: keras.Model) -> keras.layers.Layer | None:
+    """Return the layer, built for the discriminator's images."""
+    if layer is None:
+        return None
+    if not isinstance(layer, keras.layers.Layer):
+        raise UnsupportedLayerError(
+            "`augmentation` must be None or a Keras layer that maps images to images, such as "
+            f"`DiffAugment()`. Received: {layer!r} (of type {type(layer).__name__})."
+        )
+    inputs = _inputs(discriminator)
+    if not layer.built and inputs:
+        layer.build(tuple(inputs[0].shape))
+        layer.built = True
+    if layer.trainable_weights:
+        raise InvalidArgumentError(
+            "`augmentation` must have no trainable weights: neither optimizer would train them. "
+            f"Received: {layer!r}."
+        )
+    return layer
 
 
 def optimizers(generator: Any, discriminator: Any, single: Any) -> tuple[Any, Any]:

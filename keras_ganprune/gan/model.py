@@ -14,6 +14,7 @@ from keras_ganprune._registry import PACKAGE
 from keras_ganprune.discovery import optimizer_config, trained_variables
 from keras_ganprune.errors import DataError, InvalidArgumentError
 from keras_ganprune.gan import checks, losses
+from keras_ganprune.gan import distillation as distillations
 from keras_ganprune.layers import add_masks, prunable_layers, strip_pruning, walk
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.nan_guard import NaNGuard
@@ -65,6 +66,12 @@ class GANModel(keras.Model):
         balance_frequency: Int, generator steps between two measurements of the balance ratio
             (they cost about half a step each); 0 to leave it out.
         value_range: (low, high) that images should lie in, for a warning; None for no check.
+        augmentation: None, or a Keras layer through which the discriminator sees images in training,
+            real and generated alike, such as `DiffAugment()`. It needs a gradient.
+        teacher: None, or a generator that `generator` is to stay close to on the same latent vectors:
+            the dense one that it is pruned from. A frozen copy is kept, and saved with the model.
+        distillation: Of a teacher: a `Distillation`, or a number, the weight of the distance between
+            images; None for `Distillation()`. The logs then hold `distillation_loss`.
         seed: Int or None, of the latent vectors.
 
     Raises:
@@ -101,6 +108,9 @@ class GANModel(keras.Model):
         conditional: bool | None = None,
         balance_frequency: int = 50,
         value_range: tuple[float, float] | None = (-1.0, 1.0),
+        augmentation: keras.layers.Layer | None = None,
+        teacher: keras.Model | None = None,
+        distillation: Any = None,
         seed: int | None = None,
         name: str | None = None,
         **kwargs: Any,
@@ -120,6 +130,8 @@ class GANModel(keras.Model):
         self.conditional = checks.conditional(generator, discriminator, conditional)
         checks.networks_fit(generator, discriminator, self.latent_dim, self.conditional)
         self.ema_generator = self._make_average() if self.ema_decay is not None else None
+        self.augmentation = checks.augmentation(augmentation, discriminator)
+        self._teaching = None
         self.noise_seed = keras.random.SeedGenerator(seed)
         self._trackers = {
             key: keras.metrics.Mean(name=key)
@@ -135,6 +147,7 @@ class GANModel(keras.Model):
         self.generator_optimizer = None
         self.discriminator_optimizer = None
         self.built = True
+        self.set_teacher(teacher, distillation)
 
     def _make_average(self) -> keras.Model:
         """Return a second generator with the same weights, for the moving average."""
@@ -150,9 +163,43 @@ class GANModel(keras.Model):
         return self.generator(inputs, training=training)
 
     def judge(self, x: Any, labels: Any = None, training: bool = False) -> Any:
-        """Return the discriminator's logits (batch, 1) for images."""
+        """Return the discriminator's logits (batch, 1) for images; in training for augmented ones."""
+        if training and self.augmentation is not None:
+            x = self.augmentation(x, training=True)
         inputs = [x, labels] if self.conditional else x
         return self.discriminator(inputs, training=training)
+
+    def distance_to_teacher(self, z: Any, labels: Any, images: Any) -> Any:
+        """Return what the teacher adds to the generator's loss for its images, a scalar; None without."""
+        if self._teaching is None:
+            return None
+        return self._teaching.distance(self, z, labels, images)
+
+    @property
+    def teacher(self) -> keras.Model | None:
+        """The frozen generator that the generator is to stay close to, or None."""
+        return None if self._teaching is None else self._teaching.teacher
+
+    @property
+    def distillation(self) -> distillations.Distillation | None:
+        """How the distance to the teacher is measured, or None."""
+        return None if self._teaching is None else self._teaching.distillation
+
+    def set_teacher(self, teacher: keras.Model | None, distillation: Any = None) -> None:
+        """Let the generator stay close to another one from now on, or, for None, to none any more.
+
+        Args:
+            teacher, distillation: As for `GANModel`.
+
+        Raises: As `GANModel`.
+        """
+        self._teaching = distillations.teaching(self, teacher, distillation)
+        self._trackers.pop("distillation_loss", None)
+        if self._teaching is not None:
+            self._trackers["distillation_loss"] = keras.metrics.Mean(name="distillation_loss")
+        if getattr(self, "train_function", None) is not None:
+            # A compiled step knows no teacher but the one that it was traced with.
+            tracing.remake(self)
 
     def call(self, inputs, training=False):
         """Return the generator's images, so that `predict` works on latent vectors."""
@@ -344,7 +391,9 @@ class GANModel(keras.Model):
     def metrics(self):
         return list(self._trackers.values())
 
-    def log(self, d_loss, g_loss, real_logits, fake_logits, measured, batch) -> dict[str, Any]:
+    def log(
+        self, d_loss, g_loss, real_logits, fake_logits, measured, batch, distance=None
+    ) -> dict[str, Any]:
         """Update the running means and return them; `measured` is (due, before, after) or None."""
         real_accuracy, fake_accuracy = self.loss_pair.accuracy(real_logits, fake_logits)
         values = {
@@ -353,9 +402,13 @@ class GANModel(keras.Model):
             "discriminator_real_accuracy": real_accuracy,
             "discriminator_fake_accuracy": fake_accuracy,
         }
+        if distance is not None:
+            values["distillation_loss"] = distance
         for key, value in values.items():
             self._trackers[key].update_state(value, sample_weight=batch)
         shown = dict(self._trackers)
+        if distance is None:
+            shown.pop("distillation_loss", None)
         if measured is None:
             shown.pop("balance_ratio", None)
         else:
@@ -386,7 +439,11 @@ class GANModel(keras.Model):
             "conditional": self.conditional,
             "balance_frequency": self.balance_frequency,
             "value_range": self.value_range,
+            "augmentation": None
+            if self.augmentation is None
+            else keras.saving.serialize_keras_object(self.augmentation),
             "seed": self.seed,
+            **({} if self._teaching is None else self._teaching.get_config()),
             "pruned": self._pruned_positions(),
             "shared": shared_positions(self.generator, self.discriminator),
         }
@@ -396,8 +453,16 @@ class GANModel(keras.Model):
         config = dict(config)
         pruned = config.pop("pruned", {})
         shared = config.pop("shared", {})
-        for key in ("generator", "discriminator", "loss"):
-            config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
+        for key in (
+            "generator",
+            "discriminator",
+            "loss",
+            "augmentation",
+            "teacher",
+            "distillation",
+        ):
+            if config.get(key) is not None:
+                config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
         gan = cls(**config)
         gan._restore_prunable(pruned)
         # Keras makes the layers of two networks apart, also a layer that is in both.
@@ -459,13 +524,19 @@ class GANModel(keras.Model):
         super().save_own_variables(store)
         for i, state in enumerate(self._random_state()):
             store[f"random_{i}"] = to_numpy(state)
+        # Not among the model's weights, since nothing of it is trained, pruned or exported.
+        for i, weight in enumerate(self.teacher.weights if self.teacher else ()):
+            store[f"teacher_{i}"] = to_numpy(weight)
 
     def load_own_variables(self, store):
         states = self._random_state()
         for i, state in enumerate(states):
             if f"random_{i}" in store.keys():
                 state.assign(np.asarray(store[f"random_{i}"]))
-        rest = {k: store[k] for k in store.keys() if not k.startswith("random_")}
+        for i, weight in enumerate(self.teacher.weights if self.teacher else ()):
+            if f"teacher_{i}" in store.keys():
+                weight.assign(np.asarray(store[f"teacher_{i}"]))
+        rest = {k: store[k] for k in store.keys() if not k.startswith(("random_", "teacher_"))}
         super().load_own_variables(rest)
 
 
@@ -510,3 +581,7 @@ class _FinalizeAverages(keras.callbacks.Callback):
         ):
             inner = getattr(optimizer, "inner_optimizer", optimizer)
             inner.finalize_variable_values(network.trainable_weights)
+            if getattr(inner, "use_ema", False):
+                # On JAX a weight would share its array with its average, and a step gives both away.
+                for weight in network.trainable_weights:
+                    weight.assign(ops.copy(weight.value))

@@ -1,0 +1,398 @@
+"""The runs of the quality benchmark: one recipe, many variants, each branching from a common dense phase."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import importlib.util
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every GAN of a table is trained.
+
+    Attributes:
+        data: 'mnist-5000' or 'digits'; the last fifth of its images is held out.
+        network: 'dcgan' or 'mlp'.
+        channels: Width of the dense DCGAN.
+        steps: In all, of every run.
+        begin, end: Shares of the steps: the dense phase ends, sparsity is reached.
+    """
+
+    data: str = "mnist-5000"
+    network: str = "dcgan"
+    channels: int = 32
+    latent_dim: int = 64
+    batch_size: int = 64
+    steps: int = 4000
+    loss: str = "non_saturating"
+    rate: float = 1e-3
+    final_rate: float = 1.0
+    beta_2: float = 0.99
+    ema_decay: float = 0.99
+    translation: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    r1_penalty: float = 0.0
+    conditional: bool = False
+    begin: float = 0.25
+    end: float = 0.65
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table: what is done to the dense GAN.
+
+    Attributes:
+        label: What the row is called.
+        sparsity: Of the pruned kernels, or None.
+        width: Share of the channels that the generator is built with.
+        macs: What `Shrink` leaves of the multiply-accumulates, or None.
+        prune: Further arguments of `Prune`.
+        schedule: Name of the schedule.
+        targets: The networks that are pruned.
+        distillation: Arguments of `Distillation` from the finished dense generator of the seed, or None.
+        overrides: Fields of the recipe that differ.
+    """
+
+    label: str
+    sparsity: float | None = None
+    width: float = 1.0
+    macs: float | None = None
+    prune: Mapping[str, Any] = field(default_factory=dict)
+    schedule: str = "polynomial"
+    targets: tuple[str, ...] = ("generator",)
+    distillation: Mapping[str, Any] | None = None
+    teacher: str = "dense"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    begin: float | None = None
+    end: float | None = None
+    shrink: Mapping[str, Any] = field(default_factory=dict)
+    cuts: int = 1
+
+    @property
+    def from_scratch(self) -> bool:
+        return self.width != 1.0 or bool(self.overrides)
+
+
+def prepare_process() -> None:
+    """Set what must be set before a backend starts."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+@functools.lru_cache
+def _load(name: str):
+    from keras_ganprune import data
+
+    return data.load(name)
+
+
+def images(recipe: Recipe):
+    """Return (training images, training labels, held-out images, held-out labels)."""
+    found = _load(recipe.data)
+    split = len(found) * 4 // 5
+    x, y = found.images, found.labels
+    return x[:split], y[:split], x[split:], y[split:]
+
+
+def build(recipe: Recipe, shape: tuple[int, ...], seed: int, width: float = 1.0):
+    """Return a compiled GAN; only the generator has another width."""
+    import keras
+
+    import keras_ganprune as kgp
+    from keras_ganprune import networks
+
+    keras.utils.clear_session()  # layer names, which the variants use, start anew
+    keras.utils.set_random_seed(seed)
+    # The generator first, so that its layers have the same names at every width.
+    if recipe.network == "mlp":
+        generator = networks.mlp(shape, recipe.latent_dim, width=width)[0]
+        discriminator = networks.mlp(shape, recipe.latent_dim)[1]
+    else:
+        options = {"classes": 10} if recipe.conditional else {}
+        channels = round(recipe.channels * width)
+        generator = networks.dcgan(shape, recipe.latent_dim, channels, **options)[0]
+        discriminator = networks.dcgan(shape, recipe.latent_dim, recipe.channels, **options)[1]
+    augmentation = None
+    if recipe.translation or recipe.brightness or recipe.contrast:
+        augmentation = kgp.DiffAugment(
+            recipe.translation, recipe.brightness, recipe.contrast, seed=seed
+        )
+    gan = kgp.GANModel(
+        generator,
+        discriminator,
+        recipe.latent_dim,
+        recipe.loss,
+        ema_decay=recipe.ema_decay,
+        r1_penalty=recipe.r1_penalty,
+        augmentation=augmentation,
+        balance_frequency=0,
+        seed=seed,
+    )
+    rates = []
+    for _ in range(2):
+        rate = recipe.rate
+        if recipe.final_rate != 1.0:
+            rate = keras.optimizers.schedules.CosineDecay(
+                recipe.rate, recipe.steps, alpha=recipe.final_rate
+            )
+        rates.append(rate)
+    gan.compile(
+        *(keras.optimizers.Adam(rate, beta_1=0.5, beta_2=recipe.beta_2) for rate in rates),
+        steps_per_execution=steps_at_once(),
+    )
+    return gan
+
+
+def steps_at_once() -> int:
+    """Return how many steps run between two looks of the callbacks: several on JAX, in one loop."""
+    import keras
+
+    return int(os.environ.get("STEPS_AT_ONCE", 1)) if keras.backend.backend() == "jax" else 1
+
+
+def fuse(gan) -> None:
+    """On JAX, let the steps of one execution run in one compiled loop, not one by one from Python.
+
+    On a GPU a step of a small GAN is over sooner than Python has asked for the next one.
+    """
+    if steps_at_once() == 1:
+        return
+    import jax
+    from keras import tree
+
+    def make_train_function(force=False):
+        if gan.train_function is not None and not force:
+            return
+        step = gan.train_step
+
+        def loop(state, batches):
+            def one(state, batch):
+                logs, state = step(state, batch)
+                return tuple(list(part) for part in state), logs
+
+            state, logs = jax.lax.scan(one, tuple(list(part) for part in state), batches)
+            return tree.map_structure(lambda x: x[-1], logs), state
+
+        compiled = jax.jit(loop, donate_argnums=0)
+
+        def train_function(state, iterator):
+            batches = [next(iterator)]
+            for _ in range(steps_at_once() - 1):
+                try:
+                    batches.append(next(iterator))
+                except StopIteration:
+                    break
+            stacked = tree.map_structure(lambda *x: np.stack([np.asarray(v) for v in x]), *batches)
+            return compiled(state, stacked)
+
+        gan.train_function = train_function
+
+    object.__setattr__(gan, "make_train_function", make_train_function)
+
+
+def stream(x, y, recipe: Recipe, seed: int, start: int, steps: int):
+    """Return the batches of steps `start` to `start + steps`; the same for every run of a seed."""
+    import keras
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return steps
+
+        def __getitem__(self, index):
+            whole = len(x) // recipe.batch_size
+            done, batch = divmod(start + index, whole)
+            order = np.random.default_rng((seed, done)).permutation(len(x))
+            chosen = order[batch * recipe.batch_size :][: recipe.batch_size]
+            return (x[chosen], y[chosen]) if recipe.conditional else x[chosen]
+
+    return Batches()
+
+
+def train(gan, recipe: Recipe, seed: int, until: int, callbacks=()):
+    """Train from the step that the optimizers stand at."""
+    import keras_ganprune as kgp
+    from keras_ganprune.discovery import steps_done
+
+    start = steps_done(gan.generator_optimizer)
+    x, y, _, _ = images(recipe)
+    if until > start:
+        fuse(gan)
+        gan.fit(
+            stream(x, y, recipe, seed, start, until - start),
+            verbose=0,
+            callbacks=[kgp.NaNGuard(), *callbacks],
+        )
+    return gan
+
+
+def callbacks(variant: Variant, recipe: Recipe):
+    """Return the callbacks that make a variant."""
+    import keras_ganprune as kgp
+
+    begin = int((recipe.begin if variant.begin is None else variant.begin) * recipe.steps)
+    end = int((recipe.end if variant.end is None else variant.end) * recipe.steps)
+    if variant.macs is not None:
+        steps = np.linspace(begin + 1, end, variant.cuts + 1)[1 - (variant.cuts == 1) :]
+        at = [int(s) for s in steps[: variant.cuts]]
+        shares = [variant.macs ** ((i + 1) / variant.cuts) for i in range(variant.cuts)]
+        budgets = [kgp.Budget(macs=share) for share in shares]
+        one = variant.cuts == 1
+        return [
+            kgp.Shrink(
+                at=at[0] if one else at,
+                target=list(variant.targets),
+                budget=budgets[0] if one else budgets,
+                verbose=0,
+                **variant.shrink,
+            )
+        ]
+    if variant.sparsity is None:
+        return []
+    if variant.schedule == "rewind":
+        schedule = kgp.IterativeRewind(
+            variant.sparsity,
+            rounds=4,
+            begin_step=begin + (end - begin) // 5,
+            round_steps=(end - begin) // 5,
+            rewind_step=begin,
+        )
+    else:
+        schedule = kgp.PolynomialDecay(variant.sparsity, begin_step=begin, end_step=end)
+    return [
+        kgp.Prune(
+            schedule,
+            target=name,
+            frequency=max(1, recipe.steps // 100),
+            verbose=0,
+            **variant.prune,
+        )
+        for name in variant.targets
+    ]
+
+
+def dense_phase(recipe: Recipe, seed: int, folder: pathlib.Path) -> None:
+    """Train the dense phase that the variants of a seed have in common, and save it."""
+    shape = images(recipe)[0].shape[1:]
+    gan = build(recipe, shape, seed)
+    train(gan, recipe, seed, int(recipe.begin * recipe.steps))
+    _save(gan, folder / f"seed{seed}_phase.keras")
+
+
+def _save(model, path: pathlib.Path) -> None:
+    # Beside its place first, so that a killed run leaves no half file there.
+    partial = path.with_name(f"partial_{path.name}")
+    model.save(partial)
+    partial.replace(path)
+
+
+def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path, quality=None) -> dict:
+    """Train one variant to the end and judge its exported, reloaded generator; return the row."""
+    import keras
+
+    import keras_ganprune as kgp
+    from keras_ganprune.layers import prunable_layers
+
+    started = time.perf_counter()
+    recipe = dataclasses.replace(recipe, **variant.overrides)
+    if variant.label == "untrained":
+        gan = build(recipe, images(recipe)[0].shape[1:], seed)
+    else:
+        if variant.from_scratch:
+            gan = build(recipe, images(recipe)[0].shape[1:], seed, variant.width)
+        else:
+            gan = kgp.load_model(folder / f"seed{seed}_phase.keras")
+        if variant.distillation is not None:
+            if variant.teacher == "phase":
+                teacher = gan.sampler
+            else:
+                teacher = keras.models.load_model(folder / f"seed{seed}_dense.keras")
+            gan.set_teacher(teacher, kgp.Distillation(**variant.distillation))
+        train(gan, recipe, seed, recipe.steps, callbacks(variant, recipe))
+    trained = time.perf_counter() - started
+    generator = gan.sampler
+    kernels = [layer for _, layer in prunable_layers(generator)]
+    achieved = kgp.sparsity_report(generator).sparsity if kernels else 0.0
+    plain = kgp.strip_pruning(generator)
+    if variant.label == "dense":
+        _save(plain, folder / f"seed{seed}_dense.keras")
+    profile = kgp.profile(plain)
+    row = {
+        "variant": variant.label,
+        "seed": seed,
+        "steps": recipe.steps,
+        "sparsity": achieved,
+        "parameters": profile.parameters,
+        "nonzero": profile.nonzero,
+        "macs": profile.macs,
+    }
+    with _exported(plain) as (kind, reloaded):
+        row["artefact"] = kind
+        report = judge(recipe, quality).measure_generator(reloaded, n=10_000, seed=1_000 + seed)
+    row.update(report.to_dict())
+    row["seconds"] = trained
+    return row
+
+
+def _sampler(function, latent_dim: int):
+    """Return a function (n, seed) -> images of a generator's function."""
+
+    def generate(n, seed):
+        z = np.random.default_rng(seed).standard_normal((n, latent_dim), dtype="float32")
+        return np.concatenate([np.asarray(function(z[i : i + 500])) for i in range(0, n, 500)])
+
+    return generate
+
+
+@contextlib.contextmanager
+def _exported(plain):
+    """Give (kind of file, function n, seed -> images) of the generator, written and read again."""
+    import keras
+
+    import keras_ganprune as kgp
+
+    latent_dim = plain.input_shape[-1]
+    with tempfile.TemporaryDirectory() as place:
+        if importlib.util.find_spec("tensorflow") is not None:
+            from keras_ganprune import files
+
+            kgp.export_saved_model(plain, f"{place}/generator")
+            served = files.tensorflow().saved_model.load(f"{place}/generator")
+            yield "SavedModel", _sampler(served.serve, latent_dim)
+        else:
+            plain.save(f"{place}/generator.keras")
+            loaded = keras.models.load_model(f"{place}/generator.keras")
+
+            def call(z):
+                return keras.ops.convert_to_numpy(loaded(z, training=False))
+
+            yield "keras file", _sampler(call, latent_dim)
+
+
+_judges: dict[str, Any] = {}
+
+
+def judge(recipe: Recipe, quality=None):
+    """Return the judge of a data set: features of a classifier of the training images."""
+    if quality is not None:
+        return quality
+    if recipe.data not in _judges:
+        from keras_ganprune.metrics import ImageQuality, train_extractor
+
+        x, y, held_x, held_y = images(recipe)
+        extractor = train_extractor(
+            np.concatenate([x, held_x]), np.concatenate([y, held_y]), held_out=0.2
+        )
+        _judges[recipe.data] = ImageQuality(held_x, held_y, extractor=extractor)
+    return _judges[recipe.data]

@@ -1,0 +1,391 @@
+"""Which sparsity to take: each against the dense runs of the same seeds and folds, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from keras_ganprune.errors import MissingPackageError
+
+_RESAMPLES = 9999
+# Fewer pairs than that have intervals that hold the truth much less often than they say.
+_FEW = 5
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training run that has ended.
+
+    Attributes:
+        criterion: Name, or None of a dense run.
+        quantity: 'sparsity' or 'threshold'.
+        requested: What was asked for; None of a dense run.
+        seed, fold: What it shares with its dense run.
+        values: dict of floats, what was measured; empty if it failed.
+        achieved: Float, sparsity at the end.
+        parameters, nonzero: Ints, of the target at the end, and how many of them are not zero.
+        macs: Int, multiply-accumulates for one sample; those of the shrunk network if whole channels are
+            masked. None if not known.
+        nonzero_macs: Int, those of them with a weight that is not zero.
+        seconds: Of building and training.
+        error: What went wrong, or None.
+    """
+
+    criterion: str | None
+    quantity: str
+    requested: float | None
+    seed: int
+    fold: int | None
+    values: Mapping[str, float] = field(default_factory=dict)
+    achieved: float | None = None
+    parameters: int | None = None
+    nonzero: int | None = None
+    macs: int | None = None
+    nonzero_macs: int | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+    @property
+    def dense(self) -> bool:
+        return self.requested is None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return one flat dict, for a CSV file or a data frame."""
+        found = {name: value for name, value in vars(self).items() if name != "values"}
+        return {**found, **self.values}
+
+
+@dataclass(frozen=True)
+class Row:
+    """All trials of one sparsity (or threshold) and criterion.
+
+    Attributes:
+        criterion, requested: None of the dense runs.
+        sparsity: Float, achieved, mean over the trials.
+        trials: Int, those that ended well.
+        failed: Int, those that did not.
+        mean, deviation: Of the metric; the deviation is NaN for a single trial.
+        increase: By how much the metric is worse than dense, relative to dense, over the pairs.
+        interval: Its 95 % interval, (low, high), or None for fewer than two pairs.
+        pairs: Int, trials whose dense run ended well too.
+        parameters, nonzero, macs, nonzero_macs, seconds: Means over the trials; see `Trial`.
+    """
+
+    criterion: str | None
+    requested: float | None
+    sparsity: float
+    trials: int
+    failed: int
+    mean: float
+    deviation: float
+    increase: float
+    interval: tuple[float, float] | None
+    pairs: int
+    parameters: float
+    nonzero: float
+    macs: float | None
+    nonzero_macs: float | None
+    seconds: float
+
+    @property
+    def dense(self) -> bool:
+        return self.requested is None
+
+
+def relative_increase(pruned: Any, dense: Any, direction: str = "min", axis: int = -1) -> Any:
+    """Return by how much pruned runs are worse than dense ones, relative to these.
+
+        (mean(pruned) - mean(dense)) / |mean(dense)|,    negated for a metric that should be high
+
+    A ratio of means, not a mean of ratios, which one good dense run would rule. Infinite if the dense mean
+    is 0 and the pruned one is not.
+
+    Args:
+        pruned, dense: Arrays (pairs,) of the metric.
+        direction: 'min' if the metric should be low, 'max' if high.
+
+    Example:
+    >>> float(relative_increase([11.0, 13.0], [10.0, 10.0]))
+    0.2
+    """
+    base = np.mean(dense, axis=axis)
+    worse = (np.mean(pruned, axis=axis) - base) * (1.0 if direction == "min" else -1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = worse / np.abs(base)
+    return np.round(np.where(worse == 0, 0.0, found), 12)
+
+
+def _stats() -> Any:
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise MissingPackageError(
+            "Intervals need scipy, which is not installed: pip install 'keras-ganprune[sweep]'."
+        ) from error
+    return stats
+
+
+def _bootstrap(samples: Sequence[np.ndarray], direction: str, seed: int) -> Any:
+    """Return scipy's bootstrap of the increases of some rows over the dense runs, the last of `samples`.
+
+    Whole pairs are drawn, so that what a seed or a fold does to both runs of it cancels out.
+    """
+
+    def increases(*given, axis):
+        *pruned, dense = given
+        return np.stack([relative_increase(each, dense, direction, axis) for each in pruned])
+
+    return _stats().bootstrap(
+        samples,
+        increases,
+        paired=True,
+        vectorized=True,
+        n_resamples=_RESAMPLES,
+        batch=1000,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        random_state=np.random.default_rng(seed),
+    )
+
+
+def _key(trial: Trial) -> tuple[str | None, float | None]:
+    return (trial.criterion, trial.requested)
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    return None if any(v is None for v in values) else fmean(values)
+
+
+class Comparison:
+    """The trials of a sweep, row by row, against the dense ones.
+
+    Args:
+        trials: `Trial`s.
+        metric: Which of their values counts.
+        direction: 'min' or 'max'.
+        seed: Int, of the bootstrap.
+    """
+
+    def __init__(self, trials: Sequence[Trial], metric: str, direction: str, seed: int = 0):
+        self.metric, self.direction, self.seed = metric, direction, seed
+        self.groups: dict[tuple, dict[tuple, float]] = {}
+        members: dict[tuple, list[Trial]] = {}
+        for trial in trials:
+            members.setdefault(_key(trial), []).append(trial)
+        for key, group in members.items():
+            self.groups[key] = {
+                (t.seed, t.fold): t.values[metric] for t in group if t.error is None
+            }
+        self.dense = self.groups.get((None, None), {})
+        self.rows = sorted(
+            (self._row(key, group) for key, group in members.items() if self.groups[key]),
+            key=lambda row: (not row.dense, row.criterion or "", row.requested or 0.0),
+        )
+
+    def _row(self, key: tuple, group: Sequence[Trial]) -> Row:
+        good = [trial for trial in group if trial.error is None]
+        found = np.array(list(self.groups[key].values()))
+        pairs, pruned, dense = self._pairs(key)
+        increase, interval = math.nan, None
+        if pairs:
+            increase = float(relative_increase(pruned, dense, self.direction))
+        if key == (None, None):
+            increase = 0.0
+        elif len(pairs) > 1:
+            ends = _bootstrap((pruned, dense), self.direction, self.seed).confidence_interval
+            interval = (float(ends.low[0]), float(ends.high[0]))
+        return Row(
+            *key,
+            sparsity=fmean(t.achieved for t in good),
+            trials=len(good),
+            failed=len(group) - len(good),
+            mean=float(found.mean()),
+            deviation=float(found.std(ddof=1)) if len(found) > 1 else math.nan,
+            increase=increase,
+            interval=interval,
+            pairs=len(pairs),
+            **{
+                name: _mean([getattr(t, name) for t in good])
+                for name in ("parameters", "nonzero", "macs", "nonzero_macs", "seconds")
+            },
+        )
+
+    def _pairs(self, key: tuple) -> tuple[list, np.ndarray, np.ndarray]:
+        own = self.groups[key]
+        pairs = sorted(own.keys() & self.dense.keys(), key=lambda pair: (pair[0], pair[1] or 0))
+        return (
+            pairs,
+            np.array([own[pair] for pair in pairs]),
+            np.array([self.dense[pair] for pair in pairs]),
+        )
+
+    def within(self, tolerance: float, sure: bool = False) -> Row | None:
+        """Return the row of the highest sparsity within tolerance, or None.
+
+        Args:
+            sure: Whether the upper end of the interval must be within it, not just the mean.
+        """
+        rows = [row for row in self.rows if not row.dense and row.pairs]
+        if sure:
+            rows = [row for row in rows if row.interval and row.interval[1] <= tolerance]
+        else:
+            rows = [row for row in rows if row.increase <= tolerance]
+        # Of equal ones the better.
+        return max(rows, key=lambda row: (row.sparsity, -row.increase), default=None)
+
+    def shares(self, tolerance: float) -> dict[tuple, float]:
+        """Return how often each row is chosen if the pairs are drawn anew: {(criterion, requested): share}.
+
+        (None, None) stands for no row within tolerance. Empty if there are fewer than two pairs that all
+        rows have.
+        """
+        rows = [row for row in self.rows if not row.dense and row.pairs]
+        keys = [(row.criterion, row.requested) for row in rows]
+        common = set.intersection(*(set(self._pairs(key)[0]) for key in keys)) if keys else set()
+        if len(common) < 2:
+            return {}
+        pairs = sorted(common, key=lambda pair: (pair[0], pair[1] or 0))
+        samples = [np.array([self.groups[key][pair] for pair in pairs]) for key in keys]
+        samples.append(np.array([self.dense[pair] for pair in pairs]))
+        drawn = _bootstrap(samples, self.direction, self.seed).bootstrap_distribution
+        sparsity = np.array([row.sparsity for row in rows])
+        ranked = np.where(drawn <= tolerance, sparsity[:, None], -1.0)
+        best = np.where(ranked.max(axis=0) < 0, -1, ranked.argmax(axis=0))
+        found = {key: float(np.mean(best == i)) for i, key in enumerate(keys)}
+        found[(None, None)] = float(np.mean(best == -1))
+        return {key: share for key, share in found.items() if share > 0}
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The highest sparsity whose metric is within tolerance of dense, and how sure that is.
+
+    Attributes:
+        sparsity: Float, achieved; 0 if none that was tried is within tolerance.
+        criterion, requested: What to ask for; None if there is none.
+        quantity: 'sparsity' or 'threshold', what `requested` is.
+        increase: By how much the metric is worse than dense, relative to it.
+        interval: Its 95 % interval from a paired bootstrap over seeds and folds, or None.
+        pairs: Int, how many pairs of a pruned and a dense run that is from.
+        sure_sparsity: Float, the highest sparsity of which the upper end of the interval is within
+            tolerance; 0 if there is none.
+        shares: dict, text -> how often it would be chosen if the pairs were drawn anew.
+        nearest: Of none within tolerance, the row that comes nearest, or None.
+    """
+
+    metric: str
+    tolerance: float
+    sparsity: float
+    criterion: str | None
+    requested: float | None
+    quantity: str
+    increase: float
+    interval: tuple[float, float] | None
+    pairs: int
+    sure_sparsity: float
+    shares: Mapping[str, float]
+    nearest: Row | None = None
+
+    @property
+    def sure(self) -> bool:
+        """Whether the upper end of the interval is within tolerance too."""
+        return self.interval is not None and self.interval[1] <= self.tolerance
+
+    def __str__(self) -> str:
+        within = f"within {100 * self.tolerance:.3g} % of dense"
+        if self.requested is None:
+            text = f"Nothing that was tried has its {self.metric} {within}: stay dense."
+            if self.nearest is not None:
+                text += (
+                    f" The nearest is {_named(self.nearest, self.quantity)}: "
+                    f"{_percent(self.nearest.increase)}{_range(self.nearest.interval)}."
+                )
+            return text
+        lines = [
+            f"The highest sparsity whose {self.metric} is {within} is {self.sparsity:.4f}, by "
+            f"{self.criterion} with {self.quantity} {self.requested:.4g}: {_percent(self.increase)}"
+            f"{_range(self.interval)}, over {self.pairs} pair{'s' if self.pairs != 1 else ''} of a pruned "
+            "and a dense run.",
+        ]
+        if self.interval is None:
+            lines.append("One pair says nothing of the uncertainty: run more seeds.")
+        elif self.sure:
+            lines.append("The upper end of the interval is within it too.")
+        else:
+            lines.append(
+                "The upper end of the interval is not: to be sure, "
+                + (f"take {self.sure_sparsity:.4f}" if self.sure_sparsity else "stay dense")
+                + ", or run more seeds."
+            )
+        if self.interval is not None and self.pairs < _FEW:
+            lines.append(
+                f"An interval of {self.pairs} pairs is too narrow as a rule; run {_FEW} or more."
+            )
+        if self.shares:
+            shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())
+            lines.append(f"With the pairs drawn anew the choice would be: {shares}.")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:+.1f} %"
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return ""
+    return f" (95 % interval {_percent(interval[0])} to {_percent(interval[1])})"
+
+
+def _named(row: Row, quantity: str) -> str:
+    return f"{quantity} {row.requested:.4g} by {row.criterion}"
+
+
+def recommend(comparison: Comparison, quantity: str, tolerance: float) -> Recommendation:
+    """Return the highest sparsity within tolerance; see `Recommendation`."""
+    row, sure = comparison.within(tolerance), comparison.within(tolerance, sure=True)
+    tried = [r for r in comparison.rows if not r.dense and r.pairs]
+    criteria = {r.criterion for r in tried}
+    shares = {}
+    for (criterion, requested), share in comparison.shares(tolerance).items():
+        name = "dense" if requested is None else f"{requested:.4g}"
+        shares[name if len(criteria) < 2 or requested is None else f"{name} by {criterion}"] = share
+    return Recommendation(
+        metric=comparison.metric,
+        tolerance=tolerance,
+        sparsity=0.0 if row is None else row.sparsity,
+        criterion=None if row is None else row.criterion,
+        requested=None if row is None else row.requested,
+        quantity=quantity,
+        increase=0.0 if row is None else row.increase,
+        interval=None if row is None else row.interval,
+        pairs=0 if row is None else row.pairs,
+        sure_sparsity=0.0 if sure is None else sure.sparsity,
+        shares=dict(sorted(shares.items(), key=lambda item: -item[1])),
+        nearest=min(tried, key=lambda r: r.increase, default=None) if row is None else None,
+    )
+
+
+def pareto(rows: Sequence[Row], cost: str, direction: str) -> list[Row]:
+    """Return the rows that no other one beats in both the metric and a cost, cheapest first.
+
+    Args:
+        cost: 'nonzero', 'parameters', 'macs' or 'nonzero_macs'.
+        direction: 'min' if the metric should be low, 'max' if high.
+    """
+    sign = 1.0 if direction == "min" else -1.0
+    known = [row for row in rows if getattr(row, cost) is not None]
+    front, best = [], math.inf
+    for row in sorted(known, key=lambda row: (getattr(row, cost), sign * row.mean)):
+        if sign * row.mean < best:
+            front.append(row)
+            best = sign * row.mean
+    return front

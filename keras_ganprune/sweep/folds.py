@@ -1,0 +1,78 @@
+"""The folds of a cross-validation: which images train, and which ones judge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_ganprune.errors import InvalidArgumentError, MissingPackageError
+
+
+def _model_selection() -> Any:
+    try:
+        from sklearn import model_selection
+    except ImportError as error:
+        raise MissingPackageError(
+            "Folds need scikit-learn, which is not installed: pip install 'keras-ganprune[sweep]'."
+        ) from error
+    return model_selection
+
+
+def classes(labels: np.ndarray) -> np.ndarray:
+    """Return class numbers (n,) for labels that are class numbers or one-hot rows.
+
+    Example:
+    >>> classes(np.eye(3)[[2, 0]])
+    array([2, 0])
+    """
+    labels = np.asarray(labels)
+    if labels.ndim > 1 and labels.shape[-1] > 1:
+        return labels.reshape(len(labels), -1).argmax(axis=1)
+    return labels.reshape(len(labels))
+
+
+def make_folds(
+    n: int, folds: int, labels: np.ndarray | None = None, seed: int = 0
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return k pairs of sorted indices: the images to train on, and those held out to judge by.
+
+    The images are permuted by the seed and cut into k parts of equal size (to one image); with labels,
+    every part has every class in the same share. Each image is held out exactly once.
+
+    Args:
+        n: Positive int, number of images.
+        folds: Int k, at least 2.
+        labels: Array (n,) of class numbers or (n, classes) one-hot, or None.
+        seed: Int in [0, 2**32).
+
+    Raises:
+        InvalidArgumentError: fewer images, or images of a class, than folds.
+        MissingPackageError: scikit-learn is not installed.
+
+    Example:
+    >>> [held.tolist() for _, held in make_folds(6, 3, labels=np.array([0, 0, 0, 1, 1, 1]))]
+    [[2, 4], [1, 5], [0, 3]]
+
+    Reference: [scikit-learn](https://scikit-learn.org/stable/modules/cross_validation.html),
+    `KFold` and `StratifiedKFold`.
+    """
+    if isinstance(folds, bool) or not isinstance(folds, (int, np.integer)) or not 2 <= folds <= n:
+        raise InvalidArgumentError(
+            f"`folds` must be an int from 2 to the number of images, {n}. Received: {folds!r}. "
+            "Without cross-validation pass None."
+        )
+    found = _model_selection()
+    if labels is None:
+        parts = found.KFold(folds, shuffle=True, random_state=seed).split(np.zeros(n))
+        return list(parts)
+    numbers = classes(labels)
+    values, counts = np.unique(numbers, return_counts=True)
+    if counts.min() < folds:
+        rare = values[counts.argmin()]
+        raise InvalidArgumentError(
+            f"Every class needs an image in each of the {folds} folds. Class {rare} has {counts.min()} "
+            "image(s). Take fewer folds, leave the class out, or pass no labels."
+        )
+    splitter = found.StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return list(splitter.split(np.zeros(n), numbers))

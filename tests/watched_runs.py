@@ -1,0 +1,102 @@
+"""Short runs that something watches, and a judge of images that says what it is told to."""
+
+import functools
+
+import keras
+import networks as nets
+import numpy as np
+import pytest
+from keras.optimizers import Adam
+
+import keras_ganprune as kgp
+from keras_ganprune.errors import DataError
+
+BATCHES = 4
+foreign = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="its `train_step` is TensorFlow's"
+)
+
+
+class Report:
+    def __init__(self, values, missing=None):
+        self.values, self.missing_classes = values, missing
+
+    def to_dict(self):
+        return dict(self.values)
+
+
+class Judge:
+    """Stands for `ImageQuality`: numbers that tell one set of images from another."""
+
+    def __init__(self, script=None, missing=None):
+        self.script, self.missing, self.calls = script, missing, []
+
+    def measure_generator(self, generator, n=None, *, seed=0, latent_dim=None):
+        network = getattr(generator, "sampler", generator)
+        size = latent_dim or network.inputs[0].shape[1]
+        z = np.random.default_rng(seed).standard_normal((n or 8, size), dtype="float32")
+        images = nets.value(network(z, training=False))
+        if not np.isfinite(images).all():
+            raise DataError("The images are not finite.")
+        turn = len(self.calls)
+        self.calls.append((generator, network.get_weights(), images))
+        values = {
+            "fd": float(np.mean(images)),
+            "coverage": float(np.std(images)),
+            "precision": float(np.max(images)),
+        }
+        if self.script is not None:
+            values |= {name: float(each[turn]) for name, each in self.script.items()}
+        missing = None if self.missing is None else self.missing[turn]
+        if missing is not None:
+            values["missing_classes"] = float(len(missing))
+        return Report(values, missing)
+
+
+def gan_model(pair=None, make=lambda: Adam(1e-2, 0.5), **kwargs):
+    keras.utils.set_random_seed(1)
+    kwargs = {"balance_frequency": 0, **kwargs}
+    gan = kgp.GANModel(*(pair or nets.mlp_pair)(), nets.LATENT, seed=1, **kwargs)
+    gan.compile(make(), make())
+    return gan
+
+
+@functools.cache
+def any_gan():
+    """Return a GAN for tests that do not care what it has learnt: it is traced once for all of them."""
+    return gan_model()
+
+
+def foreign_gan(cls, make=lambda: Adam(1e-2, 0.5), **kwargs):
+    keras.utils.set_random_seed(1)
+    gan = cls(**kwargs)
+    gan.compile(d_optimizer=make(), g_optimizer=make())
+    return gan
+
+
+def fit(gan, *callbacks, epochs=3, labels=None, **kwargs):
+    """Train on four batches an epoch, and return the history."""
+    x = nets.images(4 * BATCHES)
+    return gan.fit(
+        *([x] if labels is None else [x, labels]),
+        batch_size=4,
+        epochs=epochs,
+        verbose=0,
+        shuffle=False,
+        callbacks=list(callbacks),
+        **kwargs,
+    ).history
+
+
+def state(gan):
+    """Return every number that training has changed."""
+    found = [*gan.variables]
+    for name in ("generator_optimizer", "discriminator_optimizer", "g_optimizer", "d_optimizer"):
+        found += getattr(getattr(gan, name, None), "variables", [])
+    return [np.array(nets.value(v)) for v in found]
+
+
+def assert_same(one, two):
+    assert len(one) == len(two)
+    for a, b in zip(one, two, strict=True):
+        np.testing.assert_array_equal(a, b)
