@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -191,15 +190,3 @@ def save_channels(
         axis.set(xlabel="channels", title=name)
         axis.legend(loc="lower right", fontsize=8)
     picture.savefig(path, dpi=150)
-
-
-def save_history(path: pathlib.Path, history: Mapping[str, Sequence[float]]) -> None:
-    """Write the logs of each epoch as CSV, one row an epoch."""
-    keys = list(history)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", *keys])
-        writer.writerows(
-            [epoch, *values]
-            for epoch, values in enumerate(zip(*(history[k] for k in keys), strict=True), 1)
-        )

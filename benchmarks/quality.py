@@ -1,0 +1,272 @@
+"""How good pruned GANs are: every way to make a generator small, against dense, on real images.
+
+    python benchmarks/quality.py                       # MNIST, then `quality_table.py` for the table
+    python benchmarks/quality.py --data digits
+    python benchmarks/quality.py --rows first --seeds 3
+
+All variants of a seed branch from that seed's common dense phase and train as many steps as the dense run
+to the end; the last weights count, and what is judged is the exported, reloaded generator. Each finished
+run is appended to the CSV file at once: killed and started again, it goes on with what is missing.
+
+`--workers` trains several runs at a time: 1 on two cores; on a GPU about one a core, with
+KERAS_BACKEND=jax, STEPS_AT_ONCE=40 and NVIDIA's MPS running, since a small GAN leaves most of it idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import multiprocessing
+import os
+import pathlib
+import sys
+import time
+import traceback
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from typing import Any
+
+import _bench
+from _gan_runs import Recipe, Variant, dense_phase, prepare_process, run, run_floor
+
+FIELDS = (
+    *("data", "variant", "seed", "steps", "recipe", "fd", "kd", "kd_error", "precision", "recall"),
+    *("density", "coverage", "class_kl", "missing_classes", "sparsity", "parameters", "nonzero"),
+    *("macs", "artefact", "samples", "real_samples", "extractor_accuracy"),
+    *("seconds", "backend", "device", "keras", "commit"),
+)
+
+RECIPES = {
+    "mnist": Recipe(),
+    "digits": Recipe(
+        data="digits", network="mlp", latent_dim=32, rate=5e-4, translation=0.0, brightness=0.0
+    ),
+}
+
+_GLOBAL = {"allocation": "global_ranking"}
+_TAUGHT = {"distillation": {"output": 20.0}}
+
+
+def _magnitude(sparsity: float, **more: Any) -> Variant:
+    name = f"magnitude {sparsity:.0%}" + (", distilled" if "distillation" in more else "")
+    return Variant(name, sparsity, prune=_GLOBAL, **more)
+
+
+# In order of importance: where time is short, the first ones are there.
+VARIANTS = (
+    Variant("dense"),
+    _magnitude(0.8, **_TAUGHT),
+    _magnitude(0.9, **_TAUGHT),
+    _magnitude(0.95, **_TAUGHT),
+    _magnitude(0.8),
+    _magnitude(0.9),
+    _magnitude(0.95),
+    Variant("structured 1/4 of the MACs, distilled", macs=0.25, **_TAUGHT),
+    Variant("structured 1/4 of the MACs", macs=0.25),
+    Variant("half width", width=0.5),
+    Variant("quarter width", width=0.25),
+    Variant("random 80%", 0.8, prune={"criterion": "random"}),
+    Variant("uniform magnitude 80%", 0.8),
+    Variant("uniform magnitude 90%", 0.9),
+    Variant("taylor 95%, distilled", 0.95, prune={**_GLOBAL, "criterion": "taylor"}, **_TAUGHT),
+    Variant("taylor 90%", 0.9, prune={**_GLOBAL, "criterion": "taylor"}),
+    Variant(
+        "discriminator saliency 90%",
+        0.9,
+        prune={**_GLOBAL, "criterion": "discriminator_saliency"},
+    ),
+    Variant("RigL 90%", 0.9, prune={"mode": "rigl", "allocation": "erk"}),
+    Variant("lottery rewind 80%", 0.8, prune=_GLOBAL, schedule="rewind"),
+    Variant("both networks 80%", 0.8, prune=_GLOBAL, targets=("generator", "discriminator")),
+    Variant("structured 1/2 of the MACs", macs=0.5),
+    Variant("structured 1/8 of the MACs", macs=0.125),
+    _magnitude(0.5),
+    _magnitude(0.7),
+    Variant("random 90%", 0.9, prune={"criterion": "random"}),
+    Variant("untrained"),
+    Variant("real images"),
+)
+FIRST = 13
+
+
+def _work(kind: str, name: str, recipe: Recipe, variant: Variant | None, seed: int, folder: str):
+    """Do one job in a process of its own; return the row, {} for a dense phase, or what went wrong."""
+    prepare_process()
+    try:
+        if kind == "phase":
+            dense_phase(recipe, seed, pathlib.Path(folder))
+            return {}
+        if variant.label == "real images":
+            row = run_floor(recipe)
+        else:
+            row = run(recipe, variant, seed, pathlib.Path(folder))
+        return {"data": name, "recipe": _mark(recipe), **row, **_machine()}
+    except Exception:
+        return {"error": traceback.format_exc()}
+
+
+def _machine() -> dict[str, str]:
+    import keras
+
+    found = _bench.environment()
+    devices = found["devices"]
+    gpu = [x for x in devices if "cpu" not in x.lower()]
+    return {
+        "backend": keras.backend.backend(),
+        "device": gpu[0] if gpu else f"{found['cores']} cores {found['cpu']}",
+        "keras": found["keras"],
+        "commit": found["commit"],
+    }
+
+
+def _mark(recipe: Recipe) -> str:
+    """Return what tells recipes apart."""
+    text = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def finished(path: pathlib.Path, name: str, recipe: Recipe) -> set[tuple[str, int]]:
+    """Return the (variant, seed) pairs that a CSV file has.
+
+    Raises:
+        SystemExit: it has rows of another recipe, or other columns.
+    """
+    if not path.exists():
+        return set()
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != FIELDS:
+            sys.exit(f"{path} has other columns. Move it away, or name another file with --csv.")
+        rows = [row for row in reader if row["data"] == name]
+    others = {row["recipe"] for row in rows} - {_mark(recipe)}
+    if others:
+        sys.exit(
+            f"{path} has runs of another recipe ({', '.join(sorted(others))}, not {_mark(recipe)}): they "
+            "are not comparable. Move it away, or name another file with --csv."
+        )
+    return {(row["variant"], int(row["seed"])) for row in rows}
+
+
+def _append(path: pathlib.Path, row: dict[str, Any]) -> None:
+    new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, extrasaction="ignore")
+        if new:
+            writer.writeheader()
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _jobs(variants, seeds: int, done: set) -> Iterator[tuple[Variant, int]]:
+    for variant in variants:
+        for seed in range(1 if variant.label == "real images" else seeds):
+            if (variant.label, seed) not in done:
+                yield variant, seed
+
+
+def main() -> None:
+    arguments = _arguments()
+    name, recipe = arguments.data, RECIPES[arguments.data]
+    if arguments.steps:
+        recipe = dataclasses.replace(recipe, steps=arguments.steps)
+    variants = {"all": VARIANTS, "first": VARIANTS[:FIRST]}.get(arguments.rows)
+    if variants is None:
+        wanted = [x.strip() for x in arguments.rows.split(";")]
+        known = {variant.label: variant for variant in VARIANTS}
+        if set(wanted) - set(known):
+            sys.exit(f"Unknown rows {sorted(set(wanted) - set(known))}. Known: {'; '.join(known)}.")
+        variants = [known[x] for x in wanted]
+    done = finished(arguments.csv, name, recipe)
+    jobs = list(_jobs(variants, arguments.seeds, done))
+    folder = arguments.work / f"{name}_{_mark(recipe)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    print(f"{len(done)} runs are done, {len(jobs)} to go; {recipe}", flush=True)
+    _run_all(jobs, done, name, recipe, folder, arguments)
+
+
+def _run_all(jobs, done, name, recipe, folder: pathlib.Path, arguments) -> None:
+    """Run the jobs, each as soon as what it branches from, and its teacher, are there."""
+    started = time.perf_counter()
+    pool = ProcessPoolExecutor(arguments.workers, mp_context=multiprocessing.get_context("spawn"))
+    pending: dict[Any, tuple] = {}
+    waiting = {seed: [v for v, s in jobs if s == seed] for seed in {s for _, s in jobs}}
+
+    def submit(kind, variant, seed):
+        job = pool.submit(_work, kind, name, recipe, variant, seed, str(folder))
+        pending[job] = (kind, variant, seed)
+
+    def ready(seed) -> None:
+        """Submit what can run now."""
+        phase = (folder / f"seed{seed}_phase.keras").exists()
+        dense = (folder / f"seed{seed}_dense.keras").exists()
+        later = []
+        for variant in waiting[seed]:
+            free = variant.from_scratch or variant.label in ("untrained", "real images")
+            if free or (phase and (dense or variant.distillation is None)):
+                submit("run", variant, seed)
+            else:
+                later.append(variant)
+        waiting[seed] = later
+
+    for seed in sorted(waiting):
+        if not (folder / f"seed{seed}_phase.keras").exists():
+            submit("phase", None, seed)
+        elif not (folder / f"seed{seed}_dense.keras").exists() and ("dense", seed) in done:
+            waiting[seed].insert(0, VARIANTS[0])  # its weights are needed, its row is not
+            ready(seed)
+        else:
+            ready(seed)
+    while pending:
+        left = None if arguments.limit is None else arguments.limit - time.perf_counter() + started
+        if left is not None and left <= 0:
+            print(f"The time is over; {len(pending)} runs were not finished.", flush=True)
+            for process in pool._processes.values():
+                process.kill()
+            os._exit(3)
+        finished_jobs, _ = wait(pending, timeout=left, return_when=FIRST_COMPLETED)
+        for job in finished_jobs:
+            kind, variant, seed = pending.pop(job)
+            row = job.result()
+            label = variant.label if variant else "the dense phase"
+            if "error" in row:
+                print(f"FAILED {label}, seed {seed}:\n{row['error']}", file=sys.stderr, flush=True)
+                continue
+            if kind == "run" and (label, seed) not in done:
+                _append(arguments.csv, row)
+                done.add((label, seed))
+                print(
+                    f"{time.perf_counter() - started:7.0f} s  {label}, seed {seed}: fd {row['fd']:.2f}, "
+                    f"coverage {row['coverage']:.3f}",
+                    flush=True,
+                )
+            ready(seed)
+    pool.shutdown()
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", choices=sorted(RECIPES), default="mnist")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rows", default="all", help="all, first, or labels with ; between them")
+    parser.add_argument("--steps", type=int, default=None, help="another length, for a short try")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time")
+    parser.add_argument("--csv", type=pathlib.Path, default=None, help="file that rows go to")
+    parser.add_argument(
+        "--work", type=pathlib.Path, default=_bench.ROOT / "runs", help="folder of what runs share"
+    )
+    parser.add_argument("--limit", type=float, default=None, help="seconds after which to stop")
+    arguments = parser.parse_args()
+    if arguments.csv is None:
+        arguments.csv = _bench.ROOT / "benchmarks" / "results" / f"quality_{arguments.data}.csv"
+    return arguments
+
+
+if __name__ == "__main__":
+    main()
