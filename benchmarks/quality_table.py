@@ -1,0 +1,183 @@
+"""Make the table and the picture of `quality.py` from its CSV file.
+
+    python benchmarks/quality_table.py                # benchmarks/results/quality_mnist.csv
+    python benchmarks/quality_table.py --data digits
+
+Writes the Markdown table beside the CSV file, and docs/quality_mnist.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import pathlib
+from collections import defaultdict
+
+import _bench
+import numpy as np
+from quality import VARIANTS
+
+from keras_ganprune import report
+from keras_ganprune.metrics.intervals import mean_interval, paired_increase
+
+# What the issue of the project asks of the upper end of the interval.
+ORDER = ("real images", "untrained", *(v.label for v in VARIANTS if v.label != "untrained"))
+
+
+def read(path: pathlib.Path) -> dict[str, dict[int, dict[str, str]]]:
+    """Return the rows of each variant by seed."""
+    rows: dict[str, dict[int, dict[str, str]]] = defaultdict(dict)
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            rows[row["variant"]][int(row["seed"])] = row
+    return rows
+
+
+def values(runs: dict[int, dict[str, str]], name: str, seeds) -> list[float]:
+    return [float(runs[s][name]) for s in seeds]
+
+
+def increase(rows, label: str):
+    """Return the paired increase of the Fréchet distance over dense, or None where there are no pairs."""
+    seeds = sorted(set(rows[label]) & set(rows["dense"]))
+    if label in ("dense", "real images") or not seeds:
+        return None
+    return paired_increase(values(rows["dense"], "fd", seeds), values(rows[label], "fd", seeds))
+
+
+def lines(rows) -> list[tuple[str, ...]]:
+    """Return the cells of the table."""
+    head = ("generator", "seeds", "weights", "MACs", "Fréchet distance", "increase [95 %]")
+    cells = [(*head, "kernel distance", "coverage", "class KL")]
+    for label in dict.fromkeys(ORDER):
+        runs = rows.get(label)
+        if not runs:
+            continue
+        seeds = sorted(runs)
+        found = increase(rows, label)
+        text = ""
+        if found is not None:
+            text = f"{found.mean:+.0%}"
+            if found.count > 1:
+                text += f" [{found.low:+.0%}, {found.high:+.0%}]"
+        first = runs[seeds[0]]
+        cells.append(
+            (
+                label,
+                str(len(seeds)),
+                f"{int(np.mean(values(runs, 'nonzero', seeds))):,}" if first["nonzero"] else "",
+                f"{int(first['macs']):,}" if first["macs"] else "",
+                _spread(values(runs, "fd", seeds), 2),
+                text,
+                _spread(values(runs, "kd", seeds), 3),
+                _spread(values(runs, "coverage", seeds), 3),
+                _spread(values(runs, "class_kl", seeds), 3),
+            )
+        )
+    return cells
+
+
+def _spread(numbers: list[float], digits: int) -> str:
+    mean = f"{np.mean(numbers):.{digits}f}"
+    return mean if len(numbers) == 1 else f"{mean} ± {np.std(numbers, ddof=1):.{digits}f}"
+
+
+def draw(rows, path: pathlib.Path) -> None:
+    """Draw quality against the weights that are left, and against the work."""
+    picture = report.require_plotting().Figure(figsize=(10.5, 4.2), layout="constrained")
+    left, right = picture.subplots(1, 2)
+    families = {
+        "magnitude, distilled": ("magnitude", ", distilled"),
+        "magnitude": ("magnitude", ""),
+        "structured, distilled": ("structured", ", distilled"),
+        "structured": ("structured", ""),
+        "built narrow": ("width", ""),
+        "random masks": ("random", ""),
+    }
+    for number, (name, (word, ending)) in enumerate(families.items()):
+        chosen = [
+            label
+            for label in rows
+            if (word in label.split())
+            and label.endswith(ending)
+            and (bool(ending) == label.endswith(", distilled"))
+            and not label.startswith("uniform")
+        ]
+        for axis, cost in ((left, "nonzero"), (right, "macs")):
+            if axis is right and word not in ("structured", "width"):
+                continue
+            points = []
+            for label in chosen:
+                runs = rows[label]
+                found = mean_interval(values(runs, "fd", sorted(runs)))
+                points.append((np.mean(values(runs, cost, sorted(runs))), found))
+            points.sort(key=lambda p: p[0])
+            if not points:
+                continue
+            axis.errorbar(
+                [p[0] for p in points],
+                [p[1].mean for p in points],
+                [0 if p[1].count == 1 else p[1].half for p in points],
+                label=name,
+                color=f"C{number}",
+                marker="o",
+                ms=4,
+                lw=1.2,
+                capsize=2,
+            )
+    dense = mean_interval(values(rows["dense"], "fd", sorted(rows["dense"])))
+    for axis, cost, words in (
+        (left, "nonzero", "weights that are not zero"),
+        (right, "macs", "multiply-accumulates of an image"),
+    ):
+        cost_of_dense = float(next(iter(rows["dense"].values()))[cost])
+        axis.errorbar(
+            [cost_of_dense],
+            [dense.mean],
+            [0 if dense.count == 1 else dense.half],
+            color="black",
+            marker="s",
+            ms=5,
+            capsize=2,
+            label="dense",
+        )
+        axis.axhline(dense.mean, color="black", lw=0.7, ls=":")
+        axis.set_xscale("log")
+        axis.set(xlabel=words, ylabel="Fréchet distance (lower is better)")
+        axis.set_ylim(0, 4 * dense.mean)
+        axis.grid(alpha=0.3, which="both")
+        axis.legend(fontsize=8)
+    picture.savefig(path, dpi=140)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--csv", type=pathlib.Path, default=None)
+    parser.add_argument("--picture", type=pathlib.Path, default=None)
+    arguments = parser.parse_args()
+    results = _bench.ROOT / "benchmarks" / "results"
+    path = arguments.csv or results / f"quality_{arguments.data}.csv"
+    rows = read(path)
+    table = report.markdown_table(lines(rows))
+    some = next(iter(rows["dense"].values()))
+    note = (
+        f"`python benchmarks/quality.py --data {arguments.data}`, then `quality_table.py`: "
+        f"{some['steps']} steps a run, {some['samples']} exported images against "
+        f"{some['real_samples']} held-out ones, features of a classifier of accuracy "
+        f"{float(some['extractor_accuracy']):.1%}; mean ± standard deviation of the seeds; increase: mean "
+        "of the seeds' own relative increases over their dense run, with the paired bootstrap interval. "
+        + ", ".join(
+            sorted({f"Keras {r['keras']} on {r['backend']}, {r['device']}" for v in rows.values() for r in v.values() if r["backend"]})
+        )
+        + "."
+    )
+    path.with_suffix(".md").write_text(f"{table}\n\n{note}\n", encoding="utf-8")
+    print(table, note, sep="\n\n")
+    draw(rows, arguments.picture or _bench.ROOT / "docs" / f"quality_{arguments.data}.png")
+
+
+if __name__ == "__main__":
+    main()
