@@ -20,7 +20,8 @@ from quality import VARIANTS
 from keras_ganprune import report
 from keras_ganprune.metrics.intervals import mean_interval, paired_increase
 
-# What the issue of the project asks of the upper end of the interval.
+BEGIN, END = "<!-- benchmarks/quality_table.py -->", "<!-- end -->"
+# From what is best to what is worst at all, then as they are run.
 ORDER = ("real images", "untrained", *(v.label for v in VARIANTS if v.label != "untrained"))
 
 
@@ -87,6 +88,7 @@ def draw(rows, path: pathlib.Path) -> None:
     picture = report.require_plotting().Figure(figsize=(10.5, 4.2), layout="constrained")
     left, right = picture.subplots(1, 2)
     families = {
+        "taylor, distilled": ("taylor", ", distilled"),
         "magnitude, distilled": ("magnitude", ", distilled"),
         "magnitude": ("magnitude", ""),
         "structured, distilled": ("structured", ", distilled"),
@@ -150,6 +152,39 @@ def draw(rows, path: pathlib.Path) -> None:
     picture.savefig(path, dpi=140)
 
 
+README_ROWS = {
+    "dense": "dense",
+    "taylor 80%, distilled": "80 % of the weights pruned",
+    "taylor 90%, distilled": "90 % pruned",
+    "taylor 95%, distilled": "95 % pruned",
+    "structured 1/4 of the MACs, distilled": "channels cut to a quarter of the MACs",
+    "half width": "built at half the width",
+    "quarter width": "built at a quarter of the width",
+    "random 80%": "80 % pruned at random",
+    "real images": "real images",
+}
+
+
+def readme_table(rows) -> str:
+    """Return the first table of the README."""
+    head = ("DCGAN generator, MNIST", "weights", "MACs", "Fréchet distance", "over dense [95 %]")
+    cells = [(*head, "coverage")]
+    for label, words in README_ROWS.items():
+        found = [line for line in lines(rows)[1:] if line[0] == label]
+        if found:
+            _, _, weights, macs, distance, over, _, coverage, _ = found[0]
+            cells.append((words, weights, macs, distance, over, coverage))
+    return report.markdown_table(cells)
+
+
+def write_readme(rows, path: pathlib.Path) -> None:
+    """Put the table between its two marks in the README."""
+    text = path.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    path.write_text(f"{before}{BEGIN}\n{readme_table(rows)}\n{END}{after}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -157,25 +192,28 @@ def main() -> None:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--csv", type=pathlib.Path, default=None)
     parser.add_argument("--picture", type=pathlib.Path, default=None)
+    parser.add_argument("--readme", action="store_true", help="also renew the README's table")
     arguments = parser.parse_args()
     results = _bench.ROOT / "benchmarks" / "results"
     path = arguments.csv or results / f"quality_{arguments.data}.csv"
     rows = read(path)
     table = report.markdown_table(lines(rows))
     some = next(iter(rows["dense"].values()))
+    runs = [row for seeds in rows.values() for row in seeds.values() if row["backend"]]
+    machines = {f"Keras {r['keras']} on {r['backend']}, {r['device']}" for r in runs}
     note = (
         f"`python benchmarks/quality.py --data {arguments.data}`, then `quality_table.py`: "
         f"{some['steps']} steps a run, {some['samples']} exported images against "
         f"{some['real_samples']} held-out ones, features of a classifier of accuracy "
         f"{float(some['extractor_accuracy']):.1%}; mean ± standard deviation of the seeds; increase: mean "
         "of the seeds' own relative increases over their dense run, with the paired bootstrap interval. "
-        + ", ".join(
-            sorted({f"Keras {r['keras']} on {r['backend']}, {r['device']}" for v in rows.values() for r in v.values() if r["backend"]})
-        )
+        + ", ".join(sorted(machines))
         + "."
     )
     path.with_suffix(".md").write_text(f"{table}\n\n{note}\n", encoding="utf-8")
     print(table, note, sep="\n\n")
+    if arguments.readme:
+        write_readme(rows, _bench.ROOT / "README.md")
     draw(rows, arguments.picture or _bench.ROOT / "docs" / f"quality_{arguments.data}.png")
 
 

@@ -132,8 +132,9 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
     )
     demo.add_argument(
         "--allocation",
-        default="uniform",
-        help="uniform (default), erk, global_ranking, or sparsities by layer such as dense*=0.9",
+        default=None,
+        help="global_ranking (default where it goes with the rest), uniform, erk, or sparsities by layer "
+        "such as dense*=0.9",
     )
     demo.add_argument("--mode", default="hard", help="hard (default), soft, rigl, set or splice")
     demo.add_argument(
@@ -177,6 +178,13 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
     )
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--quick", action="store_true", help="a small run, under a minute")
+    demo.add_argument(
+        "--quality",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="judge the images of the dense and of the pruned generator by held-out real ones (default: if "
+        "not --quick, and there are labels and 2,000 images)",
+    )
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -198,7 +206,7 @@ def _demo(arguments: argparse.Namespace) -> None:
         order=arguments.order,
         criterion=mixture(arguments.criterion) or arguments.criterion,
         granularity=arguments.granularity,
-        allocation=mixture(arguments.allocation) or arguments.allocation,
+        allocation=mixture(arguments.allocation or "") or arguments.allocation,
         mode=arguments.mode,
         joint=arguments.joint,
         balance=arguments.balance,
@@ -215,6 +223,7 @@ def _demo(arguments: argparse.Namespace) -> None:
         overwrite=arguments.overwrite,
         seed=arguments.seed,
         quick=arguments.quick,
+        quality=arguments.quality,
     )
     result = demo.run(options)
     print()

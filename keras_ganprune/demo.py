@@ -17,8 +17,15 @@ from keras_ganprune.demo_options import DemoOptions
 from keras_ganprune.discovery import resolve_target, steps_done
 from keras_ganprune.export import ExportReport, export_saved_model
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers import masked_weights
-from keras_ganprune.metrics import profile, sparsity_report, timing
+from keras_ganprune.layers import masked_weights, strip_pruning
+from keras_ganprune.metrics import (
+    ImageQuality,
+    QualityReport,
+    profile,
+    sparsity_report,
+    timing,
+)
+from keras_ganprune.metrics.training import split_at
 from keras_ganprune.networks import dcgan, mlp
 from keras_ganprune.run_folder import Run, record_run, write_run
 from keras_ganprune.sharing import tie_mirrored
@@ -27,6 +34,9 @@ from keras_ganprune.shrink_callback import ShrinkEvent
 _MINIMUM_FREE_BYTES = 100 * 2**20
 _SAMPLES = 32
 _LATENCY_BATCH = 16
+_HELD_OUT = 0.2
+_JUDGED = 5000
+_FEW_IMAGES = 2000
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,8 @@ class DemoResult:
         seconds: Training time.
         events: Of `structured`, the `ShrinkEvent` of each network.
         latency: Milliseconds that the SavedModel of the dense and of the smaller generator take for a batch.
+        quality: `QualityReport`s by name: 'real' (one), 'dense' and 'pruned' or 'shrunk' (one for each of
+            three sets of latent vectors); empty if the images were not judged.
     """
 
     output: pathlib.Path
@@ -58,6 +70,7 @@ class DemoResult:
     seconds: float
     events: dict[str, ShrinkEvent]
     latency: dict[str, float]
+    quality: dict[str, list[QualityReport]]
 
 
 class _DensePhase(keras.callbacks.Callback):
@@ -70,6 +83,7 @@ class _DensePhase(keras.callbacks.Callback):
         self.steps = 0
         self.samples: np.ndarray | None = None
         self.export: ExportReport | None = None
+        self.generator: keras.Model | None = None
 
     # It stands before `Prune`, whose updates come at the end of a batch, but for one at step 0.
     def on_train_batch_begin(self, batch, logs=None):
@@ -87,6 +101,7 @@ class _DensePhase(keras.callbacks.Callback):
         tracing.sync(self.model)
         self.samples = self.model.generate(_SAMPLES, seed=0)
         self.export = export_saved_model(self.model, self.folder, average=True)
+        self.generator = strip_pruning(self.model.sampler)
 
 
 def _steps(gan: GANModel) -> int:
@@ -166,6 +181,10 @@ def run(options: DemoOptions) -> DemoResult:
     report.require_plotting()
     images = data.load(options.images, options.image_size)
     print(f"Data: {images.description}.")
+    quality = _judge(options, images)
+    if quality is not None:
+        # The images that judge are not trained on.
+        images = images.take(split_at(len(images), _HELD_OUT))
     keras.utils.set_random_seed(options.seed)
     gan = build(options, images.images.shape[1:])
     batches = -(-len(images) // options.batch_size)
@@ -204,11 +223,39 @@ def run(options: DemoOptions) -> DemoResult:
             seconds=seconds,
             events={event.name: event for shrink in shrinks for event in shrink.events},
             latency=_latency(gan, work) if options.structured else {},
+            quality={}
+            if quality is None
+            else _judged(quality, dense.generator, gan.sampler, options.structured),
         )
         shutil.rmtree(work / "dense")
         gan.save(work / "gan.keras")
         _write(result, work)
     return result
+
+
+def _judge(options: DemoOptions, images: data.Images) -> ImageQuality | None:
+    """Return the judge of the images that will be generated, if they are to be judged."""
+    wanted = options.quality
+    if wanted is None:
+        wanted = not options.quick and images.labels is not None and len(images) >= _FEW_IMAGES
+    if not wanted:
+        return None
+    quality = ImageQuality(
+        images.images, images.labels, held_out=_HELD_OUT, samples=_JUDGED, seed=options.seed
+    )
+    accuracy = quality.extractor.accuracy
+    words = "" if accuracy is None else f" of accuracy {accuracy:.1%}"
+    print(f"Judge: features of a network{words}, trained on all but the last {_HELD_OUT:.0%}.")
+    return quality
+
+
+def _judged(
+    quality: ImageQuality, dense: keras.Model, generator: keras.Model, structured: bool
+) -> dict[str, list[QualityReport]]:
+    found = {"real": [quality.floor()]}
+    for name, network in (("dense", dense), ("shrunk" if structured else "pruned", generator)):
+        found[name] = [quality.measure_generator(network, seed=seed) for seed in range(3)]
+    return found
 
 
 def _latency(gan: GANModel, folder: pathlib.Path) -> dict[str, float]:
@@ -263,7 +310,7 @@ def _record(result: DemoResult) -> Run:
     # A masked kernel is multiplied in full, so it costs what it did.
     macs = left.macs if event is None else event.macs[0]
     settings = dataclasses.asdict(options)
-    unsaid = ("output", "overwrite", "seed", "steps", "epochs")
+    unsaid = ("output", "overwrite", "seed", "steps", "epochs", "quality")
     return record_run(
         history=result.history,
         samples={
@@ -285,6 +332,7 @@ def _record(result: DemoResult) -> Run:
             }
             for name, ms in result.latency.items()
         },
+        quality=result.quality or None,
         settings={key: value for key, value in settings.items() if key not in unsaid},
         seed=options.seed,
         steps=_steps(result.gan),
@@ -321,6 +369,13 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
     ):
         before, after = getattr(result.dense, attribute), getattr(result.pruned, attribute)
         rows.append((label, f"{before:,}", f"{after:,}", f"{after / before:.2f}"))
+    if result.quality:
+        for label, name in (("Fréchet distance", "fd"), ("coverage", "coverage")):
+            before, after = (
+                float(np.mean([getattr(r, name) for r in result.quality[key]]))
+                for key in ("dense", word)
+            )
+            rows.append((label, f"{before:.3f}", f"{after:.3f}", f"{after / before:.2f}"))
     if result.latency:
         before, after = result.latency["dense"], result.latency["generator"]
         label = f"SavedModel, ms a batch of {_LATENCY_BATCH}"

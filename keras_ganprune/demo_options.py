@@ -83,7 +83,9 @@ class DemoOptions:
         threshold: Of 'threshold', weights below it are pruned; of 'dynamic_threshold', the same as a
             multiple of the standard deviation of each tensor. None for 0.03, or 1.
         order: Of 'layerwise': 'forward' or 'backward'.
-        criterion, granularity, allocation, mode: As for `Prune`.
+        criterion, granularity, mode: As for `Prune`.
+        allocation: As for `Prune`; None for 'global_ranking', which costs a GAN least of its quality
+            (benchmarks/quality.py), where it goes with the other settings, else 'uniform'.
         joint: Whether both targets share one total.
         balance: Whether a `BalanceController` moves the discriminator's density.
         tie: Whether the two networks of the DCGAN share their mirrored kernels.
@@ -100,6 +102,8 @@ class DemoOptions:
         overwrite: Whether it may exist.
         seed: Of everything random.
         quick: Fewer steps and channels, under a minute.
+        quality: Whether to judge the images: the last fifth of the real ones is then held out, and an
+            extractor trained on the rest. None for: if not `quick`, and there are labels and 2,000 images.
 
     Raises: InvalidArgumentError (a ValueError): a bad value, or settings that do not go together.
 
@@ -118,7 +122,7 @@ class DemoOptions:
     order: str = "forward"
     criterion: Any = "magnitude"
     granularity: Any = "unstructured"
-    allocation: Any = "uniform"
+    allocation: Any = None
     mode: Any = "hard"
     joint: bool = False
     balance: bool = False
@@ -135,6 +139,7 @@ class DemoOptions:
     overwrite: bool = False
     seed: int = 0
     quick: bool = False
+    quality: bool | None = None
 
     def __post_init__(self):
         for name, known in (("network", NETWORKS), ("schedule", SCHEDULES)):
@@ -168,11 +173,24 @@ class DemoOptions:
                     f"the schedule '{'threshold' if name == 'threshold' else 'polynomial'}'."
                 )
         self._check_pairs()
+        if self.allocation is None:
+            object.__setattr__(self, "allocation", self._usual_allocation())
         # Settings that do not go together are refused here, before there is any data or folder.
         combinations.check(
             combinations.get(
                 self.criterion, self.unit, self.allocation, self.mode, self.plan(300, 650)
             )
+        )
+
+    def _usual_allocation(self) -> str:
+        settings = (self.criterion, self.unit, "global_ranking", self.mode, self.plan(300, 650))
+        try:
+            combinations.check(combinations.get(*settings))
+        except InvalidArgumentError:
+            return "uniform"
+        # Channels of different layers are not alike, and a budget has its own way to choose.
+        return (
+            "uniform" if self.structured or self.granularity != "unstructured" else "global_ranking"
         )
 
     def _check_structured(self) -> None:

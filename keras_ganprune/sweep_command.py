@@ -37,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--criteria", default="magnitude", help="such as magnitude (default) or magnitude,random"
     )
-    parser.add_argument("--allocation", default="uniform", help="uniform (default), erk, ...")
+    parser.add_argument(
+        "--allocation",
+        default=None,
+        help="global_ranking (default for single weights and sparsities), uniform, erk, ...",
+    )
     parser.add_argument("--mode", default="hard", help="hard (default), soft, rigl, set or splice")
     parser.add_argument(
         "--granularity", default="unstructured", help="unstructured (default), channel, 1x4, ..."
@@ -160,6 +164,9 @@ def _plan(arguments: argparse.Namespace) -> dict[str, Any]:
             *("search", "trials", "metric", "tolerance"),
         )
     }
+    if plan["allocation"] is None:
+        ranked = arguments.granularity == "unstructured" and arguments.thresholds is None
+        plan["allocation"] = "global_ranking" if ranked else "uniform"
     for name in ("sparsities", "thresholds"):
         given = getattr(arguments, name)
         if given is not None:
