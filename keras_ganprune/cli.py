@@ -120,9 +120,10 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
     )
     demo.add_argument(
         "--criterion",
-        default="magnitude",
-        help="magnitude (default), l2, gradient, taylor, discriminator_saliency, batch_norm_scale, "
-        "geometric_median, random, or a mix such as magnitude=1,taylor=0.5",
+        default=None,
+        help="taylor (default where it goes with the rest), magnitude, l2, gradient, "
+        "discriminator_saliency, batch_norm_scale, geometric_median, random, or a mix such as "
+        "magnitude=1,taylor=0.5",
     )
     demo.add_argument(
         "--granularity",
@@ -183,7 +184,7 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="judge the images of the dense and of the pruned generator by held-out real ones (default: if "
-        "not --quick, and there are labels and 2,000 images)",
+        "not --quick, and there are labels and 3,200 images)",
     )
 
 
@@ -204,7 +205,7 @@ def _demo(arguments: argparse.Namespace) -> None:
         sparsity=arguments.sparsity,
         threshold=arguments.threshold,
         order=arguments.order,
-        criterion=mixture(arguments.criterion) or arguments.criterion,
+        criterion=mixture(arguments.criterion or "") or arguments.criterion,
         granularity=arguments.granularity,
         allocation=mixture(arguments.allocation or "") or arguments.allocation,
         mode=arguments.mode,

@@ -11,7 +11,7 @@ from keras_ganprune import combinations, criteria, modes, schedules
 from keras_ganprune import granularity as granularities
 from keras_ganprune.balance import BalanceController
 from keras_ganprune.callbacks import Prune
-from keras_ganprune.errors import InvalidArgumentError, unknown_name
+from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError, unknown_name
 from keras_ganprune.masks import validate_sparsity
 from keras_ganprune.schedules import Schedule
 from keras_ganprune.shrink_callback import Shrink
@@ -83,9 +83,10 @@ class DemoOptions:
         threshold: Of 'threshold', weights below it are pruned; of 'dynamic_threshold', the same as a
             multiple of the standard deviation of each tensor. None for 0.03, or 1.
         order: Of 'layerwise': 'forward' or 'backward'.
-        criterion, granularity, mode: As for `Prune`.
-        allocation: As for `Prune`; None for 'global_ranking', which costs a GAN least of its quality
-            (benchmarks/quality.py), where it goes with the other settings, else 'uniform'.
+        granularity, mode: As for `Prune`.
+        criterion, allocation: As for `Prune`; None for 'taylor' and 'global_ranking', which cost a GAN
+            least of its quality (benchmarks/quality.py), where they go with the other settings, else for
+            'magnitude' and 'uniform'.
         joint: Whether both targets share one total.
         balance: Whether a `BalanceController` moves the discriminator's density.
         tie: Whether the two networks of the DCGAN share their mirrored kernels.
@@ -103,7 +104,7 @@ class DemoOptions:
         seed: Of everything random.
         quick: Fewer steps and channels, under a minute.
         quality: Whether to judge the images: the last fifth of the real ones is then held out, and an
-            extractor trained on the rest. None for: if not `quick`, and there are labels and 2,000 images.
+            extractor trained on the rest. None for: if not `quick`, and there are labels and 3,200 images.
 
     Raises: InvalidArgumentError (a ValueError): a bad value, or settings that do not go together.
 
@@ -120,7 +121,7 @@ class DemoOptions:
     sparsity: float | None = None
     threshold: float | None = None
     order: str = "forward"
-    criterion: Any = "magnitude"
+    criterion: Any = None
     granularity: Any = "unstructured"
     allocation: Any = None
     mode: Any = "hard"
@@ -173,8 +174,9 @@ class DemoOptions:
                     f"the schedule '{'threshold' if name == 'threshold' else 'polynomial'}'."
                 )
         self._check_pairs()
-        if self.allocation is None:
-            object.__setattr__(self, "allocation", self._usual_allocation())
+        for name, value in self._usual().items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         # Settings that do not go together are refused here, before there is any data or folder.
         combinations.check(
             combinations.get(
@@ -182,16 +184,31 @@ class DemoOptions:
             )
         )
 
-    def _usual_allocation(self) -> str:
-        settings = (self.criterion, self.unit, "global_ranking", self.mode, self.plan(300, 650))
-        try:
-            combinations.check(combinations.get(*settings))
-        except InvalidArgumentError:
-            return "uniform"
+    def _usual(self) -> dict[str, str]:
+        """Return what is chosen where nothing was said: the best that goes with the rest."""
+        plain = {"criterion": "magnitude", "allocation": "uniform"}
         # Channels of different layers are not alike, and a budget has its own way to choose.
-        return (
-            "uniform" if self.structured or self.granularity != "unstructured" else "global_ranking"
-        )
+        if self.structured or self.granularity != "unstructured" or self.schedule in _LIMITS:
+            return plain
+        for criterion in ("taylor", "magnitude"):
+            chosen = {"criterion": criterion, "allocation": "global_ranking"}
+            tried = {
+                k: v if getattr(self, k) is None else getattr(self, k) for k, v in chosen.items()
+            }
+            try:
+                combinations.check(
+                    combinations.get(
+                        tried["criterion"],
+                        self.unit,
+                        tried["allocation"],
+                        self.mode,
+                        self.plan(300, 650),
+                    )
+                )
+            except (InvalidArgumentError, UnsupportedLayerError):
+                continue
+            return chosen
+        return plain
 
     def _check_structured(self) -> None:
         shares = {"macs": self.macs, "parameters": self.parameters}

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import keras_ganprune as kgp
 from keras_ganprune import cli, demo, report
-from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.masking import to_numpy
 
 pytest.importorskip("sklearn")
@@ -38,8 +38,11 @@ def test_the_run_folder_holds_everything(run):
         "gan.keras",
         "generator",
         "history.csv",
+        "masks.npz",
         "masks.png",
         "report.md",
+        "run.json",
+        "samples.npz",
         "samples.png",
         "sparsity.png",
     ]
@@ -49,7 +52,9 @@ def test_the_requested_sparsity_is_exact_to_the_weight(run):
     gan = keras.saving.load_model(run / "gan.keras")
     for network in (gan.generator, gan.ema_generator):
         sizes = [int(np.prod(w.mask.shape)) for w in kgp.masked_weights(network)]
-        assert _kept(network) == [max(1, round(n * (1 - 0.8))) for n in sizes]
+        # Ranked over the whole network: the total is exact, and no layer has its own share.
+        assert sum(_kept(network)) == round(sum(sizes) * (1 - 0.8))
+        assert _kept(network) != [max(1, round(n * (1 - 0.8))) for n in sizes]
         for weight in kgp.masked_weights(network):
             assert not to_numpy(weight.variable)[~to_numpy(weight.mask)].any()
     assert not kgp.masked_weights(gan.discriminator)
@@ -165,7 +170,7 @@ def test_the_demo_takes_the_whole_engine(case, tmp_path, capsys):
         assert sum(kept) + sum(_kept(gan.discriminator)) == round(total * (1 - 0.8))
         assert "both: sparsity" in capsys.readouterr().out
     elif case == "balance, lottery":
-        assert kept == [max(1, round(n * (1 - 0.8))) for n in sizes]
+        assert sum(kept) == wanted
         assert kgp.masked_weights(gan.discriminator)
     else:
         assert "AdaptiveSparsity" in text
@@ -291,5 +296,47 @@ def test_more_than_one_pass_over_a_large_data_set_takes_the_planned_steps(tmp_pa
     assert len(result.history["generator_loss"]) == 3
     prune = result.prunes["generator"]
     assert prune.updates[-1][0] == prune.schedule.end_step == 195
-    kept = [max(1, round(row.total * (1 - 0.8))) for row in prune.report]
-    assert [row.kept for row in prune.report] == kept
+    total = sum(row.total for row in prune.report)
+    assert sum(row.kept for row in prune.report) == round(total * (1 - 0.8))
+
+
+def test_quality_is_judged_by_images_that_were_not_trained_on(tmp_path, capsys):
+    options = demo.DemoOptions(
+        images="digits", steps=30, channels=2, quality=True, output=str(tmp_path / "run")
+    )
+    with pytest.warns(PruningWarning, match="needs at least 10 images a dimension"):
+        result = demo.run(options)
+    # The last fifth of 1,797 images judges.
+    assert len(result.images) == 1438
+    assert {name: len(found) for name, found in result.quality.items()} == {
+        "real": 1,
+        "dense": 3,
+        "pruned": 3,
+    }
+    assert {found.real_samples for found in result.quality["pruned"]} == {359}
+    assert result.quality["real"][0].fd < result.quality["dense"][0].fd
+    rows = {row[0]: row for row in demo.summary(result)}
+    dense, pruned = (np.mean([q.fd for q in result.quality[k]]) for k in ("dense", "pruned"))
+    assert rows["Fréchet distance"][1:3] == (f"{dense:.3f}", f"{pruned:.3f}")
+    stored = kgp.load_run(tmp_path / "run")
+    assert [each["fd"] for each in stored.quality["pruned"]] == pytest.approx(
+        [q.fd for q in result.quality["pruned"]]
+    )
+    assert "Judge: features of a network" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "chosen"),
+    [
+        ({}, ("taylor", "global_ranking")),
+        ({"criterion": "random"}, ("random", "global_ranking")),
+        ({"allocation": "erk"}, ("taylor", "erk")),
+        ({"granularity": "2:4"}, ("magnitude", "uniform")),
+        ({"structured": True}, ("magnitude", "uniform")),
+        ({"schedule": "threshold"}, ("magnitude", "uniform")),
+    ],
+    ids=str,
+)
+def test_what_is_chosen_where_nothing_was_said(settings, chosen):
+    options = demo.DemoOptions(**settings)
+    assert (options.criterion, options.allocation) == chosen

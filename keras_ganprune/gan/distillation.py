@@ -23,7 +23,8 @@ class Distillation(Configurable):
     the discriminator, and say which differences matter to it. The sum is added to the generator's loss.
 
     Args:
-        output: Non-negative float, weight of the distance between images.
+        output: Non-negative float, weight of the distance between images. From 5 to 100 there was little
+            between them on MNIST, beside a non-saturating loss; 1 taught less.
         features: Non-negative float, weight of the distance between features.
         layers: None, or names of layers of the discriminator whose outputs are the features.
 
@@ -35,7 +36,9 @@ class Distillation(Configurable):
     as a perceptual loss, [Feature matching](https://arxiv.org/abs/1606.03498), Section 3.1.
     """
 
-    def __init__(self, output: float = 1.0, features: float = 0.0, layers: list[str] | None = None):
+    def __init__(
+        self, output: float = 20.0, features: float = 0.0, layers: list[str] | None = None
+    ):
         self.output = checks.non_negative(output, "output")
         self.features = checks.non_negative(features, "features")
         if not self.output and not self.features:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keras_ganprune.run_folder import Run
 from keras_ganprune.metrics.intervals import Interval, mean_interval, paired_increase
+from keras_ganprune.run_folder import Run
 
 # Best read in this order; any other name comes behind.
 ORDER = ("real", "dense", "pruned", "shrunk")
