@@ -18,7 +18,7 @@ import numpy as np
 from quality import VARIANTS
 
 from keras_ganprune import report
-from keras_ganprune.metrics.intervals import paired_increase
+from keras_ganprune.metrics import paired_increase, tables
 
 BEGIN, END = "<!-- benchmarks/quality_table.py -->", "<!-- end -->"
 # From what is best to what is worst at all, then as they are run.
@@ -39,7 +39,7 @@ def values(runs: dict[int, dict[str, str]], name: str, seeds) -> list[float]:
 
 
 def increase(rows, label: str):
-    """Return the paired increase of the Fréchet distance over dense, or None where there are no pairs."""
+    """Return the `paired_increase` of the Fréchet distance over dense, or None where there are no pairs."""
     seeds = sorted(set(rows[label]) & set(rows["dense"]))
     if label in ("dense", "real images") or not seeds:
         return None
@@ -79,8 +79,8 @@ def lines(rows) -> list[tuple[str, ...]]:
 
 
 def _spread(numbers: list[float], digits: int) -> str:
-    mean = f"{np.mean(numbers):.{digits}f}"
-    return mean if len(numbers) == 1 else f"{mean} ± {np.std(numbers, ddof=1):.{digits}f}"
+    mean, deviation = _mean_sd(numbers)
+    return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if len(numbers) > 1 else "")
 
 
 def draw(rows, path: pathlib.Path) -> None:
@@ -184,7 +184,7 @@ def readme_table(rows) -> str:
         if found:
             _, _, weights, macs, distance, over, _, coverage, _ = found[0]
             cells.append((words, weights, macs, distance, over, coverage))
-    return report.markdown_table(cells)
+    return tables.markdown(cells)
 
 
 def write_readme(rows, path: pathlib.Path) -> None:
@@ -207,7 +207,7 @@ def main() -> None:
     results = _bench.ROOT / "benchmarks" / "results"
     path = arguments.csv or results / f"quality_{arguments.data}.csv"
     rows = read(path)
-    table = report.markdown_table(lines(rows))
+    table = tables.markdown(lines(rows))
     some = next(iter(rows["dense"].values()))
     runs = [row for seeds in rows.values() for row in seeds.values() if row["backend"]]
     machines = {f"Keras {r['keras']} on {r['backend']}, {r['device']}" for r in runs}
@@ -215,8 +215,8 @@ def main() -> None:
         f"`python benchmarks/quality.py --data {arguments.data}`, then `quality_table.py`: "
         f"{some['steps']} steps a run, {some['samples']} exported images against "
         f"{some['real_samples']} held-out ones, features of a classifier of accuracy "
-        f"{float(some['extractor_accuracy']):.1%}; mean ± standard deviation of the seeds; increase: mean "
-        "of the seeds' own relative increases over their dense run, with the paired bootstrap interval. "
+        f"{float(some['extractor_accuracy']):.1%}; mean ± standard deviation of the seeds; increase: of "
+        "the mean over the seeds against that of their dense runs, with its paired bootstrap interval. "
         + ", ".join(sorted(machines))
         + "."
     )

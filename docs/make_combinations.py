@@ -15,7 +15,7 @@ from typing import Any
 from keras_ganprune import allocation as allocations
 from keras_ganprune import combinations, criteria, modes, schedules
 from keras_ganprune import granularity as granularities
-from keras_ganprune.report import markdown_table
+from keras_ganprune.metrics import tables
 
 PAGE = pathlib.Path(__file__).with_name("combinations.md")
 
@@ -178,7 +178,7 @@ def _table(rows: str, columns: str, pairs: dict[Pair, str]) -> str | None:
         ]
         for row in CHOICES[rows]
     ]
-    table = markdown_table([header, *body]).replace("---:", ":---:")
+    table = tables.markdown([header, *body]).replace("---:", ":---:")
     lines = []
     for reason, alike in cells.items():
         names = {}

@@ -82,13 +82,7 @@ def _shrink_arguments(small: argparse.ArgumentParser) -> None:
 
 
 def _demo_arguments(demo: argparse.ArgumentParser) -> None:
-    demo.add_argument("--network", default="dcgan", help="dcgan (default) or mlp")
-    demo.add_argument(
-        "--data", default="mnist", help="mnist (default), mnist-5000, digits, or a folder of images"
-    )
-    demo.add_argument(
-        "--image-size", type=int, default=28, help="pixels a side, for a folder of images"
-    )
+    sweep_command.add_networks(demo)
     demo.add_argument(
         "--target",
         default="generator",
@@ -137,7 +131,6 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
         help="global_ranking (default where it goes with the rest), uniform, erk, or sparsities by layer "
         "such as dense*=0.9",
     )
-    demo.add_argument("--mode", default="hard", help="hard (default), soft, rigl, set or splice")
     demo.add_argument(
         "--joint", action="store_true", help="one total over both networks, of both targets"
     )
@@ -166,13 +159,8 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
         default=None,
         help="of --structured: what is to be left of the parameters",
     )
-    demo.add_argument(
-        "--loss", default="non_saturating", help="GAN loss, such as hinge or wasserstein"
-    )
     demo.add_argument("--steps", type=int, default=None, help="training steps")
     demo.add_argument("--epochs", type=int, default=None, help="epochs, instead of --steps")
-    demo.add_argument("--batch-size", type=int, default=32, help="images a step, default 32")
-    demo.add_argument("--channels", type=int, default=None, help="width of the DCGAN, default 32")
     demo.add_argument("--output", default="ganprune_run", help="run folder, default ganprune_run")
     demo.add_argument(
         "--overwrite", action="store_true", help="replace the run folder if it exists"
@@ -189,9 +177,9 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    from keras_ganprune import demo, report
+    from keras_ganprune import demo
     from keras_ganprune.demo_options import mixture
-    from keras_ganprune.metrics import sparsity_report
+    from keras_ganprune.metrics import sparsity_report, tables
 
     schedule = arguments.schedule
     if schedule is None:
@@ -228,7 +216,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     )
     result = demo.run(options)
     print()
-    print(report.text_table(demo.summary(result)))
+    print(tables.text(demo.summary(result)))
     for name in result.prunes:
         if name in result.events:
             print(f"{name}: cut at {result.events[name]}")

@@ -1,4 +1,4 @@
-"""The real images that the demo, the tests and the notebooks train on."""
+"""The real images that the demo, the tests and the notebooks train on, and batches of any."""
 
 from __future__ import annotations
 
@@ -40,6 +40,48 @@ class Images:
             return self
         labels = None if self.labels is None else self.labels[:n]
         return Images(self.images[:n], labels, f"{self.description}, the first {n:,} of them")
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches in random order, the same ones for the same seed; a last, smaller one is left out.
+
+    Passes over the images go on from one epoch to the next, so that an epoch may have any length.
+
+    Args:
+        images: Array (n, ...).
+        labels: Array (n, ...), or None for images alone.
+        batch_size: Positive int; `n` if there are fewer images.
+        per_epoch: Positive int, batches in an epoch.
+        seed: Int, of the order.
+
+    Example:
+    >>> batches = Batches(np.arange(6), None, batch_size=3, per_epoch=5, seed=0)
+    >>> len(batches), sorted([*batches[0], *batches[1]]) == [*range(6)], batches[4].shape
+    (5, True, (3,))
+    """
+
+    def __init__(self, images: Any, labels: Any, batch_size: int, per_epoch: int, seed: int):
+        super().__init__()
+        self.images, self.labels = images, labels
+        self.batch_size = min(batch_size, len(images))
+        self.per_epoch = per_epoch
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self):
+        return self.per_epoch
+
+    def __getitem__(self, index):
+        whole = len(self.images) // self.batch_size
+        done, batch = divmod(self.epoch * self.per_epoch + index, whole)
+        # One order for each pass, found anew from its number: batches may be asked for in any order.
+        order = np.random.default_rng((self.seed, done)).permutation(len(self.images))
+        chosen = order[batch * self.batch_size :][: self.batch_size]
+        images = self.images[chosen]
+        return images if self.labels is None else (images, self.labels[chosen])
+
+    def on_epoch_end(self):
+        self.epoch += 1
 
 
 def _require(module: str) -> Any:

@@ -23,6 +23,7 @@ from keras_ganprune.metrics import (
     QualityReport,
     profile,
     sparsity_report,
+    tables,
     timing,
 )
 from keras_ganprune.metrics.training import split_at
@@ -108,31 +109,6 @@ def _steps(gan: GANModel) -> int:
     return steps_done(gan.generator_optimizer)
 
 
-class _Batches(keras.utils.PyDataset):
-    """Batches in random order, `per_epoch` of them an epoch; passes over the images go on between."""
-
-    def __init__(self, images: np.ndarray, batch_size: int, per_epoch: int, seed: int):
-        super().__init__()
-        self.images = images
-        self.batch_size = batch_size
-        self.per_epoch = per_epoch
-        self.seed = seed
-        self.epoch = 0
-
-    def __len__(self):
-        return self.per_epoch
-
-    def __getitem__(self, index):
-        whole = len(self.images) // self.batch_size
-        done, batch = divmod(self.epoch * self.per_epoch + index, whole)
-        # One order for each pass, found anew from its number: batches may be asked for in any order.
-        order = np.random.default_rng((self.seed, done)).permutation(len(self.images))
-        return self.images[order[batch * self.batch_size :][: self.batch_size]]
-
-    def on_epoch_end(self):
-        self.epoch += 1
-
-
 def _plan(options: DemoOptions, batches: int) -> tuple[int, int, int]:
     """Return (epochs, steps an epoch, steps in all)."""
     default = {"dcgan": 6000, "mlp": 8000}[options.network]
@@ -203,7 +179,7 @@ def run(options: DemoOptions) -> DemoResult:
         callbacks = [dense, *dict.fromkeys(prunes.values()), *shrinks]
         arguments = {"epochs": epochs, "callbacks": callbacks}
         if per_epoch < batches:
-            stream = _Batches(images.images, options.batch_size, per_epoch, options.seed)
+            stream = data.Batches(images.images, None, options.batch_size, per_epoch, options.seed)
             history = gan.fit(stream, **arguments)
         else:
             history = gan.fit(images.images, batch_size=options.batch_size, **arguments)
@@ -407,7 +383,7 @@ def _markdown(result: DemoResult) -> str:
         if result.events
         else "![masks, white where a weight stays](masks.png)",
         "",
-        report.markdown_table(summary(result)),
+        tables.markdown(summary(result)),
         "",
         f"Reloaded from disk, the SavedModel differs from the stripped generator by "
         f"{result.pruned.max_difference:g} at most. The exported generator is the averaged one.",
@@ -423,7 +399,7 @@ def _markdown(result: DemoResult) -> str:
                 f"`{prune.schedule!r}`, a share of the {prune.pruner.granularity.of}: requested "
                 f"{_requested(prune)}, achieved {prune.report.achieved:.4f}. Cut at {event}.",
                 "",
-                report.markdown_table(
+                tables.markdown(
                     [("made by", "channels before", "after")]
                     + [(path, str(before), str(after)) for path, before, after in event.groups]
                 ),

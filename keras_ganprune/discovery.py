@@ -207,6 +207,11 @@ def averages(model: keras.Model) -> dict[str, keras.layers.Layer]:
     }
 
 
+def averages_of(model: keras.Model, network: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
+    """Return the weight averages of one network of a model, by attribute name; see `averages`."""
+    return {name: other for name, other in averages(model).items() if _twins(other, network)}
+
+
 def _without_averages(model: keras.Model) -> list[tuple[str, keras.layers.Layer]]:
     """Return the parts of a model that can be pruned, without its weight averages; [] if it has none."""
     names = {id(network): name for name, network in networks(model).items()}

@@ -9,9 +9,9 @@ from typing import Any
 
 import keras
 
+from keras_ganprune import arguments
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
-from keras_ganprune.gan import checks
-from keras_ganprune.monitors import QualityMonitor, neighbours
+from keras_ganprune.monitors import QualityMonitor, callbacks_beside
 from keras_ganprune.pruner import sparsity_of
 from keras_ganprune.state import TrainingState
 
@@ -101,34 +101,22 @@ class DiversityGuard(keras.callbacks.Callback):
         distance: str = "fd",
     ):
         super().__init__()
-        if (
-            isinstance(coverage, bool)
-            or not isinstance(coverage, (int, float))
-            or not 0 < coverage < 1
-        ):
-            percent = isinstance(coverage, (int, float)) and 1 < coverage < 100
-            fix = f" For {coverage:g} points, pass {coverage / 100:g}." if percent else ""
-            raise InvalidArgumentError(
-                f"`coverage` must be a fall of coverage, in (0, 1). Received: {coverage!r}.{fix}"
-            )
+        self.coverage = arguments.share(coverage, "coverage", zero=False)
         if action not in _ACTIONS:
             raise InvalidArgumentError(
                 f"`action` must be 'stop', 'rollback' or 'warn'. Received: {action!r}."
             )
-        if not isinstance(classes, bool):
-            raise InvalidArgumentError(f"`classes` must be True or False. Received: {classes!r}.")
-        self.coverage = float(coverage)
-        self.classes = classes
+        self.classes = arguments.boolean(classes, "classes")
         self.distance_tolerance = (
             None
             if distance_tolerance is None
-            else checks.non_negative(distance_tolerance, "distance_tolerance")
+            else arguments.non_negative(distance_tolerance, "distance_tolerance")
         )
         self.action = action
-        self.patience = checks.positive_int(patience, "patience")
-        self.start_from_epoch = checks.non_negative_int(start_from_epoch, "start_from_epoch")
+        self.patience = arguments.positive_int(patience, "patience")
+        self.start_from_epoch = arguments.non_negative_int(start_from_epoch, "start_from_epoch")
         self.baseline = (
-            None if baseline is None else checks.share(baseline, "baseline", closed=True)
+            None if baseline is None else arguments.share(baseline, "baseline", one=True)
         )
         self.distance = distance
         self._own: QualityMonitor | None = None
@@ -163,7 +151,7 @@ class DiversityGuard(keras.callbacks.Callback):
         self._alarmed = False
         self._state: TrainingState | None = None
         self._state_epoch: int | None = None
-        beside = neighbours()
+        beside = callbacks_beside()
         self._check_schedules(beside)
         if self._own is not None:
             if any(other is self._own for other in beside):

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_ganprune import _export_tensorflow, exporting, files
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers import apply_masks, plain_classes, strip_pruning
-from keras_ganprune.masking import to_numpy
+from keras_ganprune.metrics.sparsity import count_parameters
 
 
 @dataclass(frozen=True)
@@ -122,14 +121,12 @@ def export_saved_model(
             plain, copied = network, False
         work = stack.enter_context(files.new_folder(path, overwrite))
         difference = _write(plain, work, tolerance, copied)
-        sizes = [(int(np.prod(w.shape)), int(np.count_nonzero(to_numpy(w)))) for w in plain.weights]
         report = ExportReport(
             pathlib.Path(path),
             difference,
             files.folder_bytes(work),
             files.folder_gzip_bytes(work),
-            sum(n for n, _ in sizes),
-            sum(n for _, n in sizes),
+            *count_parameters(plain.weights),
         )
     return report
 

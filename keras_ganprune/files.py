@@ -48,6 +48,18 @@ def tensorflow() -> Any:
     return found
 
 
+def make_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Return a folder that is there and can be written; what else is in it stays.
+
+    Raises: OSError: it cannot be made or written.
+    """
+    path = pathlib.Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+        pass
+    return path
+
+
 def check_new_folder(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:
     """Return `path` if a folder can be made there, before any work is spent.
 
@@ -62,11 +74,8 @@ def check_new_folder(path: str | os.PathLike, overwrite: bool = False) -> pathli
             f"The output folder must be new or empty. '{path}' exists and holds files; choose another "
             "name, remove it, or ask to overwrite it (`overwrite=True`, `--overwrite`)."
         )
-    parent = path.absolute().parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=parent):
-            pass
+        make_folder(path.absolute().parent)
     except OSError as error:
         raise OutputError(f"The output folder '{path}' cannot be written: {error}.") from error
     return path
@@ -99,6 +108,21 @@ def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pat
             f"'{path}' could not be written ({error.strerror or error}); nothing was left there. "
             "Check the free space and the permissions."
         ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Give a place for a file of the same name that becomes `path` only if the block succeeds.
+
+    Raises: OSError: the folder is not there, or the disk is full or fails; an older file is still there.
+    """
+    path = pathlib.Path(path)
+    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.absolute().parent))
+    try:
+        yield work / path.name
+        os.replace(work / path.name, path)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 

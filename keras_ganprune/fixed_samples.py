@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_ganprune import discovery, tracing
+from keras_ganprune import arguments, discovery, tracing
 from keras_ganprune.errors import DataError, InvalidArgumentError, UnbuiltModelError, unknown_name
-from keras_ganprune.gan import GANModel, checks
+from keras_ganprune.gan import GANModel, checks, latents
 from keras_ganprune.layers import is_built
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.state import mask_stores
@@ -47,11 +46,8 @@ def sampled_network(model: keras.Model, target: Any = None) -> tuple[str, keras.
             unknown_name(f"network of {type(model).__name__}:", "generator", known)
             + " Give the name of the one that makes the images as `target`."
         )
-    shapes = [tuple(w.shape) for w in known["generator"].weights]
-    for name, network in discovery.averages(model).items():
-        if shapes and [tuple(w.shape) for w in network.weights] == shapes:
-            return name, network
-    return "generator", known["generator"]
+    average = discovery.averages_of(model, known["generator"])
+    return next(iter(average.items()), ("generator", known["generator"]))
 
 
 @contextlib.contextmanager
@@ -105,8 +101,8 @@ class FixedInputs:
     """
 
     def __init__(self, n: int, seed: int = 0, labels: Any = None, inputs: Any = None):
-        self.n = checks.positive_int(n, "n")
-        self.seed = checks.non_negative_int(seed, "seed")
+        self.n = arguments.positive_int(n, "n")
+        self.seed = arguments.non_negative_int(seed, "seed")
         if labels is not None and inputs is not None:
             raise InvalidArgumentError(
                 "Give `labels` or `inputs`, not both: `inputs` are all that the network is called on, as "
@@ -137,8 +133,7 @@ class FixedInputs:
                 f"'{network.name}' takes inputs of the shapes {shapes}, which are not latent vectors. Pass "
                 "what it is to be called on: `inputs=images[:64]`, or a list for several inputs."
             )
-        rng = np.random.default_rng(self.seed)
-        z = rng.standard_normal((self.n, *latent), dtype="float32")
+        z = latents.draw(self.n, latent, self.seed)
         if len(shapes) == 1:
             if self.labels is not None:
                 raise DataError(f"'{network.name}' takes latent vectors alone. Leave `labels` out.")
@@ -177,8 +172,8 @@ def _rows(name: str, value: Any, n: int) -> np.ndarray:
 
 def _input_shapes(model: keras.Model, network: keras.layers.Layer) -> list[tuple[int | None, ...]]:
     """Return the shape of each input of a network, without the batch axis."""
-    inputs = getattr(network, "inputs", None)
-    if isinstance(inputs, (list, tuple)) and inputs:
+    inputs = checks.inputs_of(network)
+    if inputs:
         return [tuple(x.shape[1:]) for x in inputs]
     size = getattr(model, "latent_dim", None)
     if isinstance(size, (int, np.integer)):
@@ -205,12 +200,53 @@ def show(
             "(`keras.Input`), or train a batch first."
         )
     arrays = fixed.arrays(model, network)
-    training = "training" in inspect.signature(network.call).parameters
-    options = {"training": False} if training else {}
-    found = []
     with as_exported(model, network):
-        for start in range(0, fixed.n, batch_size):
-            parts = [x[start : start + batch_size] for x in arrays]
-            images = network(parts if len(parts) > 1 else parts[0], **options)
-            found.append(np.asarray(ops.convert_to_numpy(images), dtype="float32"))
-    return np.concatenate(found)
+        return np.concatenate(list(latents.images_of(network, arrays, batch_size)))
+
+
+def as_images(array: np.ndarray, value_range: tuple[float, float] = (-1.0, 1.0)) -> np.ndarray:
+    """Return what a network made as images (n, h, w, c) in [-1, 1], of 1, 3 or 4 channels.
+
+    Args:
+        array: Float array (n, h, w, c), (n, h, w), or (n, pixels) of square grey images.
+        value_range: (low, high), what is drawn black and white. NaN is drawn black.
+
+    Raises:
+        DataError: it is none of these.
+
+    Example:
+    >>> as_images(np.zeros((8, 784))).shape
+    (8, 28, 28, 1)
+    """
+    images = np.asarray(array, dtype="float32")
+    if images.ndim == 2:
+        side = math.isqrt(images.shape[1])
+        if side > 1 and side**2 == images.shape[1]:
+            images = images.reshape(-1, side, side)
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+        raise DataError(
+            "What is drawn must be images (n, height, width, channels) with 1, 3 or 4 channels. "
+            f"Received: shape {np.shape(array)}. Choose the network that makes them with `target`."
+        )
+    low, high = value_range
+    images = np.nan_to_num((images - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
+    return images * 2.0 - 1.0
+
+
+def show_images(
+    model: keras.Model,
+    target: Any,
+    fixed: FixedInputs,
+    value_range: tuple[float, float] | None = None,
+) -> tuple[str, np.ndarray]:
+    """Return the name of the network that makes the images, and the images as of `as_images`.
+
+    Args:
+        target: As for `sampled_network`.
+        value_range: (low, high), what is black and white; None for that of a `GANModel`, or (-1, 1).
+    """
+    name, network = sampled_network(model, target)
+    made = show(model, network, fixed)
+    return name, as_images(made, value_range or getattr(model, "value_range", None) or (-1.0, 1.0))

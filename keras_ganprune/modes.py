@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ganprune import arguments
 from keras_ganprune._registry import Configurable, Family
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 
@@ -256,7 +257,7 @@ class SET(_Exchange):
         seed: int = 0,
     ):
         super().__init__(fraction, decay, restore)
-        self.seed = check_seed(seed)
+        self.seed = arguments.non_negative_int(seed, "seed")
 
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}
@@ -351,13 +352,6 @@ def check_batches(batches: Any) -> int:
             f"Received: {batches!r}."
         )
     return int(batches)
-
-
-def check_seed(seed: Any) -> int:
-    """Return `seed` if it is a non-negative int."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InvalidArgumentError(f"`seed` must be a non-negative int. Received: {seed!r}.")
-    return int(seed)
 
 
 def get(identifier: Any) -> Mode:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import fixed_samples, workers
+from keras_ganprune import arguments, fixed_samples, workers
 from keras_ganprune.errors import (
     DataError,
     InvalidArgumentError,
@@ -20,7 +20,8 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
     unknown_name,
 )
-from keras_ganprune.gan import GANModel, checks
+from keras_ganprune.gan import GANModel
+from keras_ganprune.metrics.quality import is_judge
 from keras_ganprune.state import sums_not_finite
 
 # Logged if nothing else is asked for, as far as the judge measures them.
@@ -29,7 +30,7 @@ _USUAL = ("fd", "coverage", "missing_classes")
 _LOOKED_AT = 16
 
 
-def neighbours() -> list[keras.callbacks.Callback]:
+def callbacks_beside() -> list[keras.callbacks.Callback]:
     """Return the list of callbacks that is running the hook which calls this; [] if there is none.
 
     Private touch: Keras tells a callback its model, but not its list; only the caller knows it.
@@ -101,7 +102,7 @@ class QualityMonitor(keras.callbacks.Callback):
         prefix: str = "",
     ):
         super().__init__()
-        if not hasattr(quality, "measure_generator") and not callable(quality):
+        if not is_judge(quality) and not callable(quality):
             raise UnsupportedLayerError(
                 "`quality` must be an `ImageQuality`, or a function (model) -> dict of floats. "
                 f"Received: {quality!r} (of type {type(quality).__name__})."
@@ -112,10 +113,10 @@ class QualityMonitor(keras.callbacks.Callback):
                 f"`{quality.__name__}(...)`."
             )
         self.quality = quality
-        self.every = checks.positive_int(every, "every")
+        self.every = arguments.positive_int(every, "every")
         self.target = target
-        self.n = None if n is None else checks.positive_int(n, "n")
-        self.seed = checks.non_negative_int(seed, "seed")
+        self.n = None if n is None else arguments.positive_int(n, "n")
+        self.seed = arguments.non_negative_int(seed, "seed")
         if isinstance(metrics, str) and metrics != "all":
             metrics = (metrics,)
         if metrics is not None and metrics != "all":
@@ -155,9 +156,9 @@ class QualityMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._reset()
-        self._beside = neighbours()
+        self._beside = callbacks_beside()
         model = self.model
-        if hasattr(self.quality, "measure_generator") or self.target is not None:
+        if is_judge(self.quality) or self.target is not None:
             fixed_samples.sampled_network(model, self.target)  # a wrong name is told at once
         names = self._expected()
         self._check_place(names)
@@ -196,7 +197,7 @@ class QualityMonitor(keras.callbacks.Callback):
     def _judge(self) -> tuple[dict[str, float] | None, Any]:
         """Return (what was measured, what the judge returned), or (None, None) of a diverged generator."""
         model = self.model
-        if not hasattr(self.quality, "measure_generator"):
+        if not is_judge(self.quality):
             network = model
             if self.target is not None:
                 network = fixed_samples.sampled_network(model, self.target)[1]
@@ -255,7 +256,7 @@ class QualityMonitor(keras.callbacks.Callback):
         return found, None if missing is None else tuple(missing)
 
     def _choose(self, found: Mapping[str, float]) -> tuple[str, ...]:
-        if self.metrics is None and hasattr(self.quality, "measure_generator"):
+        if self.metrics is None and is_judge(self.quality):
             return tuple(k for k in _USUAL if np.isfinite(found.get(k, np.nan))) or tuple(found)
         if self.metrics is None or self.metrics == "all":
             return tuple(found)
@@ -267,7 +268,7 @@ class QualityMonitor(keras.callbacks.Callback):
     def _expected(self) -> tuple[str, ...]:
         """Return the names as far as they are known before anything was measured."""
         if self.metrics is None or self.metrics == "all":
-            return _USUAL if hasattr(self.quality, "measure_generator") else ()
+            return _USUAL if is_judge(self.quality) else ()
         return self.metrics
 
     # --- its place in the list -------------------------------------------------------------------

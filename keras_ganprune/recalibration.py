@@ -12,10 +12,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_ganprune import arguments
 from keras_ganprune.errors import (
     DataError,
     DivergedError,
-    InvalidArgumentError,
     UnbuiltModelError,
     UnsupportedLayerError,
 )
@@ -72,9 +72,9 @@ def recalibrate_batch_norm(
             f"`model` must be a Keras model. Received: {model!r} "
             f"(of type {type(model).__module__}.{type(model).__name__})."
         )
-    _check_positive("batch_size", batch_size)
+    arguments.positive_int(batch_size, "batch_size")
     if steps is not None:
-        _check_positive("steps", steps)
+        arguments.positive_int(steps, "steps")
     if isinstance(model, GANModel):
         jobs = _gan_jobs(model, data, steps, batch_size)
     else:
@@ -87,11 +87,6 @@ def recalibrate_batch_norm(
         layer.moving_mean.assign(mean)
         layer.moving_variance.assign(variance)
     return len(found)
-
-
-def _check_positive(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidArgumentError(f"`{name}` must be a positive int. Received: {value!r}.")
 
 
 def _batch_norms(model: keras.layers.Layer) -> list[keras.layers.BatchNormalization]:
@@ -277,7 +272,7 @@ def _gan_jobs(gan: GANModel, data: Any, steps: int | None, batch_size: int) -> l
     count = _SAMPLES if data is None else data
     jobs = []
     if isinstance(count, (int, np.integer)) and not isinstance(count, bool):
-        _check_positive("data", count)
+        arguments.positive_int(count, "data")
         if gan.conditional:
             raise DataError(
                 "The networks are conditional, and which labels are usual is not known. Pass images and "

@@ -1,4 +1,4 @@
-"""Tables and pictures of a run."""
+"""Pictures of a run."""
 
 from __future__ import annotations
 
@@ -8,41 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune.errors import PruningError
+from keras_ganprune import packages
 from keras_ganprune.masking import to_numpy
 
 
 def require_plotting() -> Any:
-    """Return matplotlib's figure module, drawing to files only."""
-    try:
-        from matplotlib import figure
-    except ImportError as error:
-        raise PruningError(
-            "Pictures need matplotlib, which is not installed: pip install 'keras-ganprune[demo]'."
-        ) from error
-    return figure
+    """Return matplotlib's figure module, drawing to files only.
+
+    Raises: MissingPackageError (an ImportError): matplotlib is not installed.
+    """
+    return packages.require("matplotlib.figure", "demo", "Pictures")
 
 
-def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as aligned text; the first row is the header."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
-            ]
-        )
-        for row in rows
-    ]
-    return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
+def require_pillow() -> Any:
+    """Return `PIL.Image`, which writes PNG and GIF files.
 
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as a Markdown table; the first row is the header."""
-    header, *body = rows
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *body])
+    Raises: MissingPackageError (an ImportError): Pillow is not installed.
+    """
+    return packages.require("PIL.Image", "demo", "Pictures")
 
 
 def image_grid(images: np.ndarray, columns: int = 8, gap: int = 1) -> np.ndarray:
@@ -135,6 +118,24 @@ def mask_picture(mask: np.ndarray) -> np.ndarray:
     across = taps[-1] if taps else 1
     tiles = mask.reshape(down, across, rows, columns)
     return tiles.transpose(0, 2, 1, 3).reshape(down * rows, across * columns)
+
+
+def block_means(picture: np.ndarray, down: int, across: int) -> np.ndarray:
+    """Return the mean of each block of a picture; those at its end may be smaller.
+
+    Args:
+        picture: Array of rank 2.
+        down, across: Positive ints, rows and columns of a block.
+
+    Example:
+    >>> block_means(np.array([[1, 1, 0], [1, 0, 0]]), 2, 2)
+    array([[0.75, 0.  ]])
+    """
+    height, width = picture.shape
+    rows, columns = range(0, height, down), range(0, width, across)
+    sums = np.add.reduceat(picture.astype("float64"), rows, axis=0)
+    sums = np.add.reduceat(sums, columns, axis=1)
+    return sums / np.outer(np.diff([*rows, height]), np.diff([*columns, width]))
 
 
 def draw_mask(axis: Any, mask: Any, title: str = "") -> None:

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import os
 import pathlib
 import re
-import tempfile
 import warnings
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_ganprune import fixed_samples, report, workers
-from keras_ganprune.errors import (
-    DataError,
-    InvalidArgumentError,
-    MissingPackageError,
-    OutputError,
-    PruningWarning,
-    UnbuiltModelError,
-)
-from keras_ganprune.gan import checks
+from keras_ganprune import arguments, files, fixed_samples, report, workers
+from keras_ganprune.errors import OutputError, PruningWarning, UnbuiltModelError
 
 _FRAME = re.compile(r"epoch_(\d{4,})\.png")
 # An image of a few pixels is drawn larger, so that it can be seen.
@@ -34,62 +24,14 @@ _LAST = 5
 _MOST_FRAMES = 100
 
 
-def require_pillow() -> Any:
-    """Return `PIL.Image`.
-
-    Raises:
-        MissingPackageError: Pillow is not installed.
-    """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingPackageError(
-            "PNG and GIF files are written by Pillow, which is not installed: "
-            "pip install 'keras-ganprune[demo]'."
-        ) from error
-    return Image
-
-
-def as_images(array: np.ndarray, value_range: tuple[float, float] = (-1.0, 1.0)) -> np.ndarray:
-    """Return what a network made as images (n, h, w, c) in [-1, 1], of 1, 3 or 4 channels.
-
-    Args:
-        array: Float array (n, h, w, c), (n, h, w), or (n, pixels) of square grey images.
-        value_range: (low, high), what is drawn black and white. NaN is drawn black.
-
-    Raises:
-        DataError: it is none of these.
-
-    Example:
-    >>> as_images(np.zeros((8, 784))).shape
-    (8, 28, 28, 1)
-    """
-    images = np.asarray(array, dtype="float32")
-    if images.ndim == 2:
-        side = math.isqrt(images.shape[1])
-        if side > 1 and side**2 == images.shape[1]:
-            images = images.reshape(-1, side, side)
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
-        raise DataError(
-            "What is drawn must be images (n, height, width, channels) with 1, 3 or 4 channels. "
-            f"Received: shape {np.shape(array)}. Choose the network that makes them with `target`."
-        )
-    low, high = value_range
-    images = np.nan_to_num((images - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
-    return images * 2.0 - 1.0
-
-
 class SampleGrid(keras.callbacks.Callback):
     """Draws the same samples at the end of epochs: a PNG grid for each, and an animated GIF of all.
 
     The folder gets `epoch_0001.png` and so on, `latest.png` and `training.gif`. The GIF is made anew when
     the number of pictures has doubled and when training ends, so that it costs little; it has 100 frames
-    at most, evenly spaced. A run that is
-    resumed (an `initial_epoch`, `BackupAndRestore`) goes on with the pictures that are there; one that
-    begins at its first epoch replaces those of an earlier run, so give each run a folder of its own.
-    Another `fit` with the same callback counts on.
+    at most, evenly spaced. A run that is resumed (an `initial_epoch`, `BackupAndRestore`) goes on with the
+    pictures that are there; one that begins at its first epoch replaces those of an earlier run, so give
+    each run a folder of its own. Another `fit` with the same callback counts on.
 
     The images are those of fixed latent vectors, from the network that a `fit` that ended here would
     leave (its average, where it has one). Training goes on bit by bit as without the callback. If a file
@@ -141,18 +83,16 @@ class SampleGrid(keras.callbacks.Callback):
         duration_ms: int = 200,
     ):
         super().__init__()
-        require_pillow()
+        report.require_pillow()
         self.path = pathlib.Path(path)
-        self.every = checks.positive_int(every, "every")
+        self.every = arguments.positive_int(every, "every")
         self.fixed = fixed_samples.FixedInputs(n, seed, labels, inputs)
-        self.columns = min(checks.positive_int(columns, "columns"), self.fixed.n)
+        self.columns = min(arguments.positive_int(columns, "columns"), self.fixed.n)
         self.target = target
-        self.value_range = checks.value_range(value_range)
-        self.zoom = None if zoom is None else checks.positive_int(zoom, "zoom")
-        if not isinstance(gif, bool):
-            raise InvalidArgumentError(f"`gif` must be True or False. Received: {gif!r}.")
-        self.gif = gif
-        self.duration_ms = checks.positive_int(duration_ms, "duration_ms")
+        self.value_range = None if value_range is None else arguments.value_range(value_range)
+        self.zoom = None if zoom is None else arguments.positive_int(zoom, "zoom")
+        self.gif = arguments.boolean(gif, "gif")
+        self.duration_ms = arguments.positive_int(duration_ms, "duration_ms")
         self.written: list[int] = []
         self.failed: list[int] = []
         self._before = 0  # epochs of earlier `fit`s
@@ -175,7 +115,14 @@ class SampleGrid(keras.callbacks.Callback):
         self._in_gif = 0
         self._writes = workers.rank(model) == 0
         if self._writes:
-            _check_folder(self.path)
+            try:
+                files.make_folder(self.path)
+            except OSError as error:
+                raise OutputError(
+                    f"`path` must be a folder that can be written. '{self.path}': "
+                    f"{error.strerror or error}. Choose another one, or check the permissions and the free "
+                    "space."
+                ) from error
         with contextlib.suppress(UnbuiltModelError):  # the first batch will build it
             self._look()
 
@@ -202,11 +149,7 @@ class SampleGrid(keras.callbacks.Callback):
 
     def _look(self) -> np.ndarray:
         """Return the picture as uint8 array (height, width, channels)."""
-        model = self.model
-        network = fixed_samples.sampled_network(model, self.target)[1]
-        made = fixed_samples.show(model, network, self.fixed)
-        wanted = self.value_range or getattr(model, "value_range", None) or (-1.0, 1.0)
-        images = as_images(made, wanted)
+        _, images = fixed_samples.show_images(self.model, self.target, self.fixed, self.value_range)
         zoom = self.zoom or max(1, -(-_SIDE // min(images.shape[1:3])))
         images = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
         grid = report.image_grid(images, self.columns, gap=2)
@@ -234,11 +177,12 @@ class SampleGrid(keras.callbacks.Callback):
                 if frame >= number:
                     self._file(frame).unlink()
             self._cleared = True
-        picture = require_pillow().fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)
+        picture = report.require_pillow().fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)
         content = io.BytesIO()
         picture.save(content, format="PNG")
         for path in (self._file(number), self.path / "latest.png"):
-            _replace(path, content.getvalue())
+            with files.new_file(path) as work:
+                work.write_bytes(content.getvalue())
         self.written.append(number)
         if self.gif and len(self._frames(number)) >= 2 * self._in_gif:
             self._animate(number)
@@ -253,7 +197,7 @@ class SampleGrid(keras.callbacks.Callback):
         return [number for number in numbers if until is None or number <= until]
 
     def _animate(self, until: int) -> None:
-        image = require_pillow()
+        image = report.require_pillow()
         frames = []
         numbers = self._frames(until)
         chosen = np.linspace(0, len(numbers) - 1, min(len(numbers), _MOST_FRAMES)).round()
@@ -273,30 +217,6 @@ class SampleGrid(keras.callbacks.Callback):
             duration=times,
             loop=0,
         )
-        _replace(self.path / "training.gif", content.getvalue())
+        with files.new_file(self.path / "training.gif") as work:
+            work.write_bytes(content.getvalue())
         self._in_gif = len(numbers)
-
-
-def _check_folder(path: pathlib.Path) -> None:
-    """Make a folder, and see that it can be written."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"`path` must be a folder that can be written. '{path}': {error.strerror or error}. Choose "
-            "another one, or check the permissions and the free space."
-        ) from error
-
-
-def _replace(path: pathlib.Path, content: bytes) -> None:
-    """Write a file so that it is there as a whole, or as it was."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        pathlib.Path(name).chmod(0o644)  # mkstemp makes private files
-        os.replace(name, path)
-    finally:
-        pathlib.Path(name).unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import discovery, files, fixed_samples, report, workers
+from keras_ganprune import arguments, discovery, files, fixed_samples, report, workers
 from keras_ganprune.callbacks import Prune
 from keras_ganprune.errors import (
     InvalidArgumentError,
@@ -20,12 +20,11 @@ from keras_ganprune.errors import (
     OutputError,
     PruningWarning,
 )
-from keras_ganprune.gan import checks
 from keras_ganprune.layers import is_built, masked_weights
 from keras_ganprune.masking import to_numpy
-from keras_ganprune.monitors import neighbours
+from keras_ganprune.metrics.sparsity import count_parameters
+from keras_ganprune.monitors import callbacks_beside
 from keras_ganprune.pruner import sparsity_of
-from keras_ganprune.sample_grid import as_images
 
 # Larger masks are drawn smaller, each point the share of weights that stay there.
 _LARGEST = 512
@@ -46,25 +45,6 @@ def require_summaries() -> Any:
             "Event files for TensorBoard are written by TensorFlow and TensorBoard, whatever the Keras "
             f"backend. Received: {error}. Run `pip install tensorflow tensorboard`."
         ) from error
-
-
-def smaller(picture: np.ndarray, largest: int = _LARGEST) -> np.ndarray:
-    """Return the means of equal blocks of a picture, so that no side is longer than `largest`.
-
-    Example:
-    >>> smaller(np.array([[1, 1, 0, 0], [1, 0, 0, 0]]), largest=2).tolist()
-    [[1.0, 0.0], [0.5, 0.0]]
-    """
-    height, width = picture.shape
-    down, across = -(-height // largest), -(-width // largest)
-    if down == across == 1:
-        return picture.astype("float32")
-    rows = np.add.reduceat(picture.astype("float32"), np.arange(0, height, down), axis=0)
-    sums = np.add.reduceat(rows, np.arange(0, width, across), axis=1)
-    counts = np.outer(
-        np.diff([*range(0, height, down), height]), np.diff([*range(0, width, across), width])
-    )
-    return (sums / counts).astype("float32")
 
 
 class PruningSummary(keras.callbacks.Callback):
@@ -126,13 +106,13 @@ class PruningSummary(keras.callbacks.Callback):
         super().__init__()
         self.log_dir = pathlib.Path(log_dir)
         self.target = target
-        self.histogram_freq = checks.non_negative_int(histogram_freq, "histogram_freq")
-        self.mask_freq = checks.non_negative_int(mask_freq, "mask_freq")
-        self.image_freq = checks.non_negative_int(image_freq, "image_freq")
-        self.images = None if images is None else checks.non_negative_int(images, "images")
-        self.columns = checks.positive_int(columns, "columns")
+        self.histogram_freq = arguments.non_negative_int(histogram_freq, "histogram_freq")
+        self.mask_freq = arguments.non_negative_int(mask_freq, "mask_freq")
+        self.image_freq = arguments.non_negative_int(image_freq, "image_freq")
+        self.images = None if images is None else arguments.non_negative_int(images, "images")
+        self.columns = arguments.positive_int(columns, "columns")
         self.sample_target = sample_target
-        self.value_range = checks.value_range(value_range)
+        self.value_range = None if value_range is None else arguments.value_range(value_range)
         self.fixed = fixed_samples.FixedInputs(self.images or _IMAGES, seed, labels, inputs)
 
     def __repr__(self):
@@ -143,7 +123,7 @@ class PruningSummary(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         model = self.model
         _networks(model, self.target)  # a wrong name is told at once
-        self._prunes = [other for other in neighbours() if isinstance(other, Prune)]
+        self._prunes = [other for other in callbacks_beside() if isinstance(other, Prune)]
         self._written = {id(prune): len(prune.updates) for prune in self._prunes}
         self._samples = self._takes_samples(model)
         self._warned = False
@@ -194,10 +174,10 @@ class PruningSummary(keras.callbacks.Callback):
 
     def _look(self, model: keras.Model) -> tuple[str, np.ndarray]:
         """Return the name of the network that makes the images, and their grid in [0, 1]."""
-        name, network = fixed_samples.sampled_network(model, self.sample_target)
-        made = fixed_samples.show(model, network, self.fixed)
-        wanted = self.value_range or getattr(model, "value_range", None) or (-1.0, 1.0)
-        return name, report.image_grid(as_images(made, wanted), self.columns)
+        name, images = fixed_samples.show_images(
+            model, self.sample_target, self.fixed, self.value_range
+        )
+        return name, report.image_grid(images, self.columns)
 
     def _attempt(self, write: Callable[[], None]) -> None:
         try:
@@ -230,8 +210,7 @@ class PruningSummary(keras.callbacks.Callback):
     def _write_network(
         self, summary: Any, name: str, network: keras.layers.Layer, epoch: int
     ) -> None:
-        unique = {id(w): w for w in network.weights}.values()
-        nonzero = sum(int(np.count_nonzero(to_numpy(w))) for w in unique)
+        _, nonzero = count_parameters(network.weights)
         summary.scalar(f"sparsity/{name}", sparsity_of(network))
         summary.scalar(f"nonzero_parameters/{name}", nonzero)
         for path, variable, mask in _weights(network):
@@ -239,14 +218,14 @@ class PruningSummary(keras.callbacks.Callback):
             if mask is not None:
                 summary.scalar(f"layers/{name}/{path}", 1.0 - np.count_nonzero(mask) / mask.size)
                 if self.mask_freq and epoch % self.mask_freq == 0:
-                    picture = smaller(report.mask_picture(mask))
-                    summary.image(f"masks/{name}/{path}", picture[None, ..., None])
+                    picture = report.mask_picture(mask)
+                    steps = (-(-side // _LARGEST) for side in picture.shape)
+                    shares = report.block_means(picture, *steps).astype("float32")
+                    summary.image(f"masks/{name}/{path}", shares[None, ..., None])
                 value = value[mask]
             if self.histogram_freq and epoch % self.histogram_freq == 0:
-                finite = value[
-                    np.isfinite(value)
-                ]  # of a diverged network there is nothing to count
-                summary.histogram(f"weights/{name}/{path}", finite)
+                # Of a diverged network there is nothing to count.
+                summary.histogram(f"weights/{name}/{path}", value[np.isfinite(value)])
 
     def _write_updates(self) -> None:
         summary = self._tensorflow.summary

@@ -8,24 +8,12 @@ from typing import Any
 
 from keras_ganprune.errors import InvalidArgumentError
 
-# What is better when it is higher; all others when they are lower.
-_HIGH = ("precision", "recall", "density", "coverage", "label_accuracy")
 _HELD_OUT = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument(
-        "--data", default="mnist", help="mnist (default), mnist-5000, digits, or a folder of images"
-    )
-    parser.add_argument(
-        "--image-size", type=int, default=28, help="pixels a side, for a folder of images"
-    )
-    parser.add_argument("--network", default="dcgan", help="dcgan (default) or mlp")
-    parser.add_argument("--channels", type=int, default=None, help="width of the DCGAN, default 32")
-    parser.add_argument(
-        "--loss", default="non_saturating", help="GAN loss, such as hinge or wasserstein"
-    )
+    add_networks(parser)
     parser.add_argument(
         "--sparsities",
         default=None,
@@ -42,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="global_ranking (default for single weights and sparsities), uniform, erk, ...",
     )
-    parser.add_argument("--mode", default="hard", help="hard (default), soft, rigl, set or splice")
     parser.add_argument(
         "--granularity", default="unstructured", help="unstructured (default), channel, 1x4, ..."
     )
@@ -56,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="cross-validate: train on all but one of so many parts, and judge by that one",
     )
     parser.add_argument("--steps", type=int, default=2000, help="training steps of a run")
-    parser.add_argument("--batch-size", type=int, default=32, help="images a step, default 32")
     parser.add_argument(
         "--storage",
         default="sweep.db",
@@ -90,6 +76,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", default="ganprune_sweep", help="folder to write, default ganprune_sweep"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
+
+
+def add_networks(parser: argparse.ArgumentParser) -> None:
+    """Add what every command is told that trains the demo's networks: images, networks, mode."""
+    parser.add_argument(
+        "--data", default="mnist", help="mnist (default), mnist-5000, digits, or a folder of images"
+    )
+    parser.add_argument(
+        "--image-size", type=int, default=28, help="pixels a side, for a folder of images"
+    )
+    parser.add_argument("--network", default="dcgan", help="dcgan (default) or mlp")
+    parser.add_argument("--channels", type=int, default=None, help="width of the DCGAN, default 32")
+    parser.add_argument(
+        "--loss", default="non_saturating", help="GAN loss, such as hinge or wasserstein"
+    )
+    parser.add_argument("--batch-size", type=int, default=32, help="images a step, default 32")
+    parser.add_argument("--mode", default="hard", help="hard (default), soft, rigl, set or splice")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -155,6 +158,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of the sweep itself, checked as far as text goes."""
+    from keras_ganprune.metrics.quality import METRICS
+
     if arguments.sparsities is not None and arguments.thresholds is not None:
         raise InvalidArgumentError("Give --sparsities or --thresholds, not both.")
     plan = {
@@ -172,7 +177,8 @@ def _plan(arguments: argparse.Namespace) -> dict[str, Any]:
         if given is not None:
             plan[name] = _numbers(given, f"--{name}")
     plan["criteria"] = tuple(c.strip() for c in arguments.criteria.split(",") if c.strip())
-    plan["direction"] = "max" if arguments.metric in _HIGH else "min"
+    metric = METRICS.get(arguments.metric)
+    plan["direction"] = "min" if metric is None else metric.direction
     return plan
 
 

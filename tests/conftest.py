@@ -1,6 +1,7 @@
 """Shared by all tests: CPU only, two logical devices for tf.distribute, one seed for every test."""
 
 import os
+import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -23,6 +24,18 @@ if keras.backend.backend() == "tensorflow":
 def seed():
     """Seed Python, NumPy and Keras, so that a test sees the same numbers alone and in the suite."""
     keras.utils.set_random_seed(20240607)
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Return a function that lets packages be as if they were not installed."""
+
+    def remove(*packages):
+        inside = [name for name in sys.modules if name.partition(".")[0] in packages]
+        for name in (*packages, *inside):
+            monkeypatch.setitem(sys.modules, name, None)
+
+    return remove
 
 
 @pytest.fixture

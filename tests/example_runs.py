@@ -48,6 +48,11 @@ def trained(**settings):
     return model, history, prune, dense
 
 
+def samples(model, dense):
+    """Return the samples of a run: real ones, and from the same latent vectors dense and pruned."""
+    return {"real": real(16), "dense": dense, "pruned": model.generate(16, seed=0)}
+
+
 def measurements(fd, n=3, coverage=0.9):
     """Return n measurements around a distance; the numbers are not those of any network."""
     return [

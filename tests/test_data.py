@@ -96,3 +96,25 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(data.importlib, "import_module", without)
     with pytest.raises(DataError, match=r"keras-ganprune\[demo\]"):
         data.mnist(full=False)
+
+
+@pytest.mark.parametrize("per_epoch", [1, 4, 6, 7])
+def test_batches_pass_over_all_images_whatever_an_epoch_is(per_epoch):
+    def order(seed):
+        batches = data.Batches(np.arange(30), np.arange(30) * 2, 5, per_epoch, seed)
+        found = []
+        while len(found) < 12:
+            for index in reversed(range(len(batches))):  # asked for in any order
+                found.append((batches.epoch * per_epoch + index, batches[index]))
+            batches.on_epoch_end()
+        return [batch for _, batch in sorted(found, key=lambda pair: pair[0])][:12]
+
+    one = order(0)
+    for images, labels in one:
+        assert np.array_equal(labels, images * 2)
+    flat = [images for images, _ in one]
+    for start in (0, 6):
+        assert sorted(np.concatenate(flat[start : start + 6])) == list(range(30))
+    assert not np.array_equal(flat[0], flat[6])
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(one, order(0), strict=True))
+    assert not np.array_equal(flat[0], order(1)[0][0])

@@ -7,7 +7,7 @@ import pytest
 
 import keras_ganprune as kgp
 from keras_ganprune import discovery
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
 
 
 def teacher(seed=7, **kwargs):
@@ -164,7 +164,7 @@ def test_bad_teachers():
     with pytest.raises(InvalidArgumentError, match="must make images of the generator's shape"):
         gan_model(teacher=wrong)
     unbuilt = keras.Sequential([keras.layers.Dense(3)])
-    with pytest.raises(InvalidArgumentError, match="`teacher` has no weights yet"):
+    with pytest.raises(UnbuiltModelError, match="`teacher` has no weights yet"):
         gan_model(teacher=unbuilt)
 
 

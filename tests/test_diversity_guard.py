@@ -220,8 +220,8 @@ def test_nothing_measures_the_coverage():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"coverage": 0.0}, r"`coverage` must be a fall of coverage, in \(0, 1\). Received: 0.0"),
-        ({"coverage": 5}, "For 5 points, pass 0.05"),
+        ({"coverage": 0.0}, r"`coverage` must be a share in \(0, 1\)\. Received: 0\.0"),
+        ({"coverage": 5}, "For 5 %, pass 0.05"),
         ({"action": "back"}, "`action` must be 'stop', 'rollback' or 'warn'. Received: 'back'"),
         ({"classes": 1}, "`classes` must be True or False"),
         ({"distance_tolerance": -1}, "`distance_tolerance` must be a non-negative number"),

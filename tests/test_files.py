@@ -45,6 +45,32 @@ def test_overwriting_replaces_the_whole_folder(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_file_is_there_as_a_whole_or_as_it_was(tmp_path):
+    target = tmp_path / "a.txt"
+    for text in ("old", "new"):
+        with files.new_file(target) as work:
+            work.write_text(text)
+            assert work.name == "a.txt" and work != target
+        assert target.read_text() == text
+    for error in (RuntimeError("half way"), OSError(28, "No space left on device")):
+        with pytest.raises(type(error), match=r"half way|No space"), files.new_file(target) as work:
+            work.write_text("cut")
+            raise error
+    assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
+    with pytest.raises(FileNotFoundError, match="missing"):
+        with files.new_file(tmp_path / "missing" / "a.txt"):
+            pass
+
+
+def test_a_folder_that_is_made_and_can_be_written(tmp_path):
+    assert files.make_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert files.make_folder(tmp_path / "a") == tmp_path / "a"
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        files.make_folder(tmp_path / "file")
+
+
 def test_an_existing_folder_with_files_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("a")
     with pytest.raises(OutputError, match=r"must be new or empty.*--overwrite"):

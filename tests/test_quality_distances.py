@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from keras_ganprune import metrics
-from keras_ganprune.errors import DataError, InvalidArgumentError, PruningWarning
+from keras_ganprune.errors import (
+    DataError,
+    InvalidArgumentError,
+    MissingPackageError,
+    PruningWarning,
+)
 from keras_ganprune.metrics import (
     FeatureStatistics,
     frechet_distance,
@@ -269,12 +274,8 @@ def test_too_few_images():
     assert distance_of(FeatureStatistics(good), FeatureStatistics(good)) < 1e-9
 
 
-def test_without_scikit_learn(monkeypatch):
-    import sys
-
-    from keras_ganprune.errors import MissingPackageError
-
-    monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
+def test_without_scikit_learn(without):
+    without("sklearn")
     x = np.random.default_rng(0).normal(size=(20, 3))
     with pytest.raises(MissingPackageError, match=r"scikit-learn.*keras-ganprune\[quality\]"):
         manifold_metrics(x, x)

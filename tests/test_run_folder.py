@@ -33,11 +33,7 @@ def fitted(tmp_path_factory):
     save_run(
         folder,
         history=history,
-        samples={
-            "real": example_runs.real(16),
-            "dense": dense,
-            "pruned": model.generate(16, seed=0),
-        },
+        samples=example_runs.samples(model, dense),
         networks=model,
         prunes={"generator": prune},
         sizes={"pruned": kgp.profile(model.generator, latency=False)},

@@ -19,8 +19,8 @@ from keras_ganprune.errors import (
     OutputError,
 )
 from keras_ganprune.run_folder import load_run, record_run, write_run
-from keras_ganprune.run_report import mean_interval, paired_increase, tables, write_report
 from keras_ganprune.run_report import pictures as report_pictures
+from keras_ganprune.run_report import tables, write_report
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("scipy")
@@ -83,11 +83,7 @@ def trained_run():
     model, history, prune, dense = example_runs.trained()
     return record_run(
         history=history,
-        samples={
-            "real": example_runs.real(16),
-            "dense": dense,
-            "pruned": model.generate(16, seed=0),
-        },
+        samples=example_runs.samples(model, dense),
         networks=model,
         prunes={"generator": prune},
         steps=example_runs.STEPS,
@@ -210,8 +206,10 @@ def test_seeds_are_compared_in_pairs(tmp_path):
     ]
     low, high = (float(x) for x in re.findall(r"([+-][\d.]+)%", row[5]))
     # All 4 ** 4 ways to draw four seeds again.
-    means = [np.mean(drawn) for drawn in itertools.product(increases, repeat=4)]
-    np.testing.assert_allclose([low, high], np.percentile(means, [2.5, 97.5]) * 100, atol=0.11)
+    pairs = [(r.mean("dense", "fd"), r.mean("pruned", "fd")) for r in runs]
+    sums = [np.sum(drawn, axis=0) for drawn in itertools.product(pairs, repeat=4)]
+    found = [pruned / dense - 1 for dense, pruned in sums]
+    np.testing.assert_allclose([low, high], np.percentile(found, [2.5, 97.5]) * 100, atol=0.11)
     assert "Paired over seeds" in files.markdown.read_text(encoding="utf-8")
     # Not where more than the seed differs, a seed is there twice or is not known.
     for other in (
@@ -312,39 +310,6 @@ def test_a_large_mask_is_shown_as_shares(shape, cells):
         assert shares.sum() == mask.sum() and set(np.unique(shares)) <= {0.0, 1.0}
     if cells == 1:
         assert shares.mean() == pytest.approx(mask.mean(), abs=0.2)
-
-
-# --- intervals -----------------------------------------------------------------------------------
-
-
-def test_the_interval_of_a_mean():
-    values = np.array([6.0, 6.5, 5.5, 7.0, 6.2])
-    found = mean_interval(values)
-    # The quantile of Student's distribution with four degrees of freedom, from a table.
-    half = 2.776445 * values.std(ddof=1) / math.sqrt(5)
-    wanted = [values.mean(), values.mean() - half, values.mean() + half]
-    np.testing.assert_allclose(found[:3], wanted, rtol=1e-6)
-    assert found.half == pytest.approx(half) and found.count == 5
-    one = mean_interval([3.0])
-    assert one.mean == 3.0 and math.isnan(one.low) and math.isnan(one.high)
-    with pytest.raises(InvalidArgumentError, match="with one at least"):
-        mean_interval([])
-
-
-def test_the_interval_of_an_increase():
-    before, after = [10.0, 20.0, 5.0, 8.0], [11.0, 25.0, 5.2, 8.8]
-    ratios = np.divide(after, before) - 1
-    found = paired_increase(before, after)
-    drawn = np.random.default_rng(1).integers(0, 4, (50_000, 4))
-    ends = np.percentile(ratios[drawn].mean(axis=1), [2.5, 97.5])
-    assert found.mean == pytest.approx(ratios.mean())
-    np.testing.assert_allclose([found.low, found.high], ends, atol=0.006)
-    assert paired_increase(before, after) == found  # the same each time
-    assert math.isnan(paired_increase([1.0], [2.0]).low)
-    with pytest.raises(InvalidArgumentError, match="pair by pair"):
-        paired_increase([1.0, 2.0], [1.0])
-    with pytest.raises(InvalidArgumentError, match="must be positive"):
-        paired_increase([0.0, 2.0], [1.0, 1.0])
 
 
 # --- hostile and wrong input ---------------------------------------------------------------------
@@ -459,17 +424,8 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize("package", ["matplotlib", "PIL", "scipy"])
-def test_a_package_that_is_not_there_is_named(package, tmp_path, monkeypatch):
-    import builtins
-
-    found = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.split(".")[0] == package:
-            raise ImportError(f"No module named '{package}'")
-        return found(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+def test_a_package_that_is_not_there_is_named(package, tmp_path, without):
+    without(package)
     with pytest.raises(MissingPackageError, match=r"pip install 'keras-ganprune\["):
         report(example_runs.made(), tmp_path)
     assert list(tmp_path.iterdir()) == []

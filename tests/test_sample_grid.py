@@ -8,10 +8,19 @@ from keras import layers
 from keras.callbacks import BackupAndRestore
 from keras.optimizers import Adam
 from PIL import Image
-from watched_runs import any_gan, fit, foreign, foreign_gan, gan_model
+from watched_runs import (
+    WATCHED,
+    Break,
+    any_gan,
+    assert_untouched,
+    fit,
+    foreign,
+    foreign_gan,
+    gan_model,
+)
 
 import keras_ganprune as kgp
-from keras_ganprune import fixed_samples, sample_grid, workers
+from keras_ganprune import files, fixed_samples, sample_grid, workers
 from keras_ganprune.errors import (
     DataError,
     InvalidArgumentError,
@@ -19,7 +28,8 @@ from keras_ganprune.errors import (
     OutputError,
     PruningWarning,
 )
-from keras_ganprune.sample_grid import SampleGrid, as_images
+from keras_ganprune.fixed_samples import as_images
+from keras_ganprune.sample_grid import SampleGrid
 
 
 def grid(path, **arguments):
@@ -117,25 +127,9 @@ def test_the_animation_is_not_made_anew_for_each_picture(tmp_path, monkeypatch):
         np.testing.assert_array_equal(picture, pixels(tmp_path / f"epoch_{number:04d}.png"))
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        pytest.param(lambda: gan_model(nets.dcgan_pair, ema_decay=0.9), id="gan_model"),
-        pytest.param(lambda: foreign_gan(nets.GuideGAN), id="foreign", marks=foreign),
-    ],
-)
+@WATCHED
 def test_training_goes_on_bit_by_bit(make, tmp_path):
-    def train(*callbacks):
-        gan = make()
-        prune = kgp.Prune(kgp.PolynomialDecay(0.8, 2, 9), "generator", 3, verbose=0)
-        history = fit(gan, prune, *callbacks)
-        return [nets.value(v) for v in gan.variables], history
-
-    without, plain = train()
-    drawn, history = train(grid(tmp_path))
-    for one, two in zip(without, drawn, strict=True):
-        np.testing.assert_array_equal(one, two)
-    assert history == plain
+    assert_untouched(make, grid(tmp_path))
 
 
 # --- what is drawn -------------------------------------------------------------------------------
@@ -259,12 +253,6 @@ def test_a_diverged_generator_is_drawn_black(tmp_path):
 # --- cut short, resumed, run again ---------------------------------------------------------------
 
 
-class Break(keras.callbacks.Callback):
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-
 def test_a_resumed_run_goes_on_with_the_pictures_that_are_there(tmp_path):
     def run(folder, *callbacks):
         path = tmp_path / folder
@@ -319,14 +307,14 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, monkeypatch):
-    replace, full = sample_grid._replace, [2, 3]
+    new_file = files.new_file
 
-    def failing(path, content):
-        if any(path.name == f"epoch_{number:04d}.png" for number in full):
+    def failing(path):
+        if path.name in ("epoch_0002.png", "epoch_0003.png"):
             raise OSError(28, "No space left on device")
-        replace(path, content)
+        return new_file(path)
 
-    monkeypatch.setattr(sample_grid, "_replace", failing)
+    monkeypatch.setattr(files, "new_file", failing)
     callback = grid(tmp_path)
     with pytest.warns(PruningWarning, match=r"of epoch 2 could not .*No space left") as caught:
         history = fit(any_gan(), callback, epochs=4)
@@ -336,27 +324,14 @@ def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, monkeypatch):
     assert len(frames(tmp_path)) == 2
 
 
-def test_nothing_is_ever_half_there(tmp_path, monkeypatch):
-    target = tmp_path / "a.png"
-    target.write_bytes(b"old")
-
-    def cut(source, destination):
-        raise OSError("cut")
-
-    monkeypatch.setattr(sample_grid.os, "replace", cut)
-    with pytest.raises(OSError, match="cut"):
-        sample_grid._replace(target, b"new")
-    assert names(tmp_path) == ["a.png"] and target.read_bytes() == b"old"
-
-
 def test_only_the_first_worker_writes(tmp_path, monkeypatch):
     monkeypatch.setattr(workers, "rank", lambda like: 1)
     fit(any_gan(), grid(tmp_path / "never"), epochs=1)
     assert not (tmp_path / "never").exists()
 
 
-def test_without_pillow(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+def test_without_pillow(without):
+    without("PIL")
     with pytest.raises(MissingPackageError, match=r"pip install 'keras-ganprune\[demo\]'"):
         SampleGrid("samples")
 

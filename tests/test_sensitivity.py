@@ -60,8 +60,10 @@ def test_values_are_those_of_each_layer_pruned_alone():
         assert row.value == pytest.approx(np.mean((expected - outputs) ** 2), rel=1e-4)
         assert row.increase == row.value > 0
         assert row.achieved == pytest.approx(row.requested, abs=0.02)
-    assert found.table[0] == ("layer", "shape", "size", "0.5", "0.9")
-    assert len(found.table) == 3 and "first/kernel" in str(found) and "| ---" in found.to_markdown()
+    assert found.table()[0] == ("layer", "shape", "size", "0.5", "0.9")
+    assert (
+        len(found.table()) == 3 and "first/kernel" in str(found) and "| ---" in found.to_markdown()
+    )
     assert len(found.to_dicts()) == 4
 
 

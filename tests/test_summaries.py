@@ -11,7 +11,15 @@ from keras.optimizers import Adam
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util import tensor_util
-from watched_runs import BATCHES, fit, foreign, foreign_gan, gan_model
+from watched_runs import (
+    BATCHES,
+    WATCHED,
+    assert_untouched,
+    fit,
+    foreign,
+    foreign_gan,
+    gan_model,
+)
 
 import keras_ganprune as kgp
 from keras_ganprune import files, report, summaries, workers
@@ -22,7 +30,7 @@ from keras_ganprune.errors import (
     OutputError,
     PruningWarning,
 )
-from keras_ganprune.summaries import PruningSummary, smaller
+from keras_ganprune.summaries import PruningSummary
 
 
 def events(folder):
@@ -222,36 +230,9 @@ def test_another_fit_and_a_callback_that_records_now_and_then(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        pytest.param(lambda: gan_model(nets.dcgan_pair, ema_decay=0.9), id="gan_model"),
-        pytest.param(lambda: foreign_gan(nets.GuideGAN), id="foreign", marks=foreign),
-    ],
-)
+@WATCHED
 def test_training_goes_on_bit_by_bit(make, tmp_path):
-    def train(*callbacks):
-        gan = make()
-        history = fit(gan, kgp.Prune(schedule(), "generator", 3, verbose=0), *callbacks)
-        return [nets.value(v) for v in gan.variables], history
-
-    without, plain = train()
-    written, history = train(PruningSummary(tmp_path))
-    for one, two in zip(without, written, strict=True):
-        np.testing.assert_array_equal(one, two)
-    assert history == plain
-
-
-@pytest.mark.parametrize("shape", [(3, 5), (8, 8), (9, 4), (1, 17), (31, 2)])
-def test_pictures_that_are_drawn_smaller(shape):
-    mask = np.random.default_rng(0).random(shape) < 0.3
-    found = smaller(mask, 4)
-    down, across = (-(-size // 4) for size in shape)
-    assert found.shape == (-(-shape[0] // down), -(-shape[1] // across))
-    for i in range(found.shape[0]):
-        for j in range(found.shape[1]):
-            block = mask[i * down : (i + 1) * down, j * across : (j + 1) * across]
-            assert found[i, j] == pytest.approx(block.mean())
+    assert_untouched(make, PruningSummary(tmp_path))
 
 
 # --- what goes wrong -----------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """A sweep end to end, on a small regression and a small GAN; the plan, the folds, bad input."""
 
-import builtins
 import re
 
 import keras
@@ -21,8 +20,7 @@ from keras_ganprune.masking import to_numpy
 from keras_ganprune.metrics import ImageQuality, profile
 from keras_ganprune.metrics.extractor import FeatureExtractor
 from keras_ganprune.sweep import SweepResult, make_folds, sweep
-from keras_ganprune.sweep.plan import Plan, Run
-from keras_ganprune.sweep.training import Batches
+from keras_ganprune.sweep.plan import Plan, SweepRun
 
 optuna = pytest.importorskip("optuna")
 pytest.importorskip("scipy")
@@ -165,28 +163,6 @@ def test_bad_folds():
 # --- training ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("per_epoch", [1, 4, 6, 7])
-def test_batches_pass_over_all_images_whatever_an_epoch_is(per_epoch):
-    def order(seed):
-        batches = Batches(np.arange(30), np.arange(30) * 2, 5, per_epoch, seed)
-        found = []
-        while len(found) < 12:
-            for index in reversed(range(len(batches))):  # asked for in any order
-                found.append((batches.epoch * per_epoch + index, batches[index]))
-            batches.on_epoch_end()
-        return [batch for _, batch in sorted(found, key=lambda pair: pair[0])][:12]
-
-    one = order(0)
-    for images, labels in one:
-        assert np.array_equal(labels, images * 2)
-    flat = [images for images, _ in one]
-    for start in (0, 6):
-        assert sorted(np.concatenate(flat[start : start + 6])) == list(range(30))
-    assert not np.array_equal(flat[0], flat[6])
-    assert all(np.array_equal(a[0], b[0]) for a, b in zip(one, order(0), strict=True))
-    assert not np.array_equal(flat[0], order(1)[0][0])
-
-
 class Watch(keras.callbacks.Callback):
     """Notes the weights at the beginning, and the loss of every batch."""
 
@@ -323,7 +299,7 @@ def test_a_gan_is_judged_by_image_quality(capsys):
     assert re.fullmatch(r"sweep: 1/2  dense, seed 0: fd [\d.]+; about \d+ s left\.", lines[1])
     assert re.fullmatch(
         r"sweep: 2/2  magnitude, sparsity 0\.5, seed 0: fd [\d.]+ "
-        r"\(dense [\d.]+, [+-][\d.]+ %\), achieved 0\.5000\.",
+        r"\(dense [\d.]+, [+-][\d.]+%\), achieved 0\.5000\.",
         lines[2],
     )
     assert len(lines) == 3
@@ -359,7 +335,7 @@ def test_failed_trials_are_recorded_and_the_sweep_goes_on(tmp_path, capsys):
     broken = [True]
 
     def callbacks(run):
-        if broken[0] and run == Run(1, None, "sparsity", 0.9, "magnitude"):
+        if broken[0] and run == SweepRun(1, None, "sparsity", 0.9, "magnitude"):
             raise MemoryError("out of it")
         return []
 
@@ -447,19 +423,20 @@ def test_other_settings_data_or_networks_are_another_study(tmp_path):
     small(**arguments, settings={"width": 16}, tolerance=0.5)
 
 
-def test_missing_packages_are_named(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.split(".")[0] in ("optuna", "sklearn", "scipy"):
-            raise ImportError(f"No module named {name!r}")
-        return real(name, *args, **kwargs)
-
+@pytest.mark.parametrize(
+    ("package", "extra", "call"),
+    [
+        ("optuna", "sweep", lambda result: small()),
+        ("sklearn", "sweep", lambda result: make_folds(4, 2)),
+        ("scipy", "quality", lambda result: result.rows),
+        ("matplotlib", "demo", lambda result: result.save_pareto("never.png")),
+    ],
+)
+def test_missing_packages_are_named(package, extra, call, without):
     result = small(seeds=2, sparsities=(0.5,))
-    monkeypatch.setattr(builtins, "__import__", without)
-    for call in (small, lambda: make_folds(4, 2), lambda: result.rows):
-        with pytest.raises(MissingPackageError, match=r"pip install 'keras-ganprune\[sweep\]'"):
-            call()
+    without(package)
+    with pytest.raises(MissingPackageError, match=rf"pip install 'keras-ganprune\[{extra}\]'"):
+        call(result)
 
 
 # --- the search ----------------------------------------------------------------------------------

@@ -100,3 +100,43 @@ def assert_same(one, two):
     assert len(one) == len(two)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+WATCHED = pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: gan_model(nets.dcgan_pair, ema_decay=0.9), id="gan_model"),
+        pytest.param(lambda: foreign_gan(nets.GuideGAN), id="foreign", marks=foreign),
+    ],
+)
+
+
+def assert_untouched(make, *callbacks, before=(), written=()):
+    """Train a GAN that is pruned, with and without callbacks, and compare all that training changes.
+
+    Args:
+        make: Function that returns the GAN.
+        callbacks: Those that are to leave no trace.
+        before: Those of them that must stand before `Prune`.
+        written: Names that they add to the logs.
+    """
+
+    def train(front, behind):
+        keras.utils.set_random_seed(2)
+        gan = make()
+        prune = kgp.Prune(kgp.PolynomialDecay(0.8, 2, 9), "generator", 3, verbose=0)
+        history = fit(gan, *front, prune, *behind)
+        return state(gan), history
+
+    without, plain = train((), ())
+    watched, history = train(before, callbacks)
+    assert_same(without, watched)
+    assert {name: values for name, values in history.items() if name not in written} == plain
+
+
+class Break(keras.callbacks.Callback):
+    """Cuts a run short at its third epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt

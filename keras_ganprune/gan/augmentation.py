@@ -7,8 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ganprune import arguments
 from keras_ganprune._registry import PACKAGE
-from keras_ganprune.gan import checks
+from keras_ganprune.errors import DataError
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -47,9 +48,9 @@ class DiffAugment(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.translation = checks.share(translation, "translation")
-        self.brightness = checks.non_negative(brightness, "brightness")
-        self.contrast = checks.share(contrast, "contrast", closed=True)
+        self.translation = arguments.share(translation, "translation")
+        self.brightness = arguments.non_negative(brightness, "brightness")
+        self.contrast = arguments.share(contrast, "contrast", one=True)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
@@ -58,7 +59,7 @@ class DiffAugment(keras.layers.Layer):
         if not training:
             return images
         if len(images.shape) != 4:
-            raise ValueError(
+            raise DataError(
                 "`DiffAugment` takes images (batch, height, width, channels). Received: an array of "
                 f"shape {tuple(images.shape)}. Leave `augmentation` out, or pass a layer that changes "
                 "what your discriminator judges."

@@ -19,34 +19,6 @@ from keras_ganprune.errors import (
 from keras_ganprune.gan.losses import GANLoss
 
 
-def positive_int(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidArgumentError(f"`{name}` must be a positive int. Received: {value!r}.")
-    return int(value)
-
-
-def non_negative_int(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise InvalidArgumentError(f"`{name}` must be a non-negative int. Received: {value!r}.")
-    return int(value)
-
-
-def non_negative(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise InvalidArgumentError(f"`{name}` must be a non-negative number. Received: {value!r}.")
-    return float(value)
-
-
-def share(value: Any, name: str, closed: bool = False) -> float:
-    """Return a number in [0, 1), or with `closed` in [0, 1]."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0 <= value <= 1 or (value == 1 and not closed):
-        raise InvalidArgumentError(
-            f"`{name}` must be a share in [0, 1{']' if closed else ')'}. Received: {value!r}."
-        )
-    return float(value)
-
-
 def ema_decay(value: Any) -> float | None:
     if value is None:
         return None
@@ -55,20 +27,6 @@ def ema_decay(value: Any) -> float | None:
             f"`ema_decay` must be None or a float in (0, 1). Received: {value!r}. Usual is 0.99 to 0.9999."
         )
     return float(value)
-
-
-def value_range(value: Any) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    try:
-        low, high = (float(x) for x in value)
-    except (TypeError, ValueError):
-        low, high = math.nan, math.nan
-    if not low < high:
-        raise InvalidArgumentError(
-            f"`value_range` must be (low, high) with low < high. Received: {value!r}."
-        )
-    return low, high
 
 
 def smoothed(loss: GANLoss, label_smoothing: float) -> GANLoss:
@@ -83,8 +41,8 @@ def smoothed(loss: GANLoss, label_smoothing: float) -> GANLoss:
     return type(loss)(**{**loss.get_config(), "label_smoothing": label_smoothing})
 
 
-def _inputs(network: keras.Model) -> list | None:
-    """Return a network's symbolic inputs, or None for a subclassed one."""
+def inputs_of(network: keras.layers.Layer) -> list | None:
+    """Return a network's symbolic inputs, or None for a subclassed one or a layer."""
     try:
         inputs = network.inputs
     except (AttributeError, ValueError):
@@ -101,7 +59,8 @@ def conditional(generator: Any, discriminator: Any, wanted: bool | None) -> bool
                 f"(of type {type(network).__module__}.{type(network).__name__})."
             )
     counts = [
-        len(inputs) if inputs else None for inputs in (_inputs(generator), _inputs(discriminator))
+        len(inputs) if inputs else None
+        for inputs in (inputs_of(generator), inputs_of(discriminator))
     ]
     known = [c for c in counts if c is not None]
     if any(c > 2 for c in known) or len(set(known)) == 2:
@@ -138,7 +97,7 @@ def networks_fit(
                 f"(batch, {latent_dim}): {type(error).__name__}: {error}\nCall each once on a batch to "
                 "see which of them fails."
             ) from error
-    inputs = _inputs(generator)
+    inputs = inputs_of(generator)
     if inputs:
         shape = tuple(inputs[0].shape)
         if len(shape) != 2 or shape[-1] not in (latent_dim, None):
@@ -146,22 +105,22 @@ def networks_fit(
                 f"`latent_dim` must be the length of the generator's latent vectors. Received: "
                 f"latent_dim={latent_dim}, and a generator whose first input has shape {shape}."
             )
-    inputs = _inputs(discriminator)
-    made = _output_shape(generator)
+    inputs = inputs_of(discriminator)
+    made = output_shape(generator)
     wanted = tuple(inputs[0].shape) if inputs else None
     if made and wanted and not _compatible(made[1:], wanted[1:]):
         raise InvalidArgumentError(
             "The generator's output must have the shape of the discriminator's input. "
             f"Received: {made[1:]} from the generator, {wanted[1:]} at the discriminator."
         )
-    logits = _output_shape(discriminator)
+    logits = output_shape(discriminator)
     if logits is not None and (len(logits) < 2 or (logits[0] is not None and logits[0] != 1)):
         raise InvalidArgumentError(
             f"The discriminator must return logits for each image. Received: output shape {logits}."
         )
 
 
-def _output_shape(network: keras.Model) -> tuple | None:
+def output_shape(network: keras.Model) -> tuple | None:
     try:
         return tuple(network.output_shape)
     except (AttributeError, ValueError, TypeError):
@@ -183,7 +142,7 @@ def augmentation(layer: Any, discriminator: keras.Model) -> keras.layers.Layer |
             "`augmentation` must be None or a Keras layer that maps images to images, such as "
             f"`DiffAugment()`. Received: {layer!r} (of type {type(layer).__name__})."
         )
-    inputs = _inputs(discriminator)
+    inputs = inputs_of(discriminator)
     if not layer.built and inputs:
         layer.build(tuple(inputs[0].shape))
         layer.built = True
@@ -279,7 +238,7 @@ def _images(gan: Any, images: np.ndarray, whole: bool) -> None:
         raise DataError(f"The data is empty. Received: shape {images.shape}.")
     if images.dtype.kind not in "fiub":
         raise DataError(f"Images must be numbers. Received: dtype {images.dtype}.")
-    wanted = _output_shape(gan.generator)
+    wanted = output_shape(gan.generator)
     if wanted and not _compatible(tuple(images.shape[1:]), wanted[1:]):
         raise DataError(
             f"Images must have the shape that the generator makes, {wanted[1:]}. "

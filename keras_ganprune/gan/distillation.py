@@ -7,8 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_ganprune import arguments
 from keras_ganprune._registry import PACKAGE, Configurable
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
 from keras_ganprune.gan import checks
 from keras_ganprune.layers import strip_pruning
 
@@ -39,8 +40,8 @@ class Distillation(Configurable):
     def __init__(
         self, output: float = 20.0, features: float = 0.0, layers: list[str] | None = None
     ):
-        self.output = checks.non_negative(output, "output")
-        self.features = checks.non_negative(features, "features")
+        self.output = arguments.non_negative(output, "output")
+        self.features = arguments.non_negative(features, "features")
         if not self.output and not self.features:
             raise InvalidArgumentError(
                 "A teacher that teaches nothing: `output` and `features` must not both be 0."
@@ -124,7 +125,7 @@ def feature_model(discriminator: keras.Model, layers: list[str] | None = None) -
         UnsupportedLayerError: the discriminator is subclassed, so that nothing says what is inside.
         InvalidArgumentError: it has no such layer.
     """
-    inputs = checks._inputs(discriminator)
+    inputs = checks.inputs_of(discriminator)
     if not inputs:
         raise UnsupportedLayerError(
             f"`Distillation(features=...)` looks inside the discriminator, and "
@@ -176,6 +177,7 @@ def teaching(gan: Any, teacher: keras.Model | None, distillation: Any) -> Teachi
 
     Raises:
         InvalidArgumentError: the teacher makes images of another shape, or there is none.
+        UnbuiltModelError: it has no weights yet.
         UnsupportedLayerError: it is no model, or the discriminator cannot be looked into.
     """
     distillation = get(distillation, teacher)
@@ -187,8 +189,8 @@ def teaching(gan: Any, teacher: keras.Model | None, distillation: Any) -> Teachi
             f"{type(teacher).__name__})."
         )
     if not teacher.built:
-        raise InvalidArgumentError("`teacher` has no weights yet. Train it, or load it, first.")
-    made, wanted = (checks._output_shape(network) for network in (teacher, gan.generator))
+        raise UnbuiltModelError("`teacher` has no weights yet. Train it, or load it, first.")
+    made, wanted = (checks.output_shape(network) for network in (teacher, gan.generator))
     if made is not None and wanted is not None and made[1:] != wanted[1:]:
         raise InvalidArgumentError(
             f"`teacher` must make images of the generator's shape {wanted[1:]}. Received: a teacher "

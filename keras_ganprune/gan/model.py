@@ -9,11 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ganprune import tracing, workers
+from keras_ganprune import arguments, tracing, workers
 from keras_ganprune._registry import PACKAGE
 from keras_ganprune.discovery import optimizer_config, trained_variables
 from keras_ganprune.errors import DataError, InvalidArgumentError
-from keras_ganprune.gan import checks, losses
+from keras_ganprune.gan import checks, latents, losses
 from keras_ganprune.gan import distillation as distillations
 from keras_ganprune.layers import add_masks, prunable_layers, strip_pruning, walk
 from keras_ganprune.masking import to_numpy
@@ -116,13 +116,15 @@ class GANModel(keras.Model):
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
-        self.latent_dim = checks.positive_int(latent_dim, "latent_dim")
-        self.discriminator_steps = checks.positive_int(discriminator_steps, "discriminator_steps")
-        self.gradient_penalty = checks.non_negative(gradient_penalty, "gradient_penalty")
-        self.r1_penalty = checks.non_negative(r1_penalty, "r1_penalty")
-        self.balance_frequency = checks.non_negative_int(balance_frequency, "balance_frequency")
+        self.latent_dim = arguments.positive_int(latent_dim, "latent_dim")
+        self.discriminator_steps = arguments.positive_int(
+            discriminator_steps, "discriminator_steps"
+        )
+        self.gradient_penalty = arguments.non_negative(gradient_penalty, "gradient_penalty")
+        self.r1_penalty = arguments.non_negative(r1_penalty, "r1_penalty")
+        self.balance_frequency = arguments.non_negative_int(balance_frequency, "balance_frequency")
         self.ema_decay = checks.ema_decay(ema_decay)
-        self.value_range = checks.value_range(value_range)
+        self.value_range = None if value_range is None else arguments.value_range(value_range)
         self.loss_pair = checks.smoothed(losses.get(loss), label_smoothing)
         self.seed = seed
         self.generator = generator
@@ -228,17 +230,13 @@ class GANModel(keras.Model):
 
         Returns: float32 array (n, ...).
         """
-        n = checks.positive_int(n, "n")
-        batch_size = checks.positive_int(batch_size, "batch_size")
+        n = arguments.positive_int(n, "n")
+        batch_size = arguments.positive_int(batch_size, "batch_size")
         labels = checks.labels_for(n, labels, self.conditional)
         tracing.sync(self)
-        z = np.random.default_rng(seed).standard_normal((n, self.latent_dim), dtype="float32")
-        images = []
-        for start in range(0, n, batch_size):
-            part = slice(start, start + batch_size)
-            inputs = [z[part], labels[part]] if self.conditional else z[part]
-            images.append(ops.convert_to_numpy(self.sampler(inputs, training=False)))
-        return np.concatenate(images).astype("float32")
+        z = latents.draw(n, self.latent_dim, seed)
+        inputs = [z] if labels is None else [z, labels]
+        return np.concatenate(list(latents.images_of(self.sampler, inputs, batch_size)))
 
     # --- training --------------------------------------------------------------------------------
 

@@ -5,6 +5,12 @@ from keras_ganprune.metrics.comparison import Comparison, ComparisonRow, compare
 from keras_ganprune.metrics.extractor import FeatureExtractor
 from keras_ganprune.metrics.frechet import FeatureStatistics, frechet_distance
 from keras_ganprune.metrics.images import psnr, ssim
+from keras_ganprune.metrics.intervals import (
+    Interval,
+    mean_interval,
+    paired_increase,
+    relative_increase,
+)
 from keras_ganprune.metrics.judge import DiscriminatorAccuracy, discriminator_accuracy
 from keras_ganprune.metrics.kernel_distance import KernelDistance, kernel_distance
 from keras_ganprune.metrics.manifold import ManifoldMetrics, manifold_metrics
@@ -23,6 +29,7 @@ __all__ = [
     "FeatureExtractor",
     "FeatureStatistics",
     "ImageQuality",
+    "Interval",
     "KernelDistance",
     "ManifoldMetrics",
     "Profile",
@@ -38,8 +45,11 @@ __all__ = [
     "kernel_distance",
     "latency",
     "manifold_metrics",
+    "mean_interval",
+    "paired_increase",
     "profile",
     "psnr",
+    "relative_increase",
     "sparsity_report",
     "ssim",
     "train_extractor",

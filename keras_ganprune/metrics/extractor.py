@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -16,18 +14,18 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ganprune import arguments, files
 from keras_ganprune.errors import (
     DataError,
     FileFormatError,
     InvalidArgumentError,
     OutputError,
     PruningWarning,
-    UnbuiltModelError,
     UnsupportedLayerError,
     unknown_name,
 )
 from keras_ganprune.masking import to_numpy
-from keras_ganprune.metrics import checking
+from keras_ganprune.metrics import checks
 from keras_ganprune.saving import load_model
 
 # What a `.keras` file of an extractor holds besides the model.
@@ -72,18 +70,10 @@ class FeatureExtractor:
         accuracy: float | None = None,
         classes: int | None = None,
     ):
-        if not isinstance(model, keras.Model):
-            raise UnsupportedLayerError(
-                f"`model` must be a Keras model. Received: {model!r} (of type {type(model).__name__})."
-            )
-        if not model.built:
-            raise UnbuiltModelError(
-                f"'{model.name}' must be built before it extracts features. Call it once on a batch."
-            )
-        self.model = model
-        self.value_range = checking.value_range(value_range)
+        self.model = arguments.built_model(model, "extracts features")
+        self.value_range = arguments.value_range(value_range)
         self.accuracy = None if accuracy is None else float(accuracy)
-        self.classes = None if classes is None else checking.positive_int(classes, "classes", 2)
+        self.classes = None if classes is None else arguments.int_at_least(classes, "classes", 2)
         self.layer = None if layer is None else _layer_of(model, layer)
         self._network = model if self.layer is None else self._cut()
         self._fingerprint: str | None = None
@@ -122,7 +112,7 @@ class FeatureExtractor:
         Raises:
             DataError: the weights can't be had.
         """
-        low, high = checking.value_range(value_range)
+        low, high = arguments.value_range(value_range)
         if len(image_shape) != 3 or image_shape[-1] not in (1, 3):
             raise InvalidArgumentError(
                 "`image_shape` must be (height, width, channels) with 1 or 3 channels. Received: "
@@ -181,12 +171,12 @@ class FeatureExtractor:
     def accuracy_on(self, images: Any, labels: Any, batch_size: int = 256) -> float:
         """Return the share of images whose class the extractor tells rightly."""
         _, probabilities = self.features_and_probabilities(images, batch_size)
-        numbers = checking.class_numbers(labels, n=len(probabilities))
+        numbers = checks.class_numbers(labels, n=len(probabilities))
         return float(np.mean(probabilities.argmax(axis=1) == numbers))
 
     def _run(self, images: Any, batch_size: int) -> tuple[np.ndarray, np.ndarray | None]:
-        images = checking.images(images)
-        batch_size = checking.positive_int(batch_size, "batch_size")
+        images = checks.images(images)
+        batch_size = arguments.positive_int(batch_size, "batch_size")
         self._check_shape(images.shape)
         self._check_range(len(images), float(images.min()), float(images.max()))
         found = [self._forward(x, n) for x, n in _batches(images, batch_size)]
@@ -287,14 +277,10 @@ class FeatureExtractor:
         }
         try:
             path.absolute().parent.mkdir(parents=True, exist_ok=True)
-            work = pathlib.Path(tempfile.mkdtemp(prefix=".extractor-", dir=path.absolute().parent))
-            try:
-                self.model.save(work / path.name)
-                with zipfile.ZipFile(work / path.name, "a") as archive:
+            with files.new_file(path) as work:
+                self.model.save(work)
+                with zipfile.ZipFile(work, "a") as archive:
                     archive.writestr(_MEMBER, json.dumps(notes))
-                os.replace(work / path.name, path)
-            finally:
-                shutil.rmtree(work, ignore_errors=True)
         except OSError as error:
             raise OutputError(
                 f"The extractor could not be written to '{path}' ({error.strerror or error}). Check the "

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_ganprune import arguments, packages
 from keras_ganprune.errors import DataError
-from keras_ganprune.metrics import checking
+from keras_ganprune.metrics import checks
 
 # How far squared distances that were computed in two ways may lie apart, against the squared norms.
 _ROUNDING = 1e-10
@@ -39,7 +40,7 @@ def neighbour_radii(features: np.ndarray, neighbours: int) -> np.ndarray:
             f"`neighbours={neighbours}` needs more than {neighbours} images of each kind. Received: "
             f"{len(features)}."
         )
-    search = checking.require("sklearn.neighbors").NearestNeighbors(
+    search = packages.require("sklearn.neighbors", "quality", "Neighbours").NearestNeighbors(
         n_neighbors=neighbours, algorithm="brute"
     )
     return search.fit(features).kneighbors()[0][:, -1] ** 2
@@ -86,8 +87,8 @@ def manifold_metrics(
     References: [Improved precision and recall](https://arxiv.org/abs/1904.06991), Eqs. 1 and 2;
     [Reliable fidelity and diversity](https://arxiv.org/abs/2002.09797), Eqs. 3 and 5.
     """
-    real, fake = checking.two_features(real_features, fake_features)
-    neighbours = checking.positive_int(neighbours, "neighbours")
+    real, fake = checks.two_features(real_features, fake_features)
+    neighbours = arguments.positive_int(neighbours, "neighbours")
     # Distances stay, and lose fewer digits.
     centre = real.mean(axis=0)
     real, fake = real - centre, fake - centre
@@ -111,9 +112,9 @@ def manifold_metrics(
         in_fake = (distances <= fake_reach[rows, None]).any(axis=0)
         np.logical_or(in_any_fake, in_fake, out=in_any_fake)
 
-    chunks = checking.require("sklearn.metrics").pairwise_distances_chunked(
-        fake, real, working_memory=_MEMORY_MIB, squared=True
-    )
+    chunks = packages.require(
+        "sklearn.metrics", "quality", "Neighbours"
+    ).pairwise_distances_chunked(fake, real, working_memory=_MEMORY_MIB, squared=True)
     start = 0
     for distances in chunks:
         look(distances, start)

@@ -12,8 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import files
-from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune import arguments, files
+from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers import plain_classes, walk
 from keras_ganprune.masking import to_numpy
@@ -228,14 +228,7 @@ def _costs(model: keras.Model, inputs: Any) -> Profile:
         raise InvalidArgumentError(
             "A `GANModel` is two networks. Profile `gan.generator` and `gan.discriminator` one by one."
         )
-    if not isinstance(model, keras.Model):
-        raise UnsupportedLayerError(
-            f"`model` must be a Keras model. Received: {model!r} (of type {type(model).__name__})."
-        )
-    if not model.built:
-        raise UnbuiltModelError(
-            f"'{model.name}' must be built before it is profiled. Call it once on a batch first."
-        )
+    arguments.built_model(model, "is profiled")
     with plain_classes(model):
         try:
             graph = trace(model, is_counted, inputs)

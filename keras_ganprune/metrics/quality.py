@@ -4,26 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_ganprune import arguments
 from keras_ganprune.errors import DataError, InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.metrics import checking, frechet, manifold, sampling, tables, training
+from keras_ganprune.metrics import checks, frechet, manifold, sampling, tables, training
 from keras_ganprune.metrics.classes import class_histogram
 from keras_ganprune.metrics.extractor import FeatureExtractor
 from keras_ganprune.metrics.kernel_distance import kernel_distance
 
-_NAMES = {
-    "fd": ("Fréchet distance", "lower"),
-    "kd": ("kernel distance", "lower"),
-    "precision": ("precision", "higher"),
-    "recall": ("recall", "higher"),
-    "density": ("density", "near 1"),
-    "coverage": ("coverage", "higher"),
-    "class_kl": ("class KL", "lower"),
-    "missing_classes": ("missing classes", "none"),
-    "label_accuracy": ("label accuracy", "higher"),
+
+class Metric(NamedTuple):
+    """What people call a metric, and what is better: 'lower', 'higher', 'near 1' or 'none'."""
+
+    words: str
+    better: str
+
+    @property
+    def direction(self) -> str:
+        """'min' or 'max'. A density below 1 is usual, so that it should be high."""
+        return "max" if self.better in ("higher", "near 1") else "min"
+
+
+# What `QualityReport` shows, in its order.
+METRICS = {
+    "fd": Metric("Fréchet distance", "lower"),
+    "kd": Metric("kernel distance", "lower"),
+    "precision": Metric("precision", "higher"),
+    "recall": Metric("recall", "higher"),
+    "density": Metric("density", "near 1"),
+    "coverage": Metric("coverage", "higher"),
+    "class_kl": Metric("class KL", "lower"),
+    "missing_classes": Metric("missing classes", "none"),
+    "label_accuracy": Metric("label accuracy", "higher"),
 }
 
 
@@ -44,6 +59,14 @@ class QualityReport:
         manifold_samples: Int, how many of each precision, recall, density and coverage are of.
         extractor: Fingerprint of the extractor.
         extractor_accuracy: Float, its accuracy on held-out real images, or None.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.AveragePooling2D(4),
+    ...                           keras.layers.Flatten()])
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (400, 8, 8, 1))
+    >>> report = ImageQuality(x[:200], extractor=FeatureExtractor(model)).measure(x[200:])
+    >>> report.samples, sorted(report.to_dict())[:3], report.missing_classes
+    (200, ['coverage', 'density', 'fd'], None)
     """
 
     fd: float
@@ -72,7 +95,7 @@ class QualityReport:
     def table(self) -> list[tuple[str, ...]]:
         """Return the cells as text, header first."""
         cells = [("metric", "value", "better")]
-        for name, (words, better) in _NAMES.items():
+        for name, (words, better) in METRICS.items():
             value = getattr(self, name)
             if value is None:
                 continue
@@ -97,12 +120,18 @@ class QualityReport:
         ]
 
     def to_markdown(self) -> str:
+        """Return the table as markdown, with its notes."""
         return "\n".join([tables.markdown(self.table()), "", *(f"- {x}" for x in self.notes())])
 
     def __str__(self) -> str:
         return "\n".join([tables.text(self.table()), *self.notes()])
 
     __repr__ = __str__
+
+
+def is_judge(quality: Any) -> bool:
+    """Return whether an object measures generators as `ImageQuality` does, and is not just a function."""
+    return hasattr(quality, "measure_generator")
 
 
 class ImageQuality:
@@ -159,15 +188,15 @@ class ImageQuality:
         batch_size: int = 256,
         cache: Any = None,
     ):
-        real = checking.images(real, "real")
-        self.samples = checking.positive_int(samples, "samples", 2)
-        self.neighbours = checking.positive_int(neighbours, "neighbours")
-        self.manifold_samples = checking.positive_int(manifold_samples, "manifold_samples", 2)
-        self.seed = int(seed)
-        self.batch_size = checking.positive_int(batch_size, "batch_size")
+        real = checks.images(real, "real")
+        self.samples = arguments.int_at_least(samples, "samples", 2)
+        self.neighbours = arguments.positive_int(neighbours, "neighbours")
+        self.manifold_samples = arguments.int_at_least(manifold_samples, "manifold_samples", 2)
+        self.seed = arguments.non_negative_int(seed, "seed")
+        self.batch_size = arguments.positive_int(batch_size, "batch_size")
         if labels is not None:
             labels = np.asarray(labels)
-            checking.class_numbers(labels, n=len(real))
+            checks.class_numbers(labels, n=len(real))
         self._trained_on = None
         if extractor is None:
             kind = "autoencoder" if labels is None else "classifier"
@@ -214,8 +243,8 @@ class ImageQuality:
 
         Raises: DataError (a ValueError): images are not finite, too few, of another shape or range.
         """
-        images = checking.images(images)
-        numbers = None if labels is None else checking.class_numbers(labels, n=len(images))
+        images = checks.images(images)
+        numbers = None if labels is None else checks.class_numbers(labels, n=len(images))
         return self._report(*self._features(images), numbers)
 
     def measure_generator(
@@ -251,11 +280,11 @@ class ImageQuality:
     def _measure_batches(self, batches: Iterable[tuple[Any, Any]]) -> QualityReport:
         features, classes, numbers = [], [], []
         for images, labels in batches:
-            found, predicted = self._features(checking.images(images))
+            found, predicted = self._features(checks.images(images))
             features.append(found)
             classes.append(predicted)
             if labels is not None:
-                numbers.append(checking.class_numbers(labels, n=len(images)))
+                numbers.append(checks.class_numbers(labels, n=len(images)))
         return self._report(
             np.concatenate(features),
             None if classes[0] is None else np.concatenate(classes),

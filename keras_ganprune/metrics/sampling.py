@@ -7,12 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_ganprune import tracing
+from keras_ganprune import arguments, tracing
 from keras_ganprune.errors import DataError, InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.gan import GANModel
-from keras_ganprune.metrics import checking
+from keras_ganprune.gan import GANModel, checks, latents
 
 
 def generated(
@@ -37,20 +35,19 @@ def generated(
             among them.
         latent_dim: Length of a latent vector, where the generator does not tell.
     """
-    n = checking.positive_int(n, "n")
-    batch_size = checking.positive_int(batch_size, "batch_size")
+    n = arguments.positive_int(n, "n")
+    batch_size = arguments.positive_int(batch_size, "batch_size")
     if not isinstance(source, keras.layers.Layer):
         yield from _called(source, n, seed, batch_size)
         return
     generator, conditional, latent_dim = _parts(source, latent_dim)
-    rng = np.random.default_rng(seed)
-    chosen = _drawn_labels(labels, n, seed) if conditional else None
-    for start in range(0, n, batch_size):
-        count = min(batch_size, n - start)
-        z = rng.standard_normal((count, latent_dim), dtype="float32")
-        part = None if chosen is None else chosen[start : start + count]
-        images = generator(z if part is None else [z, part], training=False)
-        yield np.asarray(ops.convert_to_numpy(images), dtype="float32"), part
+    inputs = [latents.draw(n, latent_dim, seed)]
+    if conditional:
+        inputs.append(_drawn_labels(labels, n, seed))
+    start = 0
+    for images in latents.images_of(generator, inputs, batch_size):
+        yield images, inputs[1][start : start + len(images)] if conditional else None
+        start += len(images)
 
 
 def _called(source: Any, n: int, seed: int, batch_size: int) -> Iterator[tuple[np.ndarray, None]]:
@@ -79,7 +76,7 @@ def _parts(source: Any, latent_dim: int | None) -> tuple[keras.layers.Layer, boo
         latent_dim = latent_dim or getattr(source, "latent_dim", None)
     else:
         generator = source
-    inputs = getattr(generator, "inputs", None) or []
+    inputs = checks.inputs_of(generator) or []
     if len(inputs) > 2:
         raise InvalidArgumentError(
             "A generator takes latent vectors, or latent vectors and labels. Received: "
@@ -92,7 +89,7 @@ def _parts(source: Any, latent_dim: int | None) -> tuple[keras.layers.Layer, boo
             f"'{generator.name}' does not tell the length of its latent vectors. Pass `latent_dim=`, or "
             "a function of (n, seed)."
         )
-    return generator, len(inputs) == 2, checking.positive_int(latent_dim, "latent_dim")
+    return generator, len(inputs) == 2, arguments.positive_int(latent_dim, "latent_dim")
 
 
 def _drawn_labels(labels: Any, n: int, seed: int) -> np.ndarray:

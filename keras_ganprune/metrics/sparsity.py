@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import keras
@@ -145,6 +146,18 @@ def sparsity_report(model: keras.layers.Layer) -> SparsityReport:
                 int(mask.size),
             )
         )
-    unique = {id(w): w for w in model.weights}.values()
-    sizes = [(int(np.prod(w.shape)), int(np.count_nonzero(to_numpy(w)))) for w in unique]
-    return SparsityReport(tuple(rows), sum(s for s, _ in sizes), sum(n for _, n in sizes))
+    return SparsityReport(tuple(rows), *count_parameters(model.weights))
+
+
+def count_parameters(weights: Iterable[keras.Variable]) -> tuple[int, int]:
+    """Return how many parameters some weights are, each counted once, and how many of these are not zero.
+
+    Example:
+    >>> layer = keras.layers.Dense(2)
+    >>> layer.build((None, 3))
+    >>> count_parameters(layer.weights)  # the bias begins at zero
+    (8, 6)
+    """
+    unique = {id(w): w for w in weights}.values()
+    sizes = [math.prod(w.shape) for w in unique]
+    return sum(sizes), sum(int(np.count_nonzero(to_numpy(w))) for w in unique)

@@ -1,7 +1,8 @@
-"""Tables as text and as markdown."""
+"""Tables as text and as markdown, and how numbers stand in them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 Cells = Sequence[Sequence[str]]
@@ -45,3 +46,23 @@ def markdown(cells: Cells, left: int = 1) -> str:
     """
     marks = ["---" if i < left else "---:" for i in range(len(cells[0]))]
     return "\n".join("| " + " | ".join(row) + " |" for row in [cells[0], marks, *cells[1:]])
+
+
+def change(value: float | None, digits: int = 1) -> str:
+    """Return a relative change in percent, with its sign.
+
+    Example:
+    >>> change(0.08), change(-0.125, 0), change(None)
+    ('+8.0%', '-12%', '–')
+    """
+    return "–" if value is None or not math.isfinite(value) else f"{value:+.{digits}%}"
+
+
+def change_range(low: float, high: float) -> str:
+    """Return the two ends of an interval of relative changes.
+
+    Example:
+    >>> change_range(-0.02, 0.08)
+    '-2.0% to +8.0%'
+    """
+    return f"{change(low)} to {change(high)}"

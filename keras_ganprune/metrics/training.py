@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import pathlib
-import tempfile
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ganprune import arguments, files
 from keras_ganprune.errors import (
     DataError,
     FileFormatError,
@@ -22,7 +22,7 @@ from keras_ganprune.errors import (
     PruningWarning,
     unknown_name,
 )
-from keras_ganprune.metrics import checking
+from keras_ganprune.metrics import checks
 from keras_ganprune.metrics.extractor import FeatureExtractor
 
 # Part of the key of the cache: to be raised when anything below makes other weights.
@@ -83,10 +83,11 @@ def train_extractor(
     """
     if kind not in _KINDS:
         raise InvalidArgumentError(unknown_name("kind of extractor", kind, _KINDS))
-    images = checking.images(images)
-    value_range = checking.value_range(value_range)
-    features = checking.positive_int(features, "features")
+    images = checks.images(images)
+    value_range = arguments.value_range(value_range)
+    features = arguments.positive_int(features, "features")
     numbers = class_numbers_of(images, labels) if kind == "classifier" else None
+    seed = arguments.non_negative_int(seed, "seed")
     split = split_at(len(images), held_out)
     epochs = epochs_for(split, epochs)
     settings = {
@@ -95,7 +96,7 @@ def train_extractor(
         "split": split,
         "features": features,
         "epochs": epochs,
-        "seed": int(seed),
+        "seed": seed,
         "value_range": value_range,
     }
     file = None if cache is False else _file(cache, images, numbers, settings)
@@ -104,10 +105,10 @@ def train_extractor(
     train = images[:split]
     if kind == "classifier":
         _check_split(numbers, split)
-        extractor = fit_classifier(train, numbers[:split], features, epochs, int(seed), value_range)
+        extractor = fit_classifier(train, numbers[:split], features, epochs, seed, value_range)
         extractor.accuracy = extractor.accuracy_on(images[split:], numbers[split:])
     else:
-        extractor = _fit_autoencoder(train, features, epochs, int(seed), value_range)
+        extractor = _fit_autoencoder(train, features, epochs, seed, value_range)
     if file is not None:
         extractor.save(file)
     return extractor
@@ -116,13 +117,13 @@ def train_extractor(
 def epochs_for(n: int, epochs: int | None) -> int:
     """Return how many passes over `n` images are made."""
     if epochs is not None:
-        return checking.positive_int(epochs, "epochs")
+        return arguments.positive_int(epochs, "epochs")
     return min(max(round(_BATCH * 1250 / n), 5), 60)
 
 
 def split_at(n: int, held_out: float) -> int:
     """Return how many of `n` images, the first ones, are trained on."""
-    split = n - round(n * checking.share(held_out, "held_out"))
+    split = n - round(n * arguments.share(held_out, "held_out", zero=False))
     if not 0 < split < n:
         raise DataError(
             f"`held_out={held_out}` of {n} images must leave some on both sides. Pass more images."
@@ -136,7 +137,7 @@ def class_numbers_of(images: np.ndarray, labels: Any) -> np.ndarray:
         raise DataError(
             "A classifier learns from `labels`. Pass them, or ask for `kind='autoencoder'`."
         )
-    numbers = checking.class_numbers(labels, n=len(images))
+    numbers = checks.class_numbers(labels, n=len(images))
     if len(np.unique(numbers)) < 2:
         raise DataError(
             f"A classifier needs two classes at least. Received: class {numbers[0]} only. Pass images of "
@@ -355,14 +356,11 @@ def _file(
         cache = os.environ.get("KERAS_GANPRUNE_CACHE") or pathlib.Path.home().joinpath(
             ".cache", "keras_ganprune"
         )
-    folder = pathlib.Path(cache)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        folder = files.make_folder(cache)
     except OSError as error:
         warnings.warn(
-            f"The trained extractor will not be kept: '{folder}' cannot be written ({error}). Pass "
+            f"The trained extractor will not be kept: '{cache}' cannot be written ({error}). Pass "
             "`cache=` or set KERAS_GANPRUNE_CACHE to another folder, or `cache=False`.",
             PruningWarning,
             stacklevel=3,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_ganprune import files
 from keras_ganprune.errors import FileFormatError, OutputError
 from keras_ganprune.run_folder.run import LayerRow, MaskUpdate, PruneLog, Run
 
@@ -54,9 +55,8 @@ def write_run(run: Run, folder: str | os.PathLike) -> None:
             packed = {f"mask_{i}": np.packbits(mask) for i, mask in enumerate(masks)}
             np.savez_compressed(folder / "masks.npz", **packed)
         text = json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False, default=list)
-        partial = folder / "run.json.partial"
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(folder / "run.json")
+        with files.new_file(folder / "run.json") as work:
+            work.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(
             f"The run cannot be written to '{folder}': {error.strerror or error}. The folder must be "
@@ -75,9 +75,24 @@ def _write_history(path: pathlib.Path, history: Any) -> None:
 def load_run(path: str | os.PathLike) -> Run:
     """Read the folder of a run.
 
+    Args:
+        path: A folder that `save_run` or `keras-ganprune demo` has written.
+
+    Returns: A `Run`; without a name of its own, it has that of the folder.
+
     Raises:
         FileFormatError: it is no such folder, something in it is missing, damaged or of another version, or
             a loss is NaN or infinite; the text says what, and how to get it.
+
+    Example:
+    >>> import tempfile
+    >>> from keras_ganprune.run_folder import save_run
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     images = {"pruned": np.zeros((8, 4, 4, 1))}
+    ...     _ = save_run(f"{folder}/run", history={"loss": [0.7, 0.4]}, samples=images)
+    ...     run = load_run(f"{folder}/run")
+    >>> run.name, run.epochs, run.samples["pruned"].shape
+    ('run', 2, (8, 4, 4, 1))
     """
     folder = pathlib.Path(path)
     facts = _facts(folder)

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from keras_ganprune.errors import MissingPackageError
+from keras_ganprune import packages, report
 from keras_ganprune.run_folder import PruneLog, Run
 from keras_ganprune.run_report.pictures import Picture
 from keras_ganprune.run_report.tables import METRICS, number
@@ -31,24 +31,13 @@ VARIABLES = {
 _SIZE = (4.6, 2.9)  # inches; 72 units each
 
 
-def _matplotlib() -> Any:
-    try:
-        import matplotlib
-        from matplotlib import figure
-    except ImportError as error:
-        raise MissingPackageError(
-            "Reports need matplotlib, which is not installed: pip install 'keras-ganprune[demo]'."
-        ) from error
-    return matplotlib, figure.Figure
-
-
 class _Chart:
     """One pair of axes, to draw lines in."""
 
     def __init__(self, xlabel: str, ylabel: str):
-        self._library, figure = _matplotlib()
+        self._library = packages.require("matplotlib", "demo", "Charts")
         with self._library.rc_context(_STYLE):
-            self.figure = figure(figsize=_SIZE, layout="constrained")
+            self.figure = report.require_plotting().Figure(figsize=_SIZE, layout="constrained")
             self.axes = self.figure.subplots()
         self.axes.set_xlabel(xlabel)
         self.axes.set_ylabel(ylabel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from keras_ganprune.metrics.tables import change
 from keras_ganprune.run_folder import Run
 from keras_ganprune.run_report import charts, tables
 from keras_ganprune.run_report.drawing import Drawn
@@ -75,7 +76,7 @@ def _cards(run: Run) -> Element | None:
         cards.append((f"channels, {network}", f"{after:,}", f"of {before:,}"))
     found, grown = tables.measured(run, last, "fd"), tables.fd_increase(run, last)
     if found is not None:
-        more = "" if grown is None else f"{tables.change(grown.mean)} against dense"
+        more = "" if grown is None else f"{change(grown.mean)} against dense"
         cards.append((f"Fréchet distance, {last}", tables.interval(found), more))
     found = tables.measured(run, last, "coverage")
     if found is not None:

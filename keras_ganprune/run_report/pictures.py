@@ -6,12 +6,10 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from keras_ganprune.errors import MissingPackageError
-from keras_ganprune.report import image_grid, mask_picture
+from keras_ganprune.report import block_means, image_grid, mask_picture, require_pillow
 from keras_ganprune.run_folder import Run
 from keras_ganprune.run_report.tables import ordered
 
@@ -42,23 +40,8 @@ class Picture:
     width: int | None = None
 
 
-def pillow() -> Any:
-    """Return `PIL.Image`.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingPackageError(
-            "Reports need pillow, which is not installed: pip install 'keras-ganprune[demo]'."
-        ) from error
-    return Image
-
-
 def _png(array: np.ndarray, palette: Sequence[int] | None = None) -> bytes:
-    image = pillow().fromarray(array)
+    image = require_pillow().fromarray(array)
     if palette is not None:
         image.putpalette(list(palette))
     buffer = io.BytesIO()
@@ -74,7 +57,9 @@ def _shown(images: np.ndarray, most: int) -> np.ndarray:
         return images
     size = tuple(max(1, round(n * _SIDE / side)) for n in (images.shape[2], images.shape[1]))
     resize = [
-        np.asarray(pillow().fromarray(_grey(i)).resize(size, pillow().Resampling.LANCZOS))
+        np.asarray(
+            require_pillow().fromarray(_grey(i)).resize(size, require_pillow().Resampling.LANCZOS)
+        )
         for i in images
     ]
     return np.stack(resize).reshape(len(images), size[1], size[0], images.shape[3])
@@ -152,21 +137,14 @@ def density(mask: np.ndarray, cells: int) -> np.ndarray:
     array([[0.5, 0. ],
            [0. , 0.5]])
     """
-    picture = mask_picture(mask).astype("float64")
+    picture = mask_picture(mask)
     rows, columns = picture.shape
     every = max(1, math.ceil(math.sqrt(picture.size / max(1, cells))))
     # A long thin one is averaged along its long side.
     down = min(every, rows)
     across = min(math.ceil(every**2 / down), columns)
     down = min(math.ceil(every**2 / across), rows)
-    if down == across == 1:
-        return picture
-    sums = np.add.reduceat(
-        np.add.reduceat(picture, range(0, rows, down), 0), range(0, columns, across), 1
-    )
-    heights = np.diff([*range(0, rows, down), rows])
-    widths = np.diff([*range(0, columns, across), columns])
-    return sums / np.outer(heights, widths)
+    return block_means(picture, down, across)
 
 
 def masks(run: Run) -> Mapping[str, list[Picture]]:

@@ -9,25 +9,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_ganprune.metrics.intervals import Interval, mean_interval, paired_increase
+from keras_ganprune.metrics.quality import METRICS as JUDGED
+from keras_ganprune.metrics.tables import change, change_range
 from keras_ganprune.run_folder import Run
 
 # Best read in this order; any other name comes behind.
 ORDER = ("real", "dense", "pruned", "shrunk")
-# Metric -> what people call it, with the direction that is better.
-METRICS = {
-    "fd": "Fréchet distance ↓",
-    "kd": "kernel distance ↓",
-    "kd_error": "kernel distance, block error",
-    "precision": "precision ↑",
-    "recall": "recall ↑",
-    "density": "density (real: 1)",
-    "coverage": "coverage ↑",
-    "class_kl": "class divergence (KL) ↓",
-    "missing_classes": "missing classes ↓",
-    "label_accuracy": "label accuracy ↑",
-    "psnr": "PSNR, dB ↑",
-    "ssim": "SSIM ↑",
-}
+_BETTER = {"lower": " ↓", "higher": " ↑", "near 1": " (real: 1)", "none": " ↓"}
+
+
+def _titles() -> dict[str, str]:
+    found = {}
+    for name, (words, better) in JUDGED.items():
+        found[name] = words + _BETTER[better]
+        if name == "kd":
+            found["kd_error"] = f"{words}, standard error"
+    return found | {"psnr": "PSNR, dB ↑", "ssim": "SSIM ↑"}
+
+
+# Metric -> what people call it, with the direction that is better, in the order of the table.
+METRICS = _titles()
 # What a measurement says of itself.
 _OF_ITSELF = {
     "samples": "{:,.0f} images",
@@ -89,11 +90,6 @@ def number(value: float | None) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{value:.{digits}%}"
-
-
-def change(value: float | None) -> str:
-    """Return a relative change in percent, with its sign."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:+.1%}"
 
 
 def interval(found: Interval | None) -> str:
@@ -183,7 +179,7 @@ def _with_ends(found: Interval) -> str:
     if found.count == 1:
         return change(found.mean)
     return (
-        f"{change(found.mean)} (95 % interval {change(found.low)} to {change(found.high)}, "
+        f"{change(found.mean)} (95 % interval {change_range(found.low, found.high)}, "
         f"{found.count} pairs)"
     )
 
@@ -385,15 +381,15 @@ def paired(runs: Sequence[Run]) -> Table | None:
                     number(mean_interval(before).mean),
                     number(mean_interval(after).mean),
                     change(found.mean),
-                    f"{change(found.low)} to {change(found.high)}",
+                    change_range(found.low, found.high),
                 )
             )
     if not rows:
         return None
     note = (
-        "Runs that differ in the seed only. The increase is the mean over seeds of pruned / dense − 1; "
-        "its interval draws the seeds again (percentile bootstrap). With fewer than about five seeds "
-        "such an interval is too narrow."
+        "Runs that differ in the seed only. The increase is that of the mean over the seeds, "
+        "mean(pruned) / mean(dense) − 1; its interval draws the seeds again (paired percentile "
+        "bootstrap). With fewer than about five seeds such an interval is too narrow."
     )
     header = ("runs", "seeds", "FD dense", "FD", "increase", "95 % interval")
     return Table("Paired over seeds", header, tuple(rows), note)

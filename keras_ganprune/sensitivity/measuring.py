@@ -9,16 +9,16 @@ from typing import Any
 
 import keras
 
-from keras_ganprune import criteria, discovery, masks, tracing
+from keras_ganprune import arguments, criteria, discovery, masks, tracing
 from keras_ganprune.errors import (
     DivergedError,
     InvalidArgumentError,
     PruningWarning,
     UnsupportedLayerError,
-    unknown_name,
 )
 from keras_ganprune.granularity import get as get_granularity
 from keras_ganprune.mask_report import MaskReport
+from keras_ganprune.metrics.quality import is_judge
 from keras_ganprune.pruner import Pruner
 from keras_ganprune.sensitivity.moment import Moment
 from keras_ganprune.sensitivity.result import SensitivityReport, SensitivityRow
@@ -74,8 +74,7 @@ def sensitivity(
     Reference: [Pruning filters for efficient ConvNets](https://arxiv.org/abs/1608.08710), §3.2.
     """
     measure = _measure(metric)
-    if direction not in ("min", "max"):
-        raise InvalidArgumentError(unknown_name("direction", direction, ("min", "max")))
+    sign = arguments.sign_of(direction)
     wanted = _check_sparsities(sparsities)
     if get_granularity(granularity).pattern:
         raise InvalidArgumentError(
@@ -100,7 +99,6 @@ def sensitivity(
             )
         asked = [0.0] * len(pruner.ranked)
         present = _update(pruner, asked).rows
-        sign = 1.0 if direction == "min" else -1.0
         for index, row in enumerate(present):
             for sparsity in wanted:
                 moment.restore()
@@ -130,7 +128,7 @@ def _update(pruner: Pruner, sparsities: list[float]) -> MaskReport:
 
 
 def _measure(metric: Any) -> Callable[[keras.Model], float]:
-    if hasattr(metric, "measure_generator"):
+    if is_judge(metric):
         return lambda model: float(metric.measure_generator(model).fd)
     if not callable(metric):
         raise InvalidArgumentError(

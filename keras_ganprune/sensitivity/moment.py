@@ -21,12 +21,7 @@ class Moment:
 
     def __init__(self, model: keras.Model, network: keras.layers.Layer):
         self.network = network
-        shapes = [tuple(w.shape) for w in network.weights]
-        self.copies = [
-            other
-            for other in discovery.averages(model).values()
-            if other is not network and [tuple(w.shape) for w in other.weights] == shapes
-        ]
+        self.copies = list(discovery.averages_of(model, network).values())
 
     def __enter__(self) -> Moment:
         self._stores = {id(layer): _StoreState(layer.pruning_masks) for _, layer in self._masked()}

@@ -51,6 +51,14 @@ class SensitivityReport:
         before: dict, path -> sparsity that the weight had already.
         exact: Whether a unit is one weight (or channel), so that a total can be met to the unit.
         direction: 'min' or 'max'.
+
+    Example:
+    >>> losses = {0.5: 0.1, 0.9: 0.6}
+    >>> rows = [SensitivityRow("a/kernel", (4, 5), 20, s, s, 1 + x, x) for s, x in losses.items()]
+    >>> print(SensitivityReport(tuple(rows), base=1.0, before={"a/kernel": 0.0}).to_markdown())
+    | layer | shape | size | 0.5 | 0.9 |
+    | --- | ---: | ---: | ---: | ---: |
+    | a/kernel | 4×5 | 20 | +0.1 | +0.6 |
     """
 
     rows: tuple[SensitivityRow, ...]
@@ -73,9 +81,8 @@ class SensitivityReport:
 
     # --- as a table ------------------------------------------------------------------------------
 
-    @property
     def table(self) -> list[tuple[str, ...]]:
-        """The cells as text, header first: how much worse the metric gets, layer by layer."""
+        """Return the cells as text, header first: how much worse the metric gets, layer by layer."""
         heads = [f"{sparsity:g}" for sparsity in self.sparsities]
         cells = [("layer", "shape", "size", *heads)]
         for path in self.paths:
@@ -91,10 +98,10 @@ class SensitivityReport:
 
     def to_markdown(self) -> str:
         """Return the table as markdown."""
-        return tables.markdown(self.table)
+        return tables.markdown(self.table())
 
     def __str__(self) -> str:
-        text = tables.text(self.table)
+        text = tables.text(self.table())
         return f"{text}\nThe metric is {self.base:.4g}; in the table, how much worse it gets."
 
     __repr__ = __str__
@@ -102,8 +109,10 @@ class SensitivityReport:
     def save_heat_map(self, path: str | os.PathLike) -> None:
         """Draw how much worse the metric gets, a row for each layer and a column for each sparsity.
 
-        Raises:
-            PruningError: matplotlib is not installed.
+        Args:
+            path: Where to, such as 'sensitivity.png'.
+
+        Raises: MissingPackageError (an ImportError): matplotlib is not installed.
         """
         shown = np.array([[row.increase for row in self._of(p)] for p in self.paths])
         names = [f"{p}  ({self._of(p)[0].size:,})" for p in self.paths]

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune.errors import MissingPackageError
+from keras_ganprune import arguments
+from keras_ganprune.metrics import tables
+from keras_ganprune.metrics.intervals import bootstrap_increases, paired_increase
+from keras_ganprune.sweep.plan import SweepRun
 
-_RESAMPLES = 9999
 # Fewer pairs than that have intervals that hold the truth much less often than they say.
 _FEW = 5
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Trial:
     error: str | None = None
 
     @property
+    def run(self) -> SweepRun:
+        """What was planned."""
+        return SweepRun(self.seed, self.fold, self.quantity, self.requested, self.criterion)
+
+    @property
     def dense(self) -> bool:
         return self.requested is None
 
@@ -71,8 +77,8 @@ class Row:
         trials: Int, those that ended well.
         failed: Int, those that did not.
         mean, deviation: Of the metric; the deviation is NaN for a single trial.
-        increase: By how much the metric is worse than dense, relative to dense, over the pairs.
-        interval: Its 95 % interval, (low, high), or None for fewer than two pairs.
+        increase: By how much the metric is worse than dense over the pairs; see `relative_increase`.
+        interval: Its 95 % interval, (low, high), by `paired_increase`; None for fewer than two pairs.
         pairs: Int, trials whose dense run ended well too.
         parameters, nonzero, macs, nonzero_macs, seconds: Means over the trials; see `Trial`.
     """
@@ -98,62 +104,6 @@ class Row:
         return self.requested is None
 
 
-def relative_increase(pruned: Any, dense: Any, direction: str = "min", axis: int = -1) -> Any:
-    """Return by how much pruned runs are worse than dense ones, relative to these.
-
-        (mean(pruned) - mean(dense)) / |mean(dense)|,    negated for a metric that should be high
-
-    A ratio of means, not a mean of ratios, which one good dense run would rule. Infinite if the dense mean
-    is 0 and the pruned one is not.
-
-    Args:
-        pruned, dense: Arrays (pairs,) of the metric.
-        direction: 'min' if the metric should be low, 'max' if high.
-
-    Example:
-    >>> float(relative_increase([11.0, 13.0], [10.0, 10.0]))
-    0.2
-    """
-    base = np.mean(dense, axis=axis)
-    worse = (np.mean(pruned, axis=axis) - base) * (1.0 if direction == "min" else -1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found = worse / np.abs(base)
-    return np.round(np.where(worse == 0, 0.0, found), 12)
-
-
-def _stats() -> Any:
-    try:
-        from scipy import stats
-    except ImportError as error:
-        raise MissingPackageError(
-            "Intervals need scipy, which is not installed: pip install 'keras-ganprune[sweep]'."
-        ) from error
-    return stats
-
-
-def _bootstrap(samples: Sequence[np.ndarray], direction: str, seed: int) -> Any:
-    """Return scipy's bootstrap of the increases of some rows over the dense runs, the last of `samples`.
-
-    Whole pairs are drawn, so that what a seed or a fold does to both runs of it cancels out.
-    """
-
-    def increases(*given, axis):
-        *pruned, dense = given
-        return np.stack([relative_increase(each, dense, direction, axis) for each in pruned])
-
-    return _stats().bootstrap(
-        samples,
-        increases,
-        paired=True,
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        batch=1000,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        random_state=np.random.default_rng(seed),
-    )
-
-
 def _key(trial: Trial) -> tuple[str | None, float | None]:
     return (trial.criterion, trial.requested)
 
@@ -162,7 +112,7 @@ def _mean(values: Sequence[Any]) -> Any:
     return None if any(v is None for v in values) else fmean(values)
 
 
-class Comparison:
+class DenseComparison:
     """The trials of a sweep, row by row, against the dense ones.
 
     Args:
@@ -179,9 +129,7 @@ class Comparison:
         for trial in trials:
             members.setdefault(_key(trial), []).append(trial)
         for key, group in members.items():
-            self.groups[key] = {
-                (t.seed, t.fold): t.values[metric] for t in group if t.error is None
-            }
+            self.groups[key] = {t.run.pair: t.values[metric] for t in group if t.error is None}
         self.dense = self.groups.get((None, None), {})
         self.rows = sorted(
             (self._row(key, group) for key, group in members.items() if self.groups[key]),
@@ -193,13 +141,12 @@ class Comparison:
         found = np.array(list(self.groups[key].values()))
         pairs, pruned, dense = self._pairs(key)
         increase, interval = math.nan, None
-        if pairs:
-            increase = float(relative_increase(pruned, dense, self.direction))
         if key == (None, None):
             increase = 0.0
-        elif len(pairs) > 1:
-            ends = _bootstrap((pruned, dense), self.direction, self.seed).confidence_interval
-            interval = (float(ends.low[0]), float(ends.high[0]))
+        elif pairs:
+            worse = paired_increase(dense, pruned, self.direction, seed=self.seed)
+            increase = worse.mean
+            interval = (worse.low, worse.high) if worse.count > 1 else None
         return Row(
             *key,
             sparsity=fmean(t.achieved for t in good),
@@ -251,9 +198,11 @@ class Comparison:
         if len(common) < 2:
             return {}
         pairs = sorted(common, key=lambda pair: (pair[0], pair[1] or 0))
-        samples = [np.array([self.groups[key][pair] for pair in pairs]) for key in keys]
-        samples.append(np.array([self.dense[pair] for pair in pairs]))
-        drawn = _bootstrap(samples, self.direction, self.seed).bootstrap_distribution
+        dense = np.array([self.dense[pair] for pair in pairs])
+        pruned = [np.array([self.groups[key][pair] for pair in pairs]) for key in keys]
+        drawn = bootstrap_increases(
+            dense, pruned, self.direction, seed=self.seed
+        ).bootstrap_distribution
         sparsity = np.array([row.sparsity for row in rows])
         ranked = np.where(drawn <= tolerance, sparsity[:, None], -1.0)
         best = np.where(ranked.max(axis=0) < 0, -1, ranked.argmax(axis=0))
@@ -271,12 +220,20 @@ class Recommendation:
         criterion, requested: What to ask for; None if there is none.
         quantity: 'sparsity' or 'threshold', what `requested` is.
         increase: By how much the metric is worse than dense, relative to it.
-        interval: Its 95 % interval from a paired bootstrap over seeds and folds, or None.
+        interval: Its 95 % interval by `paired_increase` over seeds and folds, or None.
         pairs: Int, how many pairs of a pruned and a dense run that is from.
         sure_sparsity: Float, the highest sparsity of which the upper end of the interval is within
             tolerance; 0 if there is none.
         shares: dict, text -> how often it would be chosen if the pairs were drawn anew.
         nearest: Of none within tolerance, the row that comes nearest, or None.
+
+    Example:
+    >>> dense = Trial(None, "sparsity", None, 0, None, {"fd": 10.0}, 0.0, 100, 100, seconds=1.0)
+    >>> pruned = Trial("l1", "sparsity", 0.8, 0, None, {"fd": 10.5}, 0.8, 100, 20, seconds=1.0)
+    >>> print(recommend(DenseComparison([dense, pruned], "fd", "min"), "sparsity", tolerance=0.1))
+    The highest sparsity whose fd is within 10 % of dense is 0.8000, by l1 with sparsity 0.8:
+    +5.0%, over 1 pair of a pruned and a dense run.
+    One pair says nothing of the uncertainty: run more seeds.
     """
 
     metric: str
@@ -304,12 +261,12 @@ class Recommendation:
             if self.nearest is not None:
                 text += (
                     f" The nearest is {_named(self.nearest, self.quantity)}: "
-                    f"{_percent(self.nearest.increase)}{_range(self.nearest.interval)}."
+                    f"{tables.change(self.nearest.increase)}{_range(self.nearest.interval)}."
                 )
             return text
         lines = [
             f"The highest sparsity whose {self.metric} is {within} is {self.sparsity:.4f}, by "
-            f"{self.criterion} with {self.quantity} {self.requested:.4g}: {_percent(self.increase)}"
+            f"{self.criterion} with {self.quantity} {self.requested:.4g}: {tables.change(self.increase)}"
             f"{_range(self.interval)}, over {self.pairs} pair{'s' if self.pairs != 1 else ''} of a pruned "
             "and a dense run.",
         ]
@@ -335,21 +292,17 @@ class Recommendation:
     __repr__ = __str__
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:+.1f} %"
-
-
 def _range(interval: tuple[float, float] | None) -> str:
     if interval is None:
         return ""
-    return f" (95 % interval {_percent(interval[0])} to {_percent(interval[1])})"
+    return f" (95 % interval {tables.change_range(*interval)})"
 
 
 def _named(row: Row, quantity: str) -> str:
     return f"{quantity} {row.requested:.4g} by {row.criterion}"
 
 
-def recommend(comparison: Comparison, quantity: str, tolerance: float) -> Recommendation:
+def recommend(comparison: DenseComparison, quantity: str, tolerance: float) -> Recommendation:
     """Return the highest sparsity within tolerance; see `Recommendation`."""
     row, sure = comparison.within(tolerance), comparison.within(tolerance, sure=True)
     tried = [r for r in comparison.rows if not r.dense and r.pairs]
@@ -381,7 +334,7 @@ def pareto(rows: Sequence[Row], cost: str, direction: str) -> list[Row]:
         cost: 'nonzero', 'parameters', 'macs' or 'nonzero_macs'.
         direction: 'min' if the metric should be low, 'max' if high.
     """
-    sign = 1.0 if direction == "min" else -1.0
+    sign = arguments.sign_of(direction)
     known = [row for row in rows if getattr(row, cost) is not None]
     front, best = [], math.inf
     for row in sorted(known, key=lambda row: (getattr(row, cost), sign * row.mean)):

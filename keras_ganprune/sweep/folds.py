@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from keras_ganprune.errors import InvalidArgumentError, MissingPackageError
-
-
-def _model_selection() -> Any:
-    try:
-        from sklearn import model_selection
-    except ImportError as error:
-        raise MissingPackageError(
-            "Folds need scikit-learn, which is not installed: pip install 'keras-ganprune[sweep]'."
-        ) from error
-    return model_selection
-
-
-def classes(labels: np.ndarray) -> np.ndarray:
-    """Return class numbers (n,) for labels that are class numbers or one-hot rows.
-
-    Example:
-    >>> classes(np.eye(3)[[2, 0]])
-    array([2, 0])
-    """
-    labels = np.asarray(labels)
-    if labels.ndim > 1 and labels.shape[-1] > 1:
-        return labels.reshape(len(labels), -1).argmax(axis=1)
-    return labels.reshape(len(labels))
+from keras_ganprune import packages
+from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.metrics import checks
 
 
 def make_folds(
@@ -48,6 +25,7 @@ def make_folds(
 
     Raises:
         InvalidArgumentError: fewer images, or images of a class, than folds.
+        DataError: labels that are no classes.
         MissingPackageError: scikit-learn is not installed.
 
     Example:
@@ -62,11 +40,11 @@ def make_folds(
             f"`folds` must be an int from 2 to the number of images, {n}. Received: {folds!r}. "
             "Without cross-validation pass None."
         )
-    found = _model_selection()
+    found = packages.require("sklearn.model_selection", "sweep", "Folds")
     if labels is None:
         parts = found.KFold(folds, shuffle=True, random_state=seed).split(np.zeros(n))
         return list(parts)
-    numbers = classes(labels)
+    numbers = checks.class_numbers(labels, n=n)
     values, counts = np.unique(numbers, return_counts=True)
     if counts.min() < folds:
         rare = values[counts.argmin()]

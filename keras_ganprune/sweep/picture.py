@@ -6,7 +6,7 @@ import math
 import pathlib
 from typing import Any
 
-from keras_ganprune import report
+from keras_ganprune import arguments, report
 
 _COSTS = {
     "nonzero": "parameters that are not zero",
@@ -56,7 +56,7 @@ def _band(axis: Any, result: Any, tolerance: float) -> None:
     if not dense:
         return
     mean = dense[0].mean
-    sign = 1.0 if result.direction == "min" else -1.0
+    sign = arguments.sign_of(result.direction)
     edge = mean + sign * tolerance * abs(mean)
     axis.axhspan(*sorted((mean, edge)), color="C2", alpha=0.15, lw=0, zorder=0)
     axis.axhline(
@@ -95,12 +95,12 @@ def _points(axis: Any, rows: list[Any], cost: str, number: int) -> None:
 
 def _plain_ticks(axis: Any) -> None:
     """Write numbers as 20k and 3M, not as powers of ten, and few of them."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    from matplotlib import ticker  # is there: it has drawn the rest
 
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
+    axis.xaxis.set_minor_formatter(ticker.NullFormatter())
     if axis.get_yscale() == "log":
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_minor_formatter(ticker.NullFormatter())

@@ -11,19 +11,18 @@ import keras
 import numpy as np
 
 from keras_ganprune import allocation as allocations
-from keras_ganprune import combinations, criteria, granularity, masks, modes
+from keras_ganprune import arguments, combinations, criteria, granularity, masks, modes
 from keras_ganprune.callbacks import Prune
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.schedules import PolynomialDecay, Schedule, Threshold
 
 SEARCHES = ("grid", "tpe")
-DIRECTIONS = ("min", "max")
 # Mask updates of a run from its first to its last step, as in the demo.
 _UPDATES = 60
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One training run of a sweep, as it is planned.
 
     Attributes:
@@ -65,7 +64,7 @@ class Cell:
     """
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[SweepRun, ...]
     candidate: bool = False
 
 
@@ -107,10 +106,10 @@ def _distinct(values: Sequence[Any], name: str) -> None:
         raise InvalidArgumentError(f"`{name}` must not repeat a value. Received: {list(values)}.")
 
 
-def _positive(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidArgumentError(f"`{name}` must be a positive int. Received: {value!r}.")
-    return int(value)
+def checked_tolerance(value: Any) -> float:
+    return arguments.non_negative(
+        value, "tolerance", "a non-negative fraction, such as 0.1 for 10 %"
+    )
 
 
 def label(criterion: Any) -> str:
@@ -150,8 +149,8 @@ class Plan:
 
     def __post_init__(self):
         put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
-        put("steps", _positive(self.steps, "steps"))
-        put("batch_size", _positive(self.batch_size, "batch_size"))
+        put("steps", arguments.positive_int(self.steps, "steps"))
+        put("batch_size", arguments.positive_int(self.batch_size, "batch_size"))
         if self.thresholds is not None:
             put("thresholds", _thresholds(self.thresholds))
         else:
@@ -168,9 +167,9 @@ class Plan:
                 f"whole model), since every run builds a new one. Received: {self.target!r}."
             )
         put("seeds", self._checked_seeds())
-        for name, known in (("search", SEARCHES), ("direction", DIRECTIONS)):
-            if getattr(self, name) not in known:
-                raise InvalidArgumentError(unknown_name(name, getattr(self, name), known))
+        if self.search not in SEARCHES:
+            raise InvalidArgumentError(unknown_name("search", self.search, SEARCHES))
+        arguments.sign_of(self.direction)
         self._check_search()
         if not 0.0 <= self.begin < self.end <= 1.0:
             raise InvalidArgumentError(
@@ -182,11 +181,7 @@ class Plan:
                 f"Pruning must take at least one of the {self.steps} `steps`. From {self.begin:g} to "
                 f"{self.end:g} of them is none; train longer."
             )
-        if not isinstance(self.tolerance, (int, float)) or not 0 <= self.tolerance < math.inf:
-            raise InvalidArgumentError(
-                "`tolerance` must be a non-negative fraction, such as 0.1 for 10 %. "
-                f"Received: {self.tolerance!r}."
-            )
+        put("tolerance", checked_tolerance(self.tolerance))
         # What does not go together is said before anything is trained.
         for criterion in self.criteria:
             combinations.check(
@@ -221,7 +216,7 @@ class Plan:
                     f"Received: {self.trials!r}. Leave it out."
                 )
             return
-        _positive(self.trials, "trials")
+        arguments.positive_int(self.trials, "trials")
         if len(self.values) != 2 or not self.values[0] < self.values[1]:
             raise InvalidArgumentError(
                 "A search by 'tpe' needs a range: the lowest and the highest "
@@ -266,7 +261,7 @@ class Plan:
             return Threshold(value, begin, end)
         return PolynomialDecay(value, begin, end)
 
-    def prune(self, run: Run) -> Prune | None:
+    def prune(self, run: SweepRun) -> Prune | None:
         """Return the pruning callback of a run, or None for a dense one."""
         if run.dense:
             return None
@@ -290,7 +285,7 @@ class Plan:
         return list(self._cells())
 
     def _cells(self) -> Iterator[Cell]:
-        dense = [Run(seed, fold, self.quantity) for seed, fold in self.pairs]
+        dense = [SweepRun(seed, fold, self.quantity) for seed, fold in self.pairs]
         for run in dense:
             yield Cell(str(run), (run,))
         if self.search == "tpe":
@@ -300,7 +295,7 @@ class Plan:
         for seed, fold in self.pairs:
             for criterion in self.criteria:
                 for value in self.values:
-                    run = Run(seed, fold, self.quantity, value, label(criterion))
+                    run = SweepRun(seed, fold, self.quantity, value, label(criterion))
                     yield Cell(str(run), (run,))
 
     def settings(self) -> dict[str, Any]:
@@ -325,5 +320,5 @@ class Plan:
         }
         if self.search == "tpe":
             # What the search is after; a grid is judged afterwards, by any tolerance.
-            found |= {"trials": self.trials, "tolerance": float(self.tolerance)}
+            found |= {"trials": self.trials, "tolerance": self.tolerance}
         return found

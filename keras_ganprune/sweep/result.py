@@ -12,7 +12,15 @@ from typing import Any
 from keras_ganprune.errors import InvalidArgumentError, PruningError, unknown_name
 from keras_ganprune.metrics import tables
 from keras_ganprune.sweep import picture
-from keras_ganprune.sweep.choice import Comparison, Recommendation, Row, Trial, pareto, recommend
+from keras_ganprune.sweep.choice import (
+    DenseComparison,
+    Recommendation,
+    Row,
+    Trial,
+    pareto,
+    recommend,
+)
+from keras_ganprune.sweep.plan import checked_tolerance
 from keras_ganprune.sweep.storage import quiet
 from keras_ganprune.sweep.study import Study, finished_runs
 
@@ -28,6 +36,17 @@ class SweepResult:
         failed: The trials that failed.
         settings: dict, what the study was made with.
         name: Of the study.
+
+    Example:
+    >>> def trial(seed, fd, sparsity=None):
+    ...     criterion = None if sparsity is None else "magnitude"
+    ...     left = {"achieved": sparsity or 0.0, "parameters": 100, "nonzero": 100, "seconds": 1.0}
+    ...     return Trial(criterion, "sparsity", sparsity, seed, None, {"fd": fd}, **left)
+    >>> trials = (trial(0, 10.0), trial(1, 20.0), trial(0, 10.5, 0.8), trial(1, 21.0, 0.8))
+    >>> result = SweepResult(trials, {"metric": "fd", "direction": "min", "seed": 0})
+    >>> best = result.recommend(tolerance=0.1)
+    >>> best.sparsity, best.increase, best.pairs, best.sure
+    (0.8, 0.05, 2, True)
     """
 
     def __init__(self, trials: tuple[Trial, ...], settings: dict[str, Any], name: str = "sweep"):
@@ -62,8 +81,8 @@ class SweepResult:
         return cls(tuple(trials), settings, study.name)
 
     @functools.cached_property
-    def comparison(self) -> Comparison:
-        return Comparison(self.trials, self.metric, self.direction, self.settings["seed"])
+    def comparison(self) -> DenseComparison:
+        return DenseComparison(self.trials, self.metric, self.direction, self.settings["seed"])
 
     @property
     def rows(self) -> list[Row]:
@@ -77,23 +96,18 @@ class SweepResult:
         """Return the highest sparsity whose metric is within tolerance of dense, with its uncertainty.
 
         Runs are compared with the dense runs of the same seed and fold, which began with the same weights
-        and saw the same data in the same order. The interval is a bootstrap that draws whole pairs.
+        and saw the same data in the same order. The interval is a bootstrap that draws whole pairs; see
+        `paired_increase`.
 
         Args:
             tolerance: Non-negative float, the relative increase (of a metric that should be high: the
                 relative fall) that is put up with.
 
         Raises:
+            InvalidArgumentError: `tolerance` is no such fraction.
             PruningError: no dense run ended well, so there is nothing to compare with.
-
-        Reference: [Bootstrap methods](https://doi.org/10.1214/aos/1176344552), percentile intervals by
-        `scipy.stats.bootstrap`.
         """
-        if isinstance(tolerance, bool) or not 0 <= tolerance < math.inf:
-            raise InvalidArgumentError(
-                "`tolerance` must be a non-negative fraction, such as 0.1 for 10 %. "
-                f"Received: {tolerance!r}."
-            )
+        tolerance = checked_tolerance(tolerance)
         if not self.comparison.dense:
             raise PruningError(
                 "There is no dense run to compare with: "
@@ -124,7 +138,8 @@ class SweepResult:
             tolerance: As for `recommend`; drawn as a band above (or below) dense.
 
         Raises:
-            PruningError: matplotlib is not installed, or no trial has ended well.
+            MissingPackageError: matplotlib is not installed.
+            PruningError: no trial has ended well.
         """
         if not self.rows:
             raise PruningError("There is nothing to draw: no trial has ended well.")
@@ -153,9 +168,7 @@ class SweepResult:
         ]
         for row in self.rows:
             spread = "" if math.isnan(row.deviation) else f" ± {row.deviation:.3g}"
-            interval = "–"
-            if row.interval is not None:
-                interval = " to ".join(f"{100 * end:+.1f} %" for end in row.interval)
+            interval = "–" if row.interval is None else tables.change_range(*row.interval)
             failed = f" ({row.failed} failed)" if row.failed else ""
             cells.append(
                 (
@@ -164,7 +177,7 @@ class SweepResult:
                     f"{row.sparsity:.4f}",
                     f"{row.trials}{failed}",
                     f"{row.mean:.4g}{spread}",
-                    "–" if row.dense or not row.pairs else f"{100 * row.increase:+.1f} %",
+                    "–" if row.dense else tables.change(row.increase),
                     interval,
                     f"{row.nonzero:,.0f}",
                     "?" if row.macs is None else f"{row.macs:,.0f}",
@@ -180,17 +193,12 @@ class SweepResult:
 
     def __str__(self) -> str:
         lines = [tables.text(self.table())]
-        lines += [f"failed: {_planned(trial)}: {trial.error}" for trial in self.failed[:3]]
+        lines += [f"failed: {trial.run}: {trial.error}" for trial in self.failed[:3]]
         if len(self.failed) > 3:
             lines.append(f"and {len(self.failed) - 3} more that failed")
         return "\n".join(lines)
 
     __repr__ = __str__
-
-
-def _planned(trial: Trial) -> str:
-    what = "dense" if trial.dense else f"{trial.criterion} {trial.requested:.4g}"
-    return f"{what}, seed {trial.seed}" + ("" if trial.fold is None else f", fold {trial.fold}")
 
 
 def _trials(trial: Any, quantity: str) -> list[Trial]:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from keras_ganprune import packages
 from keras_ganprune.errors import (
     FileFormatError,
     InvalidArgumentError,
@@ -26,13 +27,7 @@ _TRIES = 20
 
 def optuna() -> Any:
     """Return Optuna, which takes a second to import and is not always installed."""
-    try:
-        import optuna as found
-    except ImportError as error:
-        raise MissingPackageError(
-            "Sweeps need Optuna, which is not installed: pip install 'keras-ganprune[sweep]'."
-        ) from error
-    return found
+    return packages.require("optuna", "sweep", "Sweeps")
 
 
 @contextlib.contextmanager

@@ -12,8 +12,9 @@ import numpy as np
 
 from keras_ganprune.data import Images
 from keras_ganprune.errors import InvalidArgumentError, PruningError
-from keras_ganprune.sweep.choice import relative_increase
-from keras_ganprune.sweep.plan import Plan, Run
+from keras_ganprune.metrics import tables
+from keras_ganprune.metrics.intervals import relative_increase
+from keras_ganprune.sweep.plan import Plan, SweepRun
 from keras_ganprune.sweep.result import SweepResult
 from keras_ganprune.sweep.storage import quiet
 from keras_ganprune.sweep.study import Claim, Study, TakenAwayError
@@ -41,7 +42,7 @@ def sweep(
     allocation: Any = "uniform",
     mode: Any = "hard",
     granularity: Any = "unstructured",
-    callbacks: Callable[[Run], list] | None = None,
+    callbacks: Callable[[SweepRun], list] | None = None,
     storage: Any = "sweep.db",
     name: str = "sweep",
     search: str = "grid",
@@ -84,7 +85,7 @@ def sweep(
         begin, end: Floats, 0 <= begin < end <= 1: the shares of the steps between which sparsity rises,
             along a `PolynomialDecay`, and masks change.
         target, allocation, mode, granularity: As for `Prune`; `target` by name, None for a classifier.
-        callbacks: Function of a `Run` -> list of more callbacks for its `fit`.
+        callbacks: Function of a `SweepRun` -> list of more callbacks for its `fit`.
         storage: Path of a SQLite file, URL of a database, an Optuna storage, or None for memory only.
         name: Of the study in it.
         search: 'grid' trains every sparsity. 'tpe' looks for the highest sparsity within tolerance
@@ -231,7 +232,7 @@ class _Sweep:
                 claim.release()
             raise
 
-    def _runs(self, claim: Claim) -> list[Run]:
+    def _runs(self, claim: Claim) -> list[SweepRun]:
         """Return the runs of a trial; of a search, with the sparsity that it has chosen."""
         if not claim.cell.candidate:
             return list(claim.cell.runs)
@@ -241,9 +242,9 @@ class _Sweep:
         criterion = names[0]
         if len(names) > 1:
             criterion = claim.trial.suggest_categorical("criterion", names)
-        return [Run(*run.pair, quantity, value, criterion) for run in claim.cell.runs]
+        return [SweepRun(*run.pair, quantity, value, criterion) for run in claim.cell.runs]
 
-    def _value(self, claim: Claim, runs: list[Run]) -> float:
+    def _value(self, claim: Claim, runs: list[SweepRun]) -> float:
         """Return the value of a trial for Optuna."""
         outcomes = [claim.done[run.pair] for run in runs]
         found = [outcome["values"][self.plan.metric] for outcome in outcomes]
@@ -253,7 +254,7 @@ class _Sweep:
             return float("-inf")  # it has chosen nothing, and is to be no example
         dense = self._dense()
         pairs = [
-            (v, dense[run.pair]) for v, run in zip(found, runs, strict=True) if run.pair in dense
+            (dense[run.pair], v) for v, run in zip(found, runs, strict=True) if run.pair in dense
         ]
         if not pairs:
             raise PruningError("no dense run of these seeds and folds ended well")
@@ -265,9 +266,7 @@ class _Sweep:
     def _dense(self) -> dict[tuple, float]:
         trials = SweepResult.of(self.study, self.settings).trials
         return {
-            (t.seed, t.fold): t.values[self.plan.metric]
-            for t in trials
-            if t.dense and t.error is None
+            t.run.pair: t.values[self.plan.metric] for t in trials if t.dense and t.error is None
         }
 
     # --- what is printed -------------------------------------------------------------------------
@@ -276,7 +275,7 @@ class _Sweep:
         if self.progress:
             print(f"sweep: {text.rstrip('.')}.", flush=True)
 
-    def _say_taken(self, run: Run) -> None:
+    def _say_taken(self, run: SweepRun) -> None:
         self._say(
             f"{run}: another process took this trial for lost, and has it now; what came out here is left out"
         )
@@ -287,7 +286,7 @@ class _Sweep:
         word = "new" if fresh else f"{done} of them have ended before"
         self._say(f"study '{self.study.name}' of {len(states)} trials, {word}")
 
-    def _say_run(self, run: Run, claim: Claim) -> None:
+    def _say_run(self, run: SweepRun, claim: Claim) -> None:
         if not self.progress:
             return
         outcome = claim.done[run.pair]
@@ -296,8 +295,9 @@ class _Sweep:
         if not run.dense:
             dense = self._dense().get(run.pair)
             if dense is not None:
-                worse = float(relative_increase([value], [dense], "min"))
-                result += f" (dense {dense:.4g}, {100 * worse:+.1f} %)"
+                # What it is, not how much worse: up is up, whatever the direction.
+                grown = float(relative_increase([dense], [value]))
+                result += f" (dense {dense:.4g}, {tables.change(grown)})"
             result += f", achieved {outcome['achieved']:.4f}"
         states = self.study.states()
         ended = sum(state in ("done", "failed") for state in states.values())
@@ -320,7 +320,7 @@ class _Sweep:
         return float(np.mean(self.took[-10:])) * left / workers
 
 
-def _planned(run: Run) -> dict[str, Any]:
+def _planned(run: SweepRun) -> dict[str, Any]:
     return {"criterion": run.criterion, "requested": run.requested}
 
 

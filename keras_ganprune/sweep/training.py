@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_ganprune import discovery, granularity
+from keras_ganprune.data import Batches
 from keras_ganprune.errors import (
     DataError,
     DivergedError,
@@ -24,44 +25,15 @@ from keras_ganprune.gan import GANModel
 from keras_ganprune.layers import masked_weights, walk
 from keras_ganprune.masking import to_numpy
 from keras_ganprune.metrics import profile
-from keras_ganprune.metrics.quality import ImageQuality
+from keras_ganprune.metrics.quality import ImageQuality, is_judge
+from keras_ganprune.metrics.sparsity import count_parameters
 from keras_ganprune.shrinking import shrink
 from keras_ganprune.sweep.folds import make_folds
-from keras_ganprune.sweep.plan import Plan, Run
+from keras_ganprune.sweep.plan import Plan, SweepRun
 
 
 class SettingError(InvalidArgumentError):
     """What is wrong with every run of a sweep, so that it is no use to go on to the next one."""
-
-
-class Batches(keras.utils.PyDataset):
-    """Batches in an order of their own, the same for every run of a seed.
-
-    Passes over the images go on from one epoch to the next, so that an epoch may have any length.
-    """
-
-    def __init__(self, images: Any, labels: Any, batch_size: int, per_epoch: int, seed: int):
-        super().__init__()
-        self.images, self.labels = images, labels
-        self.batch_size = min(batch_size, len(images))
-        self.per_epoch = per_epoch
-        self.seed = seed
-        self.epoch = 0
-
-    def __len__(self):
-        return self.per_epoch
-
-    def __getitem__(self, index):
-        whole = len(self.images) // self.batch_size
-        done, batch = divmod(self.epoch * self.per_epoch + index, whole)
-        # One order for each pass, found anew from its number: batches may be asked for in any order.
-        order = np.random.default_rng((self.seed, done)).permutation(len(self.images))
-        chosen = order[batch * self.batch_size :][: self.batch_size]
-        images = self.images[chosen]
-        return images if self.labels is None else (images, self.labels[chosen])
-
-    def on_epoch_end(self):
-        self.epoch += 1
 
 
 def digest(*arrays: np.ndarray) -> str:
@@ -85,7 +57,7 @@ class Trainer:
         build: Function of a seed that returns a compiled model.
         images, labels: Arrays, or None for no labels.
         quality: As for `sweep`.
-        callbacks: Function of a `Run` that returns more callbacks, or None.
+        callbacks: Function of a `SweepRun` that returns more callbacks, or None.
     """
 
     def __init__(
@@ -95,7 +67,7 @@ class Trainer:
         images: Any,
         labels: Any,
         quality: Any,
-        callbacks: Callable[[Run], list] | None,
+        callbacks: Callable[[SweepRun], list] | None,
     ):
         self.plan = plan
         self.build = build
@@ -151,7 +123,7 @@ class Trainer:
 
     # --- a run -----------------------------------------------------------------------------------
 
-    def run(self, run: Run) -> dict[str, Any]:
+    def run(self, run: SweepRun) -> dict[str, Any]:
         """Train and judge one run; return what it has come to, in values that JSON keeps.
 
         Raises:
@@ -195,9 +167,9 @@ class Trainer:
     def _split(self, fold: int | None) -> tuple[Any, Any]:
         return (slice(None), slice(None)) if fold is None else self.folds[fold]
 
-    def _judge(self, model: keras.Model, run: Run, held: Any) -> dict[str, float]:
+    def _judge(self, model: keras.Model, run: SweepRun, held: Any) -> dict[str, float]:
         images, labels = self.images[held], None if self.labels is None else self.labels[held]
-        if hasattr(self.quality, "measure_generator"):
+        if is_judge(self.quality):
             # The same latents for all runs of a seed.
             report = self._quality_of(run.fold, images, labels).measure_generator(
                 model, seed=run.seed
@@ -237,7 +209,7 @@ class Trainer:
             self._judges[fold] = _against(self.quality, images, labels)
         return self._judges[fold]
 
-    def _costs(self, model: keras.Model, run: Run) -> dict[str, Any]:
+    def _costs(self, model: keras.Model, run: SweepRun) -> dict[str, Any]:
         """Return how large the target is now: parameters, those not zero, multiply-accumulates."""
         networks = [network for _, network in discovery.resolve_target(model, self.plan.target)]
         found = [_costs_of(network, self._channels(run)) for network in networks]
@@ -247,7 +219,7 @@ class Trainer:
             for key in found[0]
         }
 
-    def _channels(self, run: Run) -> bool:
+    def _channels(self, run: SweepRun) -> bool:
         return not run.dense and getattr(granularity.get(self.plan.granularity), "coupled", False)
 
 
@@ -258,13 +230,8 @@ def _costs_of(network: Any, channels: bool) -> dict[str, int | None]:
             network = shrink(network, verify=False)
         except PruningError:
             pass  # it cannot be shrunk, so it costs what it costs
-    unique = {id(w): w for w in network.weights}.values()
-    found = {
-        "parameters": sum(math.prod(w.shape) for w in unique),
-        "nonzero": sum(int(np.count_nonzero(to_numpy(w))) for w in unique),
-        "macs": None,
-        "nonzero_macs": None,
-    }
+    parameters, nonzero = count_parameters(network.weights)
+    found = {"parameters": parameters, "nonzero": nonzero, "macs": None, "nonzero_macs": None}
     try:
         costs = profile(network, latency=False)
     except (UnsupportedLayerError, InvalidArgumentError):
@@ -281,9 +248,7 @@ def _costs_of(network: Any, channels: bool) -> dict[str, int | None]:
 
 def _density(layer: Any) -> float:
     """Return the share of a layer's kernels that is not zero; each entry is in as many products."""
-    kernels = [w for w in layer.trainable_weights if len(w.shape) > 1]
-    total = sum(math.prod(w.shape) for w in kernels)
-    nonzero = sum(int(np.count_nonzero(to_numpy(w))) for w in kernels)
+    total, nonzero = count_parameters(w for w in layer.trainable_weights if len(w.shape) > 1)
     return nonzero / total if total else 1.0
 
 
@@ -296,7 +261,7 @@ def _against(quality: Any, images: np.ndarray, labels: Any) -> Any:
 
 
 def _check_quality(quality: Any, plan: Plan) -> None:
-    if hasattr(quality, "measure_generator"):
+    if is_judge(quality):
         known = isinstance(quality, ImageQuality) or hasattr(quality, "against")
         if plan.folds is not None and not known:
             raise InvalidArgumentError(

@@ -2,52 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import numpy as np
 
-from keras_ganprune.errors import DataError, InvalidArgumentError, MissingPackageError
-
-
-def require(module: str) -> Any:
-    """Return a module of scipy or scikit-learn.
-
-    Raises: MissingPackageError (an ImportError).
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingPackageError(
-            f"This metric needs {module.split('.')[0].replace('sklearn', 'scikit-learn')}, which is not "
-            f"installed ({error}): pip install 'keras-ganprune[quality]'."
-        ) from error
-
-
-def positive_int(value: Any, name: str, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        rule = "a positive int" if least == 1 else f"an int of at least {least}"
-        raise InvalidArgumentError(f"`{name}` must be {rule}. Received: {value!r}.")
-    return int(value)
-
-
-def share(value: Any, name: str) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not 0.0 < value < 1.0:
-        raise InvalidArgumentError(f"`{name}` must be a share in (0, 1). Received: {value!r}.")
-    return float(value)
-
-
-def value_range(value: Any) -> tuple[float, float]:
-    try:
-        low, high = (float(x) for x in value)
-    except (TypeError, ValueError):
-        low, high = np.nan, np.nan
-    if not -np.inf < low < high < np.inf:
-        raise InvalidArgumentError(
-            f"`value_range` must be (low, high) with low < high. Received: {value!r}."
-        )
-    return low, high
+from keras_ganprune.errors import DataError
 
 
 def _numbers(values: Any, name: str) -> np.ndarray:
