@@ -6,6 +6,7 @@ of `keras_ganprune`.
 
 import keras
 import numpy as np
+import pytest
 from keras import layers, ops
 
 from keras_ganprune import PrunableDense, masked_weights, tracing
@@ -371,6 +372,22 @@ class CycleGAN(keras.Model):
 
 
 # --- the check -----------------------------------------------------------------------------------
+
+
+def skip_without_half_convolutions(policy):
+    """Skip where plain Keras cannot train a convolution in float16: PyTorch on CPUs without such units."""
+    if keras.backend.backend() != "torch" or policy != "mixed_float16":
+        return
+    plain = keras.Sequential(
+        [keras.Input((4, 4, 6)), layers.Conv2D(1, 3, padding="same", dtype=policy)]
+    )
+    plain.compile("sgd", "mse")
+    try:
+        plain.fit(np.ones((2, 4, 4, 6)), np.ones((2, 4, 4, 1)), verbose=0)
+    except RuntimeError as error:
+        if "slow_conv2d" not in str(error):
+            raise
+        pytest.skip(f"PyTorch has no float16 convolutions on this CPU: {error}")
 
 
 def kept_oracle(size, sparsity):

@@ -166,6 +166,7 @@ def test_speed_switches(policy, compiled):
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_gan_in_half_precision(policy):
+    nets.skip_without_half_convolutions(policy)
     gan = gan_model((nets.dcgan_generator(dtype=policy), nets.dcgan_discriminator(dtype=policy)))
     watch = nets.Watch(gan.generator)
     fit(gan, kgp.Prune(SCHEDULE, "generator", 3), watch, epochs=3)
