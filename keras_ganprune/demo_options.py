@@ -134,7 +134,7 @@ class DemoOptions:
     loss: str = "non_saturating"
     steps: int | None = None
     epochs: int | None = None
-    batch_size: int = 32
+    batch_size: int = 64
     channels: int | None = None
     output: str = "ganprune_run"
     overwrite: bool = False

@@ -91,7 +91,7 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--loss", default="non_saturating", help="GAN loss, such as hinge or wasserstein"
     )
-    parser.add_argument("--batch-size", type=int, default=32, help="images a step, default 32")
+    parser.add_argument("--batch-size", type=int, default=64, help="images a step, default 64")
     parser.add_argument("--mode", default="hard", help="hard (default), soft, rigl, set or splice")
 
 
