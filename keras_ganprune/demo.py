@@ -135,7 +135,9 @@ def build(options: DemoOptions, image_shape: tuple[int, int, int]) -> GANModel:
         loss=options.loss,
         ema_decay=0.99,
         # By two of 28 pixels: digits are digits there too, and few images are learnt by heart.
-        augmentation=None if options.network == "mlp" else DiffAugment(0.08, 0.0, seed=options.seed),
+        augmentation=None
+        if options.network == "mlp"
+        else DiffAugment(0.08, 0.0, seed=options.seed),
         gradient_penalty=10.0 if wasserstein else 0.0,
         discriminator_steps=2 if wasserstein else 1,
         seed=options.seed,
