@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import importlib.util
 import os
@@ -62,7 +61,6 @@ class Variant:
         schedule: Name of the schedule.
         targets: The networks that are pruned.
         distillation: Arguments of `Distillation` from the finished dense generator of the seed, or None.
-        overrides: Fields of the recipe that differ.
     """
 
     label: str
@@ -73,22 +71,19 @@ class Variant:
     schedule: str = "polynomial"
     targets: tuple[str, ...] = ("generator",)
     distillation: Mapping[str, Any] | None = None
-    teacher: str = "dense"
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    begin: float | None = None
-    end: float | None = None
-    shrink: Mapping[str, Any] = field(default_factory=dict)
-    cuts: int = 1
 
     @property
     def from_scratch(self) -> bool:
-        return self.width != 1.0 or bool(self.overrides)
+        return self.width != 1.0
 
 
 def prepare_process() -> None:
     """Set what must be set before a backend starts."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+
+HELD_OUT = 0.2
 
 
 @functools.lru_cache
@@ -99,11 +94,12 @@ def _load(name: str):
 
 
 def images(recipe: Recipe):
-    """Return (training images, training labels, held-out images, held-out labels)."""
+    """Return (images, labels) to train on: all but those that the judge holds out."""
+    from keras_ganprune.metrics.training import split_at
+
     found = _load(recipe.data)
-    split = len(found) * 4 // 5
-    x, y = found.images, found.labels
-    return x[:split], y[:split], x[split:], y[split:]
+    found = found.take(split_at(len(found), HELD_OUT))
+    return found.images, found.labels
 
 
 def build(recipe: Recipe, shape: tuple[int, ...], seed: int, width: float = 1.0):
@@ -202,35 +198,23 @@ def fuse(gan) -> None:
     object.__setattr__(gan, "make_train_function", make_train_function)
 
 
-def stream(x, y, recipe: Recipe, seed: int, start: int, steps: int):
-    """Return the batches of steps `start` to `start + steps`; the same for every run of a seed."""
-    import keras
-
-    class Batches(keras.utils.PyDataset):
-        def __len__(self):
-            return steps
-
-        def __getitem__(self, index):
-            whole = len(x) // recipe.batch_size
-            done, batch = divmod(start + index, whole)
-            order = np.random.default_rng((seed, done)).permutation(len(x))
-            chosen = order[batch * recipe.batch_size :][: recipe.batch_size]
-            return (x[chosen], y[chosen]) if recipe.conditional else x[chosen]
-
-    return Batches()
-
-
 def train(gan, recipe: Recipe, seed: int, until: int, callbacks=()):
     """Train from the step that the optimizers stand at."""
     import keras_ganprune as kgp
+    from keras_ganprune import data
     from keras_ganprune.discovery import steps_done
 
+    class Later(data.Batches):
+        def __getitem__(self, index):
+            return super().__getitem__(start + index)
+
     start = steps_done(gan.generator_optimizer)
-    x, y, _, _ = images(recipe)
+    x, y = images(recipe)
+    labels = y if recipe.conditional else None
     if until > start:
         fuse(gan)
         gan.fit(
-            stream(x, y, recipe, seed, start, until - start),
+            Later(x, labels, recipe.batch_size, until - start, seed),
             verbose=0,
             callbacks=[kgp.NaNGuard(), *callbacks],
         )
@@ -241,23 +225,10 @@ def callbacks(variant: Variant, recipe: Recipe):
     """Return the callbacks that make a variant."""
     import keras_ganprune as kgp
 
-    begin = int((recipe.begin if variant.begin is None else variant.begin) * recipe.steps)
-    end = int((recipe.end if variant.end is None else variant.end) * recipe.steps)
+    begin, end = int(recipe.begin * recipe.steps), int(recipe.end * recipe.steps)
     if variant.macs is not None:
-        steps = np.linspace(begin + 1, end, variant.cuts + 1)[1 - (variant.cuts == 1) :]
-        at = [int(s) for s in steps[: variant.cuts]]
-        shares = [variant.macs ** ((i + 1) / variant.cuts) for i in range(variant.cuts)]
-        budgets = [kgp.Budget(macs=share) for share in shares]
-        one = variant.cuts == 1
-        return [
-            kgp.Shrink(
-                at=at[0] if one else at,
-                target=list(variant.targets),
-                budget=budgets[0] if one else budgets,
-                verbose=0,
-                **variant.shrink,
-            )
-        ]
+        budget = kgp.Budget(macs=variant.macs)
+        return [kgp.Shrink(at=begin + 1, target=list(variant.targets), budget=budget, verbose=0)]
     if variant.sparsity is None:
         return []
     if variant.schedule == "rewind":
@@ -297,7 +268,7 @@ def _save(model, path: pathlib.Path) -> None:
     partial.replace(path)
 
 
-def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path, quality=None) -> dict:
+def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> dict:
     """Train one variant to the end and judge its exported, reloaded generator; return the row."""
     import keras
 
@@ -305,7 +276,6 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path, quali
     from keras_ganprune.layers import prunable_layers
 
     started = time.perf_counter()
-    recipe = dataclasses.replace(recipe, **variant.overrides)
     if variant.label == "untrained":
         gan = build(recipe, images(recipe)[0].shape[1:], seed)
     else:
@@ -314,10 +284,7 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path, quali
         else:
             gan = kgp.load_model(folder / f"seed{seed}_phase.keras")
         if variant.distillation is not None:
-            if variant.teacher == "phase":
-                teacher = gan.sampler
-            else:
-                teacher = keras.models.load_model(folder / f"seed{seed}_dense.keras")
+            teacher = keras.models.load_model(folder / f"seed{seed}_dense.keras")
             gan.set_teacher(teacher, kgp.Distillation(**variant.distillation))
         train(gan, recipe, seed, recipe.steps, callbacks(variant, recipe))
     trained = time.perf_counter() - started
@@ -339,7 +306,7 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path, quali
     }
     with _exported(plain) as (kind, reloaded):
         row["artefact"] = kind
-        report = judge(recipe, quality).measure_generator(reloaded, n=10_000, seed=1_000 + seed)
+        report = judge(recipe.data).measure_generator(reloaded, n=10_000, seed=1_000 + seed)
     row.update(report.to_dict())
     row["seconds"] = trained
     return row
@@ -348,57 +315,37 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path, quali
 def run_floor(recipe: Recipe) -> dict:
     """Return the row of the training images themselves: what a perfect generator gets."""
     row = {"variant": "real images", "seed": 0, "steps": 0, "artefact": "none", "seconds": 0.0}
-    return {**row, **judge(recipe).measure(images(recipe)[0]).to_dict()}
-
-
-def _sampler(function, latent_dim: int):
-    """Return a function (n, seed) -> images of a generator's function."""
-
-    def generate(n, seed):
-        z = np.random.default_rng(seed).standard_normal((n, latent_dim), dtype="float32")
-        return np.concatenate([np.asarray(function(z[i : i + 500])) for i in range(0, n, 500)])
-
-    return generate
+    return {**row, **judge(recipe.data).measure(images(recipe)[0]).to_dict()}
 
 
 @contextlib.contextmanager
 def _exported(plain):
-    """Give (kind of file, function n, seed -> images) of the generator, written and read again."""
+    """Give (kind of file, what `measure_generator` takes) of the generator, written and read again."""
     import keras
 
     import keras_ganprune as kgp
+    from keras_ganprune import files
+    from keras_ganprune.gan import latents
 
-    latent_dim = plain.input_shape[-1]
     with tempfile.TemporaryDirectory() as place:
-        if importlib.util.find_spec("tensorflow") is not None:
-            from keras_ganprune import files
-
-            kgp.export_saved_model(plain, f"{place}/generator")
-            served = files.tensorflow().saved_model.load(f"{place}/generator")
-            yield "SavedModel", _sampler(served.serve, latent_dim)
-        else:
+        if importlib.util.find_spec("tensorflow") is None:
             plain.save(f"{place}/generator.keras")
-            loaded = keras.models.load_model(f"{place}/generator.keras")
+            yield "keras file", keras.models.load_model(f"{place}/generator.keras")
+            return
+        kgp.export_saved_model(plain, f"{place}/generator")
+        served = files.tensorflow().saved_model.load(f"{place}/generator")
 
-            def call(z):
-                return keras.ops.convert_to_numpy(loaded(z, training=False))
+        def generate(n, seed):
+            z = latents.draw(n, plain.input_shape[-1], seed)
+            return np.concatenate([served.serve(z[i : i + 500]).numpy() for i in range(0, n, 500)])
 
-            yield "keras file", _sampler(call, latent_dim)
-
-
-_judges: dict[str, Any] = {}
+        yield "SavedModel", generate
 
 
-def judge(recipe: Recipe, quality=None):
-    """Return the judge of a data set: features of a classifier of the training images."""
-    if quality is not None:
-        return quality
-    if recipe.data not in _judges:
-        from keras_ganprune.metrics import ImageQuality, train_extractor
+@functools.lru_cache
+def judge(name: str):
+    """Return the judge of a data set: features of a classifier of the images that are trained on."""
+    from keras_ganprune.metrics import ImageQuality
 
-        x, y, held_x, held_y = images(recipe)
-        extractor = train_extractor(
-            np.concatenate([x, held_x]), np.concatenate([y, held_y]), held_out=0.2
-        )
-        _judges[recipe.data] = ImageQuality(held_x, held_y, extractor=extractor)
-    return _judges[recipe.data]
+    found = _load(name)
+    return ImageQuality(found.images, found.labels, held_out=HELD_OUT)

@@ -53,6 +53,7 @@ class Distillation(Configurable):
             raise InvalidArgumentError(
                 f"`layers` has no use with `features=0`. Received: layers={self.layers}."
             )
+        self._looked_into: tuple[keras.Model, keras.Model] | None = None
 
     def get_config(self):
         return {"output": self.output, "features": self.features, "layers": self.layers}
@@ -73,10 +74,17 @@ class Distillation(Configurable):
         return total
 
     def _seen(self, gan, images, labels) -> list[Any]:
-        network = feature_model(gan.discriminator, self.layers)
-        found = network([images, labels] if gan.conditional else images, training=False)
+        found = self._features_of(gan.discriminator)(
+            [images, labels] if gan.conditional else images, training=False
+        )
         found = found if isinstance(found, (list, tuple)) else [found]
         return [ops.cast(x, "float32") for x in found]
+
+    def _features_of(self, discriminator: keras.Model) -> keras.Model:
+        # PyTorch asks in every step; and `Shrink` may have put another discriminator in the place.
+        if self._looked_into is None or self._looked_into[0] is not discriminator:
+            self._looked_into = discriminator, feature_model(discriminator, self.layers)
+        return self._looked_into[1]
 
     def check(self, gan: Any) -> None:
         """Raise if the features cannot be had of this GAN's discriminator."""
@@ -87,7 +95,7 @@ class Distillation(Configurable):
                 "`Distillation(features=...)` needs networks that share no weights: its gradient would "
                 "change the shared ones for the worse of the discriminator. Use `output` alone."
             )
-        feature_model(gan.discriminator, self.layers)
+        self._features_of(gan.discriminator)
 
 
 def get(identifier: Any, teacher: keras.Model | None) -> Distillation | None:
