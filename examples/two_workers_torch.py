@@ -89,6 +89,9 @@ def work(backup, kill_at):
         f"masks {digest(masks)}, weights {digest(weights)}",
         flush=True,
     )
+    # DDP's reducer must not be the last to hold the group: it would end gloo's thread while it
+    # holds Python's lock, which that thread may be waiting for, and the process would never end.
+    del ddp
     dist.destroy_process_group()
 
 
