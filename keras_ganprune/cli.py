@@ -203,6 +203,7 @@ def _demo(arguments: argparse.Namespace) -> None:
         structured=arguments.structured,
         macs=arguments.macs,
         parameters=arguments.parameters,
+        conditional=arguments.conditional,
         loss=arguments.loss,
         steps=arguments.steps,
         epochs=arguments.epochs,

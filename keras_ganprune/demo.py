@@ -15,8 +15,9 @@ from keras_ganprune import data, files, report, tracing
 from keras_ganprune.callbacks import Prune
 from keras_ganprune.demo_options import DemoOptions
 from keras_ganprune.discovery import resolve_target, steps_done
+from keras_ganprune.errors import DataError
 from keras_ganprune.export import ExportReport, export_saved_model
-from keras_ganprune.gan import DiffAugment, GANModel
+from keras_ganprune.gan import DiffAugment, GANModel, latents
 from keras_ganprune.layers import masked_weights, strip_pruning
 from keras_ganprune.metrics import (
     ImageQuality,
@@ -26,6 +27,7 @@ from keras_ganprune.metrics import (
     tables,
     timing,
 )
+from keras_ganprune.metrics.quality import METRICS
 from keras_ganprune.metrics.training import split_at
 from keras_ganprune.networks import dcgan, mlp
 from keras_ganprune.run_folder import Run, record_run, write_run
@@ -33,7 +35,8 @@ from keras_ganprune.sharing import tie_mirrored
 from keras_ganprune.shrink_callback import ShrinkEvent
 
 _MINIMUM_FREE_BYTES = 100 * 2**20
-_SAMPLES = 32
+_SAMPLES = 40
+_COLUMNS = 10  # of a picture; each shows one class, where the networks take labels
 _LATENCY_BATCH = 16
 _HELD_OUT = 0.2
 _JUDGED = 5000
@@ -50,12 +53,14 @@ class DemoResult:
         history: dict, as `History.history`.
         prunes: The `Prune` callback of each network that was pruned; one for both if they share a total.
         dense, pruned: `ExportReport` of the generator when pruning began, and at the end.
-        dense_samples, samples: Images of the two, from the same latent vectors.
+        dense_samples, samples: Images of the two, from the same latent vectors and labels.
+        real_samples: Real images, of the same classes where the networks take labels.
         seconds: Training time.
         events: Of `structured`, the `ShrinkEvent` of each network.
         latency: Milliseconds that the SavedModel of the dense and of the smaller generator take for a batch.
         quality: `QualityReport`s by name: 'real' (one), 'dense' and 'pruned' or 'shrunk' (one for each of
             three sets of latent vectors); empty if the images were not judged.
+        classes: How many classes the networks are told of; None for networks without labels.
     """
 
     output: pathlib.Path
@@ -68,19 +73,22 @@ class DemoResult:
     pruned: ExportReport
     dense_samples: np.ndarray
     samples: np.ndarray
+    real_samples: np.ndarray
     seconds: float
     events: dict[str, ShrinkEvent]
     latency: dict[str, float]
     quality: dict[str, list[QualityReport]]
+    classes: int | None
 
 
 class _DensePhase(keras.callbacks.Callback):
     """Exports the generator and draws samples from it, just before pruning begins."""
 
-    def __init__(self, begin_step: int, folder: pathlib.Path):
+    def __init__(self, begin_step: int, folder: pathlib.Path, labels: np.ndarray | None):
         super().__init__()
         self.begin_step = begin_step
         self.folder = folder
+        self.labels = labels
         self.steps = 0
         self.samples: np.ndarray | None = None
         self.export: ExportReport | None = None
@@ -100,7 +108,7 @@ class _DensePhase(keras.callbacks.Callback):
 
     def take(self):
         tracing.sync(self.model)
-        self.samples = self.model.generate(_SAMPLES, seed=0)
+        self.samples = self.model.generate(_SAMPLES, self.labels, seed=0)
         self.export = export_saved_model(self.model, self.folder, average=True)
         self.generator = strip_pruning(self.model.sampler)
 
@@ -111,7 +119,7 @@ def _steps(gan: GANModel) -> int:
 
 def _plan(options: DemoOptions, batches: int) -> tuple[int, int, int]:
     """Return (epochs, steps an epoch, steps in all)."""
-    default = {"dcgan": 4000, "mlp": 8000}[options.network]
+    default = {"dcgan": 3000, "mlp": 8000}[options.network]
     wanted = options.steps or (default * 3 // 10 if options.quick else default)
     # An epoch is what the progress bar shows: the data set, or 100 steps of a large one.
     per_epoch = batches if batches <= 200 else 100
@@ -119,13 +127,15 @@ def _plan(options: DemoOptions, batches: int) -> tuple[int, int, int]:
     return epochs, per_epoch, epochs * per_epoch
 
 
-def build(options: DemoOptions, image_shape: tuple[int, int, int]) -> GANModel:
-    """Return the compiled GAN of the demo."""
+def build(
+    options: DemoOptions, image_shape: tuple[int, int, int], classes: int | None = None
+) -> GANModel:
+    """Return the compiled GAN of the demo, conditional on class numbers below `classes`."""
     if options.network == "mlp":
         networks, latent_dim, rate = mlp(image_shape), 100, 5e-4
     else:
         channels = options.channels or (24 if options.quick else 32)
-        networks, latent_dim, rate = dcgan(image_shape, 64, channels), 64, 2e-3
+        networks, latent_dim, rate = dcgan(image_shape, 64, channels, classes), 64, 2e-3
     if options.tie:
         tie_mirrored(*networks)
     wasserstein = options.loss == "wasserstein"
@@ -149,6 +159,16 @@ def build(options: DemoOptions, image_shape: tuple[int, int, int]) -> GANModel:
     return gan
 
 
+def classes_of(options: DemoOptions, images: data.Images) -> int | None:
+    """Return how many classes the networks are to be told of, or None for networks without labels."""
+    if options.conditional and images.labels is None:
+        raise DataError(
+            f"`conditional` needs images with labels. Received: {images.description}. Leave it out."
+        )
+    wanted = options.network == "dcgan" if options.conditional is None else options.conditional
+    return int(images.labels.max()) + 1 if wanted and images.labels is not None else None
+
+
 def run(options: DemoOptions) -> DemoResult:
     """Run the demo and write its folder.
 
@@ -161,12 +181,15 @@ def run(options: DemoOptions) -> DemoResult:
     report.require_plotting()
     images = data.load(options.images, options.image_size)
     print(f"Data: {images.description}.")
+    classes = classes_of(options, images)
     quality = _judge(options, images)
     if quality is not None:
         # The images that judge are not trained on.
         images = images.take(split_at(len(images), _HELD_OUT))
     keras.utils.set_random_seed(options.seed)
-    gan = build(options, images.images.shape[1:])
+    gan = build(options, images.images.shape[1:], classes)
+    labels = None if classes is None else images.labels
+    shown = None if classes is None else np.arange(_SAMPLES) % _COLUMNS % classes
     batches = -(-len(images) // options.batch_size)
     epochs, per_epoch, steps = _plan(options, batches)
     # Smaller networks want time to make good what they lost.
@@ -174,19 +197,21 @@ def run(options: DemoOptions) -> DemoResult:
     shrinks = options.cuts(schedule)
     prunes = options.callbacks(schedule, frequency=max(1, steps // 60))
     print(
-        f"Plan: {options.network}, {steps:,} steps of {options.batch_size} images; "
+        f"Plan: {_networks(options, classes)}, {steps:,} steps of {options.batch_size} images; "
         f"{schedule!r} on the {' and the '.join(options.targets)}{_settings(options)}."
     )
     with files.new_folder(output, options.overwrite) as work:
-        dense = _DensePhase(schedule.begin_step, work / "dense")
+        dense = _DensePhase(schedule.begin_step, work / "dense", shown)
         started = time.perf_counter()
         callbacks = [dense, *dict.fromkeys(prunes.values()), *shrinks]
         arguments = {"epochs": epochs, "callbacks": callbacks}
         if per_epoch < batches:
-            stream = data.Batches(images.images, None, options.batch_size, per_epoch, options.seed)
+            stream = data.Batches(
+                images.images, labels, options.batch_size, per_epoch, options.seed
+            )
             history = gan.fit(stream, **arguments)
         else:
-            history = gan.fit(images.images, batch_size=options.batch_size, **arguments)
+            history = gan.fit(images.images, labels, batch_size=options.batch_size, **arguments)
         seconds = time.perf_counter() - started
         pruned = export_saved_model(gan, work / "generator", average=True)
         result = DemoResult(
@@ -199,18 +224,32 @@ def run(options: DemoOptions) -> DemoResult:
             dense=dense.export,
             pruned=dataclasses.replace(pruned, path=output / "generator"),
             dense_samples=dense.samples,
-            samples=gan.generate(_SAMPLES, seed=0),
+            samples=gan.generate(_SAMPLES, shown, seed=0),
+            real_samples=_real(images, shown),
             seconds=seconds,
             events={event.name: event for shrink in shrinks for event in shrink.events},
             latency=_latency(gan, work) if options.structured else {},
             quality={}
             if quality is None
             else _judged(quality, dense.generator, gan.sampler, options.structured),
+            classes=classes,
         )
         shutil.rmtree(work / "dense")
         gan.save(work / "gan.keras")
         _write(result, work)
     return result
+
+
+def _networks(options: DemoOptions, classes: int | None) -> str:
+    return f"{options.network}{'' if classes is None else f' of {classes} classes'}"
+
+
+def _real(images: data.Images, shown: np.ndarray | None) -> np.ndarray:
+    """Return real images, one after the other of the classes that generated ones show."""
+    if shown is None:
+        return images.images[:_SAMPLES]
+    of_class = {c: iter(np.flatnonzero(images.labels == c)) for c in np.unique(shown)}
+    return images.images[[next(of_class[c]) for c in shown]]
 
 
 def _judge(options: DemoOptions, images: data.Images) -> ImageQuality | None:
@@ -241,8 +280,9 @@ def _judged(
 def _latency(gan: GANModel, folder: pathlib.Path) -> dict[str, float]:
     """Return the milliseconds that each SavedModel takes for a batch, measured in turns."""
     functions = {name: timing.served(folder / name) for name in ("dense", "generator")}
-    z = np.random.default_rng(0).standard_normal((_LATENCY_BATCH, gan.latent_dim))
-    return timing.latency(functions, z.astype("float32"), repeats=50)
+    z = latents.draw(_LATENCY_BATCH, gan.latent_dim, seed=0)
+    labels = np.zeros(_LATENCY_BATCH, "int32")
+    return timing.latency(functions, [z, labels] if gan.conditional else z, repeats=50)
 
 
 def _settings(options: DemoOptions) -> str:
@@ -257,15 +297,15 @@ def _settings(options: DemoOptions) -> str:
 
 
 def _write(result: DemoResult, folder: pathlib.Path) -> None:
-    real = result.images.images[:_SAMPLES]
     begin = next(iter(result.prunes.values())).schedule.begin_step
     report.save_samples(
         folder / "samples.png",
         {
-            "real": real,
+            "real": result.real_samples,
             f"dense, step {begin:,}": result.dense_samples,
             _pruned_title(result): result.samples,
         },
+        _COLUMNS,
     )
     report.save_training(folder / "sparsity.png", result.history, result.prunes, _per_epoch(result))
     masks = {
@@ -294,7 +334,7 @@ def _record(result: DemoResult) -> Run:
     return record_run(
         history=result.history,
         samples={
-            "real": result.images.images[:_SAMPLES],
+            "real": result.real_samples,
             "dense": result.dense_samples,
             end: result.samples,
         },
@@ -350,7 +390,8 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
         before, after = getattr(result.dense, attribute), getattr(result.pruned, attribute)
         rows.append((label, f"{before:,}", f"{after:,}", f"{after / before:.2f}"))
     if result.quality:
-        for label, name in (("Fréchet distance", "fd"), ("coverage", "coverage")):
+        for name in ("fd", "coverage", *(["label_accuracy"] if result.classes else [])):
+            label = METRICS[name].words
             before, after = (
                 float(np.mean([getattr(r, name) for r in result.quality[key]]))
                 for key in ("dense", word)
@@ -361,6 +402,12 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
         label = f"SavedModel, ms a batch of {_LATENCY_BATCH}"
         rows.append((label, f"{before:.2f}", f"{after:.2f}", f"{after / before:.2f}"))
     return rows
+
+
+def _served(gan: GANModel) -> str:
+    """Return what the SavedModel is called on, in words."""
+    z = f"float32 (n, {gan.latent_dim})"
+    return f"[z, labels])`, z {z} and labels int32 (n,)" if gan.conditional else f"z)`, z {z}"
 
 
 def _requested(prune: Prune) -> str:
@@ -374,7 +421,7 @@ def _markdown(result: DemoResult) -> str:
     lines = [
         "# A GAN, pruned inside `fit`",
         "",
-        f"{result.images.description}. Network {options.network}, loss {options.loss}"
+        f"{result.images.description}. Network {_networks(options, result.classes)}, loss {options.loss}"
         f"{_settings(options)}, "
         f"{_steps(gan):,} steps of {options.batch_size} images, seed {options.seed}; "
         f"trained in {result.seconds:.0f} s.",
@@ -391,6 +438,7 @@ def _markdown(result: DemoResult) -> str:
         "",
         f"Reloaded from disk, the SavedModel differs from the stripped generator by "
         f"{result.pruned.max_difference:g} at most. The exported generator is the averaged one.",
+        f"Plain TensorFlow serves it: `tf.saved_model.load('{result.pruned.path}').serve({_served(gan)}.",
     ]
     for name, prune in result.prunes.items():
         network = resolve_target(gan, name)[0][1]

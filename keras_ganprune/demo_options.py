@@ -94,6 +94,8 @@ class DemoOptions:
             the training is that of smaller networks.
         macs, parameters: Of `structured`, what is to be left of them, in (0, 1); None for a quarter of the
             MACs, or for `sparsity`, a share of the channels.
+        conditional: Whether both networks are told the class of each image; None for: if the network is
+            'dcgan' and the images have labels.
         loss: Name of a GAN loss.
         steps: Training steps; rounded up to whole epochs. None for the network's default.
         epochs: Instead of `steps`.
@@ -131,6 +133,7 @@ class DemoOptions:
     structured: bool = False
     macs: float | None = None
     parameters: float | None = None
+    conditional: bool | None = None
     loss: str = "non_saturating"
     steps: int | None = None
     epochs: int | None = None
@@ -160,6 +163,11 @@ class DemoOptions:
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
             raise InvalidArgumentError(
                 f"`seed` must be an int in [0, 2**32). Received: {self.seed!r}."
+            )
+        if self.conditional and self.network != "dcgan":
+            raise InvalidArgumentError(
+                f"`conditional` is for the network 'dcgan'; '{self.network}' takes no labels. Leave one of "
+                "the two out."
             )
         if self.order not in ("forward", "backward"):
             raise InvalidArgumentError(unknown_name("order", self.order, ("backward", "forward")))

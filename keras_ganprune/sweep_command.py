@@ -89,6 +89,13 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", default="dcgan", help="dcgan (default) or mlp")
     parser.add_argument("--channels", type=int, default=None, help="width of the DCGAN, default 32")
     parser.add_argument(
+        "--conditional",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="tell both networks the class of each image (default: if there are labels, and the network is "
+        "dcgan)",
+    )
+    parser.add_argument(
         "--loss", default="non_saturating", help="GAN loss, such as hinge or wasserstein"
     )
     parser.add_argument("--batch-size", type=int, default=64, help="images a step, default 64")
@@ -115,6 +122,7 @@ def run(arguments: argparse.Namespace) -> None:
         images=arguments.data,
         image_size=arguments.image_size,
         channels=arguments.channels,
+        conditional=arguments.conditional,
         loss=arguments.loss,
         batch_size=arguments.batch_size,
     )
@@ -122,6 +130,7 @@ def run(arguments: argparse.Namespace) -> None:
     report.require_plotting()
     found = data.load(arguments.data, arguments.image_size)
     print(f"Data: {found.description}.", flush=True)
+    classes = demo.classes_of(options, found)
     quality = ImageQuality(
         found.images, found.labels, held_out=_HELD_OUT, samples=arguments.samples
     )
@@ -137,12 +146,17 @@ def run(arguments: argparse.Namespace) -> None:
         found = found.take(split_at(len(found), _HELD_OUT))
     shape = found.images.shape[1:]
     result = sweep(
-        lambda seed: demo.build(dataclasses.replace(options, seed=seed), shape),
+        lambda seed: demo.build(dataclasses.replace(options, seed=seed), shape, classes),
         found,
         quality=quality,
         storage=arguments.storage,
         name=arguments.name,
-        settings={"network": options.network, "channels": options.channels, "loss": options.loss},
+        settings={
+            "network": options.network,
+            "channels": options.channels,
+            "classes": classes,
+            "loss": options.loss,
+        },
         retry_failed=arguments.retry_failed,
         **plan,
     )
