@@ -43,7 +43,7 @@ FIELDS = (
 
 RECIPES = {
     "mnist": Recipe(translation=0.125, brightness=0.2),
-    "digits": Recipe(data="digits", network="mlp", latent_dim=32, rate=5e-4),
+    "digits": Recipe(data="digits", network="mlp", latent_dim=32, rate=5e-4, steps=2000),
 }
 
 _GLOBAL = {"allocation": "global_ranking"}
