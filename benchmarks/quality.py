@@ -73,6 +73,8 @@ VARIANTS = (
     _pruned("magnitude", 0.95),
     Variant("half width", width=0.5),
     Variant("quarter width", width=0.25),
+    Variant("half width, distilled", width=0.5, **_TAUGHT),
+    Variant("quarter width, distilled", width=0.25, **_TAUGHT),
     Variant("random 80%", 0.8, prune={"criterion": "random"}),
     _pruned("magnitude", 0.8, **_TAUGHT),
     _pruned("magnitude", 0.9, **_TAUGHT),
@@ -92,7 +94,7 @@ VARIANTS = (
     Variant("untrained"),
     Variant("real images"),
 )
-FIRST = 12
+FIRST = 14
 
 
 def _work(kind: str, name: str, recipe: Recipe, variant: Variant | None, seed: int, folder: str):
@@ -210,7 +212,7 @@ def _run_all(jobs, done, name, recipe, folder: pathlib.Path, arguments) -> None:
         later = []
         for variant in waiting[seed]:
             free = variant.from_scratch or variant.label in ("untrained", "real images")
-            if free or (phase and (dense or variant.distillation is None)):
+            if (free or phase) and (dense or variant.distillation is None):
                 submit("run", variant, seed)
             else:
                 later.append(variant)

@@ -96,6 +96,7 @@ def draw(rows, path: pathlib.Path) -> None:
         "structured, distilled": ("structured", ", distilled"),
         "structured": ("structured", ""),
         "built narrow": ("width", ""),
+        "built narrow, distilled": ("width,", ", distilled"),
         "random masks": ("random", ""),
     }
     for number, (name, (word, ending)) in enumerate(families.items()):
@@ -108,7 +109,7 @@ def draw(rows, path: pathlib.Path) -> None:
             and not label.startswith("uniform")
         ]
         for axis, cost in ((left, "nonzero"), (right, "macs")):
-            if axis is right and word not in ("structured", "width"):
+            if axis is right and word not in ("structured", "width", "width,"):
                 continue
             points = []
             for label in chosen:

@@ -297,12 +297,11 @@ def _settings(options: DemoOptions) -> str:
 
 
 def _write(result: DemoResult, folder: pathlib.Path) -> None:
-    begin = next(iter(result.prunes.values())).schedule.begin_step
     report.save_samples(
         folder / "samples.png",
         {
             "real": result.real_samples,
-            f"dense, step {begin:,}": result.dense_samples,
+            f"dense, step {_dense_step(result):,}": result.dense_samples,
             _pruned_title(result): result.samples,
         },
         _COLUMNS,
@@ -353,12 +352,19 @@ def _record(result: DemoResult) -> Run:
             for name, ms in result.latency.items()
         },
         quality=result.quality or None,
-        settings={key: value for key, value in settings.items() if key not in unsaid},
+        settings={
+            **{key: value for key, value in settings.items() if key not in unsaid},
+            "step of the dense generator": _dense_step(result),
+        },
         seed=options.seed,
         steps=_steps(result.gan),
         seconds=result.seconds,
         data=result.images.description,
     )
+
+
+def _dense_step(result: DemoResult) -> int:
+    return next(iter(result.prunes.values())).schedule.begin_step
 
 
 def _per_epoch(result: DemoResult) -> float:
@@ -377,7 +383,9 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
     """Return the closing table: the generator when pruning began, and at the end."""
     event = result.events.get("generator")
     word = "pruned" if event is None else "shrunk"
-    rows: list[tuple[str, ...]] = [("generator", "dense", word, f"{word} / dense")]
+    # Not the dense network at the end of a run of its own, which had trained for longer.
+    dense = f"dense, step {_dense_step(result):,}"
+    rows: list[tuple[str, ...]] = [("generator", dense, word, f"{word} / dense")]
     if event is not None:
         for label, (before, after) in (("channels", event.channels), ("MACs", event.macs)):
             rows.append((label, f"{before:,}", f"{after:,}", f"{after / before:.2f}"))

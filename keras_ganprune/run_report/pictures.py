@@ -15,7 +15,7 @@ from keras_ganprune.run_report.tables import ordered
 
 # Images wider than that are made smaller; a page should open on a phone.
 _SIDE = 96
-_LATENTS = 8
+_LATENTS = 10
 # Cells of all mask pictures of a run together; a cell is about half a byte of the page.
 _MASK_CELLS = 600_000
 _KEPT, _PRUNED = (11, 95, 165), (236, 240, 244)
@@ -82,8 +82,8 @@ def samples(run: Run) -> list[Picture]:
     for number, name in enumerate(ordered(run.samples)):
         images = run.samples[name]
         small = max(images.shape[1:3]) <= 48
-        images = _shown(images, 32 if small else 16)
-        grid = _grid(images, 8 if small else 4)
+        images = _shown(images, 40 if small else 16)
+        grid = _grid(images, 10 if small else 4)
         what = "real images" if name == "real" else f"images of the {name} generator"
         found.append(
             Picture(
