@@ -2,12 +2,19 @@
 
 import os
 import sys
+import tempfile
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 # JAX compiles each small network once and runs it for a moment.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+# Extractors are kept while the tests run, but not read from the user's folder, nor left there. The processes
+# of pytest-xdist find the variable set.
+if "KERAS_GANPRUNE_CACHE" not in os.environ:
+    _KEPT = tempfile.TemporaryDirectory(prefix="ganprune_tests_")
+    os.environ["KERAS_GANPRUNE_CACHE"] = _KEPT.name
 
 import keras
 import pytest

@@ -337,7 +337,7 @@ def test_the_cache(digits, tmp_path, monkeypatch):
         with pytest.raises(AssertionError, match=r"trained again"):
             train_extractor(digits.images[:300], 9 - digits.labels[:300], features=8, epochs=2)
     files[0].write_bytes(files[0].read_bytes()[:-200])
-    with pytest.raises(FileFormatError, match=rf"'{files[0]}'.*Remove that file"):
+    with pytest.raises(FileFormatError, match=rf"'{files[0]}'.*by Keras 3.*remove the file"):
         quick(digits, cache=tmp_path)
     files[0].unlink()
     quick(digits, cache=tmp_path)

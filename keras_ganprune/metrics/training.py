@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pathlib
+import textwrap
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -378,7 +379,10 @@ def _read(file: pathlib.Path) -> FeatureExtractor:
     try:
         return FeatureExtractor.load(file)
     except (FileFormatError, ValueError, TypeError, KeyError) as error:
+        # Keras adds the whole configuration of the network in later lines.
+        reason = textwrap.shorten(str(error).partition("\n")[0], 300)
         raise FileFormatError(
-            f"The kept extractor '{file}' cannot be read ({error}). Remove that file, and it will be "
-            "trained anew."
+            f"The kept extractor '{file}' cannot be read by Keras {keras.__version__} ({reason}). If "
+            "another version wrote it, set KERAS_GANPRUNE_CACHE to a folder for this one; else remove the "
+            "file. It will be trained anew."
         ) from error
