@@ -21,7 +21,7 @@ class Recipe:
     """How every GAN of a table is trained.
 
     Attributes:
-        data: 'mnist-5000' or 'digits'; its last images, `HELD_OUT`, are held out.
+        data: 'mnist-5000' or 'digits'; the last of its images are held out, see `EXTRACTORS`.
         network: 'dcgan' or 'mlp'.
         channels: Width of the dense DCGAN.
         steps: In all, of every run.
@@ -83,9 +83,12 @@ def prepare_process() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-# The digits are few: two fifths judge, by fewer features, so that there are 20 images for each.
-HELD_OUT = {"mnist-5000": 0.2, "digits": 0.4}
-_EXTRACTOR = {"mnist-5000": {}, "digits": {"features": 32, "epochs": 20}}
+# Arguments of `train_extractor`. The digits are few: two fifths judge, by fewer features, so that there are
+# 20 images for each.
+EXTRACTORS = {
+    "mnist-5000": {"held_out": 0.2},
+    "digits": {"held_out": 0.4, "features": 32, "epochs": 20},
+}
 
 
 @functools.lru_cache
@@ -100,7 +103,7 @@ def images(recipe: Recipe):
     from keras_ganprune.metrics.training import split_at
 
     found = _load(recipe.data)
-    found = found.take(split_at(len(found), HELD_OUT[recipe.data]))
+    found = found.take(split_at(len(found), EXTRACTORS[recipe.data]["held_out"]))
     return found.images, found.labels
 
 
@@ -350,7 +353,7 @@ def judge(name: str):
     from keras_ganprune.metrics import ImageQuality, train_extractor
     from keras_ganprune.metrics.training import split_at
 
-    found, held_out = _load(name), HELD_OUT[name]
-    extractor = train_extractor(found.images, found.labels, held_out=held_out, **_EXTRACTOR[name])
-    split = split_at(len(found), held_out)
+    found, settings = _load(name), EXTRACTORS[name]
+    extractor = train_extractor(found.images, found.labels, **settings)
+    split = split_at(len(found), settings["held_out"])
     return ImageQuality(found.images[split:], found.labels[split:], extractor=extractor)

@@ -221,8 +221,12 @@ def _run_all(jobs, done, name, recipe, folder: pathlib.Path, arguments) -> None:
     for seed in sorted(waiting):
         if not (folder / f"seed{seed}_phase.keras").exists():
             submit("phase", None, seed)
-        elif not (folder / f"seed{seed}_dense.keras").exists() and ("dense", seed) in done:
-            waiting[seed].insert(0, VARIANTS[0])  # its weights are needed, its row is not
+        taught = any(variant.distillation for variant in waiting[seed])
+        dense = (folder / f"seed{seed}_dense.keras").exists()
+        if taught and not dense and VARIANTS[0] not in waiting[seed]:
+            waiting[seed].insert(
+                0, VARIANTS[0]
+            )  # the teacher's weights are needed, whoever has its row
     for seed in sorted(waiting):
         ready(seed)
     while pending:

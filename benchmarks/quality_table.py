@@ -20,6 +20,7 @@ from quality import VARIANTS
 from keras_ganprune import report
 from keras_ganprune.metrics import paired_increase, tables
 
+_DISTILLED = ", distilled"
 BEGIN, END = "<!-- benchmarks/quality_table.py -->", "<!-- end -->"
 # From what is best to what is worst at all, then as they are run.
 ORDER = ("real images", "untrained", *(v.label for v in VARIANTS if v.label != "untrained"))
@@ -90,26 +91,25 @@ def draw(rows, path: pathlib.Path) -> None:
     picture = report.require_plotting().Figure(figsize=(10.5, 4.2), layout="constrained")
     left, right = picture.subplots(1, 2)
     families = {
-        "taylor, distilled": ("taylor", ", distilled"),
-        "magnitude, distilled": ("magnitude", ", distilled"),
-        "magnitude": ("magnitude", ""),
-        "structured, distilled": ("structured", ", distilled"),
-        "structured": ("structured", ""),
-        "built narrow": ("width", ""),
-        "built narrow, distilled": ("width,", ", distilled"),
-        "random masks": ("random", ""),
+        "taylor, distilled": ("taylor", True),
+        "magnitude, distilled": ("magnitude", True),
+        "magnitude": ("magnitude", False),
+        "structured, distilled": ("structured", True),
+        "structured": ("structured", False),
+        "built narrow": ("width", False),
+        "random masks": ("random", False),
+        "built narrow, distilled": ("width", True),
     }
-    for number, (name, (word, ending)) in enumerate(families.items()):
+    for number, (name, (word, distilled)) in enumerate(families.items()):
         chosen = [
             label
             for label in rows
-            if (word in label.split())
-            and label.endswith(ending)
-            and (bool(ending) == label.endswith(", distilled"))
+            if word in label.removesuffix(_DISTILLED).split()
+            and label.endswith(_DISTILLED) == distilled
             and not label.startswith("uniform")
         ]
         for axis, cost in ((left, "nonzero"), (right, "macs")):
-            if axis is right and word not in ("structured", "width", "width,"):
+            if axis is right and word not in ("structured", "width"):
                 continue
             points = []
             for label in chosen:

@@ -412,10 +412,12 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
     return rows
 
 
-def _served(gan: GANModel) -> str:
-    """Return what the SavedModel is called on, in words."""
-    z = f"float32 (n, {gan.latent_dim})"
-    return f"[z, labels])`, z {z} and labels int32 (n,)" if gan.conditional else f"z)`, z {z}"
+def _how_to_serve(result: DemoResult) -> str:
+    inputs, more = ("[z, labels]", " and labels int32 (n,)") if result.classes else ("z", "")
+    return (
+        f"Plain TensorFlow serves it: `tf.saved_model.load('{result.pruned.path}').serve({inputs})`, "
+        f"z float32 (n, {result.gan.latent_dim}){more}."
+    )
 
 
 def _requested(prune: Prune) -> str:
@@ -446,7 +448,7 @@ def _markdown(result: DemoResult) -> str:
         "",
         f"Reloaded from disk, the SavedModel differs from the stripped generator by "
         f"{result.pruned.max_difference:g} at most. The exported generator is the averaged one.",
-        f"Plain TensorFlow serves it: `tf.saved_model.load('{result.pruned.path}').serve({_served(gan)}.",
+        _how_to_serve(result),
     ]
     for name, prune in result.prunes.items():
         network = resolve_target(gan, name)[0][1]
