@@ -8,7 +8,7 @@ import re
 import keras
 import pytest
 
-from keras_ganprune import sweep_command
+from keras_ganprune import demo, sweep_command
 from keras_ganprune.errors import DataError, InvalidArgumentError, OutputError
 from keras_ganprune.metrics import training
 from keras_ganprune.metrics.extractor import FeatureExtractor
@@ -46,6 +46,24 @@ SMALL = (
     *("--data", "digits", "--channels", "4", "--steps", "6", "--batch-size", "32"),
     *("--seeds", "1", "--sparsities", "0.5", "--samples", "60"),
 )
+
+
+@pytest.mark.parametrize(
+    ("given", "other", "inputs"),
+    [((), "--no-conditional", 2), (("--no-conditional",), "--conditional", 1)],
+)
+def test_whether_its_networks_take_labels(given, other, inputs, quick_judge, monkeypatch):
+    made, build = [], demo.build
+
+    def recording(*args):
+        made.append(build(*args))
+        return made[-1]
+
+    monkeypatch.setattr(demo, "build", recording)
+    command(*SMALL, *given)
+    assert {len(gan.generator.inputs) for gan in made} == {inputs}
+    with pytest.raises(InvalidArgumentError, match="classes"):
+        command(*SMALL, other, "--overwrite")
 
 
 def test_it_writes_a_folder_and_goes_on_from_the_file(quick_judge, capsys):
