@@ -93,14 +93,14 @@ EXTRACTORS = {
 
 @functools.lru_cache
 def _load(name: str):
-    from keras_ganprune import data
+    from keras_ganprune import datasets as data
 
     return data.load(name)
 
 
 def images(recipe: Recipe):
     """Return (images, labels) to train on: all but those that the judge holds out."""
-    from keras_ganprune.metrics.training import split_at
+    from keras_ganprune.metrics.extractor_training import split_at
 
     found = _load(recipe.data)
     found = found.take(split_at(len(found), EXTRACTORS[recipe.data]["held_out"]))
@@ -112,7 +112,7 @@ def build(recipe: Recipe, shape: tuple[int, ...], seed: int, width: float = 1.0)
     import keras
 
     import keras_ganprune as kgp
-    from keras_ganprune import networks
+    from keras_ganprune.applications import networks
 
     keras.utils.clear_session()  # layer names, which the variants use, start anew
     keras.utils.set_random_seed(seed)
@@ -206,8 +206,8 @@ def fuse(gan) -> None:
 def train(gan, recipe: Recipe, seed: int, until: int, callbacks=()):
     """Train from the step that the optimizers stand at."""
     import keras_ganprune as kgp
-    from keras_ganprune import data
-    from keras_ganprune.discovery import steps_done
+    from keras_ganprune import datasets as data
+    from keras_ganprune.training.discovery import steps_done
 
     class Later(data.Batches):
         def __getitem__(self, index):
@@ -278,7 +278,7 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> di
     import keras
 
     import keras_ganprune as kgp
-    from keras_ganprune.layers import prunable_layers
+    from keras_ganprune.layers.prunable import prunable_layers
 
     started = time.perf_counter()
     if variant.label == "untrained":
@@ -329,8 +329,8 @@ def _exported(plain):
     import keras
 
     import keras_ganprune as kgp
-    from keras_ganprune import files
     from keras_ganprune.gan import latents
+    from keras_ganprune.utils import files
 
     with tempfile.TemporaryDirectory() as place:
         if importlib.util.find_spec("tensorflow") is None:
@@ -351,7 +351,7 @@ def _exported(plain):
 def judge(name: str):
     """Return the judge of a data set: features of a classifier of the images that are trained on."""
     from keras_ganprune.metrics import ImageQuality, train_extractor
-    from keras_ganprune.metrics.training import split_at
+    from keras_ganprune.metrics.extractor_training import split_at
 
     found, settings = _load(name), EXTRACTORS[name]
     extractor = train_extractor(found.images, found.labels, **settings)

@@ -22,8 +22,9 @@ import keras
 import numpy as np
 
 import keras_ganprune as kgp
-from keras_ganprune import device_masks, masks, networks
-from keras_ganprune.masking import to_numpy
+from keras_ganprune.applications import networks
+from keras_ganprune.layers import device_topk, mask_ops
+from keras_ganprune.layers.mask_store import to_numpy
 
 SEED = 7
 SPARSITY = 0.8
@@ -86,16 +87,16 @@ def update(weights: int, rounds: int) -> Result:
     values = np.random.default_rng(SEED).standard_normal(weights, dtype="float32")
     weight = keras.Variable(values.reshape(1024, -1), trainable=False, dtype="float32")
     mask = keras.Variable(np.ones(weight.shape, bool), trainable=False, dtype="bool")
-    keep = masks.kept_count(weights, SPARSITY)
+    keep = mask_ops.kept_count(weights, SPARSITY)
 
     def on_host(times: int) -> None:
         for _ in range(times):
-            mask.assign(masks.top_k_mask(np.abs(to_numpy(weight)), keep))
+            mask.assign(mask_ops.top_k_mask(np.abs(to_numpy(weight)), keep))
 
     def on_device(times: int) -> None:
         for _ in range(times):
             mask.assign(np.ones(weight.shape, bool))
-            mask.assign(device_masks.largest(weight, mask, keep))
+            mask.assign(device_topk.largest(weight, mask, keep))
 
     candidates = {"device": on_device, "host": on_host}
     for run in candidates.values():

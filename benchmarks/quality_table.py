@@ -17,8 +17,8 @@ import _bench
 import numpy as np
 from quality import VARIANTS
 
-from keras_ganprune import report
-from keras_ganprune.metrics import paired_increase, tables
+from keras_ganprune.metrics import paired_increase
+from keras_ganprune.utils import plotting, tables
 
 _DISTILLED = ", distilled"
 BEGIN, END = "<!-- benchmarks/quality_table.py -->", "<!-- end -->"
@@ -88,7 +88,7 @@ def draw(rows, path: pathlib.Path) -> None:
     """Draw quality (mean ± standard deviation) against the weights that are left, and against the work."""
     from matplotlib import ticker
 
-    picture = report.require_plotting().Figure(figsize=(10.5, 4.2), layout="constrained")
+    picture = plotting.require_plotting().Figure(figsize=(10.5, 4.2), layout="constrained")
     left, right = picture.subplots(1, 2)
     families = {
         "taylor, distilled": ("taylor", True),

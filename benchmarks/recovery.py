@@ -28,7 +28,8 @@ import keras
 import numpy as np
 
 import keras_ganprune as kgp
-from keras_ganprune import data, demo
+from keras_ganprune import datasets
+from keras_ganprune.applications import image_generation
 
 MODES: dict[str, dict[str, Any]] = {
     "dense": {},
@@ -127,7 +128,7 @@ def train(
     """Train one GAN; return it, its history and the seconds it took."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
-    networks = demo.dcgan(images.shape[1:], LATENT, CHANNELS)
+    networks = image_generation.dcgan(images.shape[1:], LATENT, CHANNELS)
     gan = kgp.GANModel(*networks, latent_dim=LATENT, ema_decay=0.99, seed=seed)
     gan.compile(
         keras.optimizers.Adam(1e-3, beta_1=0.5, beta_2=0.99),
@@ -211,7 +212,7 @@ def main() -> None:
     surroundings = _bench.environment()
     seeds = 1 if options.quick else options.seeds
     steps = options.steps or (400 if options.quick else 4000)
-    digits = data.load("digits")
+    digits = datasets.load("digits")
     judge = Judge(digits.images, digits.labels)
     runs = []
     for seed in range(seeds):

@@ -31,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_ganprune as kgp
-from keras_ganprune import networks
+from keras_ganprune.applications import networks
 
 SEED = 7
 BUDGETS = {"1/4": 1 / 4, "1/16": 1 / 16}

@@ -28,7 +28,7 @@ import shrink_latency as latency
 import train_step as steps
 
 import keras_ganprune as kgp
-from keras_ganprune import networks
+from keras_ganprune.applications import networks
 
 SEED = 7
 BUDGET = kgp.Budget(macs=0.25)

@@ -12,10 +12,10 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from keras_ganprune import allocation as allocations
-from keras_ganprune import combinations, criteria, modes, schedules
-from keras_ganprune import granularity as granularities
-from keras_ganprune.metrics import tables
+from keras_ganprune.pruning import allocation as allocations
+from keras_ganprune.pruning import compatibility, criteria, modes, schedules
+from keras_ganprune.pruning import granularity as granularities
+from keras_ganprune.utils import tables
 
 PAGE = pathlib.Path(__file__).with_name("combinations.md")
 
@@ -97,15 +97,15 @@ def every(families: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     return itertools.product(*(CHOICES[family] for family in families))
 
 
-def combination(labels: dict[str, str]) -> combinations.Combination:
+def combination(labels: dict[str, str]) -> compatibility.Combination:
     """Return the combination for family -> label; 'schedule' may be left out."""
-    return combinations.Combination(**{f: CHOICES[f][label] for f, label in labels.items()})
+    return compatibility.Combination(**{f: CHOICES[f][label] for f, label in labels.items()})
 
 
 def conflicts(families: tuple[str, ...] = TRAINED) -> dict[tuple[str, ...], str | None]:
     """Return, for every combination of labels, why it is refused; None where it is not."""
     return {
-        labels: combinations.conflict(combination(dict(zip(families, labels, strict=True))))
+        labels: compatibility.conflict(combination(dict(zip(families, labels, strict=True))))
         for labels in every(families)
     }
 
@@ -200,7 +200,7 @@ def page() -> str:
         _INTRODUCTION.format(
             total=len(trained), allowed=allowed, refused=len(trained) - allowed
         ).rstrip(),
-        "\n".join(f"- {' '.join(rule.__doc__.split())}" for rule in combinations.RULES),
+        "\n".join(f"- {' '.join(rule.__doc__.split())}" for rule in compatibility.RULES),
     ]
     pairs = refused_pairs()
     free = []

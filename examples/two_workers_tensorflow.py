@@ -35,10 +35,9 @@ def work(backup, kill_at):
     import tensorflow as tf
 
     import keras_ganprune as kgp
-    from keras_ganprune import workers
 
     task = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-    strategy = workers.multi_worker_strategy()  # before anything else of TensorFlow
+    strategy = kgp.multi_worker_strategy()  # before anything else of TensorFlow
     keras.utils.set_random_seed(1)
     with strategy.scope():
         model = keras.Sequential(

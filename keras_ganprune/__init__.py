@@ -1,26 +1,20 @@
 """Prune Keras 3 GANs, and any Keras 3 model, inside `model.fit`."""
 
-from keras_ganprune import _start  # isort: skip  (first: it says why Keras does not start)
-from keras_ganprune.allocation import ERK, Allocation, GlobalRanking, PerLayer, Uniform
-from keras_ganprune.balance import BalanceController
-from keras_ganprune.callbacks import Prune
-from keras_ganprune.criteria import (
-    BatchNormScale,
-    Criterion,
-    DiscriminatorSaliency,
-    GeometricMedian,
-    Gradient,
-    Hybrid,
-    Magnitude,
-    Random,
-    Taylor,
-)
-from keras_ganprune.diversity_guard import DiversityGuard
+import importlib
+
+from keras_ganprune.utils import keras_check  # isort: skip  (first: it says why Keras does not start)
+from keras_ganprune.backend.distribution import multi_worker_strategy
+from keras_ganprune.callbacks.balance_controller import BalanceController
+from keras_ganprune.callbacks.diversity_guard import DiversityGuard
+from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.callbacks.quality_monitor import QualityMonitor
+from keras_ganprune.callbacks.sample_grid import SampleGrid
+from keras_ganprune.callbacks.shrink import Shrink
+from keras_ganprune.callbacks.tensorboard import PruningSummary
 from keras_ganprune.errors import PruningError, PruningWarning
-from keras_ganprune.export import ExportReport, export_saved_model
+from keras_ganprune.exporters import ExportReport, export_saved_model
 from keras_ganprune.gan import DiffAugment, Distillation, GANLoss, GANModel
-from keras_ganprune.granularity import NM, Block, Channel, Granularity, Unstructured
-from keras_ganprune.layers import (
+from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
     PrunableConv1D,
     PrunableConv1DTranspose,
@@ -56,7 +50,8 @@ from keras_ganprune.layers import (
     register_prunable,
     strip_pruning,
 )
-from keras_ganprune.mask_report import MaskReport
+from keras_ganprune.layers.saving import load_model
+from keras_ganprune.layers.weight_tying import TiedPair, tie_mirrored
 from keras_ganprune.metrics import (
     FeatureExtractor,
     ImageQuality,
@@ -70,17 +65,26 @@ from keras_ganprune.metrics import (
     sparsity_report,
     train_extractor,
 )
-from keras_ganprune.modes import SET, Hard, Mode, RigL, Soft, Splice
-from keras_ganprune.monitors import QualityMonitor
-from keras_ganprune.nan_guard import NaNGuard
-from keras_ganprune.pruner import Pruner
-from keras_ganprune.recalibration import recalibrate_batch_norm
-from keras_ganprune.recovery import recover
-from keras_ganprune.run_folder import load_run, save_run
-from keras_ganprune.run_report import write_report
-from keras_ganprune.sample_grid import SampleGrid
-from keras_ganprune.saving import load_model
-from keras_ganprune.schedules import (
+from keras_ganprune.metrics.layer_sensitivity import SensitivityReport, sensitivity
+from keras_ganprune.pruning.allocation import ERK, Allocation, GlobalRanking, PerLayer, Uniform
+from keras_ganprune.pruning.criteria import (
+    BatchNormScale,
+    Criterion,
+    DiscriminatorSaliency,
+    GeometricMedian,
+    Gradient,
+    Hybrid,
+    Magnitude,
+    Random,
+    Taylor,
+)
+from keras_ganprune.pruning.finetune import recover
+from keras_ganprune.pruning.granularity import NM, Block, Channel, Granularity, Unstructured
+from keras_ganprune.pruning.mask_report import MaskReport
+from keras_ganprune.pruning.modes import SET, Hard, Mode, RigL, Soft, Splice
+from keras_ganprune.pruning.pruner import Pruner
+from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
+from keras_ganprune.pruning.schedules import (
     AdaptiveSparsity,
     ConstantSparsity,
     Cosine,
@@ -95,12 +99,162 @@ from keras_ganprune.schedules import (
     Schedule,
     Threshold,
 )
-from keras_ganprune.sensitivity import SensitivityReport, sensitivity
-from keras_ganprune.sharing import TiedPair, tie_mirrored
-from keras_ganprune.shrink_callback import Shrink
-from keras_ganprune.shrinking import shrink
-from keras_ganprune.structured import Axes, Budget, Channels, channel_groups, register_rule
-from keras_ganprune.summaries import PruningSummary
-from keras_ganprune.sweep import Recommendation, SweepResult, sweep
+from keras_ganprune.pruning.shrink_model import shrink
+from keras_ganprune.pruning.structured import Axes, Budget, Channels, channel_groups, register_rule
+from keras_ganprune.reports import write_report
+from keras_ganprune.reports.run import load_run, save_run
+from keras_ganprune.search import Recommendation, SweepResult, sweep
+from keras_ganprune.training.nan_guard import NaNGuard
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ERK",
+    "NM",
+    "SET",
+    "AdaptiveSparsity",
+    "Allocation",
+    "Axes",
+    "BalanceController",
+    "BatchNormScale",
+    "Block",
+    "Budget",
+    "Channel",
+    "Channels",
+    "ConstantSparsity",
+    "Cosine",
+    "Criterion",
+    "Cubic",
+    "Cyclic",
+    "DiffAugment",
+    "DiscriminatorSaliency",
+    "Distillation",
+    "DiversityGuard",
+    "DynamicThreshold",
+    "ExportReport",
+    "FeatureExtractor",
+    "GANLoss",
+    "GANModel",
+    "GeometricMedian",
+    "GlobalRanking",
+    "Gradient",
+    "Granularity",
+    "Hard",
+    "Hybrid",
+    "ImageQuality",
+    "IterativeRewind",
+    "LayerwiseOrder",
+    "Linear",
+    "Magnitude",
+    "MaskReport",
+    "Mode",
+    "NaNGuard",
+    "OneShot",
+    "PerLayer",
+    "PolynomialDecay",
+    "PrunableBatchNormalization",
+    "PrunableConv1D",
+    "PrunableConv1DTranspose",
+    "PrunableConv2D",
+    "PrunableConv2DTranspose",
+    "PrunableConv3D",
+    "PrunableConv3DTranspose",
+    "PrunableConvLSTM1D",
+    "PrunableConvLSTM2D",
+    "PrunableConvLSTM3D",
+    "PrunableDense",
+    "PrunableDepthwiseConv1D",
+    "PrunableDepthwiseConv2D",
+    "PrunableEinsumDense",
+    "PrunableEmbedding",
+    "PrunableGRU",
+    "PrunableGRUCell",
+    "PrunableGroupNormalization",
+    "PrunableGroupQueryAttention",
+    "PrunableLSTM",
+    "PrunableLSTMCell",
+    "PrunableLayer",
+    "PrunableMultiHeadAttention",
+    "PrunablePReLU",
+    "PrunableSeparableConv1D",
+    "PrunableSeparableConv2D",
+    "PrunableSimpleRNN",
+    "PrunableSimpleRNNCell",
+    "Prune",
+    "Pruner",
+    "PruningError",
+    "PruningSummary",
+    "PruningWarning",
+    "QualityMonitor",
+    "QualityReport",
+    "Random",
+    "Recommendation",
+    "RigL",
+    "SampleGrid",
+    "Schedule",
+    "SensitivityReport",
+    "Shrink",
+    "Soft",
+    "Splice",
+    "SweepResult",
+    "Taylor",
+    "Threshold",
+    "TiedPair",
+    "Uniform",
+    "Unstructured",
+    "apply_masks",
+    "channel_groups",
+    "compare",
+    "compare_models",
+    "copy_masks",
+    "export_saved_model",
+    "frechet_distance",
+    "kernel_distance",
+    "load_model",
+    "load_run",
+    "make_prunable",
+    "manifold_metrics",
+    "masked_weights",
+    "multi_worker_strategy",
+    "profile",
+    "recalibrate_batch_norm",
+    "recover",
+    "register_prunable",
+    "register_rule",
+    "save_run",
+    "sensitivity",
+    "shrink",
+    "sparsity_report",
+    "strip_pruning",
+    "sweep",
+    "tie_mirrored",
+    "train_extractor",
+    "write_report",
+]
+
+_FOLDERS = (
+    "applications",
+    "callbacks",
+    "cli",
+    "datasets",
+    "exporters",
+    "gan",
+    "interop",
+    "layers",
+    "metrics",
+    "pruning",
+    "reports",
+    "search",
+    "training",
+)
+
+
+def __getattr__(name: str):
+    # Folders that need packages of an extra are imported when they are used.
+    if name in _FOLDERS:
+        return importlib.import_module(f"keras_ganprune.{name}")
+    raise AttributeError(f"module 'keras_ganprune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *_FOLDERS, "errors", "__version__"]

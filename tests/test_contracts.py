@@ -1,89 +1,18 @@
 """What every member of every family promises.
 
-A new criterion, schedule, allocation, granularity or loss is one more row in `MEMBERS`; the first
-test fails if the row is missing.
+A new criterion, schedule, allocation, granularity, mode or loss is one more row in `helpers/members.py`; the
+first test fails if the row is missing.
 """
 
 import inspect
-import re
 
 import keras
 import pytest
+from members import FAMILIES, MEMBERS, NAMES, each_family, each_member
 
-from keras_ganprune import allocation, criteria, granularity, modes, schedules
-from keras_ganprune._registry import PACKAGE, Configurable, Family, snake_case
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.gan import losses
-
-FAMILIES = {
-    "allocation": allocation,
-    "criterion": criteria,
-    "granularity": granularity,
-    "loss": losses,
-    "mode": modes,
-    "schedule": schedules,
-}
-
-# One or more objects of each class, with other than default arguments where it has any.
-MEMBERS = [
-    ("allocation", allocation.Uniform()),
-    ("allocation", allocation.Uniform(minimum=0.1)),
-    ("allocation", allocation.ERK(power=2.0, minimum=3)),
-    ("allocation", allocation.GlobalRanking()),
-    ("allocation", allocation.GlobalRanking(normalize="mean", minimum=2)),
-    ("allocation", allocation.PerLayer({"conv*": 0.5, re.compile("dense_[0-9]"): 0.9})),
-    ("criterion", criteria.Magnitude()),
-    ("criterion", criteria.Magnitude("l2")),
-    ("criterion", criteria.Random(3)),
-    ("criterion", criteria.Gradient(batches=2)),
-    ("criterion", criteria.Taylor(batches=3, squared=True)),
-    ("criterion", criteria.DiscriminatorSaliency(batches=2)),
-    ("criterion", criteria.BatchNormScale(fallback="error")),
-    ("criterion", criteria.GeometricMedian()),
-    ("criterion", criteria.Hybrid({"l2": 1.0, criteria.Taylor(batches=2): 0.5})),
-    ("granularity", granularity.Unstructured()),
-    ("granularity", granularity.NM(1, 4, "out")),
-    ("granularity", granularity.Block((2, 4), "max")),
-    ("granularity", granularity.Channel("in")),
-    ("granularity", granularity.Channel(-1)),
-    ("granularity", granularity.Channel(coupled=False)),
-    ("granularity", granularity.Channel(aggregate="max")),
-    ("granularity", granularity.Layer()),
-    ("loss", losses.NonSaturating()),
-    ("loss", losses.NonSaturating(label_smoothing=0.1)),
-    ("loss", losses.Minimax(label_smoothing=0.2)),
-    ("loss", losses.Hinge()),
-    ("loss", losses.LeastSquares(label_smoothing=0.1)),
-    ("loss", losses.Wasserstein()),
-    ("loss", losses.Relativistic(label_smoothing=0.1)),
-    ("mode", modes.Hard()),
-    ("mode", modes.Soft()),
-    ("mode", modes.RigL(0.2, "constant", "previous", batches=2)),
-    ("mode", modes.SET(0.4, "cosine", "initializer", seed=5)),
-    ("mode", modes.Splice(0.3, 0.1, "constant", "previous")),
-    ("schedule", schedules.ConstantSparsity(0.5, 10, 20)),
-    ("schedule", schedules.ConstantSparsity(0.5)),
-    ("schedule", schedules.PolynomialDecay(0.8, 5, 50, initial_sparsity=0.1, power=2)),
-    ("schedule", schedules.OneShot(0.5, 20)),
-    ("schedule", schedules.Linear(0.8, 5, 50, initial_sparsity=0.1)),
-    ("schedule", schedules.Cubic(0.8, 5, 50, initial_sparsity=0.1)),
-    ("schedule", schedules.Cosine(0.8, 5, 50, initial_sparsity=0.1)),
-    ("schedule", schedules.Cyclic(0.2, 0.8, 10, 5, 50)),
-    ("schedule", schedules.IterativeRewind(0.8, 3, 10, 20, rewind_step=5, rewind="target")),
-    ("schedule", schedules.LayerwiseOrder(schedules.Cubic(0.8, 5, 50), "backward", 0.25)),
-    (
-        "schedule",
-        schedules.LayerwiseOrder([schedules.Cubic(0.8, 5, 50), schedules.OneShot(0.5, 9)]),
-    ),
-    ("schedule", schedules.Threshold(0.01, 3)),
-    ("schedule", schedules.DynamicThreshold(0.5, 3, 30, statistic="std")),
-    ("schedule", schedules.AdaptiveSparsity("loss", 0.2, direction="target", baseline=0.5)),
-]
-# A repr may name other members, which must be known where it is read.
-NAMES = {type(member).__name__: type(member) for _, member in MEMBERS}
-IDS = [f"{kind}-{member!r}" for kind, member in MEMBERS]
-each_member = pytest.mark.parametrize(("kind", "member"), MEMBERS, ids=IDS)
-each_family = pytest.mark.parametrize("kind", FAMILIES)
+from keras_ganprune.pruning import criteria
+from keras_ganprune.utils.registry import PACKAGE, Configurable, Family, snake_case
 
 
 def family_of(kind) -> Family:

@@ -25,7 +25,9 @@ def test_doctests(name):
         if (error.name or "").startswith("keras_ganprune"):
             raise
         pytest.skip(f"{error.name} is not installed")
-    names = {**vars(module), "keras": keras, "np": np}
+    # As after `from keras_ganprune import *`, with the usual short names.
+    names = {**vars(keras_ganprune), **vars(module)}
+    names |= {"keras": keras, "np": np, "kgp": keras_ganprune}
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     output = []
     for test in doctest.DocTestFinder(exclude_empty=True).find(module, globs=names):

@@ -1,7 +1,6 @@
 """Every notebook runs from top to bottom, at a small size, and is stored without outputs."""
 
-import pathlib
-
+import paths
 import pytest
 
 nbformat = pytest.importorskip("nbformat")
@@ -9,7 +8,7 @@ nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 pytest.importorskip("mlxtend")
 
-NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
 
 
 # What the claims of a notebook rest on.

@@ -1,11 +1,11 @@
 """The README's Python runs as it stands, and its commands are the ones that CI runs."""
 
-import pathlib
 import re
 
+import paths
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = paths.ROOT
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 

@@ -11,28 +11,29 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_ganprune import data, files, report, tracing
-from keras_ganprune.callbacks import Prune
-from keras_ganprune.demo_options import DemoOptions
-from keras_ganprune.discovery import resolve_target, steps_done
+from keras_ganprune import datasets
+from keras_ganprune.applications.networks import dcgan, mlp
+from keras_ganprune.applications.options import DemoOptions
+from keras_ganprune.backend import tracing
+from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.callbacks.shrink import ShrinkEvent
 from keras_ganprune.errors import DataError
-from keras_ganprune.export import ExportReport, export_saved_model
+from keras_ganprune.exporters import ExportReport, export_saved_model
 from keras_ganprune.gan import DiffAugment, GANModel, latents
-from keras_ganprune.layers import masked_weights, strip_pruning
+from keras_ganprune.layers.prunable import masked_weights, strip_pruning
+from keras_ganprune.layers.weight_tying import tie_mirrored
 from keras_ganprune.metrics import (
     ImageQuality,
     QualityReport,
+    measure_latency,
     profile,
     sparsity_report,
-    tables,
-    timing,
 )
-from keras_ganprune.metrics.quality import METRICS
-from keras_ganprune.metrics.training import split_at
-from keras_ganprune.networks import dcgan, mlp
-from keras_ganprune.run_folder import Run, record_run, write_run
-from keras_ganprune.sharing import tie_mirrored
-from keras_ganprune.shrink_callback import ShrinkEvent
+from keras_ganprune.metrics.extractor_training import split_at
+from keras_ganprune.metrics.image_quality import METRICS
+from keras_ganprune.reports.run import Run, record_run, write_run
+from keras_ganprune.training.discovery import resolve_target, steps_done
+from keras_ganprune.utils import files, plotting, tables
 
 _MINIMUM_FREE_BYTES = 100 * 2**20
 _SAMPLES = 40
@@ -65,7 +66,7 @@ class DemoResult:
 
     output: pathlib.Path
     options: DemoOptions
-    images: data.Images
+    images: datasets.Images
     gan: GANModel
     history: dict[str, list[float]]
     prunes: dict[str, Prune]
@@ -159,7 +160,7 @@ def build(
     return gan
 
 
-def classes_of(options: DemoOptions, images: data.Images) -> int | None:
+def classes_of(options: DemoOptions, images: datasets.Images) -> int | None:
     """Return how many classes the networks are to be told of, or None for networks without labels."""
     if options.conditional and images.labels is None:
         raise DataError(
@@ -178,8 +179,8 @@ def run(options: DemoOptions) -> DemoResult:
     """
     output = files.check_new_folder(options.output, options.overwrite)
     files.check_free_space(output, _MINIMUM_FREE_BYTES)
-    report.require_plotting()
-    images = data.load(options.images, options.image_size)
+    plotting.require_plotting()
+    images = datasets.load(options.images, options.image_size)
     print(f"Data: {images.description}.")
     classes = classes_of(options, images)
     quality = _judge(options, images)
@@ -206,7 +207,7 @@ def run(options: DemoOptions) -> DemoResult:
         callbacks = [dense, *dict.fromkeys(prunes.values()), *shrinks]
         arguments = {"epochs": epochs, "callbacks": callbacks}
         if per_epoch < batches:
-            stream = data.Batches(
+            stream = datasets.Batches(
                 images.images, labels, options.batch_size, per_epoch, options.seed
             )
             history = gan.fit(stream, **arguments)
@@ -244,7 +245,7 @@ def _networks(options: DemoOptions, classes: int | None) -> str:
     return f"{options.network}{'' if classes is None else f' of {classes} classes'}"
 
 
-def _real(images: data.Images, shown: np.ndarray | None) -> np.ndarray:
+def _real(images: datasets.Images, shown: np.ndarray | None) -> np.ndarray:
     """Return real images, one after the other of the classes that generated ones show."""
     if shown is None:
         return images.images[:_SAMPLES]
@@ -252,7 +253,7 @@ def _real(images: data.Images, shown: np.ndarray | None) -> np.ndarray:
     return images.images[[next(of_class[c]) for c in shown]]
 
 
-def _judge(options: DemoOptions, images: data.Images) -> ImageQuality | None:
+def _judge(options: DemoOptions, images: datasets.Images) -> ImageQuality | None:
     """Return the judge of the images that will be generated, if they are to be judged."""
     wanted = options.quality
     if wanted is None:
@@ -279,10 +280,10 @@ def _judged(
 
 def _latency(gan: GANModel, folder: pathlib.Path) -> dict[str, float]:
     """Return the milliseconds that each SavedModel takes for a batch, measured in turns."""
-    functions = {name: timing.served(folder / name) for name in ("dense", "generator")}
+    functions = {name: measure_latency.served(folder / name) for name in ("dense", "generator")}
     z = latents.draw(_LATENCY_BATCH, gan.latent_dim, seed=0)
     labels = np.zeros(_LATENCY_BATCH, "int32")
-    return timing.latency(functions, [z, labels] if gan.conditional else z, repeats=50)
+    return measure_latency.latency(functions, [z, labels] if gan.conditional else z, repeats=50)
 
 
 def _settings(options: DemoOptions) -> str:
@@ -297,7 +298,7 @@ def _settings(options: DemoOptions) -> str:
 
 
 def _write(result: DemoResult, folder: pathlib.Path) -> None:
-    report.save_samples(
+    plotting.save_samples(
         folder / "samples.png",
         {
             "real": result.real_samples,
@@ -306,17 +307,19 @@ def _write(result: DemoResult, folder: pathlib.Path) -> None:
         },
         _COLUMNS,
     )
-    report.save_training(folder / "sparsity.png", result.history, result.prunes, _per_epoch(result))
+    plotting.save_training(
+        folder / "sparsity.png", result.history, result.prunes, _per_epoch(result)
+    )
     masks = {
         name: {w.path: w.mask for w in masked_weights(resolve_target(result.gan, name)[0][1])}
         for name in result.prunes
     }
     if result.events:
-        report.save_channels(
+        plotting.save_channels(
             folder / "channels.png", {name: e.groups for name, e in result.events.items()}
         )
     else:
-        report.save_masks(folder / "masks.png", masks)
+        plotting.save_masks(folder / "masks.png", masks)
     write_run(_record(result), folder)
     (folder / "report.md").write_text(_markdown(result), encoding="utf-8")
 

@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from keras_ganprune import allocation as allocations
-from keras_ganprune import combinations, criteria, modes, schedules
-from keras_ganprune import granularity as granularities
-from keras_ganprune.balance import BalanceController
-from keras_ganprune.callbacks import Prune
+from keras_ganprune.callbacks.balance_controller import BalanceController
+from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.callbacks.shrink import Shrink
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError, unknown_name
-from keras_ganprune.masks import validate_sparsity
-from keras_ganprune.schedules import Schedule
-from keras_ganprune.shrink_callback import Shrink
-from keras_ganprune.structured.budget import Budget
+from keras_ganprune.layers.mask_ops import validate_sparsity
+from keras_ganprune.pruning import allocation as allocations
+from keras_ganprune.pruning import compatibility, criteria, modes, schedules
+from keras_ganprune.pruning import granularity as granularities
+from keras_ganprune.pruning.schedules import Schedule
+from keras_ganprune.pruning.structured.budget import Budget
 
 NETWORKS = ("dcgan", "mlp")
 NAMED_IMAGES = ("mnist", "mnist-5000", "digits")
@@ -186,8 +186,8 @@ class DemoOptions:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         # Settings that do not go together are refused here, before there is any data or folder.
-        combinations.check(
-            combinations.get(
+        compatibility.check(
+            compatibility.get(
                 self.criterion, self.unit, self.allocation, self.mode, self.plan(300, 650)
             )
         )
@@ -204,8 +204,8 @@ class DemoOptions:
                 k: v if getattr(self, k) is None else getattr(self, k) for k, v in chosen.items()
             }
             try:
-                combinations.check(
-                    combinations.get(
+                compatibility.check(
+                    compatibility.get(
                         tried["criterion"],
                         self.unit,
                         tried["allocation"],

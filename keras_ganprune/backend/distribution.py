@@ -148,7 +148,7 @@ def _engine() -> Any:
     name = keras.backend.backend()
     if name not in ("tensorflow", "jax", "torch"):
         return None
-    return importlib.import_module(f"keras_ganprune._workers_{name}")
+    return importlib.import_module(f"keras_ganprune.backend._distribution_{name}")
 
 
 def _total(sent: np.ndarray, like: Any) -> np.ndarray:

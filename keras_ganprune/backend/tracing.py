@@ -28,7 +28,7 @@ def is_constant(mask: keras.Variable, weight: Any) -> bool:
     """Return whether a step that is being compiled would hold a mask as a constant."""
     if not _on_jax():
         return False
-    traced = importlib.import_module("keras_ganprune._gradients_jax").is_traced
+    traced = importlib.import_module("keras_ganprune.backend._gradients_jax").is_traced
     return traced(weight) and not traced(mask)
 
 

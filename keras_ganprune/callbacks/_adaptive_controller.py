@@ -10,11 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import discovery
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, unknown_name
-from keras_ganprune.masking import MaskStore
-from keras_ganprune.schedules import AdaptiveSparsity
-from keras_ganprune.state import TrainingState
+from keras_ganprune.layers.mask_store import MaskStore
+from keras_ganprune.pruning.schedules import AdaptiveSparsity
+from keras_ganprune.training import discovery
+from keras_ganprune.training.snapshot import TrainingState
 
 
 class AdaptiveController:

@@ -10,12 +10,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import arguments, discovery, tracing
+from keras_ganprune.backend import tracing
 from keras_ganprune.errors import DataError, InvalidArgumentError, UnbuiltModelError, unknown_name
-from keras_ganprune.gan import GANModel, checks, latents
-from keras_ganprune.layers import is_built
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.state import mask_stores
+from keras_ganprune.gan import GANModel, batch_checks, latents
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import is_built
+from keras_ganprune.training import discovery
+from keras_ganprune.training.snapshot import mask_stores
+from keras_ganprune.utils import validation
 
 
 def sampled_network(model: keras.Model, target: Any = None) -> tuple[str, keras.layers.Layer]:
@@ -101,8 +103,8 @@ class FixedInputs:
     """
 
     def __init__(self, n: int, seed: int = 0, labels: Any = None, inputs: Any = None):
-        self.n = arguments.positive_int(n, "n")
-        self.seed = arguments.non_negative_int(seed, "seed")
+        self.n = validation.positive_int(n, "n")
+        self.seed = validation.non_negative_int(seed, "seed")
         if labels is not None and inputs is not None:
             raise InvalidArgumentError(
                 "Give `labels` or `inputs`, not both: `inputs` are all that the network is called on, as "
@@ -172,7 +174,7 @@ def _rows(name: str, value: Any, n: int) -> np.ndarray:
 
 def _input_shapes(model: keras.Model, network: keras.layers.Layer) -> list[tuple[int | None, ...]]:
     """Return the shape of each input of a network, without the batch axis."""
-    inputs = checks.inputs_of(network)
+    inputs = batch_checks.inputs_of(network)
     if inputs:
         return [tuple(x.shape[1:]) for x in inputs]
     size = getattr(model, "latent_dim", None)

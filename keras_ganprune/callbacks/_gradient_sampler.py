@@ -18,12 +18,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ganprune import discovery, tracing
-from keras_ganprune.criteria import Criterion
+from keras_ganprune.backend import tracing
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.layers import MaskedWeight
-from keras_ganprune.masking import companion, tensor, to_numpy
-from keras_ganprune.modes import Mode
+from keras_ganprune.layers.mask_store import companion, tensor, to_numpy
+from keras_ganprune.layers.prunable import MaskedWeight
+from keras_ganprune.pruning.criteria import Criterion
+from keras_ganprune.pruning.modes import Mode
+from keras_ganprune.training import discovery
 
 Loss = Callable[[keras.Model, Any], Any]
 
@@ -113,7 +114,9 @@ class _Sums:
 
 def _backend():
     try:
-        return importlib.import_module(f"keras_ganprune._gradients_{keras.backend.backend()}")
+        return importlib.import_module(
+            f"keras_ganprune.backend._gradients_{keras.backend.backend()}"
+        )
     except ModuleNotFoundError as error:
         raise NotImplementedError(
             f"Gradients of a loss function cannot be taken on the Keras backend "

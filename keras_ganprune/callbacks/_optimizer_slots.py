@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from keras_ganprune import discovery
-from keras_ganprune.masking import masked, to_numpy
-from keras_ganprune.pruner import Pruner
+from keras_ganprune.layers.mask_store import masked, to_numpy
+from keras_ganprune.pruning.pruner import Pruner
+from keras_ganprune.training import discovery
 
 
 def clear(model: keras.Model, pruner: Pruner) -> None:

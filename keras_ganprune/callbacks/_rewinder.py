@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from keras_ganprune import discovery
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.masking import memory, to_numpy
-from keras_ganprune.state import mask_stores
+from keras_ganprune.layers.mask_store import memory, to_numpy
+from keras_ganprune.training import discovery
+from keras_ganprune.training.snapshot import mask_stores
 
 
 class Rewinder:

@@ -8,12 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import tracing, workers
-from keras_ganprune.allocation import PerLayer
-from keras_ganprune.callbacks import Prune
+from keras_ganprune.backend import distribution, tracing
+from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
-from keras_ganprune.masking import memory, to_numpy
-from keras_ganprune.schedules import ConstantSparsity
+from keras_ganprune.layers.mask_store import memory, to_numpy
+from keras_ganprune.pruning.allocation import PerLayer
+from keras_ganprune.pruning.schedules import ConstantSparsity
 
 # Under which name a resumed run finds what it needs; see `MaskStore.arrays`.
 _MEMORY = "balance"
@@ -283,7 +283,7 @@ class BalanceController(Prune):
 
     def _next_density(self) -> float:
         """Return the density that the measured ratio asks for."""
-        ratio = float(workers.broadcast(np.float64(self._window.mean), self.model))
+        ratio = float(distribution.broadcast(np.float64(self._window.mean), self.model))
         if ratio > self.high:
             return min(self.density + self.increment, self.maximum)
         if ratio < self.low:

@@ -9,11 +9,11 @@ from typing import Any
 
 import keras
 
-from keras_ganprune import arguments
+from keras_ganprune.callbacks.quality_monitor import QualityMonitor, callbacks_beside
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
-from keras_ganprune.monitors import QualityMonitor, callbacks_beside
-from keras_ganprune.pruner import sparsity_of
-from keras_ganprune.state import TrainingState
+from keras_ganprune.pruning.pruner import sparsity_of
+from keras_ganprune.training.snapshot import TrainingState
+from keras_ganprune.utils import validation
 
 _ACTIONS = ("stop", "rollback", "warn")
 
@@ -101,22 +101,22 @@ class DiversityGuard(keras.callbacks.Callback):
         distance: str = "fd",
     ):
         super().__init__()
-        self.coverage = arguments.share(coverage, "coverage", zero=False)
+        self.coverage = validation.share(coverage, "coverage", zero=False)
         if action not in _ACTIONS:
             raise InvalidArgumentError(
                 f"`action` must be 'stop', 'rollback' or 'warn'. Received: {action!r}."
             )
-        self.classes = arguments.boolean(classes, "classes")
+        self.classes = validation.boolean(classes, "classes")
         self.distance_tolerance = (
             None
             if distance_tolerance is None
-            else arguments.non_negative(distance_tolerance, "distance_tolerance")
+            else validation.non_negative(distance_tolerance, "distance_tolerance")
         )
         self.action = action
-        self.patience = arguments.positive_int(patience, "patience")
-        self.start_from_epoch = arguments.non_negative_int(start_from_epoch, "start_from_epoch")
+        self.patience = validation.positive_int(patience, "patience")
+        self.start_from_epoch = validation.non_negative_int(start_from_epoch, "start_from_epoch")
         self.baseline = (
-            None if baseline is None else arguments.share(baseline, "baseline", one=True)
+            None if baseline is None else validation.share(baseline, "baseline", one=True)
         )
         self.distance = distance
         self._own: QualityMonitor | None = None

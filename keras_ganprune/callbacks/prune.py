@@ -10,31 +10,25 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import (
-    callback_warnings,
-    combinations,
-    discovery,
-    gradients,
-    schedules,
-    slots,
-    tracing,
-    workers,
-)
-from keras_ganprune.adaptive import AdaptiveController
-from keras_ganprune.averages import Copies
-from keras_ganprune.clock import Clock
+from keras_ganprune.backend import distribution, tracing
+from keras_ganprune.callbacks import _gradient_sampler, _optimizer_slots, _prune_warnings
+from keras_ganprune.callbacks._adaptive_controller import AdaptiveController
+from keras_ganprune.callbacks._rewinder import Rewinder
 from keras_ganprune.errors import (
     DivergedError,
     InvalidArgumentError,
     PruningWarning,
     UnbuiltModelError,
 )
-from keras_ganprune.layers import is_built, prunable_layers
-from keras_ganprune.mask_report import MaskReport
-from keras_ganprune.masking import MaskStore, memory, to_numpy
-from keras_ganprune.pruner import Pruner, sparsity_of
-from keras_ganprune.rewind import Rewinder
-from keras_ganprune.state import sums_not_finite
+from keras_ganprune.layers.mask_store import MaskStore, memory, to_numpy
+from keras_ganprune.layers.prunable import is_built, prunable_layers
+from keras_ganprune.pruning import compatibility, schedules
+from keras_ganprune.pruning.mask_report import MaskReport
+from keras_ganprune.pruning.pruner import Pruner, sparsity_of
+from keras_ganprune.training import discovery
+from keras_ganprune.training.snapshot import sums_not_finite
+from keras_ganprune.training.step_clock import Clock
+from keras_ganprune.training.weight_averages import Copies
 
 
 def _warn(text: str) -> None:
@@ -126,11 +120,11 @@ class Prune(keras.callbacks.Callback):
             "scope": scope,
         }
         # Unknown names and settings that do not go together should be found here, not inside `fit`.
-        self._combination = combinations.get(
+        self._combination = compatibility.get(
             criterion, granularity, allocation, mode, self.schedule
         )
-        combinations.check(self._combination)
-        self.gradient_loss = gradients.check_loss(gradient_loss)
+        compatibility.check(self._combination)
+        self.gradient_loss = _gradient_sampler.check_loss(gradient_loss)
         if gradient_loss is not None and not (
             self._combination.criterion.needs_gradient or self._combination.mode.needs_gradient
         ):
@@ -165,7 +159,7 @@ class Prune(keras.callbacks.Callback):
         if model is not self._pruned_model:
             self._targets = discovery.resolve_target(model, self.target)
             self._check_targets()
-            self._requests = gradients.requests(
+            self._requests = _gradient_sampler.requests(
                 model,
                 [network for _, network in self._targets],
                 self._combination.criterion,
@@ -193,7 +187,7 @@ class Prune(keras.callbacks.Callback):
         others = [name for name, target in self._targets if id(target) not in gone]
         end = self.schedule.end_step
         if others or (end is not None and self._started and self._last_step < end):
-            _warn(callback_warnings.cut(network, self, self._last_step, others))
+            _warn(_prune_warnings.cut(network, self, self._last_step, others))
 
     def on_train_begin(self, logs=None):
         if self._retired:
@@ -309,7 +303,9 @@ class Prune(keras.callbacks.Callback):
         if self._controller is not None and self._controller.trying:
             self._say(f"training ended before sparsity {self._controller.trial:.4f} was judged")
             # Keras has put its averages into the weights by now (`use_ema`); so are older ones to be.
-            averaged = [o for o in discovery.optimizers(self.model) if slots.hold_averages(o)]
+            averaged = [
+                o for o in discovery.optimizers(self.model) if _optimizer_slots.hold_averages(o)
+            ]
             self._controller.back_off()
             for optimizer in averaged:
                 optimizer.finalize_variable_values(discovery.trained_variables(optimizer))
@@ -321,7 +317,7 @@ class Prune(keras.callbacks.Callback):
         object.__setattr__(self.model, "_step_with_masks", self.model.train_function)
         vars(self.model).pop("_pruned_by", None)
         if self._started:
-            said = callback_warnings.ended(self.schedule, self._last_step, self.pruner.sparsity)
+            said = _prune_warnings.ended(self.schedule, self._last_step, self.pruner.sparsity)
             if said:
                 _warn(said)
 
@@ -339,16 +335,16 @@ class Prune(keras.callbacks.Callback):
         """Compare with the other workers, before anything is sent that only some of them would send."""
         variables = [w for _, network in self._targets for w in network.weights]
         variables += [v for o in discovery.optimizers(self.model) for v in o.variables]
-        workers.check_strategy(self.model, variables)
+        distribution.check_strategy(self.model, variables)
         own = {k: v for k, v in vars(self).items() if not k.startswith("_") and k != "verbose"}
-        workers.check_same(
+        distribution.check_same(
             {
                 **{k: v for k, v in own.items() if isinstance(v, (int, float, str))},
                 **self.settings,
                 **vars(self._combination),
                 "target": [name for name, _ in self._targets],
                 "gradient_loss": self.gradient_loss,
-                "version": workers.version(),
+                "version": distribution.version(),
             },
             self.model,
             "All workers must prune alike.",
@@ -359,7 +355,7 @@ class Prune(keras.callbacks.Callback):
         inside = {id(layer) for layer in self.model._flatten_layers()}
         for name, network in self._targets:
             if id(network) not in inside:
-                _warn(callback_warnings.outside(name, self.model))
+                _warn(_prune_warnings.outside(name, self.model))
 
     def _prepare(self) -> None:
         """Make the targets Prunable; a step that was traced before must be traced anew."""
@@ -392,7 +388,9 @@ class Prune(keras.callbacks.Callback):
             self._per_network = [("sparsity", networks)]
         wanted = [request for request in self._requests if request is not None]
         self._sampler = (
-            gradients.GradientSampler(self.model, self.pruner.weights, wanted) if wanted else None
+            _gradient_sampler.GradientSampler(self.model, self.pruner.weights, wanted)
+            if wanted
+            else None
         )
         # A list of schedules of the wrong length is refused now, not when it is first needed.
         self.schedule.targets(
@@ -459,10 +457,10 @@ class Prune(keras.callbacks.Callback):
 
     def _check_resumed(self) -> None:
         """See that all workers begin where the others do."""
-        if workers.count(self.model) == 1:
+        if distribution.count(self.model) == 1:
             return
         found = b"".join(np.packbits(to_numpy(w.mask)).tobytes() for w in self.pruner.weights)
-        workers.check_same(
+        distribution.check_same(
             {
                 "step": self._last_step,
                 "masks": f"{self.pruner.sparsity:.4f} ({zlib.crc32(found):x})",
@@ -484,7 +482,7 @@ class Prune(keras.callbacks.Callback):
             both = [path for layer, path in own.items() if layer in layers]
             regrows = [p for p in (self, other) if p.pruner.mode.regrows]
             if both and regrows:
-                _warn(callback_warnings.both(both, regrows[0].pruner.mode))
+                _warn(_prune_warnings.both(both, regrows[0].pruner.mode))
         claims[1][self] = set(own)
 
     def _stamp(self, due: int) -> int:
@@ -560,7 +558,7 @@ class Prune(keras.callbacks.Callback):
             self.pruner.apply()
         for store in self._stores():
             store.stamp = self._stamp(due)
-        slots.clear(self.model, self.pruner)
+        _optimizer_slots.clear(self.model, self.pruner)
         self._copies.sync()
         self._measure()
         self.reports.append(self.report)
@@ -570,7 +568,7 @@ class Prune(keras.callbacks.Callback):
             (step, before), self._jump = self._jump, None
             if self.pruner.sparsity > before:
                 begin = self.schedule.begin_step
-                _warn(callback_warnings.jumped(begin, step, before, self.pruner.sparsity))
+                _warn(_prune_warnings.jumped(begin, step, before, self.pruner.sparsity))
         return True
 
     def _prune_late(self) -> None:
@@ -582,7 +580,7 @@ class Prune(keras.callbacks.Callback):
                 raise
             done = False  # the guard has stopped training, and put a good state back
         if not done:
-            _warn(callback_warnings.no_gradients(self._combination.criterion))
+            _warn(_prune_warnings.no_gradients(self._combination.criterion))
 
     def _harden(self) -> None:
         """Hold the masks of a mode that let weights return: the best ones now, or else the last ones."""
@@ -606,7 +604,7 @@ class Prune(keras.callbacks.Callback):
         value = self._controller.read(logs)
         if sums_not_finite(self.model) or getattr(self.model, "_nan_guarded", "") == "stopped":
             value = math.nan  # what is logged was measured before the step that ruined the weights
-        value = float(workers.broadcast(np.float64(value), self.model))
+        value = float(distribution.broadcast(np.float64(value), self.model))
         said = self._controller.after_epoch(value)
         if said:
             self._say(said)
@@ -623,7 +621,7 @@ class Prune(keras.callbacks.Callback):
         if self.pruner is None:
             return
         self.pruner.apply()
-        slots.mask_averages(self.model, self.pruner)
+        _optimizer_slots.mask_averages(self.model, self.pruner)
         self._copies.sync()
 
     def _measure(self) -> None:

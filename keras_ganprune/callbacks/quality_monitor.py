@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import arguments, fixed_samples, workers
+from keras_ganprune.backend import distribution
+from keras_ganprune.callbacks import _fixed_inputs
 from keras_ganprune.errors import (
     DataError,
     InvalidArgumentError,
@@ -21,8 +22,9 @@ from keras_ganprune.errors import (
     unknown_name,
 )
 from keras_ganprune.gan import GANModel
-from keras_ganprune.metrics.quality import is_judge
-from keras_ganprune.state import sums_not_finite
+from keras_ganprune.metrics.image_quality import is_judge
+from keras_ganprune.training.snapshot import sums_not_finite
+from keras_ganprune.utils import validation
 
 # Logged if nothing else is asked for, as far as the judge measures them.
 _USUAL = ("fd", "coverage", "missing_classes")
@@ -113,10 +115,10 @@ class QualityMonitor(keras.callbacks.Callback):
                 f"`{quality.__name__}(...)`."
             )
         self.quality = quality
-        self.every = arguments.positive_int(every, "every")
+        self.every = validation.positive_int(every, "every")
         self.target = target
-        self.n = None if n is None else arguments.positive_int(n, "n")
-        self.seed = arguments.non_negative_int(seed, "seed")
+        self.n = None if n is None else validation.positive_int(n, "n")
+        self.seed = validation.non_negative_int(seed, "seed")
         if isinstance(metrics, str) and metrics != "all":
             metrics = (metrics,)
         if metrics is not None and metrics != "all":
@@ -159,7 +161,7 @@ class QualityMonitor(keras.callbacks.Callback):
         self._beside = callbacks_beside()
         model = self.model
         if is_judge(self.quality) or self.target is not None:
-            fixed_samples.sampled_network(model, self.target)  # a wrong name is told at once
+            _fixed_inputs.sampled_network(model, self.target)  # a wrong name is told at once
         names = self._expected()
         self._check_place(names)
 
@@ -200,8 +202,8 @@ class QualityMonitor(keras.callbacks.Callback):
         if not is_judge(self.quality):
             network = model
             if self.target is not None:
-                network = fixed_samples.sampled_network(model, self.target)[1]
-            with fixed_samples.as_exported(model, network):
+                network = _fixed_inputs.sampled_network(model, self.target)[1]
+            with _fixed_inputs.as_exported(model, network):
                 found = self.quality(network)
             if not isinstance(found, Mapping):
                 raise UnsupportedLayerError(
@@ -209,14 +211,14 @@ class QualityMonitor(keras.callbacks.Callback):
                     f"Received: {found!r} (of type {type(found).__name__})."
                 )
             return {name: _number(name, value) for name, value in found.items()}, found
-        name, network = fixed_samples.sampled_network(model, self.target)
+        name, network = _fixed_inputs.sampled_network(model, self.target)
         bad = sums_not_finite(network)
         if not bad:
             # A `GANModel` knows more than its generator does; a subclassed network does not tell its inputs.
             whole = self.target is None and isinstance(model, GANModel)
             latent_dim = getattr(model, "latent_dim", None)
             size = {} if whole or getattr(network, "inputs", None) else {"latent_dim": latent_dim}
-            with fixed_samples.as_exported(model, network):
+            with _fixed_inputs.as_exported(model, network):
                 try:
                     report = self.quality.measure_generator(
                         model if whole else network, n=self.n, seed=self.seed, **size
@@ -232,8 +234,8 @@ class QualityMonitor(keras.callbacks.Callback):
 
     def _finite(self, network: keras.layers.Layer) -> bool:
         try:
-            fixed = fixed_samples.FixedInputs(_LOOKED_AT, self.seed)
-            images = fixed_samples.show(self.model, network, fixed)
+            fixed = _fixed_inputs.FixedInputs(_LOOKED_AT, self.seed)
+            images = _fixed_inputs.show(self.model, network, fixed)
         except (DataError, InvalidArgumentError):
             return True  # then it was these that the judge had to complain of
         return bool(np.all(np.isfinite(images)))
@@ -250,9 +252,9 @@ class QualityMonitor(keras.callbacks.Callback):
         """Return the values and the missing classes of the first worker, so that all decide alike."""
         missing = getattr(self.report, "missing_classes", None)
         missing = None if missing is None else [int(number) for number in missing]
-        if workers.count(self.model) > 1:
+        if distribution.count(self.model) > 1:
             sent = json.dumps([found, missing])
-            found, missing = json.loads(workers.gather(sent, self.model)[0])
+            found, missing = json.loads(distribution.gather(sent, self.model)[0])
         return found, None if missing is None else tuple(missing)
 
     def _choose(self, found: Mapping[str, float]) -> tuple[str, ...]:

@@ -13,8 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import arguments, files, fixed_samples, report, workers
+from keras_ganprune.backend import distribution
+from keras_ganprune.callbacks import _fixed_inputs
 from keras_ganprune.errors import OutputError, PruningWarning, UnbuiltModelError
+from keras_ganprune.utils import files, plotting, validation
 
 _FRAME = re.compile(r"epoch_(\d{4,})\.png")
 # An image of a few pixels is drawn larger, so that it can be seen.
@@ -83,16 +85,16 @@ class SampleGrid(keras.callbacks.Callback):
         duration_ms: int = 200,
     ):
         super().__init__()
-        report.require_pillow()
+        plotting.require_pillow()
         self.path = pathlib.Path(path)
-        self.every = arguments.positive_int(every, "every")
-        self.fixed = fixed_samples.FixedInputs(n, seed, labels, inputs)
-        self.columns = min(arguments.positive_int(columns, "columns"), self.fixed.n)
+        self.every = validation.positive_int(every, "every")
+        self.fixed = _fixed_inputs.FixedInputs(n, seed, labels, inputs)
+        self.columns = min(validation.positive_int(columns, "columns"), self.fixed.n)
         self.target = target
-        self.value_range = None if value_range is None else arguments.value_range(value_range)
-        self.zoom = None if zoom is None else arguments.positive_int(zoom, "zoom")
-        self.gif = arguments.boolean(gif, "gif")
-        self.duration_ms = arguments.positive_int(duration_ms, "duration_ms")
+        self.value_range = None if value_range is None else validation.value_range(value_range)
+        self.zoom = None if zoom is None else validation.positive_int(zoom, "zoom")
+        self.gif = validation.boolean(gif, "gif")
+        self.duration_ms = validation.positive_int(duration_ms, "duration_ms")
         self.written: list[int] = []
         self.failed: list[int] = []
         self._before = 0  # epochs of earlier `fit`s
@@ -108,12 +110,12 @@ class SampleGrid(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         model = self.model
-        fixed_samples.sampled_network(model, self.target)  # a wrong name is told at once
+        _fixed_inputs.sampled_network(model, self.target)  # a wrong name is told at once
         self._begun = False
         self._cleared = False
         self._warned = False
         self._in_gif = 0
-        self._writes = workers.rank(model) == 0
+        self._writes = distribution.rank(model) == 0
         if self._writes:
             try:
                 files.make_folder(self.path)
@@ -149,10 +151,10 @@ class SampleGrid(keras.callbacks.Callback):
 
     def _look(self) -> np.ndarray:
         """Return the picture as uint8 array (height, width, channels)."""
-        _, images = fixed_samples.show_images(self.model, self.target, self.fixed, self.value_range)
+        _, images = _fixed_inputs.show_images(self.model, self.target, self.fixed, self.value_range)
         zoom = self.zoom or max(1, -(-_SIDE // min(images.shape[1:3])))
         images = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
-        grid = report.image_grid(images, self.columns, gap=2)
+        grid = plotting.image_grid(images, self.columns, gap=2)
         return np.round(grid * 255).astype("uint8")
 
     def _attempt(self, number: int, write: Any) -> None:
@@ -177,7 +179,7 @@ class SampleGrid(keras.callbacks.Callback):
                 if frame >= number:
                     self._file(frame).unlink()
             self._cleared = True
-        picture = report.require_pillow().fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)
+        picture = plotting.require_pillow().fromarray(grid[..., 0] if grid.shape[-1] == 1 else grid)
         content = io.BytesIO()
         picture.save(content, format="PNG")
         for path in (self._file(number), self.path / "latest.png"):
@@ -197,7 +199,7 @@ class SampleGrid(keras.callbacks.Callback):
         return [number for number in numbers if until is None or number <= until]
 
     def _animate(self, until: int) -> None:
-        image = report.require_pillow()
+        image = plotting.require_pillow()
         frames = []
         numbers = self._frames(until)
         chosen = np.linspace(0, len(numbers) - 1, min(len(numbers), _MOST_FRAMES)).round()

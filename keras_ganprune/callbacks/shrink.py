@@ -9,22 +9,23 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import combinations, discovery
-from keras_ganprune.averages import Copies
-from keras_ganprune.clock import Clock
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers import is_built
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.masks import validate_sparsity
-from keras_ganprune.recalibration import recalibrate_batch_norm
-from keras_ganprune.shrinking import Shrunk, shrink_with_cuts
-from keras_ganprune.structured.budget import Budget
-from keras_ganprune.structured.costs import Costs
-from keras_ganprune.structured.cuts import Cut
-from keras_ganprune.structured.groups import channel_groups
-from keras_ganprune.structured.rebuild import Builder, assign
-from keras_ganprune.surgery import replace_networks
+from keras_ganprune.layers.mask_ops import validate_sparsity
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import is_built
+from keras_ganprune.pruning import compatibility
+from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
+from keras_ganprune.pruning.shrink_model import Shrunk, shrink_with_cuts
+from keras_ganprune.pruning.structured.budget import Budget
+from keras_ganprune.pruning.structured.costs import Costs
+from keras_ganprune.pruning.structured.cuts import Cut
+from keras_ganprune.pruning.structured.groups import channel_groups
+from keras_ganprune.pruning.structured.rebuild import Builder, assign
+from keras_ganprune.pruning.structured.replace_networks import replace_networks
+from keras_ganprune.training import discovery
+from keras_ganprune.training.step_clock import Clock
+from keras_ganprune.training.weight_averages import Copies
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Shrink(keras.callbacks.Callback):
                     "`budget` must be a `Budget` or a list of them, such as Budget(macs=0.25). "
                     f"Received: {value!r}."
                 )
-        combinations.check(combinations.get(criterion, granularity, allocation, "hard"))
+        compatibility.check(compatibility.get(criterion, granularity, allocation, "hard"))
         if target is None:
             raise InvalidArgumentError(
                 "`target` must name a network inside the model: the model that `fit` runs cannot be "

@@ -12,19 +12,22 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import arguments, discovery, files, fixed_samples, report, workers
-from keras_ganprune.callbacks import Prune
+from keras_ganprune.backend import distribution
+from keras_ganprune.callbacks import _fixed_inputs
+from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.callbacks.quality_monitor import callbacks_beside
 from keras_ganprune.errors import (
     InvalidArgumentError,
     MissingPackageError,
     OutputError,
     PruningWarning,
 )
-from keras_ganprune.layers import is_built, masked_weights
-from keras_ganprune.masking import to_numpy
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import is_built, masked_weights
 from keras_ganprune.metrics.sparsity import count_parameters
-from keras_ganprune.monitors import callbacks_beside
-from keras_ganprune.pruner import sparsity_of
+from keras_ganprune.pruning.pruner import sparsity_of
+from keras_ganprune.training import discovery
+from keras_ganprune.utils import files, plotting, validation
 
 # Larger masks are drawn smaller, each point the share of weights that stay there.
 _LARGEST = 512
@@ -106,14 +109,14 @@ class PruningSummary(keras.callbacks.Callback):
         super().__init__()
         self.log_dir = pathlib.Path(log_dir)
         self.target = target
-        self.histogram_freq = arguments.non_negative_int(histogram_freq, "histogram_freq")
-        self.mask_freq = arguments.non_negative_int(mask_freq, "mask_freq")
-        self.image_freq = arguments.non_negative_int(image_freq, "image_freq")
-        self.images = None if images is None else arguments.non_negative_int(images, "images")
-        self.columns = arguments.positive_int(columns, "columns")
+        self.histogram_freq = validation.non_negative_int(histogram_freq, "histogram_freq")
+        self.mask_freq = validation.non_negative_int(mask_freq, "mask_freq")
+        self.image_freq = validation.non_negative_int(image_freq, "image_freq")
+        self.images = None if images is None else validation.non_negative_int(images, "images")
+        self.columns = validation.positive_int(columns, "columns")
         self.sample_target = sample_target
-        self.value_range = None if value_range is None else arguments.value_range(value_range)
-        self.fixed = fixed_samples.FixedInputs(self.images or _IMAGES, seed, labels, inputs)
+        self.value_range = None if value_range is None else validation.value_range(value_range)
+        self.fixed = _fixed_inputs.FixedInputs(self.images or _IMAGES, seed, labels, inputs)
 
     def __repr__(self):
         return f"<PruningSummary {str(self.log_dir)!r}>"
@@ -128,7 +131,7 @@ class PruningSummary(keras.callbacks.Callback):
         self._samples = self._takes_samples(model)
         self._warned = False
         self._writer = None
-        if workers.rank(model) > 0:
+        if distribution.rank(model) > 0:
             return
         self._tensorflow = require_summaries()
         self._faults = (OSError, self._tensorflow.errors.OpError)
@@ -163,7 +166,7 @@ class PruningSummary(keras.callbacks.Callback):
         if self.images == 0 or not self.image_freq:
             return False
         try:
-            _, network = fixed_samples.sampled_network(model, self.sample_target)
+            _, network = _fixed_inputs.sampled_network(model, self.sample_target)
         except InvalidArgumentError:
             if self.images is None and self.sample_target is None:
                 return False  # a model that makes no images
@@ -174,10 +177,10 @@ class PruningSummary(keras.callbacks.Callback):
 
     def _look(self, model: keras.Model) -> tuple[str, np.ndarray]:
         """Return the name of the network that makes the images, and their grid in [0, 1]."""
-        name, images = fixed_samples.show_images(
+        name, images = _fixed_inputs.show_images(
             model, self.sample_target, self.fixed, self.value_range
         )
-        return name, report.image_grid(images, self.columns)
+        return name, plotting.image_grid(images, self.columns)
 
     def _attempt(self, write: Callable[[], None]) -> None:
         try:
@@ -218,9 +221,9 @@ class PruningSummary(keras.callbacks.Callback):
             if mask is not None:
                 summary.scalar(f"layers/{name}/{path}", 1.0 - np.count_nonzero(mask) / mask.size)
                 if self.mask_freq and epoch % self.mask_freq == 0:
-                    picture = report.mask_picture(mask)
+                    picture = plotting.mask_picture(mask)
                     steps = (-(-side // _LARGEST) for side in picture.shape)
-                    shares = report.block_means(picture, *steps).astype("float32")
+                    shares = plotting.block_means(picture, *steps).astype("float32")
                     summary.image(f"masks/{name}/{path}", shares[None, ..., None])
                 value = value[mask]
             if self.histogram_freq and epoch % self.histogram_freq == 0:

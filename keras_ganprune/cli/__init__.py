@@ -9,7 +9,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from keras_ganprune import report_command, sweep_command
+from keras_ganprune.cli import report, sweep
 from keras_ganprune.errors import PruningError
 
 
@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     _demo_arguments(
         commands.add_parser("demo", help="train, prune, strip, export and report a GAN")
     )
-    sweep_command.add_arguments(
+    sweep.add_arguments(
         commands.add_parser("sweep", help="find the sparsity by training at several")
     )
     export = commands.add_parser("export", help="write a saved model as a stripped SavedModel")
@@ -40,9 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser(
         "report", help="make a page of runs, or print the sparsity of a saved model"
     )
-    report_command.add_arguments(show)
+    report.add_arguments(show)
     for command in (export, small):
-        report_command.add_import(command)
+        report.add_import(command)
     return parser
 
 
@@ -82,7 +82,7 @@ def _shrink_arguments(small: argparse.ArgumentParser) -> None:
 
 
 def _demo_arguments(demo: argparse.ArgumentParser) -> None:
-    sweep_command.add_networks(demo)
+    sweep.add_networks(demo)
     demo.add_argument(
         "--target",
         default="generator",
@@ -177,9 +177,10 @@ def _demo_arguments(demo: argparse.ArgumentParser) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    from keras_ganprune import demo
-    from keras_ganprune.demo_options import mixture
-    from keras_ganprune.metrics import sparsity_report, tables
+    from keras_ganprune.applications import image_generation as demo
+    from keras_ganprune.applications.options import mixture
+    from keras_ganprune.metrics import sparsity_report
+    from keras_ganprune.utils import tables
 
     schedule = arguments.schedule
     if schedule is None:
@@ -237,27 +238,27 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from keras_ganprune import files
-    from keras_ganprune.export import export_saved_model
+    from keras_ganprune.exporters import export_saved_model
+    from keras_ganprune.utils import files
 
     files.check_new_folder(arguments.output, arguments.overwrite)
-    model = report_command.load(arguments.model, arguments.modules)
-    average = "averaged generator" in report_command.networks(model) and not arguments.live
+    model = report.load(arguments.model, arguments.modules)
+    average = "averaged generator" in report.networks(model) and not arguments.live
     print(
         export_saved_model(model, arguments.output, average=average, overwrite=arguments.overwrite)
     )
 
 
 def _shrink(arguments: argparse.Namespace) -> None:
-    from keras_ganprune import files
     from keras_ganprune.errors import InvalidArgumentError, unknown_name
-    from keras_ganprune.export import export_saved_model
+    from keras_ganprune.exporters import export_saved_model
     from keras_ganprune.gan import GANModel
-    from keras_ganprune.granularity import Channel
-    from keras_ganprune.layers import strip_pruning
+    from keras_ganprune.layers.prunable import strip_pruning
     from keras_ganprune.metrics import compare_models
-    from keras_ganprune.shrinking import shrink
-    from keras_ganprune.structured.budget import Budget
+    from keras_ganprune.pruning.granularity import Channel
+    from keras_ganprune.pruning.shrink_model import shrink
+    from keras_ganprune.pruning.structured.budget import Budget
+    from keras_ganprune.utils import files
 
     files.check_new_folder(arguments.output, arguments.overwrite)
     shares = {name: getattr(arguments, name) for name in ("macs", "parameters", "bytes")}
@@ -267,9 +268,9 @@ def _shrink(arguments: argparse.Namespace) -> None:
             "Give one of --sparsity, --macs, --parameters and --bytes, or none to remove what is masked."
         )
     budget = Budget(**shares) if shares else None
-    model = report_command.load(arguments.model, arguments.modules)
+    model = report.load(arguments.model, arguments.modules)
     if isinstance(model, GANModel):
-        networks = report_command.networks(model)
+        networks = report.networks(model)
         average = networks.pop("averaged generator", None)
         if arguments.network not in networks:
             raise InvalidArgumentError(unknown_name("network", arguments.network, networks))
@@ -302,9 +303,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = {
         "demo": _demo,
         "export": _export,
-        "report": report_command.run,
+        "report": report.run,
         "shrink": _shrink,
-        "sweep": sweep_command.run,
+        "sweep": sweep.run,
     }
     try:
         commands[arguments.command](arguments)

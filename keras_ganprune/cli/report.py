@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     printed = {"--markdown": arguments.markdown or None, "--import": arguments.modules or None}
     _check_unused(printed, "a .keras file", paths[0])
-    from keras_ganprune.run_report import write_report
+    from keras_ganprune.reports import write_report
 
     output = "report.html" if arguments.output is None else arguments.output
     print(write_report(paths, output, arguments.title, overwrite=arguments.overwrite))
@@ -101,7 +101,7 @@ def load(path: str | os.PathLike, modules: Sequence[str] = ()) -> Any:
         PruningError: a module cannot be imported.
         FileFormatError: the file is not there, or cannot be loaded.
     """
-    from keras_ganprune import saving
+    from keras_ganprune.layers import saving
 
     for module in modules:
         sys.path.insert(0, os.getcwd())

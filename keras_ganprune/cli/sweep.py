@@ -108,12 +108,14 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         PruningError: see `sweep`; said before training where it can be.
     """
-    from keras_ganprune import data, demo, files, report
-    from keras_ganprune.demo_options import DemoOptions
+    from keras_ganprune import datasets
+    from keras_ganprune.applications import image_generation
+    from keras_ganprune.applications.options import DemoOptions
     from keras_ganprune.metrics import ImageQuality
-    from keras_ganprune.metrics.training import split_at
-    from keras_ganprune.sweep import sweep
-    from keras_ganprune.sweep.plan import Plan
+    from keras_ganprune.metrics.extractor_training import split_at
+    from keras_ganprune.search import sweep
+    from keras_ganprune.search.plan import Plan
+    from keras_ganprune.utils import files, plotting
 
     plan = _plan(arguments)
     Plan(**plan)  # what it refuses is said before the images are loaded
@@ -127,10 +129,10 @@ def run(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
     )
     output = files.check_new_folder(arguments.output, arguments.overwrite)
-    report.require_plotting()
-    found = data.load(arguments.data, arguments.image_size)
+    plotting.require_plotting()
+    found = datasets.load(arguments.data, arguments.image_size)
     print(f"Data: {found.description}.", flush=True)
-    classes = demo.classes_of(options, found)
+    classes = image_generation.classes_of(options, found)
     quality = ImageQuality(
         found.images, found.labels, held_out=_HELD_OUT, samples=arguments.samples
     )
@@ -146,7 +148,9 @@ def run(arguments: argparse.Namespace) -> None:
         found = found.take(split_at(len(found), _HELD_OUT))
     shape = found.images.shape[1:]
     result = sweep(
-        lambda seed: demo.build(dataclasses.replace(options, seed=seed), shape, classes),
+        lambda seed: image_generation.build(
+            dataclasses.replace(options, seed=seed), shape, classes
+        ),
         found,
         quality=quality,
         storage=arguments.storage,
@@ -172,7 +176,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of the sweep itself, checked as far as text goes."""
-    from keras_ganprune.metrics.quality import METRICS
+    from keras_ganprune.metrics.image_quality import METRICS
 
     if arguments.sparsities is not None and arguments.thresholds is not None:
         raise InvalidArgumentError("Give --sparsities or --thresholds, not both.")

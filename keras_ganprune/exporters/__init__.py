@@ -10,11 +10,12 @@ from typing import Any
 
 import keras
 
-from keras_ganprune import _export_tensorflow, exporting, files
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.exporters import _tensorflow, other_backends
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers import apply_masks, plain_classes, strip_pruning
+from keras_ganprune.layers.prunable import apply_masks, plain_classes, strip_pruning
 from keras_ganprune.metrics.sparsity import count_parameters
+from keras_ganprune.utils import files
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def export_saved_model(
             # A subclassed model without `get_config` cannot be copied. Its weights are masked and
             # its forward pass is the plain one, so it is exported as it is.
             if keras.backend.backend() == "torch":
-                raise exporting.not_rebuilt(network, error) from error
+                raise other_backends.not_rebuilt(network, error) from error
             apply_masks(network)
             stack.enter_context(plain_classes(network))
             plain, copied = network, False
@@ -134,5 +135,5 @@ def export_saved_model(
 def _write(plain: keras.Model, folder: pathlib.Path, tolerance: float, copied: bool) -> float:
     """Write a SavedModel and compare it; return the largest difference."""
     if keras.backend.backend() == "tensorflow":
-        return _export_tensorflow.write_and_compare(plain, folder, tolerance).difference
-    return exporting.write_and_compare(plain, folder, tolerance, copied)
+        return _tensorflow.write_and_compare(plain, folder, tolerance).difference
+    return other_backends.write_and_compare(plain, folder, tolerance, copied)

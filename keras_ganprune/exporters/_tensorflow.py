@@ -12,9 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import files, probing
 from keras_ganprune.errors import UnbuiltModelError, UnsupportedLayerError
-from keras_ganprune.metrics import timing
+from keras_ganprune.metrics import measure_latency
+from keras_ganprune.utils import files, random_inputs
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def input_specs(plain: keras.Model) -> Any:
     ]
     try:
         if len(required) < 2:
-            return timing.input_specs(plain)
+            return measure_latency.input_specs(plain)
         reason = None
     except UnbuiltModelError as error:
         reason = error
@@ -68,18 +68,20 @@ def write_and_compare(plain: keras.Model, folder: pathlib.Path, tolerance: float
     """
     tf = files.tensorflow()
     specs = input_specs(plain)
-    inputs = probing.random_inputs(keras.tree.flatten(specs))
+    inputs = random_inputs.random_inputs(keras.tree.flatten(specs))
     # First, since Keras exports a subclassed model only when it has been called.
     # Compiled: eager TensorFlow fuses operations differently, which costs the last bit.
-    expected = run(timing.compiled(plain), specs, inputs)
+    expected = run(measure_latency.compiled(plain), specs, inputs)
     try:
         write(plain, folder)
-        serve = timing.served(folder)
+        serve = measure_latency.served(folder)
     except tf.errors.OpError as error:
         # TensorFlow reports a full disk as an error class of its own.
         raise OSError(str(error)) from error
     outputs = run(serve, specs, inputs)
-    return Compared(inputs, outputs, probing.difference(expected, outputs, tolerance, plain.name))
+    return Compared(
+        inputs, outputs, random_inputs.difference(expected, outputs, tolerance, plain.name)
+    )
 
 
 def write(plain: keras.Model, folder: pathlib.Path) -> None:

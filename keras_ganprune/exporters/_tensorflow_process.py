@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import _export_tensorflow
 from keras_ganprune.errors import ExportError
+from keras_ganprune.exporters import _tensorflow
 
 
 def main(exchange: pathlib.Path) -> None:
@@ -36,7 +36,7 @@ def _write(exchange: pathlib.Path, request: dict[str, Any]) -> dict[str, Any]:
     )
     folder = exchange / "saved_model"
     folder.mkdir()
-    found = _export_tensorflow.write_and_compare(model, folder, request["tolerance"])
+    found = _tensorflow.write_and_compare(model, folder, request["tolerance"])
     arrays = {f"input_{i}": array for i, array in enumerate(found.inputs)}
     # NumPy's files know no bfloat16.
     arrays |= {f"output_{i}": np.asarray(a, "float64") for i, a in enumerate(found.outputs)}

@@ -17,9 +17,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import _export_tensorflow, probing
 from keras_ganprune.errors import ExportError, UnsupportedLayerError
-from keras_ganprune.metrics import timing
+from keras_ganprune.exporters import _tensorflow
+from keras_ganprune.metrics import measure_latency
+from keras_ganprune.utils import random_inputs
 
 # Seconds that the process may take; a small network takes ten, most of it to import TensorFlow.
 LIMIT = 900.0
@@ -122,14 +123,14 @@ def _by_process(
             )
         for entry in (exchange / "saved_model").iterdir():
             entry.rename(folder / entry.name)
-    own = _own_outputs(plain, _export_tensorflow.input_specs(plain), inputs)
-    found = probing.difference(own, outputs, allowed, plain.name)
+    own = _own_outputs(plain, _tensorflow.input_specs(plain), inputs)
+    found = random_inputs.difference(own, outputs, allowed, plain.name)
     return max(found, answer["difference"])
 
 
 def _own_outputs(plain: keras.Model, specs: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
     with _full_precision():
-        return _export_tensorflow.run(timing.compiled(plain), specs, inputs)
+        return _tensorflow.run(measure_latency.compiled(plain), specs, inputs)
 
 
 def _save(plain: keras.Model, path: pathlib.Path) -> None:
@@ -179,7 +180,7 @@ def _origin(config: dict[str, Any]) -> tuple[str, str]:
 
 def _ask(exchange: pathlib.Path) -> dict[str, Any]:
     """Let the process do what is asked for, and return its answer."""
-    command = [sys.executable, "-m", "keras_ganprune._export_process", str(exchange)]
+    command = [sys.executable, "-m", "keras_ganprune.exporters._tensorflow_process", str(exchange)]
     try:
         ended = subprocess.run(
             command,
@@ -233,10 +234,10 @@ def _last(words: bytes | None) -> str:
 
 def _by_jax(plain: keras.Model, folder: pathlib.Path, allowed: float) -> float:
     """Write a model by Keras's exporter on JAX: compiled code inside a SavedModel, for CPU and GPU."""
-    specs = _export_tensorflow.input_specs(plain)
-    inputs = probing.random_inputs(keras.tree.flatten(specs))
+    specs = _tensorflow.input_specs(plain)
+    inputs = random_inputs.random_inputs(keras.tree.flatten(specs))
     own = _own_outputs(plain, specs, inputs)
     platforms = {"native_serialization_platforms": ("cpu", "cuda")}
     plain.export(str(folder), format="tf_saved_model", verbose=False, jax2tf_kwargs=platforms)
-    outputs = _export_tensorflow.run(timing.served(folder), specs, inputs)
-    return probing.difference(own, outputs, allowed, plain.name)
+    outputs = _tensorflow.run(measure_latency.served(folder), specs, inputs)
+    return random_inputs.difference(own, outputs, allowed, plain.name)

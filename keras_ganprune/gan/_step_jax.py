@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import keras
 from keras import ops
 
-from keras_ganprune._gradients_jax import differentiate, run_on, value_and_gradients
-from keras_ganprune.discovery import trained_variables
+from keras_ganprune.backend._gradients_jax import differentiate, run_on, value_and_gradients
+from keras_ganprune.training.discovery import trained_variables
 
 
 def train_step(gan, state: Sequence[list], data: Any) -> tuple[dict[str, Any], tuple]:

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ganprune import arguments
-from keras_ganprune._registry import PACKAGE
 from keras_ganprune.errors import DataError
+from keras_ganprune.utils import validation
+from keras_ganprune.utils.registry import PACKAGE
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -48,9 +48,9 @@ class DiffAugment(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.translation = arguments.share(translation, "translation")
-        self.brightness = arguments.non_negative(brightness, "brightness")
-        self.contrast = arguments.share(contrast, "contrast", one=True)
+        self.translation = validation.share(translation, "translation")
+        self.brightness = validation.non_negative(brightness, "brightness")
+        self.contrast = validation.share(contrast, "contrast", one=True)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True

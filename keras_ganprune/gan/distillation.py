@@ -7,11 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ganprune import arguments
-from keras_ganprune._registry import PACKAGE, Configurable
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
-from keras_ganprune.gan import checks
-from keras_ganprune.layers import strip_pruning
+from keras_ganprune.gan import batch_checks
+from keras_ganprune.layers.prunable import strip_pruning
+from keras_ganprune.utils import validation
+from keras_ganprune.utils.registry import PACKAGE, Configurable
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -40,8 +40,8 @@ class Distillation(Configurable):
     def __init__(
         self, output: float = 20.0, features: float = 0.0, layers: list[str] | None = None
     ):
-        self.output = arguments.non_negative(output, "output")
-        self.features = arguments.non_negative(features, "features")
+        self.output = validation.non_negative(output, "output")
+        self.features = validation.non_negative(features, "features")
         if not self.output and not self.features:
             raise InvalidArgumentError(
                 "A teacher that teaches nothing: `output` and `features` must not both be 0."
@@ -133,7 +133,7 @@ def feature_model(discriminator: keras.Model, layers: list[str] | None = None) -
         UnsupportedLayerError: the discriminator is subclassed, so that nothing says what is inside.
         InvalidArgumentError: it has no such layer.
     """
-    inputs = checks.inputs_of(discriminator)
+    inputs = batch_checks.inputs_of(discriminator)
     if not inputs:
         raise UnsupportedLayerError(
             f"`Distillation(features=...)` looks inside the discriminator, and "
@@ -198,7 +198,7 @@ def teaching(gan: Any, teacher: keras.Model | None, distillation: Any) -> Teachi
         )
     if not teacher.built:
         raise UnbuiltModelError("`teacher` has no weights yet. Train it, or load it, first.")
-    made, wanted = (checks.output_shape(network) for network in (teacher, gan.generator))
+    made, wanted = (batch_checks.output_shape(network) for network in (teacher, gan.generator))
     if made is not None and wanted is not None and made[1:] != wanted[1:]:
         raise InvalidArgumentError(
             f"`teacher` must make images of the generator's shape {wanted[1:]}. Received: a teacher "

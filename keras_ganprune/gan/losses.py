@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_ganprune._registry import Configurable, Family
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.utils.registry import Configurable, Family
 
 
 class GANLoss(Configurable):

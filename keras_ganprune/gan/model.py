@@ -9,16 +9,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ganprune import arguments, tracing, workers
-from keras_ganprune._registry import PACKAGE
-from keras_ganprune.discovery import optimizer_config, trained_variables
+from keras_ganprune.backend import distribution, tracing
 from keras_ganprune.errors import DataError, InvalidArgumentError
-from keras_ganprune.gan import checks, latents, losses
+from keras_ganprune.gan import batch_checks, latents, losses
 from keras_ganprune.gan import distillation as distillations
-from keras_ganprune.layers import add_masks, prunable_layers, strip_pruning, walk
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.nan_guard import NaNGuard
-from keras_ganprune.sharing import share_again, shared_positions, shared_weights
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import add_masks, prunable_layers, strip_pruning, walk
+from keras_ganprune.layers.weight_tying import share_again, shared_positions, shared_weights
+from keras_ganprune.training.discovery import optimizer_config, trained_variables
+from keras_ganprune.training.nan_guard import NaNGuard
+from keras_ganprune.utils import validation
+from keras_ganprune.utils.registry import PACKAGE
 
 
 def _step_module():
@@ -116,23 +117,23 @@ class GANModel(keras.Model):
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
-        self.latent_dim = arguments.positive_int(latent_dim, "latent_dim")
-        self.discriminator_steps = arguments.positive_int(
+        self.latent_dim = validation.positive_int(latent_dim, "latent_dim")
+        self.discriminator_steps = validation.positive_int(
             discriminator_steps, "discriminator_steps"
         )
-        self.gradient_penalty = arguments.non_negative(gradient_penalty, "gradient_penalty")
-        self.r1_penalty = arguments.non_negative(r1_penalty, "r1_penalty")
-        self.balance_frequency = arguments.non_negative_int(balance_frequency, "balance_frequency")
-        self.ema_decay = checks.ema_decay(ema_decay)
-        self.value_range = None if value_range is None else arguments.value_range(value_range)
-        self.loss_pair = checks.smoothed(losses.get(loss), label_smoothing)
+        self.gradient_penalty = validation.non_negative(gradient_penalty, "gradient_penalty")
+        self.r1_penalty = validation.non_negative(r1_penalty, "r1_penalty")
+        self.balance_frequency = validation.non_negative_int(balance_frequency, "balance_frequency")
+        self.ema_decay = batch_checks.ema_decay(ema_decay)
+        self.value_range = None if value_range is None else validation.value_range(value_range)
+        self.loss_pair = batch_checks.smoothed(losses.get(loss), label_smoothing)
         self.seed = seed
         self.generator = generator
         self.discriminator = discriminator
-        self.conditional = checks.conditional(generator, discriminator, conditional)
-        checks.networks_fit(generator, discriminator, self.latent_dim, self.conditional)
+        self.conditional = batch_checks.conditional(generator, discriminator, conditional)
+        batch_checks.networks_fit(generator, discriminator, self.latent_dim, self.conditional)
         self.ema_generator = self._make_average() if self.ema_decay is not None else None
-        self.augmentation = checks.augmentation(augmentation, discriminator)
+        self.augmentation = batch_checks.augmentation(augmentation, discriminator)
         self._teaching = None
         self.noise_seed = keras.random.SeedGenerator(seed)
         self._trackers = {
@@ -230,9 +231,9 @@ class GANModel(keras.Model):
 
         Returns: float32 array (n, ...).
         """
-        n = arguments.positive_int(n, "n")
-        batch_size = arguments.positive_int(batch_size, "batch_size")
-        labels = checks.labels_for(n, labels, self.conditional)
+        n = validation.positive_int(n, "n")
+        batch_size = validation.positive_int(batch_size, "batch_size")
+        labels = batch_checks.labels_for(n, labels, self.conditional)
         tracing.sync(self)
         z = latents.draw(n, self.latent_dim, seed)
         inputs = [z] if labels is None else [z, labels]
@@ -258,7 +259,7 @@ class GANModel(keras.Model):
         Raises:
             InvalidArgumentError: only one optimizer, or one object for both networks.
         """
-        pair = checks.optimizers(generator_optimizer, discriminator_optimizer, optimizer)
+        pair = batch_checks.optimizers(generator_optimizer, discriminator_optimizer, optimizer)
         unknown = set(kwargs) - {"run_eagerly", "jit_compile", "steps_per_execution"}
         if unknown:
             raise InvalidArgumentError(
@@ -267,7 +268,7 @@ class GANModel(keras.Model):
                 "`steps_per_execution` are taken."
             )
         # Before optimizers are built, which a strategy of TensorFlow refuses in words of its own.
-        workers.check_strategy(self, [*self.generator.weights, *self.discriminator.weights])
+        distribution.check_strategy(self, [*self.generator.weights, *self.discriminator.weights])
         # No `optimizer` of its own: Keras would build one over the weights of both networks.
         super().compile(optimizer=None, loss=None, **kwargs)
         self._compile_options = kwargs
@@ -311,7 +312,7 @@ class GANModel(keras.Model):
                 "Call `gan.compile(generator_optimizer, discriminator_optimizer)` before `fit`."
             )
         self._check_optimizers()
-        checks.data(self, x, y)
+        batch_checks.data(self, x, y)
         callbacks = self._with_guards(callbacks)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 

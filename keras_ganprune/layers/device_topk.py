@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ganprune import masks
-from keras_ganprune.masking import tensor, to_numpy
+from keras_ganprune.layers import mask_ops
+from keras_ganprune.layers.mask_store import tensor, to_numpy
 
 # Smaller tensors are on the host and back before the device has been asked 32 questions.
 _LARGE = 1 << 20
@@ -39,7 +39,7 @@ def largest(variable: keras.Variable, mask: keras.Variable, keep: int) -> np.nda
     weight = ops.cast(tensor(variable), "float32")
     bad = _count(ops.logical_not(ops.isfinite(weight)))
     if bad:
-        raise masks.diverged(f"Weight '{variable.path}'", bad)
+        raise mask_ops.diverged(f"Weight '{variable.path}'", bad)
     # What is pruned is below everything else.
     scores = ops.where(tensor(mask), ops.abs(weight), ops.full((), -1.0, dtype="float32"))
     keep = min(keep, _count(scores >= 0.0))

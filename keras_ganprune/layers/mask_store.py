@@ -16,9 +16,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ganprune import tracing
-from keras_ganprune._registry import PACKAGE
+from keras_ganprune.backend import tracing
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.utils.registry import PACKAGE
 
 # How names of `MaskStore.arrays` begin in a file.
 _MEMORY = "memory_"
@@ -226,7 +226,7 @@ def masked(value: Any, mask: Any) -> Any:
     """Return a tensor with the pruned entries of a variable or tensor set to zero."""
     value, mask = tensor(value), tensor(mask)
     if keras.backend.backend() == "torch":
-        return importlib.import_module("keras_ganprune._masking_torch").masked(value, mask)
+        return importlib.import_module("keras_ganprune.backend._masking_torch").masked(value, mask)
     return ops.where(mask, value, ops.zeros((), keras.backend.standardize_dtype(value.dtype)))
 
 
@@ -238,7 +238,9 @@ def to_numpy(variable: Any) -> np.ndarray:
         # the variable as a tensor, whose memory NumPy shares.
         return np.asarray(ops.stop_gradient(variable))
     if backend == "torch":
-        return importlib.import_module("keras_ganprune._masking_torch").to_numpy(tensor(variable))
+        return importlib.import_module("keras_ganprune.backend._masking_torch").to_numpy(
+            tensor(variable)
+        )
     return ops.convert_to_numpy(tensor(variable))
 
 

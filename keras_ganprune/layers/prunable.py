@@ -13,16 +13,16 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
-from keras_ganprune import scope as scopes
-from keras_ganprune._registry import PACKAGE
-from keras_ganprune.cloning import clone
 from keras_ganprune.errors import (
     InvalidArgumentError,
     PruningWarning,
     UnbuiltModelError,
     UnsupportedLayerError,
 )
-from keras_ganprune.masking import MaskConstraint, MaskStore, masked, to_numpy
+from keras_ganprune.layers import scope as scopes
+from keras_ganprune.layers.cloning import clone
+from keras_ganprune.layers.mask_store import MaskConstraint, MaskStore, masked, to_numpy
+from keras_ganprune.utils.registry import PACKAGE
 
 AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
 

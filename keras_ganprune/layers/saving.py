@@ -11,7 +11,7 @@ import h5py
 import keras
 
 from keras_ganprune.errors import FileFormatError
-from keras_ganprune.layers import (
+from keras_ganprune.layers.prunable import (
     add_masks,
     drop_empty_masks,
     holders,

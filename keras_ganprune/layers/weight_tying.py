@@ -13,9 +13,10 @@ from typing import Any
 
 import keras
 
-from keras_ganprune import scope as scopes
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
-from keras_ganprune.layers import (
+from keras_ganprune.layers import scope as scopes
+from keras_ganprune.layers.mask_store import MaskConstraint, MaskStore
+from keras_ganprune.layers.prunable import (
     PrunableLayer,
     _weight_variable,
     is_built,
@@ -23,7 +24,6 @@ from keras_ganprune.layers import (
     pruned_names,
     walk,
 )
-from keras_ganprune.masking import MaskConstraint, MaskStore
 
 # A transposed convolution and the convolution whose mirror image it is.
 _MIRRORS = (

@@ -1,25 +1,25 @@
 """What came out: sparsity, sizes, work and time; how good and how varied the images are."""
 
-from keras_ganprune.metrics.classes import ClassHistogram, class_histogram
+from keras_ganprune.metrics.class_counts import ClassHistogram, class_histogram
 from keras_ganprune.metrics.comparison import Comparison, ComparisonRow, compare, compare_models
-from keras_ganprune.metrics.extractor import FeatureExtractor
-from keras_ganprune.metrics.frechet import FeatureStatistics, frechet_distance
-from keras_ganprune.metrics.images import psnr, ssim
-from keras_ganprune.metrics.intervals import (
+from keras_ganprune.metrics.confidence_intervals import (
     Interval,
     mean_interval,
     paired_increase,
     relative_increase,
 )
-from keras_ganprune.metrics.judge import DiscriminatorAccuracy, discriminator_accuracy
-from keras_ganprune.metrics.kernel_distance import KernelDistance, kernel_distance
+from keras_ganprune.metrics.extractor_training import train_extractor
+from keras_ganprune.metrics.feature_extractor import FeatureExtractor
+from keras_ganprune.metrics.frechet import FeatureStatistics, frechet_distance
+from keras_ganprune.metrics.generated_training_data import train_on_generated
+from keras_ganprune.metrics.image_quality import ImageQuality, QualityReport
+from keras_ganprune.metrics.image_similarity import psnr, ssim
+from keras_ganprune.metrics.kernel_mmd import KernelDistance, kernel_distance
 from keras_ganprune.metrics.manifold import ManifoldMetrics, manifold_metrics
-from keras_ganprune.metrics.profile import Profile, ProfileRow, profile
-from keras_ganprune.metrics.quality import ImageQuality, QualityReport
+from keras_ganprune.metrics.measure_latency import latency
+from keras_ganprune.metrics.model_profile import Profile, ProfileRow, profile
+from keras_ganprune.metrics.real_fake_accuracy import DiscriminatorAccuracy, discriminator_accuracy
 from keras_ganprune.metrics.sparsity import SparsityReport, SparsityRow, sparsity_report
-from keras_ganprune.metrics.timing import latency
-from keras_ganprune.metrics.training import train_extractor
-from keras_ganprune.metrics.usefulness import train_on_generated
 
 __all__ = [
     "ClassHistogram",

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune import arguments
 from keras_ganprune.errors import DataError
-from keras_ganprune.metrics import checks
+from keras_ganprune.metrics import image_checks
+from keras_ganprune.utils import validation
 
 # A class is missing if its share is that many times smaller than among real images.
 _MISSING_BELOW = 10
@@ -59,12 +59,12 @@ def class_histogram(
 
     Reference: [PacGAN](https://arxiv.org/abs/1712.04086), §4.2, for the direction.
     """
-    real = checks.class_numbers(real_labels, "real_labels")
-    fake = checks.class_numbers(fake_labels, "fake_labels")
+    real = image_checks.class_numbers(real_labels, "real_labels")
+    fake = image_checks.class_numbers(fake_labels, "fake_labels")
     highest = int(max(real.max(), fake.max()))
     if classes is None:
         classes = highest + 1
-    elif arguments.positive_int(classes, "classes") <= highest:
+    elif validation.positive_int(classes, "classes") <= highest:
         raise DataError(f"`classes={classes}` means labels below it. Received: label {highest}.")
     real_counts = np.bincount(real, minlength=classes)
     fake_counts = np.bincount(fake, minlength=classes)

@@ -10,8 +10,8 @@ from typing import Any
 import keras
 
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
-from keras_ganprune.metrics import tables
-from keras_ganprune.metrics.profile import Profile, profiles_of
+from keras_ganprune.metrics.model_profile import Profile, profiles_of
+from keras_ganprune.utils import tables
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,6 @@ def compare(profiles: Mapping[str, Profile]) -> Comparison:
     Raises: InvalidArgumentError (a ValueError): there is none.
 
     Example:
-    >>> from keras_ganprune.metrics import profile
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
     >>> one = profile(model, latency=False)
     >>> compare({"before": one, "after": one})["MACs"].ratios

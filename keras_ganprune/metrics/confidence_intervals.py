@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_ganprune import arguments, packages
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.utils import optional_imports, validation
 
 _RESAMPLES = 9999
 
@@ -35,7 +35,7 @@ class Interval(NamedTuple):
 
 
 def _stats() -> Any:
-    return packages.require("scipy.stats", "quality", "Intervals")
+    return optional_imports.require("scipy.stats", "quality", "Intervals")
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -91,7 +91,7 @@ def relative_increase(before: Any, after: Any, direction: str = "min", axis: int
     >>> float(relative_increase([10.0, 10.0], [11.0, 13.0]))
     0.2
     """
-    sign = arguments.sign_of(direction)
+    sign = validation.sign_of(direction)
     base = np.mean(before, axis=axis)
     worse = sign * (np.mean(after, axis=axis) - base)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -15,7 +15,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import arguments, files
 from keras_ganprune.errors import (
     DataError,
     FileFormatError,
@@ -23,8 +22,9 @@ from keras_ganprune.errors import (
     PruningWarning,
     unknown_name,
 )
-from keras_ganprune.metrics import checks
-from keras_ganprune.metrics.extractor import FeatureExtractor
+from keras_ganprune.metrics import image_checks
+from keras_ganprune.metrics.feature_extractor import FeatureExtractor
+from keras_ganprune.utils import files, validation
 
 # Part of the key of the cache: to be raised when anything below makes other weights.
 _RECIPE = 2
@@ -84,11 +84,11 @@ def train_extractor(
     """
     if kind not in _KINDS:
         raise InvalidArgumentError(unknown_name("kind of extractor", kind, _KINDS))
-    images = checks.images(images)
-    value_range = arguments.value_range(value_range)
-    features = arguments.positive_int(features, "features")
+    images = image_checks.images(images)
+    value_range = validation.value_range(value_range)
+    features = validation.positive_int(features, "features")
     numbers = class_numbers_of(images, labels) if kind == "classifier" else None
-    seed = arguments.non_negative_int(seed, "seed")
+    seed = validation.non_negative_int(seed, "seed")
     split = split_at(len(images), held_out)
     epochs = epochs_for(split, epochs)
     settings = {
@@ -118,13 +118,13 @@ def train_extractor(
 def epochs_for(n: int, epochs: int | None) -> int:
     """Return how many passes over `n` images are made."""
     if epochs is not None:
-        return arguments.positive_int(epochs, "epochs")
+        return validation.positive_int(epochs, "epochs")
     return min(max(round(_BATCH * 1250 / n), 5), 60)
 
 
 def split_at(n: int, held_out: float) -> int:
     """Return how many of `n` images, the first ones, are trained on."""
-    split = n - round(n * arguments.share(held_out, "held_out", zero=False))
+    split = n - round(n * validation.share(held_out, "held_out", zero=False))
     if not 0 < split < n:
         raise DataError(
             f"`held_out={held_out}` of {n} images must leave some on both sides. Pass more images."
@@ -138,7 +138,7 @@ def class_numbers_of(images: np.ndarray, labels: Any) -> np.ndarray:
         raise DataError(
             "A classifier learns from `labels`. Pass them, or ask for `kind='autoencoder'`."
         )
-    numbers = checks.class_numbers(labels, n=len(images))
+    numbers = image_checks.class_numbers(labels, n=len(images))
     if len(np.unique(numbers)) < 2:
         raise DataError(
             f"A classifier needs two classes at least. Received: class {numbers[0]} only. Pass images of "

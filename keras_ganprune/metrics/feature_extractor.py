@@ -14,7 +14,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import arguments, files
 from keras_ganprune.errors import (
     DataError,
     FileFormatError,
@@ -24,9 +23,10 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
     unknown_name,
 )
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.metrics import checks
-from keras_ganprune.saving import load_model
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.saving import load_model
+from keras_ganprune.metrics import image_checks
+from keras_ganprune.utils import files, validation
 
 # What a `.keras` file of an extractor holds besides the model.
 _MEMBER = "extractor.json"
@@ -70,10 +70,10 @@ class FeatureExtractor:
         accuracy: float | None = None,
         classes: int | None = None,
     ):
-        self.model = arguments.built_model(model, "extracts features")
-        self.value_range = arguments.value_range(value_range)
+        self.model = validation.built_model(model, "extracts features")
+        self.value_range = validation.value_range(value_range)
         self.accuracy = None if accuracy is None else float(accuracy)
-        self.classes = None if classes is None else arguments.int_at_least(classes, "classes", 2)
+        self.classes = None if classes is None else validation.int_at_least(classes, "classes", 2)
         self.layer = None if layer is None else _layer_of(model, layer)
         self._network = model if self.layer is None else self._cut()
         self._fingerprint: str | None = None
@@ -112,7 +112,7 @@ class FeatureExtractor:
         Raises:
             DataError: the weights can't be had.
         """
-        low, high = arguments.value_range(value_range)
+        low, high = validation.value_range(value_range)
         if len(image_shape) != 3 or image_shape[-1] not in (1, 3):
             raise InvalidArgumentError(
                 "`image_shape` must be (height, width, channels) with 1 or 3 channels. Received: "
@@ -171,12 +171,12 @@ class FeatureExtractor:
     def accuracy_on(self, images: Any, labels: Any, batch_size: int = 256) -> float:
         """Return the share of images whose class the extractor tells rightly."""
         _, probabilities = self.features_and_probabilities(images, batch_size)
-        numbers = checks.class_numbers(labels, n=len(probabilities))
+        numbers = image_checks.class_numbers(labels, n=len(probabilities))
         return float(np.mean(probabilities.argmax(axis=1) == numbers))
 
     def _run(self, images: Any, batch_size: int) -> tuple[np.ndarray, np.ndarray | None]:
-        images = checks.images(images)
-        batch_size = arguments.positive_int(batch_size, "batch_size")
+        images = image_checks.images(images)
+        batch_size = validation.positive_int(batch_size, "batch_size")
         self._check_shape(images.shape)
         self._check_range(len(images), float(images.min()), float(images.max()))
         found = [self._forward(x, n) for x, n in _batches(images, batch_size)]

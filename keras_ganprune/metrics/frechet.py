@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_ganprune.errors import DataError, PruningWarning
-from keras_ganprune.metrics import checks
+from keras_ganprune.metrics import image_checks
 
 # Below this many samples a dimension the distance says more about the number than about the images.
 _FEW = 10
@@ -47,9 +47,9 @@ class FeatureStatistics:
         """Add a batch (n, dimension)."""
         batch = np.asarray(features)
         if batch.ndim == 2 and len(batch) == 1:
-            batch = checks.features(np.repeat(batch, 2, axis=0), "features")[:1]
+            batch = image_checks.features(np.repeat(batch, 2, axis=0), "features")[:1]
         else:
-            batch = checks.features(batch, "features")
+            batch = image_checks.features(batch, "features")
         if self.count and batch.shape[1] != len(self.mean):
             raise DataError(
                 f"All batches must have the dimension {len(self.mean)} of the first. Received: "
@@ -145,7 +145,7 @@ def _statistics(features: Any, name: str) -> FeatureStatistics:
         if features.count < 2:
             raise DataError(f"`{name}` must be of two images at least. Received: {features.count}.")
         return features
-    return FeatureStatistics(checks.features(features, name))
+    return FeatureStatistics(image_checks.features(features, name))
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_ganprune import arguments
 from keras_ganprune.errors import DataError
-from keras_ganprune.metrics import checks, training
+from keras_ganprune.metrics import extractor_training, image_checks
+from keras_ganprune.utils import validation
 
 
 def train_on_generated(
@@ -45,21 +45,21 @@ def train_on_generated(
 
     Reference: [RCGAN](https://arxiv.org/abs/1706.02633), §3.2.1 ('train on synthetic, test on real').
     """
-    images = checks.images(images)
-    real_images = checks.images(real_images, "real_images")
+    images = image_checks.images(images)
+    real_images = image_checks.images(real_images, "real_images")
     if images.shape[1:] != real_images.shape[1:]:
         raise DataError(
             "Generated and real images must have one shape. Received: "
             f"{images.shape[1:]} and {real_images.shape[1:]}."
         )
-    numbers = training.class_numbers_of(images, labels)
-    real_numbers = checks.class_numbers(real_labels, "real_labels", len(real_images))
-    extractor = training.fit_classifier(
+    numbers = extractor_training.class_numbers_of(images, labels)
+    real_numbers = image_checks.class_numbers(real_labels, "real_labels", len(real_images))
+    extractor = extractor_training.fit_classifier(
         images,
         numbers,
         64,
-        training.epochs_for(len(images), epochs),
-        arguments.non_negative_int(seed, "seed"),
-        arguments.value_range(value_range),
+        extractor_training.epochs_for(len(images), epochs),
+        validation.non_negative_int(seed, "seed"),
+        validation.value_range(value_range),
     )
     return extractor.accuracy_on(real_images, real_numbers)

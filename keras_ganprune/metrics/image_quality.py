@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_ganprune import arguments
 from keras_ganprune.errors import DataError, InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.metrics import checks, frechet, manifold, sampling, tables, training
-from keras_ganprune.metrics.classes import class_histogram
-from keras_ganprune.metrics.extractor import FeatureExtractor
-from keras_ganprune.metrics.kernel_distance import kernel_distance
+from keras_ganprune.metrics import extractor_training, frechet, image_checks, manifold, sampling
+from keras_ganprune.metrics.class_counts import class_histogram
+from keras_ganprune.metrics.feature_extractor import FeatureExtractor
+from keras_ganprune.metrics.kernel_mmd import kernel_distance
+from keras_ganprune.utils import tables, validation
 
 
 class Metric(NamedTuple):
@@ -188,22 +188,22 @@ class ImageQuality:
         batch_size: int = 256,
         cache: Any = None,
     ):
-        real = checks.images(real, "real")
-        self.samples = arguments.int_at_least(samples, "samples", 2)
-        self.neighbours = arguments.positive_int(neighbours, "neighbours")
-        self.manifold_samples = arguments.int_at_least(manifold_samples, "manifold_samples", 2)
-        self.seed = arguments.non_negative_int(seed, "seed")
-        self.batch_size = arguments.positive_int(batch_size, "batch_size")
+        real = image_checks.images(real, "real")
+        self.samples = validation.int_at_least(samples, "samples", 2)
+        self.neighbours = validation.positive_int(neighbours, "neighbours")
+        self.manifold_samples = validation.int_at_least(manifold_samples, "manifold_samples", 2)
+        self.seed = validation.non_negative_int(seed, "seed")
+        self.batch_size = validation.positive_int(batch_size, "batch_size")
         if labels is not None:
             labels = np.asarray(labels)
-            checks.class_numbers(labels, n=len(real))
+            image_checks.class_numbers(labels, n=len(real))
         self._trained_on = None
         if extractor is None:
             kind = "autoencoder" if labels is None else "classifier"
-            extractor = training.train_extractor(
+            extractor = extractor_training.train_extractor(
                 real, labels, kind=kind, held_out=held_out, seed=self.seed, cache=cache
             )
-            split = training.split_at(len(real), held_out)
+            split = extractor_training.split_at(len(real), held_out)
             self._trained_on, real = real[:split], real[split:]
             labels = None if labels is None else labels[split:]
         elif not isinstance(extractor, FeatureExtractor):
@@ -243,8 +243,8 @@ class ImageQuality:
 
         Raises: DataError (a ValueError): images are not finite, too few, of another shape or range.
         """
-        images = checks.images(images)
-        numbers = None if labels is None else checks.class_numbers(labels, n=len(images))
+        images = image_checks.images(images)
+        numbers = None if labels is None else image_checks.class_numbers(labels, n=len(images))
         return self._report(*self._features(images), numbers)
 
     def measure_generator(
@@ -280,11 +280,11 @@ class ImageQuality:
     def _measure_batches(self, batches: Iterable[tuple[Any, Any]]) -> QualityReport:
         features, classes, numbers = [], [], []
         for images, labels in batches:
-            found, predicted = self._features(checks.images(images))
+            found, predicted = self._features(image_checks.images(images))
             features.append(found)
             classes.append(predicted)
             if labels is not None:
-                numbers.append(checks.class_numbers(labels, n=len(images)))
+                numbers.append(image_checks.class_numbers(labels, n=len(images)))
         return self._report(
             np.concatenate(features),
             None if classes[0] is None else np.concatenate(classes),

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune import arguments, packages
 from keras_ganprune.errors import DataError
-from keras_ganprune.metrics import checks
+from keras_ganprune.metrics import image_checks
+from keras_ganprune.utils import optional_imports, validation
 
 
 def _pair(images: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
-    images, targets = checks.images(images), checks.images(targets, "targets")
+    images, targets = image_checks.images(images), image_checks.images(targets, "targets")
     if images.shape != targets.shape:
         raise DataError(
             "Each image is compared with its own target, so both must have one shape. Received: "
@@ -41,7 +41,7 @@ def psnr(
     array([20.])
     """
     images, targets = _pair(images, targets)
-    low, high = arguments.value_range(value_range)
+    low, high = validation.value_range(value_range)
     with np.errstate(divide="ignore"):
         return np.array(
             [
@@ -80,13 +80,15 @@ def ssim(
     Reference: [Image quality assessment](https://doi.org/10.1109/TIP.2003.819861), Eq. 13.
     """
     images, targets = _pair(images, targets)
-    low, high = arguments.value_range(value_range)
+    low, high = validation.value_range(value_range)
     if min(images.shape[1:3]) < 11:
         raise DataError(
             "The window of SSIM is 11×11 pixels, and images must be that large. Received: "
             f"{images.shape[1]}×{images.shape[2]}."
         )
-    gaussian = packages.require("scipy.ndimage", "quality", "Windows of SSIM").gaussian_filter
+    gaussian = optional_imports.require(
+        "scipy.ndimage", "quality", "Windows of SSIM"
+    ).gaussian_filter
     c1, c2 = (0.01 * (high - low)) ** 2, (0.03 * (high - low)) ** 2
 
     def smooth(x: np.ndarray) -> np.ndarray:

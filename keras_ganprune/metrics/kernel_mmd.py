@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune import arguments
 from keras_ganprune.errors import DataError
-from keras_ganprune.metrics import checks
+from keras_ganprune.metrics import image_checks
+from keras_ganprune.utils import validation
 
 _LARGEST_BLOCK = 1000
 
@@ -63,8 +63,8 @@ def kernel_distance(
 
     Reference: [Demystifying MMD GANs](https://arxiv.org/abs/1801.01401), §4.
     """
-    real, fake = checks.two_features(real_features, fake_features)
-    blocks = arguments.int_at_least(blocks, "blocks", 2)
+    real, fake = image_checks.two_features(real_features, fake_features)
+    blocks = validation.int_at_least(blocks, "blocks", 2)
     fewest = min(len(real), len(fake))
     if fewest < 4:
         raise DataError(

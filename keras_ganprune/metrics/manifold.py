@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune import arguments, packages
 from keras_ganprune.errors import DataError
-from keras_ganprune.metrics import checks
+from keras_ganprune.metrics import image_checks
+from keras_ganprune.utils import optional_imports, validation
 
 # How far squared distances that were computed in two ways may lie apart, against the squared norms.
 _ROUNDING = 1e-10
@@ -40,9 +40,9 @@ def neighbour_radii(features: np.ndarray, neighbours: int) -> np.ndarray:
             f"`neighbours={neighbours}` needs more than {neighbours} images of each kind. Received: "
             f"{len(features)}."
         )
-    search = packages.require("sklearn.neighbors", "quality", "Neighbours").NearestNeighbors(
-        n_neighbors=neighbours, algorithm="brute"
-    )
+    search = optional_imports.require(
+        "sklearn.neighbors", "quality", "Neighbours"
+    ).NearestNeighbors(n_neighbors=neighbours, algorithm="brute")
     return search.fit(features).kneighbors()[0][:, -1] ** 2
 
 
@@ -87,8 +87,8 @@ def manifold_metrics(
     References: [Improved precision and recall](https://arxiv.org/abs/1904.06991), Eqs. 1 and 2;
     [Reliable fidelity and diversity](https://arxiv.org/abs/2002.09797), Eqs. 3 and 5.
     """
-    real, fake = checks.two_features(real_features, fake_features)
-    neighbours = arguments.positive_int(neighbours, "neighbours")
+    real, fake = image_checks.two_features(real_features, fake_features)
+    neighbours = validation.positive_int(neighbours, "neighbours")
     # Distances stay, and lose fewer digits.
     centre = real.mean(axis=0)
     real, fake = real - centre, fake - centre
@@ -112,7 +112,7 @@ def manifold_metrics(
         in_fake = (distances <= fake_reach[rows, None]).any(axis=0)
         np.logical_or(in_any_fake, in_fake, out=in_any_fake)
 
-    chunks = packages.require(
+    chunks = optional_imports.require(
         "sklearn.metrics", "quality", "Neighbours"
     ).pairwise_distances_chunked(fake, real, working_memory=_MEMORY_MIB, squared=True)
     start = 0

@@ -12,9 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import files, probing
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError
-from keras_ganprune.structured.graph import _symbolic_inputs, inner_function
+from keras_ganprune.pruning.structured.graph import _symbolic_inputs, inner_function
+from keras_ganprune.utils import files
+from keras_ganprune.utils import random_inputs as inputs_for
 
 
 def latency(
@@ -92,7 +93,7 @@ def random_inputs(specs: Any, batch: int, seed: int = 0) -> Any:
             )
     drawn = [
         keras.ops.convert_to_tensor(array, dtype=keras.backend.standardize_dtype(spec.dtype))
-        for array, spec in zip(probing.random_inputs(flat, batch, seed), flat, strict=True)
+        for array, spec in zip(inputs_for.random_inputs(flat, batch, seed), flat, strict=True)
     ]
     return keras.tree.pack_sequence_as(specs, drawn)
 

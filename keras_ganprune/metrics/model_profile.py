@@ -12,17 +12,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import arguments, files
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers import plain_classes, walk
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.metrics import tables, timing
-from keras_ganprune.structured.channels import Channels
-from keras_ganprune.structured.costs import Costs
-from keras_ganprune.structured.graph import Call, Graph, Tensor, trace
-from keras_ganprune.structured.groups import Groups
-from keras_ganprune.structured.mac_rules import is_counted
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import plain_classes, walk
+from keras_ganprune.metrics import measure_latency
+from keras_ganprune.pruning.structured.channels import Channels
+from keras_ganprune.pruning.structured.costs import Costs
+from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor, trace
+from keras_ganprune.pruning.structured.groups import Groups
+from keras_ganprune.pruning.structured.rules.macs import is_counted
+from keras_ganprune.utils import files, tables, validation
 
 
 @dataclass(frozen=True)
@@ -189,19 +189,21 @@ def profiles_of(
     inputs: Any,
 ) -> dict[str, Profile]:
     """Return the profiles of models that are timed in turn; see `profile` and `compare_models`."""
-    batch_sizes = timing.check_batch_sizes(batch_sizes)
+    batch_sizes = measure_latency.check_batch_sizes(batch_sizes)
     unknown = set(saved_models) - set(models)
     if unknown:
         raise InvalidArgumentError(
             f"`saved_models` must have the names of models, {sorted(models)}. Received: {sorted(unknown)}."
         )
-    functions = {(name, "saved"): timing.served(path) for name, path in saved_models.items()}
+    functions = {
+        (name, "saved"): measure_latency.served(path) for name, path in saved_models.items()
+    }
     found = {name: _costs(model, inputs) for name, model in models.items()}
     for name, path in saved_models.items():
         found[name] = replace(found[name], saved_bytes=files.folder_bytes(path))
     if not latency:
         return found
-    specs = {name: timing.input_specs(model, inputs) for name, model in models.items()}
+    specs = {name: measure_latency.input_specs(model, inputs) for name, model in models.items()}
     first = next(iter(specs))
     shapes = {
         name: [tuple(s.shape) for s in keras.tree.flatten(own)] for name, own in specs.items()
@@ -212,10 +214,14 @@ def profiles_of(
                 f"Models that are compared must take the same inputs. '{first}' takes {shapes[first]}, "
                 f"'{name}' {shapes[name]}. Profile them one by one, and `compare` the profiles."
             )
-    functions |= {(name, "keras"): timing.compiled(model) for name, model in models.items()}
+    functions |= {
+        (name, "keras"): measure_latency.compiled(model) for name, model in models.items()
+    }
     for batch in batch_sizes:
-        given = timing.random_inputs(specs[first], batch)
-        for (name, kind), time in timing.latency(functions, given, repeats=repeats).items():
+        given = measure_latency.random_inputs(specs[first], batch)
+        for (name, kind), time in measure_latency.latency(
+            functions, given, repeats=repeats
+        ).items():
             what = "latency" if kind == "keras" else "saved_latency"
             times = {**getattr(found[name], what), batch: time}
             found[name] = replace(found[name], **{what: times})
@@ -228,7 +234,7 @@ def _costs(model: keras.Model, inputs: Any) -> Profile:
         raise InvalidArgumentError(
             "A `GANModel` is two networks. Profile `gan.generator` and `gan.discriminator` one by one."
         )
-    arguments.built_model(model, "is profiled")
+    validation.built_model(model, "is profiled")
     with plain_classes(model):
         try:
             graph = trace(model, is_counted, inputs)
@@ -276,7 +282,10 @@ def _run(model: keras.Model, inputs: Any) -> Graph:
         given.extend(calls[-1].inputs)
 
     with _listening(model, note):
-        model(timing.random_inputs(timing.input_specs(model, inputs), 1), training=False)
+        model(
+            measure_latency.random_inputs(measure_latency.input_specs(model, inputs), 1),
+            training=False,
+        )
     if not calls:
         calls.append(Call(model, model.name, (), {}, [], "it has no layers that are known"))
     return Graph(model, given, None, [], calls)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_ganprune import arguments, tracing
+from keras_ganprune.backend import tracing
 from keras_ganprune.errors import DataError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.metrics import sampling
+from keras_ganprune.utils import validation
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def discriminator_accuracy(
             "Labels go with a conditional GAN, and only with one. Received: "
             f"conditional={gan.conditional}, labels {'given' if labels is not None else 'missing'}."
         )
-    n = len(images) if n is None else min(len(images), arguments.positive_int(n, "n"))
-    batch_size = arguments.positive_int(batch_size, "batch_size")
+    n = len(images) if n is None else min(len(images), validation.positive_int(n, "n"))
+    batch_size = validation.positive_int(batch_size, "batch_size")
     tracing.sync(gan)
     labels = None if labels is None else np.asarray(labels)
 

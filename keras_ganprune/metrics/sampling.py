@@ -8,9 +8,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import arguments, tracing
+from keras_ganprune.backend import tracing
 from keras_ganprune.errors import DataError, InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.gan import GANModel, checks, latents
+from keras_ganprune.gan import GANModel, batch_checks, latents
+from keras_ganprune.utils import validation
 
 
 def generated(
@@ -35,8 +36,8 @@ def generated(
             among them.
         latent_dim: Length of a latent vector, where the generator does not tell.
     """
-    n = arguments.positive_int(n, "n")
-    batch_size = arguments.positive_int(batch_size, "batch_size")
+    n = validation.positive_int(n, "n")
+    batch_size = validation.positive_int(batch_size, "batch_size")
     if not isinstance(source, keras.layers.Layer):
         yield from _called(source, n, seed, batch_size)
         return
@@ -76,7 +77,7 @@ def _parts(source: Any, latent_dim: int | None) -> tuple[keras.layers.Layer, boo
         latent_dim = latent_dim or getattr(source, "latent_dim", None)
     else:
         generator = source
-    inputs = checks.inputs_of(generator) or []
+    inputs = batch_checks.inputs_of(generator) or []
     if len(inputs) > 2:
         raise InvalidArgumentError(
             "A generator takes latent vectors, or latent vectors and labels. Received: "
@@ -89,7 +90,7 @@ def _parts(source: Any, latent_dim: int | None) -> tuple[keras.layers.Layer, boo
             f"'{generator.name}' does not tell the length of its latent vectors. Pass `latent_dim=`, or "
             "a function of (n, seed)."
         )
-    return generator, len(inputs) == 2, arguments.positive_int(latent_dim, "latent_dim")
+    return generator, len(inputs) == 2, validation.positive_int(latent_dim, "latent_dim")
 
 
 def _drawn_labels(labels: Any, n: int, seed: int) -> np.ndarray:

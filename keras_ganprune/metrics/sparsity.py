@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_ganprune.layers import masked_weights
-from keras_ganprune.masking import to_numpy
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import masked_weights
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,6 @@ def sparsity_report(model: keras.layers.Layer) -> SparsityReport:
         model: A Keras model or layer; a `GANModel` reports both networks.
 
     Example:
-    >>> from keras_ganprune.pruner import Pruner
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name="head")])
     >>> _ = Pruner(model).update(sparsity=0.5)
     >>> report = sparsity_report(model)

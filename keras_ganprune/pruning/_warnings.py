@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from keras_ganprune.allocation import Allocation
-from keras_ganprune.mask_report import MaskReport
+from keras_ganprune.pruning.allocation import Allocation
+from keras_ganprune.pruning.mask_report import MaskReport
 
 
 def emptied(path: str, threshold: float, best_score: float, left: int, floor: int) -> str:

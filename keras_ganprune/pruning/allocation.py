@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune import masks
-from keras_ganprune._registry import Configurable, Family
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
+from keras_ganprune.layers import mask_ops
+from keras_ganprune.utils.registry import Configurable, Family
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Allocation(Configurable):
         shares = self.sparsities(tensors, sparsity, final)
         found = []
         for index, (tensor, share) in enumerate(zip(tensors, shares, strict=True)):
-            wanted = masks.kept_count(tensor.units, share)
+            wanted = mask_ops.kept_count(tensor.units, share)
             found.append(Ranking((index,), max(wanted, self.floor(tensor.units)), wanted=wanted))
         return found
 
@@ -208,7 +208,7 @@ class ERK(Allocation):
         keep = np.array([r.keep for r in found])
         floors = np.array([self.floor(t.units) for t in tensors])
         tops = np.array([t.units for t in tensors])
-        wanted = masks.kept_count(int(tops.sum()), sparsity)
+        wanted = mask_ops.kept_count(int(tops.sum()), sparsity)
         missing = wanted - int(keep.sum())
         step = 1 if missing > 0 else -1
         while missing:
@@ -272,7 +272,7 @@ class GlobalRanking(Allocation):
     def rankings(self, tensors, sparsity, final):
         in_weights = len({t.unit_size for t in tensors}) > 1 or tensors[0].unit_size is None
         total = sum(t.size if in_weights else t.units for t in tensors)
-        keep = wanted = masks.kept_count(total, sparsity)
+        keep = wanted = mask_ops.kept_count(total, sparsity)
         if not in_weights:
             keep = max(keep, sum(self.floor(t.units) for t in tensors))
         return [Ranking(tuple(range(len(tensors))), keep, in_weights, wanted)]
@@ -315,7 +315,7 @@ class PerLayer(Allocation):
                 f"entry. Received: {sparsities!r}."
             )
         self.named = {
-            _rule_text(rule): masks.validate_sparsity(value, f"sparsities[{rule!r}]")
+            _rule_text(rule): mask_ops.validate_sparsity(value, f"sparsities[{rule!r}]")
             for rule, value in sparsities.items()
         }
         self.minimum = _check_minimum(minimum)

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from keras_ganprune import allocation as allocations
-from keras_ganprune import criteria, modes, schedules
-from keras_ganprune import granularity as granularities
-from keras_ganprune.allocation import Allocation, GlobalRanking, Uniform
-from keras_ganprune.criteria import Criterion, Magnitude
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.granularity import Channel, Granularity, Layer
-from keras_ganprune.modes import Hard, Mode, Soft
-from keras_ganprune.schedules import IterativeRewind, LayerwiseOrder, Schedule
+from keras_ganprune.pruning import allocation as allocations
+from keras_ganprune.pruning import criteria, modes, schedules
+from keras_ganprune.pruning import granularity as granularities
+from keras_ganprune.pruning.allocation import Allocation, GlobalRanking, Uniform
+from keras_ganprune.pruning.criteria import Criterion, Magnitude
+from keras_ganprune.pruning.granularity import Channel, Granularity, Layer
+from keras_ganprune.pruning.modes import Hard, Mode, Soft
+from keras_ganprune.pruning.schedules import IterativeRewind, LayerwiseOrder, Schedule
 
 
 @dataclass(frozen=True)

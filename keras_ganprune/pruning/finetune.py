@@ -8,11 +8,12 @@ from typing import Any
 
 import keras
 
-from keras_ganprune import averages, discovery, tracing
+from keras_ganprune.backend import tracing
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers import apply_masks, masked_weights
-from keras_ganprune.pruner import Pruner
+from keras_ganprune.layers.prunable import apply_masks, masked_weights
+from keras_ganprune.pruning.pruner import Pruner
+from keras_ganprune.training import discovery, weight_averages
 
 
 class _HoldMasks(keras.callbacks.Callback):
@@ -30,7 +31,7 @@ class _HoldMasks(keras.callbacks.Callback):
             for optimizer in discovery.optimizers(model, unwrap=False):
                 pruner.track(optimizer)
             tracing.retrace(model)
-        self._copies = averages.Copies(model, targets, "auto", lambda text: None)
+        self._copies = weight_averages.Copies(model, targets, "auto", lambda text: None)
 
     def on_epoch_end(self, epoch, logs=None):
         tracing.sync(self._fitted)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune import arguments
-from keras_ganprune._registry import Configurable, Family
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
+from keras_ganprune.utils import validation
+from keras_ganprune.utils.registry import Configurable, Family
 
 RESTORES = ("zero", "initializer", "previous")
 
@@ -257,7 +257,7 @@ class SET(_Exchange):
         seed: int = 0,
     ):
         super().__init__(fraction, decay, restore)
-        self.seed = arguments.non_negative_int(seed, "seed")
+        self.seed = validation.non_negative_int(seed, "seed")
 
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}

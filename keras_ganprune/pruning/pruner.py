@@ -12,31 +12,28 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import allocation as allocations
-from keras_ganprune import (
-    combinations,
-    cost_share,
-    criteria,
-    device_masks,
-    granularity,
-    masks,
-    missed,
-    modes,
-    selection,
-    tracing,
-    workers,
-)
-from keras_ganprune.block_parts import BlockPart, make_block_parts
+from keras_ganprune.backend import distribution, tracing
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, unknown_name
-from keras_ganprune.group_parts import GroupPart, make_group_parts
-from keras_ganprune.layers import MaskedWeight, make_prunable, masked_weights
-from keras_ganprune.mask_report import MaskReport
-from keras_ganprune.masking import dense_array, to_numpy
-from keras_ganprune.parts import Part, frozen_remark, make_part, split_scope, without_outputs
-from keras_ganprune.restoring import exchange_values
-from keras_ganprune.structured.budget import Budget
-from keras_ganprune.structured.costs import Costs
-from keras_ganprune.targets import Target, make_targets
+from keras_ganprune.layers import device_topk, mask_ops
+from keras_ganprune.layers.mask_store import dense_array, to_numpy
+from keras_ganprune.layers.prunable import MaskedWeight, make_prunable, masked_weights
+from keras_ganprune.pruning import _warnings, compatibility, criteria, granularity, modes
+from keras_ganprune.pruning import allocation as allocations
+from keras_ganprune.pruning.mask_report import MaskReport
+from keras_ganprune.pruning.rankings import cost_budget, top_k
+from keras_ganprune.pruning.rankings.blocks import BlockPart, make_block_parts
+from keras_ganprune.pruning.rankings.channels import GroupPart, make_group_parts
+from keras_ganprune.pruning.rankings.targets import Target, make_targets
+from keras_ganprune.pruning.rankings.weights import (
+    Part,
+    frozen_remark,
+    make_part,
+    split_scope,
+    without_outputs,
+)
+from keras_ganprune.pruning.regrowth import exchange_values
+from keras_ganprune.pruning.structured.budget import Budget
+from keras_ganprune.pruning.structured.costs import Costs
 
 
 class Pruner:
@@ -102,10 +99,10 @@ class Pruner:
         self.granularity = _get_granularity(granularity)
         self.allocation = allocations.get(allocation)
         self.mode = modes.get(mode)
-        self._settings = combinations.get(
+        self._settings = compatibility.get(
             self.criterion, self.granularity, self.allocation, self.mode
         )
-        combinations.check(self._settings)
+        compatibility.check(self._settings)
         self.scope = scope
         self.models = models
         self.remarks: list[str] = []
@@ -196,7 +193,7 @@ class Pruner:
         """
         if self._share_of != "channels":
             masks_now = [_mask(weight) for weight in self.weights]
-            return cost_share.cut(self._parts, self.groups, self._costs, masks_now, self._share_of)
+            return cost_budget.cut(self._parts, self.groups, self._costs, masks_now, self._share_of)
         if self.coupled:
             return self._sparsity_of_units(self._parts)
         return _sparsity_of(self.weights)
@@ -297,9 +294,9 @@ class Pruner:
                 f"{self.granularity!r} needs a `sparsity`, a share of the {quantity}. "
                 f"Received: threshold={threshold}."
             )
-        sparsity = masks.validate_sparsity(sparsity)
+        sparsity = mask_ops.validate_sparsity(sparsity)
         scored = self._match(gradients, "gradients", self.criterion, self.criterion.needs_gradient)
-        chosen = cost_share.choose(
+        chosen = cost_budget.choose(
             self._parts,
             self.groups,
             self._costs,
@@ -385,7 +382,7 @@ class Pruner:
                 "`optimizer` must be a Keras optimizer or, on the PyTorch backend, one of `torch.optim`. "
                 f"Received: {optimizer!r} (of type {type(optimizer).__name__})."
             )
-        importlib.import_module("keras_ganprune._optimizers_torch").attach(optimizer, self)
+        importlib.import_module("keras_ganprune.backend._optimizers_torch").attach(optimizer, self)
 
     def track(self, optimizer: keras.optimizers.Optimizer) -> bool:
         """On JAX, make masks variables of the Keras optimizer; return whether it had any of them not."""
@@ -431,7 +428,7 @@ class Pruner:
                 f"`{name}` must match the pruned weights, of shapes {wanted}. Received: {shapes}."
             )
         for weight, gradient in zip(self.weights, gradients, strict=True):
-            masks.check_finite(gradient, f"The gradient of '{weight.path}'")
+            mask_ops.check_finite(gradient, f"The gradient of '{weight.path}'")
         return gradients
 
     # --- scores and masks ------------------------------------------------------------------------
@@ -442,7 +439,7 @@ class Pruner:
         """Return, for each member of a ranking, its units that stay; of a pattern, its mask."""
         parts = [self._parts[i] for i in target.members]
         if len(parts) == 1 and self._selects_on_device(parts[0], target):
-            keep = device_masks.largest(
+            keep = device_topk.largest(
                 parts[0].weight.variable, parts[0].weight.mask, target.budget
             )
             return [keep.reshape(-1)]
@@ -468,8 +465,8 @@ class Pruner:
         choice = modes.Choice(
             scores=scores,
             kept=kept,
-            best=lambda s, budget: selection.best(s, budget, sizes, edges, floors),
-            top=lambda s, budget: selection.best(s, budget, sizes),
+            best=lambda s, budget: top_k.best(s, budget, sizes, edges, floors),
+            top=lambda s, budget: top_k.best(s, budget, sizes),
             budget=target.budget,
             threshold=target.threshold,
             size_of=lambda k: int(np.count_nonzero(k) if sizes is None else sizes[k].sum()),
@@ -481,14 +478,16 @@ class Pruner:
         if target.threshold is not None and np.count_nonzero(keep) < floors[0]:
             left = int(np.count_nonzero(keep))
             _warn(
-                missed.emptied(parts[0].tensor.path, target.threshold, best_score, left, floors[0])
+                _warnings.emptied(
+                    parts[0].tensor.path, target.threshold, best_score, left, floors[0]
+                )
             )
             keep = choice.top(np.where(keep, np.inf, scores), floors[0])
         if not self.coupled:
             return np.split(keep, edges)
         step = getattr(self.granularity, "round_to", None)
         return [
-            selection.rounded(
+            top_k.rounded(
                 units, part_scores, step, None if self.mode.regrows else part.alive(), floor
             )
             for part, units, part_scores, floor in zip(
@@ -503,7 +502,7 @@ class Pruner:
             and self.granularity == granularity.Unstructured()
             and type(self.mode) is modes.Hard
         )
-        return plain and target.budget is not None and device_masks.worth_it(part.weight.variable)
+        return plain and target.budget is not None and device_topk.worth_it(part.weight.variable)
 
     def _pattern(self, part: Part, scores: np.ndarray, sparsity: float) -> np.ndarray:
         scores = scores.reshape(part.shape)
@@ -554,20 +553,20 @@ class Pruner:
         Weights that should be equal on all of them may differ by a rounding; masks may not.
         """
         like = self.weights[0].variable
-        if workers.count(like) == 1:
+        if distribution.count(like) == 1:
             return chosen
         targets = {"sparsity": sparsity, "threshold": threshold}
         asked = {k: float(f"{v:.4g}") for k, v in targets.items() if isinstance(v, (int, float))}
         families = ("criterion", "granularity", "allocation", "mode")
         settings = {name: getattr(self, name) for name in families}
         settings["tensors"] = [w.mask.shape for w in self.weights]
-        workers.check_same(
+        distribution.check_same(
             settings | asked,
             like,
             "All workers must make the same updates of their masks.",
             "Make the same `Pruner` on each, and call `update` with the same arguments.",
         )
-        return workers.broadcast_masks(chosen, like)
+        return distribution.broadcast_masks(chosen, like)
 
     def _apply_masks(self, masks_now: list[np.ndarray], hold: bool) -> tuple[int, int]:
         """Give every weight its mask; return how many weights were pruned, and how many returned."""
@@ -629,7 +628,7 @@ class Pruner:
                 continue
             where = f", of {members[0].path}" if len(targets) > 1 else ""
             found = f"{kept} {self._unit_name(target)} kept, not {target.wanted}{where}"
-            _warn(missed.total(report, found, kept < target.wanted, self.allocation))
+            _warn(_warnings.total(report, found, kept < target.wanted, self.allocation))
             return
 
 

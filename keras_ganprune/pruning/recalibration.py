@@ -12,16 +12,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ganprune import arguments
-from keras_ganprune.errors import (
-    DataError,
-    DivergedError,
-    UnbuiltModelError,
-    UnsupportedLayerError,
-)
+from keras_ganprune.errors import DataError, DivergedError, UnbuiltModelError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers import walk
-from keras_ganprune.masking import to_numpy
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import walk
+from keras_ganprune.utils import validation
 
 # How many latent vectors are drawn where neither data nor a number is given.
 _SAMPLES = 1024
@@ -72,9 +67,9 @@ def recalibrate_batch_norm(
             f"`model` must be a Keras model. Received: {model!r} "
             f"(of type {type(model).__module__}.{type(model).__name__})."
         )
-    arguments.positive_int(batch_size, "batch_size")
+    validation.positive_int(batch_size, "batch_size")
     if steps is not None:
-        arguments.positive_int(steps, "steps")
+        validation.positive_int(steps, "steps")
     if isinstance(model, GANModel):
         jobs = _gan_jobs(model, data, steps, batch_size)
     else:
@@ -272,7 +267,7 @@ def _gan_jobs(gan: GANModel, data: Any, steps: int | None, batch_size: int) -> l
     count = _SAMPLES if data is None else data
     jobs = []
     if isinstance(count, (int, np.integer)) and not isinstance(count, bool):
-        arguments.positive_int(count, "data")
+        validation.positive_int(count, "data")
         if gan.conditional:
             raise DataError(
                 "The networks are conditional, and which labels are usual is not known. Pass images and "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ganprune.layers import MaskedWeight
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.modes import Mode
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import MaskedWeight
+from keras_ganprune.pruning.modes import Mode
 
 
 def exchange_values(

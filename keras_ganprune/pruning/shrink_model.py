@@ -9,23 +9,24 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import combinations, criteria, selection
 from keras_ganprune.errors import ExportError, InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.granularity import Channel
-from keras_ganprune.group_parts import parts_of
-from keras_ganprune.layers import apply_masks, masked_weights
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.masks import validate_sparsity
-from keras_ganprune.probing import random_inputs
-from keras_ganprune.scope import select
-from keras_ganprune.structured.blocks import Block, residual_blocks
-from keras_ganprune.structured.budget import Budget, fit
-from keras_ganprune.structured.channels import IN, OUT
-from keras_ganprune.structured.cuts import Cut, take
-from keras_ganprune.structured.graph import Tensor, arguments
-from keras_ganprune.structured.groups import Group, Groups, GroupSlice, channel_groups
-from keras_ganprune.structured.rebuild import Builder, assign
-from keras_ganprune.targets import make_targets
+from keras_ganprune.layers.mask_ops import validate_sparsity
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import apply_masks, masked_weights
+from keras_ganprune.layers.scope import select
+from keras_ganprune.pruning import compatibility, criteria
+from keras_ganprune.pruning.granularity import Channel
+from keras_ganprune.pruning.rankings import top_k
+from keras_ganprune.pruning.rankings.channels import parts_of
+from keras_ganprune.pruning.rankings.targets import make_targets
+from keras_ganprune.pruning.structured.budget import Budget, fit
+from keras_ganprune.pruning.structured.channels import IN, OUT
+from keras_ganprune.pruning.structured.cuts import Cut, take
+from keras_ganprune.pruning.structured.graph import Tensor, arguments
+from keras_ganprune.pruning.structured.groups import Group, Groups, GroupSlice, channel_groups
+from keras_ganprune.pruning.structured.rebuild import Builder, assign
+from keras_ganprune.pruning.structured.residual_blocks import Block, residual_blocks
+from keras_ganprune.utils.random_inputs import random_inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -357,7 +358,7 @@ def _chosen(
     limits: Any,
 ) -> list[np.ndarray]:
     """Return which units of each group stay, by their scores."""
-    settings = combinations.get(criterion, granularity, allocation, "hard")
+    settings = compatibility.get(criterion, granularity, allocation, "hard")
     _check_settings(settings, groups)
     _, parts = parts_of(
         [groups],
@@ -388,15 +389,15 @@ def _chosen(
         ranked = [chosen.normalize(scores[i]) for i in target.members]
         edges = np.cumsum([len(s) for s in ranked])[:-1].tolist()
         floors = [chosen.floor(len(s)) for s in ranked]
-        best = selection.best(np.concatenate(ranked), target.budget, None, edges, floors)
+        best = top_k.best(np.concatenate(ranked), target.budget, None, edges, floors)
         for i, units, floor in zip(target.members, np.split(best, edges), floors, strict=True):
             step = settings.granularity.round_to
-            keeps[i] = selection.rounded(units, scores[i], step, None, floor)
+            keeps[i] = top_k.rounded(units, scores[i], step, None, floor)
     return keeps
 
 
 def _check_settings(settings: Any, groups: Groups) -> None:
-    combinations.check(settings)
+    compatibility.check(settings)
     if not isinstance(settings.granularity, Channel) or not settings.granularity.coupled:
         raise InvalidArgumentError(
             "`shrink` removes whole channels with all that goes with them; `granularity` must be 'channel' "

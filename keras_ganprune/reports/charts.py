@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from keras_ganprune import packages, report
-from keras_ganprune.run_folder import PruneLog, Run
-from keras_ganprune.run_report.pictures import Picture
-from keras_ganprune.run_report.tables import METRICS, number
+from keras_ganprune.reports.images import Picture
+from keras_ganprune.reports.run import PruneLog, Run
+from keras_ganprune.reports.tables import METRICS, number
+from keras_ganprune.utils import optional_imports, plotting
 
 # Eight colours that the colour-blind tell apart (Okabe & Ito), and those of text and grid. In the page they
 # become variables of the style sheet, which a dark page sets otherwise.
@@ -35,9 +35,9 @@ class _Chart:
     """One pair of axes, to draw lines in."""
 
     def __init__(self, xlabel: str, ylabel: str):
-        self._library = packages.require("matplotlib", "demo", "Charts")
+        self._library = optional_imports.require("matplotlib", "demo", "Charts")
         with self._library.rc_context(_STYLE):
-            self.figure = report.require_plotting().Figure(figsize=_SIZE, layout="constrained")
+            self.figure = plotting.require_plotting().Figure(figsize=_SIZE, layout="constrained")
             self.axes = self.figure.subplots()
         self.axes.set_xlabel(xlabel)
         self.axes.set_ylabel(ylabel)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from keras_ganprune.run_folder import Run
-from keras_ganprune.run_report import charts, pictures
-from keras_ganprune.run_report.pictures import Picture
+from keras_ganprune.reports import charts, images
+from keras_ganprune.reports.images import Picture
+from keras_ganprune.reports.run import Run
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ def draw(run: Run) -> Drawn:
     """
     return Drawn(
         run,
-        pictures.samples(run),
-        pictures.same_latents(run),
+        images.samples(run),
+        images.same_latents(run),
         charts.training(run),
-        pictures.masks(run),
+        images.masks(run),
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_ganprune.metrics.tables import change
-from keras_ganprune.run_folder import Run
-from keras_ganprune.run_report import charts, tables
-from keras_ganprune.run_report.drawing import Drawn
-from keras_ganprune.run_report.elements import Element, figures, make, table, write
-from keras_ganprune.run_report.pictures import Picture
-from keras_ganprune.run_report.style import CSS
-from keras_ganprune.run_report.tables import number, percent
+from keras_ganprune.reports import charts, tables
+from keras_ganprune.reports.figures import Drawn
+from keras_ganprune.reports.html_elements import Element, figures, make, table, write
+from keras_ganprune.reports.html_style import CSS
+from keras_ganprune.reports.images import Picture
+from keras_ganprune.reports.run import Run
+from keras_ganprune.reports.tables import number, percent
+from keras_ganprune.utils.tables import change
 
 # Nothing may be fetched, whatever a name in a run says.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

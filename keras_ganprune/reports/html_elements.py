@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
-from keras_ganprune.run_report import charts
-from keras_ganprune.run_report.pictures import Picture
-from keras_ganprune.run_report.tables import Table
+from keras_ganprune.reports import charts
+from keras_ganprune.reports.images import Picture
+from keras_ganprune.reports.tables import Table
 
 Element = ElementTree.Element
 

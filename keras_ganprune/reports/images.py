@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_ganprune.report import block_means, image_grid, mask_picture, require_pillow
-from keras_ganprune.run_folder import Run
-from keras_ganprune.run_report.tables import ordered
+from keras_ganprune.reports.run import Run
+from keras_ganprune.reports.tables import ordered
+from keras_ganprune.utils.plotting import block_means, image_grid, mask_picture, require_pillow
 
 # Images wider than that are made smaller; a page should open on a phone.
 _SIDE = 96

@@ -6,11 +6,11 @@ import re
 import urllib.parse
 from collections.abc import Sequence
 
-from keras_ganprune.metrics import tables as text_tables
-from keras_ganprune.run_report import tables
-from keras_ganprune.run_report.drawing import Drawn
-from keras_ganprune.run_report.pictures import Picture
-from keras_ganprune.run_report.tables import Table
+from keras_ganprune.reports import tables
+from keras_ganprune.reports.figures import Drawn
+from keras_ganprune.reports.images import Picture
+from keras_ganprune.reports.tables import Table
+from keras_ganprune.utils import tables as text_tables
 
 _SIGNS = re.compile(r"([\\`*_{}\[\]<>#|$~&!])")
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keras_ganprune.metrics.intervals import Interval, mean_interval, paired_increase
-from keras_ganprune.metrics.quality import METRICS as JUDGED
-from keras_ganprune.metrics.tables import change, change_range
-from keras_ganprune.run_folder import Run
+from keras_ganprune.metrics.confidence_intervals import Interval, mean_interval, paired_increase
+from keras_ganprune.metrics.image_quality import METRICS as JUDGED
+from keras_ganprune.reports.run import Run
+from keras_ganprune.utils.tables import change, change_range
 
 # Best read in this order; any other name comes behind.
 ORDER = ("real", "dense", "pruned", "shrunk")

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_ganprune.errors import InvalidArgumentError, OutputError
-from keras_ganprune.run_folder import Run, load_run
-from keras_ganprune.run_report import charts
-from keras_ganprune.run_report.drawing import draw
-from keras_ganprune.run_report.page import page
-from keras_ganprune.run_report.text import markdown
+from keras_ganprune.reports import charts
+from keras_ganprune.reports.figures import draw
+from keras_ganprune.reports.html import page
+from keras_ganprune.reports.markdown import markdown
+from keras_ganprune.reports.run import Run, load_run
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,6 @@ def write_report(
 
     Example:
     >>> import tempfile
-    >>> from keras_ganprune.run_folder import save_run
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     images = np.zeros((4, 8, 8, 1))
     ...     run = save_run(f"{folder}/run", history={"loss": [2.0, 1.0]}, samples={"pruned": images})

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ganprune import packages
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.metrics import checks
+from keras_ganprune.metrics import image_checks
+from keras_ganprune.utils import optional_imports
 
 
 def make_folds(
@@ -40,11 +40,11 @@ def make_folds(
             f"`folds` must be an int from 2 to the number of images, {n}. Received: {folds!r}. "
             "Without cross-validation pass None."
         )
-    found = packages.require("sklearn.model_selection", "sweep", "Folds")
+    found = optional_imports.require("sklearn.model_selection", "sweep", "Folds")
     if labels is None:
         parts = found.KFold(folds, shuffle=True, random_state=seed).split(np.zeros(n))
         return list(parts)
-    numbers = checks.class_numbers(labels, n=n)
+    numbers = image_checks.class_numbers(labels, n=n)
     values, counts = np.unique(numbers, return_counts=True)
     if counts.min() < folds:
         rare = values[counts.argmin()]

@@ -6,7 +6,7 @@ import math
 import pathlib
 from typing import Any
 
-from keras_ganprune import arguments, report
+from keras_ganprune.utils import plotting, validation
 
 _COSTS = {
     "nonzero": "parameters that are not zero",
@@ -19,7 +19,9 @@ def save(path: pathlib.Path, result: Any, tolerance: float) -> None:
     """Draw a `SweepResult`: a panel for each cost that is known, a colour for each criterion."""
     rows = result.rows
     costs = [cost for cost in _COSTS if all(getattr(row, cost) is not None for row in rows)]
-    figure = report.require_plotting().Figure(figsize=(6.4 * len(costs), 4.8), layout="constrained")
+    figure = plotting.require_plotting().Figure(
+        figsize=(6.4 * len(costs), 4.8), layout="constrained"
+    )
     criteria = list(dict.fromkeys(row.criterion for row in rows if not row.dense))
     for panel, (axis, cost) in enumerate(
         zip(figure.subplots(1, len(costs), squeeze=False)[0], costs, strict=True)
@@ -56,7 +58,7 @@ def _band(axis: Any, result: Any, tolerance: float) -> None:
     if not dense:
         return
     mean = dense[0].mean
-    sign = arguments.sign_of(result.direction)
+    sign = validation.sign_of(result.direction)
     edge = mean + sign * tolerance * abs(mean)
     axis.axhspan(*sorted((mean, edge)), color="C2", alpha=0.15, lw=0, zorder=0)
     axis.axhline(

@@ -10,11 +10,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import allocation as allocations
-from keras_ganprune import arguments, combinations, criteria, granularity, masks, modes
-from keras_ganprune.callbacks import Prune
+from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
-from keras_ganprune.schedules import PolynomialDecay, Schedule, Threshold
+from keras_ganprune.layers import mask_ops
+from keras_ganprune.pruning import allocation as allocations
+from keras_ganprune.pruning import compatibility, criteria, granularity, modes
+from keras_ganprune.pruning.schedules import PolynomialDecay, Schedule, Threshold
+from keras_ganprune.utils import validation
 
 SEARCHES = ("grid", "tpe")
 # Mask updates of a run from its first to its last step, as in the demo.
@@ -81,7 +83,9 @@ def _numbers(values: Any, name: str) -> tuple[float, ...]:
 
 
 def _sparsities(values: Any) -> tuple[float, ...]:
-    found = tuple(masks.validate_sparsity(v, "sparsities") for v in _numbers(values, "sparsities"))
+    found = tuple(
+        mask_ops.validate_sparsity(v, "sparsities") for v in _numbers(values, "sparsities")
+    )
     if 0.0 in found:
         raise InvalidArgumentError(
             "`sparsities` must be above 0: dense runs are made anyway, as what the others are compared "
@@ -107,7 +111,7 @@ def _distinct(values: Sequence[Any], name: str) -> None:
 
 
 def checked_tolerance(value: Any) -> float:
-    return arguments.non_negative(
+    return validation.non_negative(
         value, "tolerance", "a non-negative fraction, such as 0.1 for 10 %"
     )
 
@@ -149,8 +153,8 @@ class Plan:
 
     def __post_init__(self):
         put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
-        put("steps", arguments.positive_int(self.steps, "steps"))
-        put("batch_size", arguments.positive_int(self.batch_size, "batch_size"))
+        put("steps", validation.positive_int(self.steps, "steps"))
+        put("batch_size", validation.positive_int(self.batch_size, "batch_size"))
         if self.thresholds is not None:
             put("thresholds", _thresholds(self.thresholds))
         else:
@@ -169,7 +173,7 @@ class Plan:
         put("seeds", self._checked_seeds())
         if self.search not in SEARCHES:
             raise InvalidArgumentError(unknown_name("search", self.search, SEARCHES))
-        arguments.sign_of(self.direction)
+        validation.sign_of(self.direction)
         self._check_search()
         if not 0.0 <= self.begin < self.end <= 1.0:
             raise InvalidArgumentError(
@@ -184,8 +188,8 @@ class Plan:
         put("tolerance", checked_tolerance(self.tolerance))
         # What does not go together is said before anything is trained.
         for criterion in self.criteria:
-            combinations.check(
-                combinations.get(
+            compatibility.check(
+                compatibility.get(
                     criterion,
                     self.granularity,
                     self.allocation,
@@ -216,7 +220,7 @@ class Plan:
                     f"Received: {self.trials!r}. Leave it out."
                 )
             return
-        arguments.positive_int(self.trials, "trials")
+        validation.positive_int(self.trials, "trials")
         if len(self.values) != 2 or not self.values[0] < self.values[1]:
             raise InvalidArgumentError(
                 "A search by 'tpe' needs a range: the lowest and the highest "

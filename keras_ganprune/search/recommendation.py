@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune import arguments
-from keras_ganprune.metrics import tables
-from keras_ganprune.metrics.intervals import bootstrap_increases, paired_increase
-from keras_ganprune.sweep.plan import SweepRun
+from keras_ganprune.metrics.confidence_intervals import bootstrap_increases, paired_increase
+from keras_ganprune.search.plan import SweepRun
+from keras_ganprune.utils import tables, validation
 
 # Fewer pairs than that have intervals that hold the truth much less often than they say.
 _FEW = 5
@@ -334,7 +333,7 @@ def pareto(rows: Sequence[Row], cost: str, direction: str) -> list[Row]:
         cost: 'nonzero', 'parameters', 'macs' or 'nonzero_macs'.
         direction: 'min' if the metric should be low, 'max' if high.
     """
-    sign = arguments.sign_of(direction)
+    sign = validation.sign_of(direction)
     known = [row for row in rows if getattr(row, cost) is not None]
     front, best = [], math.inf
     for row in sorted(known, key=lambda row: (getattr(row, cost), sign * row.mean)):

@@ -10,9 +10,9 @@ import pathlib
 from typing import Any
 
 from keras_ganprune.errors import InvalidArgumentError, PruningError, unknown_name
-from keras_ganprune.metrics import tables
-from keras_ganprune.sweep import picture
-from keras_ganprune.sweep.choice import (
+from keras_ganprune.search import pareto_plot
+from keras_ganprune.search.plan import checked_tolerance
+from keras_ganprune.search.recommendation import (
     DenseComparison,
     Recommendation,
     Row,
@@ -20,9 +20,9 @@ from keras_ganprune.sweep.choice import (
     pareto,
     recommend,
 )
-from keras_ganprune.sweep.plan import checked_tolerance
-from keras_ganprune.sweep.storage import quiet
-from keras_ganprune.sweep.study import Study, finished_runs
+from keras_ganprune.search.storage import quiet
+from keras_ganprune.search.study import Study, finished_runs
+from keras_ganprune.utils import tables
 
 COSTS = ("nonzero", "parameters", "macs", "nonzero_macs")
 
@@ -143,7 +143,7 @@ class SweepResult:
         """
         if not self.rows:
             raise PruningError("There is nothing to draw: no trial has ended well.")
-        picture.save(pathlib.Path(path), self, tolerance)
+        pareto_plot.save(pathlib.Path(path), self, tolerance)
 
     def save_csv(self, path: str | os.PathLike) -> None:
         """Write one row for each trial."""

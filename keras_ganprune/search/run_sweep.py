@@ -10,15 +10,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.data import Images
+from keras_ganprune.datasets import Images
 from keras_ganprune.errors import InvalidArgumentError, PruningError
-from keras_ganprune.metrics import tables
-from keras_ganprune.metrics.intervals import relative_increase
-from keras_ganprune.sweep.plan import Plan, SweepRun
-from keras_ganprune.sweep.result import SweepResult
-from keras_ganprune.sweep.storage import quiet
-from keras_ganprune.sweep.study import Claim, Study, TakenAwayError
-from keras_ganprune.sweep.training import SettingError, Trainer
+from keras_ganprune.metrics.confidence_intervals import relative_increase
+from keras_ganprune.search.plan import Plan, SweepRun
+from keras_ganprune.search.result import SweepResult
+from keras_ganprune.search.storage import quiet
+from keras_ganprune.search.study import Claim, Study, TakenAwayError
+from keras_ganprune.search.trial import SettingError, Trainer
+from keras_ganprune.utils import tables
 
 _POLL_SECONDS = 1.0
 

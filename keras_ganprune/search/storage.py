@@ -10,13 +10,13 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from keras_ganprune import packages
 from keras_ganprune.errors import (
     FileFormatError,
     InvalidArgumentError,
     MissingPackageError,
     OutputError,
 )
+from keras_ganprune.utils import optional_imports
 
 # A worker that has not been heard of for so many seconds is taken for dead.
 BEAT_SECONDS, GRACE_SECONDS = 15, 120
@@ -27,7 +27,7 @@ _TRIES = 20
 
 def optuna() -> Any:
     """Return Optuna, which takes a second to import and is not always installed."""
-    return packages.require("optuna", "sweep", "Sweeps")
+    return optional_imports.require("optuna", "sweep", "Sweeps")
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError
-from keras_ganprune.sweep.plan import Cell
-from keras_ganprune.sweep.storage import BEAT_SECONDS, open_storage, optuna
+from keras_ganprune.search.plan import Cell
+from keras_ganprune.search.storage import BEAT_SECONDS, open_storage, optuna
 
 # Told from other threads of this process, and from an older process of the same number.
 _TOKEN = secrets.token_hex(8)

@@ -12,8 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import discovery, granularity
-from keras_ganprune.data import Batches
+from keras_ganprune.datasets import Batches
 from keras_ganprune.errors import (
     DataError,
     DivergedError,
@@ -22,14 +21,16 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers import masked_weights, walk
-from keras_ganprune.masking import to_numpy
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import masked_weights, walk
 from keras_ganprune.metrics import profile
-from keras_ganprune.metrics.quality import ImageQuality, is_judge
+from keras_ganprune.metrics.image_quality import ImageQuality, is_judge
 from keras_ganprune.metrics.sparsity import count_parameters
-from keras_ganprune.shrinking import shrink
-from keras_ganprune.sweep.folds import make_folds
-from keras_ganprune.sweep.plan import Plan, SweepRun
+from keras_ganprune.pruning import granularity
+from keras_ganprune.pruning.shrink_model import shrink
+from keras_ganprune.search.folds import make_folds
+from keras_ganprune.search.plan import Plan, SweepRun
+from keras_ganprune.training import discovery
 
 
 class SettingError(InvalidArgumentError):

@@ -12,10 +12,10 @@ from typing import Any
 
 import keras
 
+from keras_ganprune.backend.tracing import trained_variables
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError, unknown_name
-from keras_ganprune.layers import is_built, prunable_candidates
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.tracing import trained_variables
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import is_built, prunable_candidates
 
 _COPY_NAME = re.compile(r"(^|_)(ema|avg|averaged?|shadow)(_|\d|\[|$)", re.IGNORECASE)
 

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import workers
+from keras_ganprune.backend import distribution
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
-from keras_ganprune.state import TrainingState, sums_not_finite, variables
+from keras_ganprune.training.snapshot import TrainingState, sums_not_finite, variables
 
 
 class NaNGuard(keras.callbacks.Callback):
@@ -80,7 +80,7 @@ class NaNGuard(keras.callbacks.Callback):
         if due and not bad:
             bad = self._bad_weights()
         # One that goes on alone would wait for the others for ever.
-        if workers.any_of(bool(bad), self._fitted):
+        if distribution.any_of(bool(bad), self._fitted):
             self._stop(bad)
         elif due:
             self._keep()
@@ -88,7 +88,7 @@ class NaNGuard(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.stopped_batch is None:
             bad = self._bad_weights()
-            if workers.any_of(bool(bad), self.model):
+            if distribution.any_of(bool(bad), self.model):
                 self._stop(bad)
 
     def _stop(self, bad: dict[str, Any]) -> None:

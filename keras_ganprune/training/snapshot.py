@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from keras_ganprune import discovery
-from keras_ganprune.layers import prunable_layers
-from keras_ganprune.masking import MaskStore, to_numpy
+from keras_ganprune.layers.mask_store import MaskStore, to_numpy
+from keras_ganprune.layers.prunable import prunable_layers
+from keras_ganprune.training import discovery
 
 
 def mask_stores(model: keras.layers.Layer) -> list[MaskStore]:

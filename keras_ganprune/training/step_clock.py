@@ -9,7 +9,8 @@ from typing import Any
 
 import keras
 
-from keras_ganprune import discovery, tracing
+from keras_ganprune.backend import tracing
+from keras_ganprune.training import discovery
 
 # How many batches may go by, at most, before a step that is only known from the last ones is read.
 _UNREAD = 32

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import discovery
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers import copy_masks, is_built
-from keras_ganprune.masking import to_numpy
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import copy_masks, is_built
+from keras_ganprune.training import discovery
 
 
 def _fingerprint(network: keras.layers.Layer) -> float:

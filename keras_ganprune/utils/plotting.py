@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune import packages
-from keras_ganprune.masking import to_numpy
+from keras_ganprune.utils import optional_imports
 
 
 def require_plotting() -> Any:
@@ -17,7 +16,7 @@ def require_plotting() -> Any:
 
     Raises: MissingPackageError (an ImportError): matplotlib is not installed.
     """
-    return packages.require("matplotlib.figure", "demo", "Pictures")
+    return optional_imports.require("matplotlib.figure", "demo", "Pictures")
 
 
 def require_pillow() -> Any:
@@ -25,7 +24,7 @@ def require_pillow() -> Any:
 
     Raises: MissingPackageError (an ImportError): Pillow is not installed.
     """
-    return packages.require("PIL.Image", "demo", "Pictures")
+    return optional_imports.require("PIL.Image", "demo", "Pictures")
 
 
 def image_grid(images: np.ndarray, columns: int = 8, gap: int = 1) -> np.ndarray:
@@ -141,7 +140,7 @@ def block_means(picture: np.ndarray, down: int, across: int) -> np.ndarray:
 def draw_mask(axis: Any, mask: Any, title: str = "") -> None:
     """Draw one mask (an array or a variable) on matplotlib axes, white where a weight stays."""
     axis.imshow(
-        mask_picture(to_numpy(mask)),
+        mask_picture(np.asarray(mask)),
         cmap="gray",
         vmin=0,
         vmax=1,
@@ -164,7 +163,7 @@ def save_masks(path: pathlib.Path, networks: Mapping[str, Mapping[str, Any]]) ->
         for axis in axes:
             axis.set_axis_off()
         for axis, (path_of_mask, mask) in zip(axes, masks.items(), strict=False):
-            mask = to_numpy(mask)
+            mask = np.asarray(mask)
             axis.set_axis_on()
             kept = np.count_nonzero(mask) / mask.size
             draw_mask(axis, mask, f"{name}: {path_of_mask}\n{kept:.1%} of {mask.size:,} stay")

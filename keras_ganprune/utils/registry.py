@@ -56,6 +56,7 @@ class Family:
         self.kind = kind
         self.base = base
         self.members: dict[str, type] = {}
+        self.aliases: dict[str, Callable[[], Any]] = {}
 
     def register(self, cls: type) -> type:
         """Class decorator: make `cls` known here and to Keras serialization."""
@@ -78,6 +79,8 @@ class Family:
         if isinstance(identifier, dict) and "class_name" in identifier:
             return self.get(keras.saving.deserialize_keras_object(identifier))
         if isinstance(identifier, str):
+            if identifier in self.aliases:
+                return self.aliases[identifier]()
             if identifier not in self.members:
                 raise InvalidArgumentError(
                     unknown_name(

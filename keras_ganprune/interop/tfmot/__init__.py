@@ -13,21 +13,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import granularity, schedules
-from keras_ganprune._registry import PACKAGE
-from keras_ganprune.callbacks import Prune
-from keras_ganprune.errors import (
-    InvalidArgumentError,
-    PruningWarning,
-    UnsupportedLayerError,
-)
-from keras_ganprune.interop import _old_models
-from keras_ganprune.layers import (
-    make_prunable,
-    masked_weights,
-    prunable_candidates,
-)
-from keras_ganprune.masking import to_numpy
+from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.errors import InvalidArgumentError, PruningWarning, UnsupportedLayerError
+from keras_ganprune.interop.tfmot import _tf_keras_files
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import make_prunable, masked_weights, prunable_candidates
+from keras_ganprune.pruning import granularity, schedules
+from keras_ganprune.utils.registry import PACKAGE
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
@@ -236,21 +228,21 @@ def convert(
     array([[False,  True],
            [ True, False]])
     """
-    _old_models.require_packages()
+    _tf_keras_files.require_packages()
     # Only here, so that the schedule above can be loaded without tf_keras.
-    from keras_ganprune.interop import _compare, _tf_keras
+    from keras_ganprune.interop.tfmot import _compare, _tf_keras_graph
 
-    custom_objects = _tf_keras.check_custom_objects(custom_objects)
+    custom_objects = _tf_keras_graph.check_custom_objects(custom_objects)
     if tolerance is not None and not (
         isinstance(tolerance, (int, float)) and not isinstance(tolerance, bool) and tolerance > 0
     ):
         raise InvalidArgumentError(
             f"`tolerance` must be a positive number, relative to the output. Received: {tolerance!r}."
         )
-    old = _old_models.load(model) if isinstance(model, (str, os.PathLike)) else model
-    _old_models.check_model(old)
+    old = _tf_keras_files.load(model) if isinstance(model, (str, os.PathLike)) else model
+    _tf_keras_files.check_model(old)
     wrappers = _wrappers(old)
-    rebuilder = _tf_keras.Rebuilder(_unwrap, custom_objects, _without_mask_zero(wrappers))
+    rebuilder = _tf_keras_graph.Rebuilder(_unwrap, custom_objects, _without_mask_zero(wrappers))
     new = rebuilder.network(old)
     own = {id(w.pruning_step) for w in wrappers}
     own |= {id(v) for w in wrappers for _, *pair in w.pruning_vars for v in pair}

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from keras_ganprune.errors import ExportError
-from keras_ganprune.interop._tf_keras import Rebuilder, describe
+from keras_ganprune.interop.tfmot._tf_keras_graph import Rebuilder, describe
 
 
 def compare(rebuilder: Rebuilder, old: Any, inputs: Any, tolerance: float | None) -> float:

@@ -9,19 +9,23 @@ from typing import Any
 
 import keras
 
-from keras_ganprune import arguments, criteria, discovery, masks, tracing
+from keras_ganprune.backend import tracing
 from keras_ganprune.errors import (
     DivergedError,
     InvalidArgumentError,
     PruningWarning,
     UnsupportedLayerError,
 )
-from keras_ganprune.granularity import get as get_granularity
-from keras_ganprune.mask_report import MaskReport
-from keras_ganprune.metrics.quality import is_judge
-from keras_ganprune.pruner import Pruner
-from keras_ganprune.sensitivity.moment import Moment
-from keras_ganprune.sensitivity.result import SensitivityReport, SensitivityRow
+from keras_ganprune.layers import mask_ops
+from keras_ganprune.metrics.image_quality import is_judge
+from keras_ganprune.metrics.layer_sensitivity.report import SensitivityReport, SensitivityRow
+from keras_ganprune.metrics.layer_sensitivity.temporary_pruning import Moment
+from keras_ganprune.pruning import criteria
+from keras_ganprune.pruning.granularity import get as get_granularity
+from keras_ganprune.pruning.mask_report import MaskReport
+from keras_ganprune.pruning.pruner import Pruner
+from keras_ganprune.training import discovery
+from keras_ganprune.utils import validation
 
 
 def sensitivity(
@@ -74,7 +78,7 @@ def sensitivity(
     Reference: [Pruning filters for efficient ConvNets](https://arxiv.org/abs/1608.08710), §3.2.
     """
     measure = _measure(metric)
-    sign = arguments.sign_of(direction)
+    sign = validation.sign_of(direction)
     wanted = _check_sparsities(sparsities)
     if get_granularity(granularity).pattern:
         raise InvalidArgumentError(
@@ -150,7 +154,7 @@ def _measure(metric: Any) -> Callable[[keras.Model], float]:
 
 def _check_sparsities(sparsities: Any) -> list[float]:
     values = [sparsities] if isinstance(sparsities, (int, float)) else list(sparsities)
-    found = [masks.validate_sparsity(value, "sparsities") for value in values]
+    found = [mask_ops.validate_sparsity(value, "sparsities") for value in values]
     if not found or 0.0 in found or len(set(found)) != len(found):
         raise InvalidArgumentError(
             f"`sparsities` must be different fractions in (0, 1), one at least. Received: {values}."

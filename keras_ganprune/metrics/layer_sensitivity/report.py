@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune import masks, report
-from keras_ganprune.allocation import PerLayer
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.metrics import tables
+from keras_ganprune.layers import mask_ops
+from keras_ganprune.pruning.allocation import PerLayer
+from keras_ganprune.utils import plotting, tables
 
 # What a network that gives no finite metric any more costs.
 _RUINED = 1e300
@@ -116,7 +116,7 @@ class SensitivityReport:
         """
         shown = np.array([[row.increase for row in self._of(p)] for p in self.paths])
         names = [f"{p}  ({self._of(p)[0].size:,})" for p in self.paths]
-        figure = report.require_plotting().Figure(
+        figure = plotting.require_plotting().Figure(
             figsize=(
                 2.2 + 0.075 * max(map(len, names)) + 0.9 * shown.shape[1],
                 1.5 + 0.42 * len(shown),
@@ -170,12 +170,12 @@ class SensitivityReport:
 
         Reference: [Shoham & Gersho](https://doi.org/10.1109/29.90373), §III: allocation along convex hulls.
         """
-        sparsity = masks.validate_sparsity(sparsity)
+        sparsity = mask_ops.validate_sparsity(sparsity)
         sizes = {path: self._of(path)[0].size for path in self.paths}
         total = sum(sizes.values())
         removed = {path: sizes[path] * self.before[path] for path in self.paths}
         most = {path: sizes[path] * self._of(path)[-1].achieved for path in self.paths}
-        wanted = total - masks.kept_count(total, sparsity) if self.exact else total * sparsity
+        wanted = total - mask_ops.kept_count(total, sparsity) if self.exact else total * sparsity
         low, high = sum(removed.values()) / total, sum(most.values()) / total
         if not sum(removed.values()) - 0.5 <= wanted <= sum(most.values()) + 0.5:
             raise InvalidArgumentError(

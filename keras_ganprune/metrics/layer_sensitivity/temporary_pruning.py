@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import discovery
-from keras_ganprune.layers import drop_empty_masks, masked_weights, prunable_layers
-from keras_ganprune.masking import MaskStore, masked, to_numpy
-from keras_ganprune.pruner import Pruner
+from keras_ganprune.layers.mask_store import MaskStore, masked, to_numpy
+from keras_ganprune.layers.prunable import drop_empty_masks, masked_weights, prunable_layers
+from keras_ganprune.pruning.pruner import Pruner
+from keras_ganprune.training import discovery
 
 
 class Moment:

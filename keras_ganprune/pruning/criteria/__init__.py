@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from keras_ganprune.criteria.base import Criterion, Magnitude, Random, WeightContext
-from keras_ganprune.criteria.base import family as _family
-from keras_ganprune.criteria.channels import BatchNormScale, GeometricMedian
-from keras_ganprune.criteria.gradient import DiscriminatorSaliency, Gradient, Taylor
-from keras_ganprune.criteria.hybrid import Hybrid
+from keras_ganprune.pruning.criteria.base import Criterion, Magnitude, Random, WeightContext
+from keras_ganprune.pruning.criteria.base import family as _family
+from keras_ganprune.pruning.criteria.channel import BatchNormScale, GeometricMedian
+from keras_ganprune.pruning.criteria.gradient import DiscriminatorSaliency, Gradient, Taylor
+from keras_ganprune.pruning.criteria.hybrid import Hybrid
 
 __all__ = [
     "BatchNormScale",
@@ -25,13 +25,13 @@ __all__ = [
     "get",
 ]
 
-_ALIASES = {
-    "l1": lambda: Magnitude("l1"),
-    "l2": lambda: Magnitude("l2"),
-    "magnitude_l1": lambda: Magnitude("l1"),
-    "magnitude_l2": lambda: Magnitude("l2"),
-    "fpgm": GeometricMedian,
-}
+_family.aliases.update(
+    l1=lambda: Magnitude("l1"),
+    l2=lambda: Magnitude("l2"),
+    magnitude_l1=lambda: Magnitude("l1"),
+    magnitude_l2=lambda: Magnitude("l2"),
+    fpgm=GeometricMedian,
+)
 
 
 def get(identifier: Any) -> Criterion:
@@ -46,6 +46,4 @@ def get(identifier: Any) -> Criterion:
     """
     if isinstance(identifier, Mapping) and "class_name" not in identifier:
         return Hybrid(identifier)
-    if isinstance(identifier, str) and identifier in _ALIASES:
-        return _ALIASES[identifier]()
     return _family.get(identifier)

@@ -9,11 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import arguments
-from keras_ganprune._registry import Configurable, Family
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.granularity import Granularity
-from keras_ganprune.kernel_axes import KernelAxes
+from keras_ganprune.layers.kernel_axes import KernelAxes
+from keras_ganprune.pruning.granularity import Granularity
+from keras_ganprune.utils import validation
+from keras_ganprune.utils.registry import Configurable, Family
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Random(Criterion):
     _index = 0
 
     def __init__(self, seed: int = 0):
-        self.seed = arguments.non_negative_int(seed, "seed")
+        self.seed = validation.non_negative_int(seed, "seed")
 
     def bind(self, context):
         bound = copy.copy(self)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune.criteria.base import Criterion, WeightContext, family
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.granularity import Channel
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.wiring import following_scale
+from keras_ganprune.layers.connectivity import following_scale
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.pruning.criteria.base import Criterion, WeightContext, family
+from keras_ganprune.pruning.granularity import Channel
 
 
 @family.register

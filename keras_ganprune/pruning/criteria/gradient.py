@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ganprune.criteria.base import Criterion, family, require_gradient
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.modes import check_batches
+from keras_ganprune.pruning.criteria.base import Criterion, family, require_gradient
+from keras_ganprune.pruning.modes import check_batches
 
 
 class _GradientCriterion(Criterion):

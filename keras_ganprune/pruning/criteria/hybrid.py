@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.criteria.base import Criterion, family
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.pruning.criteria.base import Criterion, family
 
 
 def _normalize(scores: np.ndarray) -> np.ndarray:
@@ -41,8 +41,6 @@ class Hybrid(Criterion):
     """
 
     def __init__(self, weights: Mapping[Any, float] | Sequence[tuple[Any, float]]):
-        from keras_ganprune.criteria import get  # the family's names are all known by then
-
         pairs = list(weights.items()) if isinstance(weights, Mapping) else weights
         if not isinstance(pairs, (list, tuple)) or not all(
             isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs
@@ -67,7 +65,7 @@ class Hybrid(Criterion):
                     "The weights of a Hybrid must be positive numbers. "
                     f"Received: {weight!r} for {identifier!r}. To leave a criterion out, do not name it."
                 )
-            self.parts.append((get(identifier), float(weight)))
+            self.parts.append((family.get(identifier), float(weight)))
         gradient = [c for c, _ in self.parts if c.needs_gradient]
         for name in ("moment", "source"):
             if len({getattr(c, name) for c in gradient}) > 1:

@@ -6,11 +6,11 @@ import re
 from typing import Any
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.granularity.base import Granularity, Unstructured, _family
-from keras_ganprune.granularity.block import Block
-from keras_ganprune.granularity.channel import Channel
-from keras_ganprune.granularity.layer import Layer
-from keras_ganprune.granularity.nm import NM
+from keras_ganprune.pruning.granularity.base import Granularity, Unstructured, _family
+from keras_ganprune.pruning.granularity.block import Block
+from keras_ganprune.pruning.granularity.channel import Channel
+from keras_ganprune.pruning.granularity.layer import Layer
+from keras_ganprune.pruning.granularity.nm import NM
 
 __all__ = ["NM", "Block", "Channel", "Granularity", "Layer", "Unstructured", "get"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune._registry import Configurable, Family
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.kernel_axes import KernelAxes
+from keras_ganprune.layers.kernel_axes import KernelAxes
+from keras_ganprune.utils.registry import Configurable, Family
 
 
 class Granularity(Configurable):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.granularity.base import Granularity, _family, is_int
+from keras_ganprune.pruning.granularity.base import Granularity, _family, is_int
 
 
 def _fold(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.granularity.base import (
+from keras_ganprune.pruning.granularity.base import (
     Granularity,
     _family,
     axis_number,

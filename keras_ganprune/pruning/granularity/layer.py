@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_ganprune.granularity.base import Granularity, _family
+from keras_ganprune.pruning.granularity.base import Granularity, _family
 
 
 @_family.register

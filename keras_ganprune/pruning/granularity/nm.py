@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from keras_ganprune import masks
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.granularity.base import (
+from keras_ganprune.layers import mask_ops
+from keras_ganprune.pruning.granularity.base import (
     SingleWeights,
     _family,
     axis_number,
@@ -116,7 +116,7 @@ class NM(SingleWeights):
             InvalidArgumentError: `sparsity` is out of range, or there is no such axis.
         """
         self.check(scores.shape)
-        sparsity = masks.validate_sparsity(sparsity)
+        sparsity = mask_ops.validate_sparsity(sparsity)
         if sparsity > self.sparsity + 1e-9:
             wider = math.ceil(1.0 / (1.0 - sparsity) - 1e-9)
             raise InvalidArgumentError(

@@ -9,18 +9,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.allocation import Tensor
-from keras_ganprune.criteria import Criterion, WeightContext
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.granularity.layer import Layer
-from keras_ganprune.group_parts import groups_in_scope
-from keras_ganprune.kernel_axes import kernel_axes
-from keras_ganprune.layers import MaskedWeight, add_masks, prunable_candidates
-from keras_ganprune.mask_report import MaskRow
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.parts import unit_scores, value_of
-from keras_ganprune.scope import select
-from keras_ganprune.structured.blocks import Block, residual_blocks
+from keras_ganprune.layers.kernel_axes import kernel_axes
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import MaskedWeight, add_masks, prunable_candidates
+from keras_ganprune.layers.scope import select
+from keras_ganprune.pruning.allocation import Tensor
+from keras_ganprune.pruning.criteria import Criterion, WeightContext
+from keras_ganprune.pruning.granularity.layer import Layer
+from keras_ganprune.pruning.mask_report import MaskRow
+from keras_ganprune.pruning.rankings.channels import groups_in_scope
+from keras_ganprune.pruning.rankings.weights import unit_scores, value_of
+from keras_ganprune.pruning.structured.residual_blocks import Block, residual_blocks
 
 
 @dataclass(frozen=True)

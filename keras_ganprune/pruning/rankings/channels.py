@@ -9,19 +9,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import scope as scopes
-from keras_ganprune.allocation import Tensor
-from keras_ganprune.criteria import Criterion, WeightContext
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.granularity.channel import AGGREGATES, Channel, ChannelUnits
-from keras_ganprune.kernel_axes import kernel_axes
-from keras_ganprune.layers import MaskedWeight, add_masks, prunable_candidates, walk
-from keras_ganprune.mask_report import MaskRow
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.parts import unit_scores, value_of
-from keras_ganprune.structured.channels import MEAN, OUT, WeightAxis
-from keras_ganprune.structured.groups import Group, Groups, GroupSlice, channel_groups
-from keras_ganprune.structured.registry import entry_of
+from keras_ganprune.layers import scope as scopes
+from keras_ganprune.layers.kernel_axes import kernel_axes
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import MaskedWeight, add_masks, prunable_candidates, walk
+from keras_ganprune.pruning.allocation import Tensor
+from keras_ganprune.pruning.criteria import Criterion, WeightContext
+from keras_ganprune.pruning.granularity.channel import AGGREGATES, Channel, ChannelUnits
+from keras_ganprune.pruning.mask_report import MaskRow
+from keras_ganprune.pruning.rankings.weights import unit_scores, value_of
+from keras_ganprune.pruning.structured.channels import MEAN, OUT, WeightAxis
+from keras_ganprune.pruning.structured.groups import Group, Groups, GroupSlice, channel_groups
+from keras_ganprune.pruning.structured.rules.registry import entry_of
 
 
 @dataclass(frozen=True)

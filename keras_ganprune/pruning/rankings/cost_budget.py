@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune.allocation import Allocation
-from keras_ganprune.group_parts import GroupPart
-from keras_ganprune.structured.budget import Budget, fit
-from keras_ganprune.structured.costs import Costs
-from keras_ganprune.structured.groups import Groups
+from keras_ganprune.pruning.allocation import Allocation
+from keras_ganprune.pruning.rankings.channels import GroupPart
+from keras_ganprune.pruning.structured.budget import Budget, fit
+from keras_ganprune.pruning.structured.costs import Costs
+from keras_ganprune.pruning.structured.groups import Groups
 
 
 def _networks(

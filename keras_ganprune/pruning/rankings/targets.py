@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune import masks
-from keras_ganprune.allocation import Tensor, Uniform
-from keras_ganprune.combinations import Combination
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.layers import mask_ops
+from keras_ganprune.pruning.allocation import Tensor, Uniform
+from keras_ganprune.pruning.compatibility import Combination
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def make_targets(
         )
     quantity = "sparsity" if threshold is None else "threshold"
     value = sparsity if threshold is None else threshold
-    check = masks.validate_sparsity if quantity == "sparsity" else _validate_threshold
+    check = mask_ops.validate_sparsity if quantity == "sparsity" else _validate_threshold
     each = isinstance(value, (list, tuple, np.ndarray))
     if each and len(value) != len(tensors):
         raise InvalidArgumentError(

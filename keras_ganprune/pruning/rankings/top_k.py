@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_ganprune import masks
+from keras_ganprune.layers import mask_ops
 
 
 def best(
@@ -36,7 +36,7 @@ def best(
         scores = _with_floors(scores, edges, floors)
     finite = scores != -np.inf
     if sizes is None:
-        keep = masks.top_k_mask(scores, min(budget, scores.size))
+        keep = mask_ops.top_k_mask(scores, min(budget, scores.size))
         return np.logical_and(keep, finite, out=keep)
     order = np.argsort(-scores, kind="stable")
     filled = np.cumsum(sizes[order])
@@ -89,5 +89,5 @@ def _with_floors(scores: np.ndarray, edges: Sequence[int], floors: Sequence[int]
     starts = [0, *edges]
     for start, end, floor in zip(starts, [*edges, scores.size], floors, strict=True):
         part = raised[start:end]
-        part[masks.top_k_mask(part, min(floor, part.size)) & (part != -np.inf)] = np.inf
+        part[mask_ops.top_k_mask(part, min(floor, part.size)) & (part != -np.inf)] = np.inf
     return raised

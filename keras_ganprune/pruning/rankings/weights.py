@@ -9,17 +9,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import masks
-from keras_ganprune.allocation import Tensor
-from keras_ganprune.criteria import Criterion, WeightContext
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.granularity import Channel, Granularity
-from keras_ganprune.kernel_axes import kernel_axes
-from keras_ganprune.layers import MaskedWeight, prunable_candidates
-from keras_ganprune.mask_report import MaskRow
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.scope import select
-from keras_ganprune.wiring import makes_output
+from keras_ganprune.layers import mask_ops as masks
+from keras_ganprune.layers.connectivity import makes_output
+from keras_ganprune.layers.kernel_axes import kernel_axes
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import MaskedWeight, prunable_candidates
+from keras_ganprune.layers.scope import select
+from keras_ganprune.pruning.allocation import Tensor
+from keras_ganprune.pruning.criteria import Criterion, WeightContext
+from keras_ganprune.pruning.granularity import Channel, Granularity
+from keras_ganprune.pruning.mask_report import MaskRow
 
 NetworkOf = Callable[[MaskedWeight], keras.layers.Layer]
 

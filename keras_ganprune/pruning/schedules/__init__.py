@@ -1,10 +1,10 @@
 """How the target moves with training: step -> sparsity, or step -> threshold."""
 
-from keras_ganprune.schedules.adaptive import AdaptiveSparsity
-from keras_ganprune.schedules.base import Schedule, _family
-from keras_ganprune.schedules.composed import Cyclic, IterativeRewind, LayerwiseOrder
-from keras_ganprune.schedules.lookup import get
-from keras_ganprune.schedules.ramps import (
+from keras_ganprune.pruning.schedules.adaptive import AdaptiveSparsity
+from keras_ganprune.pruning.schedules.base import Schedule, _family
+from keras_ganprune.pruning.schedules.composed import Cyclic, IterativeRewind, LayerwiseOrder
+from keras_ganprune.pruning.schedules.lookup import get
+from keras_ganprune.pruning.schedules.ramps import (
     ConstantSparsity,
     Cosine,
     Cubic,
@@ -12,7 +12,7 @@ from keras_ganprune.schedules.ramps import (
     OneShot,
     PolynomialDecay,
 )
-from keras_ganprune.schedules.thresholds import DynamicThreshold, Threshold
+from keras_ganprune.pruning.schedules.thresholds import DynamicThreshold, Threshold
 
 __all__ = [
     "AdaptiveSparsity",

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune._registry import Configurable, Family
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.utils.registry import Configurable, Family
 
 # Later than any training, and still exact as a float.
 _FAR_OUT = 2**53

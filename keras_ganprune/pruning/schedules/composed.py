@@ -12,8 +12,8 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.masks import validate_sparsity
-from keras_ganprune.schedules.base import (
+from keras_ganprune.layers.mask_ops import validate_sparsity
+from keras_ganprune.pruning.schedules.base import (
     Schedule,
     _family,
     interpolate,
@@ -21,7 +21,7 @@ from keras_ganprune.schedules.base import (
     one_of,
     positive_int,
 )
-from keras_ganprune.schedules.lookup import get
+from keras_ganprune.pruning.schedules.lookup import get
 
 
 @_family.register
@@ -225,7 +225,6 @@ class LayerwiseOrder(Schedule):
     Raises: InvalidArgumentError (a ValueError).
 
     Example:
-    >>> from keras_ganprune.schedules import Linear
     >>> schedule = LayerwiseOrder(Linear(0.8, begin_step=0, end_step=100))
     >>> weights = [np.ones((3, 3)), np.ones((3, 5))]
     >>> schedule.targets(25, weights), schedule.targets(75, weights)

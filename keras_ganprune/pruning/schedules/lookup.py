@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune.schedules.base import Schedule, _family
-from keras_ganprune.schedules.ramps import ConstantSparsity, PolynomialDecay
+from keras_ganprune.pruning.schedules.base import Schedule, _family
+from keras_ganprune.pruning.schedules.ramps import ConstantSparsity, PolynomialDecay
 
 
 def _from_tfmot(schedule: Any) -> Schedule | None:

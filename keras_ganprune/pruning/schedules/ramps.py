@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.masks import validate_sparsity
-from keras_ganprune.schedules.base import Schedule, _family, interpolate
+from keras_ganprune.layers.mask_ops import validate_sparsity
+from keras_ganprune.pruning.schedules.base import Schedule, _family, interpolate
 
 
 @_family.register

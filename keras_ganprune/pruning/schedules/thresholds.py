@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.masks import check_finite
-from keras_ganprune.schedules.base import Schedule, _family, interpolate, number, one_of
+from keras_ganprune.layers.mask_ops import check_finite
+from keras_ganprune.pruning.schedules.base import Schedule, _family, interpolate, number, one_of
 
 _STATISTICS: dict[str, Callable[[np.ndarray], Any]] = {
     "std": np.std,

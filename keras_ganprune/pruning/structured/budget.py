@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune._registry import Configurable, Family
-from keras_ganprune.allocation import Tensor, _check_minimum, _matches, _rule_text
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, unknown_name
-from keras_ganprune.structured.costs import Costs
-from keras_ganprune.structured.fitting import TOLERANCE, Path, Search
-from keras_ganprune.structured.groups import Group, Groups
+from keras_ganprune.pruning.allocation import Tensor, _check_minimum, _matches, _rule_text
+from keras_ganprune.pruning.structured.budget_search import TOLERANCE, Path, Search
+from keras_ganprune.pruning.structured.costs import Costs
+from keras_ganprune.pruning.structured.groups import Group, Groups
+from keras_ganprune.utils.registry import Configurable, Family
 
 
 class Budget(Configurable):
@@ -219,7 +219,6 @@ def fit(
         whose cost is not known.
 
     Example:
-    >>> from keras_ganprune.structured import channel_groups
     >>> model = keras.Sequential(
     ...     [keras.Input((8,)), keras.layers.Dense(40), keras.layers.Dense(40), keras.layers.Dense(2)]
     ... )

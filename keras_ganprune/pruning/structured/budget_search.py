@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune.structured.costs import Costs
+from keras_ganprune.pruning.structured.costs import Costs
 
 # How near a cost has to come to what was asked for, as a share of that.
 TOLERANCE = 0.02

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.layers import _weight_variable
-from keras_ganprune.structured.graph import Call, Graph, Tensor
-from keras_ganprune.structured.units import FIXED, Units
+from keras_ganprune.layers.prunable import _weight_variable
+from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor
+from keras_ganprune.pruning.structured.union_find import FIXED, Units
 
 OUT, IN, ALONG, STATE, MEAN = "out", "in", "along", "state", "mean"
 

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
-from keras_ganprune.layers import walk
-from keras_ganprune.structured.graph import Call, _own_variables
-from keras_ganprune.structured.groups import Groups
-from keras_ganprune.structured.mac_rules import Products, Size, counted
+from keras_ganprune.layers.prunable import walk
+from keras_ganprune.pruning.structured.graph import Call, _own_variables
+from keras_ganprune.pruning.structured.groups import Groups
+from keras_ganprune.pruning.structured.rules.macs import Products, Size, counted
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,6 @@ class Costs:
         uncounted: Dict, path of a layer whose MACs are not known -> why.
 
     Example:
-    >>> from keras_ganprune.structured import channel_groups
     >>> model = keras.Sequential(
     ...     [keras.Input((8, 8, 3)), keras.layers.Conv2D(10, 3), keras.layers.Conv2D(1, 3)]
     ... )

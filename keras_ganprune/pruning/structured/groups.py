@@ -9,15 +9,25 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import scope as scopes
 from keras_ganprune.errors import UnsupportedLayerError
-from keras_ganprune.layers import plain_classes, walk
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.structured import merge_rules, op_rules, rules, sequence_rules  # noqa: F401
-from keras_ganprune.structured.channels import MEAN, OUT, STATE, Channels, Rule, WeightAxis, follow
-from keras_ganprune.structured.graph import Graph, trace
-from keras_ganprune.structured.registry import entry_of
-from keras_ganprune.structured.units import FIXED
+from keras_ganprune.layers import scope as scopes
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import plain_classes, walk
+from keras_ganprune.pruning.structured.channels import (
+    MEAN,
+    OUT,
+    STATE,
+    Channels,
+    Rule,
+    WeightAxis,
+    follow,
+)
+from keras_ganprune.pruning.structured.graph import Graph, trace
+from keras_ganprune.pruning.structured.rules import (
+    attention,  # noqa: F401
+)
+from keras_ganprune.pruning.structured.rules.registry import entry_of
+from keras_ganprune.pruning.structured.union_find import FIXED
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,13 +9,13 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.layers import _weight_variable, plain_classes
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.structured.cuts import Cut
-from keras_ganprune.structured.graph import Call, Tensor
-from keras_ganprune.structured.groups import Groups
-from keras_ganprune.structured.op_rules import cut_key
-from keras_ganprune.structured.registry import Sizes, entry_of
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import _weight_variable, plain_classes
+from keras_ganprune.pruning.structured.cuts import Cut
+from keras_ganprune.pruning.structured.graph import Call, Tensor
+from keras_ganprune.pruning.structured.groups import Groups
+from keras_ganprune.pruning.structured.rules.ops import cut_key
+from keras_ganprune.pruning.structured.rules.registry import Sizes, entry_of
 
 # A function, which a configuration can hardly hold, and tables, which it does not: none has weights.
 _AS_IT_IS = (keras.layers.Lambda, keras.layers.StringLookup, keras.layers.IntegerLookup)

@@ -16,10 +16,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import discovery, tracing
+from keras_ganprune.backend import tracing
 from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.structured.cuts import Cut, take
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.pruning.structured.cuts import Cut, take
+from keras_ganprune.training import discovery
 
 # An old network and the new one.
 Row = tuple[keras.layers.Layer, keras.layers.Layer]

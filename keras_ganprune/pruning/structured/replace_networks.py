@@ -11,14 +11,11 @@ from typing import Any
 
 import keras
 
-from keras_ganprune import discovery, tracing
-from keras_ganprune.errors import (
-    InvalidArgumentError,
-    UnbuiltModelError,
-    UnsupportedLayerError,
-)
-from keras_ganprune.rebuilding import rebuild_optimizers
-from keras_ganprune.structured.cuts import Cut
+from keras_ganprune.backend import tracing
+from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.pruning.structured.cuts import Cut
+from keras_ganprune.pruning.structured.rebuild_optimizers import rebuild_optimizers
+from keras_ganprune.training import discovery
 
 Replacement = tuple[keras.layers.Layer, keras.layers.Layer, Sequence[Cut]]
 

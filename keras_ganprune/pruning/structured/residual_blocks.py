@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_ganprune.layers import _weight_variable, pruned_names
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.structured.graph import Call, Graph, Tensor
-from keras_ganprune.structured.op_rules import ZERO_TO_ZERO
-from keras_ganprune.structured.registry import entry_of
-from keras_ganprune.structured.rules import AS_THEY_ARE, SPATIAL, keeps_zero
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import _weight_variable, pruned_names
+from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor
+from keras_ganprune.pruning.structured.rules.layers import AS_THEY_ARE, SPATIAL, keeps_zero
+from keras_ganprune.pruning.structured.rules.ops import ZERO_TO_ZERO
+from keras_ganprune.pruning.structured.rules.registry import entry_of
 
 
 @dataclass(frozen=True, eq=False)

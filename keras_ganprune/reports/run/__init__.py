@@ -8,9 +8,9 @@
 `run.json` is written last: a folder that has it is complete. Other files in the folder are left alone.
 """
 
-from keras_ganprune.run_folder.recording import record_run, save_run
-from keras_ganprune.run_folder.run import LayerRow, MaskUpdate, PruneLog, Run
-from keras_ganprune.run_folder.storing import FORMAT, load_run, write_run
+from keras_ganprune.reports.run.record import record_run, save_run
+from keras_ganprune.reports.run.run import LayerRow, MaskUpdate, PruneLog, Run
+from keras_ganprune.reports.run.storage import FORMAT, load_run, write_run
 
 __all__ = [
     "FORMAT",

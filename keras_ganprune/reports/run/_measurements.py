@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.export import ExportReport
+from keras_ganprune.exporters import ExportReport
 from keras_ganprune.metrics import Profile
 
 _SIZES = ("parameters", "nonzero", "macs", "bytes", "saved_bytes", "gzip_bytes")

@@ -8,15 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.allocation import Tensor
-from keras_ganprune.callbacks import Prune
+from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.callbacks.shrink import ShrinkEvent
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers import masked_weights
-from keras_ganprune.mask_report import MaskReport
-from keras_ganprune.masking import to_numpy
-from keras_ganprune.run_folder.run import LayerRow, MaskUpdate, PruneLog
-from keras_ganprune.shrink_callback import ShrinkEvent
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.prunable import masked_weights
+from keras_ganprune.pruning.allocation import Tensor
+from keras_ganprune.pruning.mask_report import MaskReport
+from keras_ganprune.reports.run.run import LayerRow, MaskUpdate, PruneLog
 
 
 def prunes_of(prunes: Mapping[str, Any]) -> dict[str, PruneLog]:

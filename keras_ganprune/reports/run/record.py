@@ -15,10 +15,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune import files
-from keras_ganprune.run_folder import measured, pruned
-from keras_ganprune.run_folder.run import Run
-from keras_ganprune.run_folder.storing import write_run
+from keras_ganprune.reports.run import _measurements, _pruning
+from keras_ganprune.reports.run.run import Run
+from keras_ganprune.reports.run.storage import write_run
+from keras_ganprune.utils import files
 
 
 def record_run(
@@ -80,34 +80,34 @@ def record_run(
     >>> run.epochs, run.steps_per_epoch, run.samples["pruned"].dtype
     (2, 10.0, dtype('uint8'))
     """
-    history = measured.history_of(history)
+    history = _measurements.history_of(history)
     epochs = len(next(iter(history.values())))
     if steps_per_epoch is None and steps is not None:
         steps_per_epoch = steps / epochs
-    sizes, timed = measured.sizes_of(sizes or {})
+    sizes, timed = _measurements.sizes_of(sizes or {})
     for title, times in (latency or {}).items():
         timed[title] = {
             **timed.get(title, {}),
-            **measured.numbers(times, f"latency[{title!r}]"),
+            **_measurements.numbers(times, f"latency[{title!r}]"),
         }
-    judged, extractor = measured.quality_of(quality or {})
-    layers, masks = pruned.layers_of(networks, prunes or {})
+    judged, extractor = _measurements.quality_of(quality or {})
+    layers, masks = _pruning.layers_of(networks, prunes or {})
     return Run(
         history=history,
-        samples=measured.samples_of(samples),
+        samples=_measurements.samples_of(samples),
         name=str(name),
         settings={str(key): _plain(value) for key, value in (settings or {}).items()},
         seed=_plain(seed),
         steps=_plain(steps),
-        seconds=measured.number(seconds, "seconds"),
-        steps_per_epoch=measured.number(steps_per_epoch, "steps_per_epoch"),
+        seconds=_measurements.number(seconds, "seconds"),
+        steps_per_epoch=_measurements.number(steps_per_epoch, "steps_per_epoch"),
         data=str(data),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         versions=_versions(),
         hardware=_hardware() if hardware is None else str(hardware),
-        prunes=pruned.prunes_of(prunes or {}),
+        prunes=_pruning.prunes_of(prunes or {}),
         layers=layers,
-        channels={key: pruned.channels_of(value, key) for key, value in (channels or {}).items()},
+        channels={key: _pruning.channels_of(value, key) for key, value in (channels or {}).items()},
         sizes=sizes,
         latency=timed,
         quality=judged,

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune import files
 from keras_ganprune.errors import FileFormatError, OutputError
-from keras_ganprune.run_folder.run import LayerRow, MaskUpdate, PruneLog, Run
+from keras_ganprune.reports.run.run import LayerRow, MaskUpdate, PruneLog, Run
+from keras_ganprune.utils import files
 
 FORMAT = 1
 _PLAIN = (
@@ -86,7 +86,6 @@ def load_run(path: str | os.PathLike) -> Run:
 
     Example:
     >>> import tempfile
-    >>> from keras_ganprune.run_folder import save_run
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     images = {"pruned": np.zeros((8, 4, 4, 1))}
     ...     _ = save_run(f"{folder}/run", history={"loss": [0.7, 0.4]}, samples=images)

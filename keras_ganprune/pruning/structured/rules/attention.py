@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from keras import layers
 
-from keras_ganprune.structured.channels import Axes
-from keras_ganprune.structured.registry import register_rule
-from keras_ganprune.structured.rules import activated, stays
+from keras_ganprune.pruning.structured.channels import Axes
+from keras_ganprune.pruning.structured.rules.layers import activated, stays
+from keras_ganprune.pruning.structured.rules.registry import register_rule
 
 
 def _units(layer, config, sizes):

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_ganprune.structured.channels import Axes, Channels
-from keras_ganprune.structured.registry import entry_of, register_rule
+from keras_ganprune.pruning.structured.channels import Axes, Channels
+from keras_ganprune.pruning.structured.rules.registry import entry_of, register_rule
 
 
 def image_axis(layer: Any, x: Axes) -> int:

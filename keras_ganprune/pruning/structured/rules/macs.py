@@ -12,9 +12,9 @@ import numpy as np
 from keras import layers
 
 from keras_ganprune.errors import PruningError, UnsupportedLayerError
-from keras_ganprune.layers import _weight_variable
-from keras_ganprune.structured.channels import Channels
-from keras_ganprune.structured.graph import Call, Graph, Tensor, inner_function, trace
+from keras_ganprune.layers.prunable import _weight_variable
+from keras_ganprune.pruning.structured.channels import Channels
+from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor, inner_function, trace
 
 # One size for each axis: a number, None where it is not known, or the labels of the channels there.
 Size = list

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune.structured.channels import Axes, Channels
-from keras_ganprune.structured.merge_rules import joined, together
-from keras_ganprune.structured.registry import operation_rule
-from keras_ganprune.structured.rules import reshaped, transposed
+from keras_ganprune.pruning.structured.channels import Axes, Channels
+from keras_ganprune.pruning.structured.rules.layers import reshaped, transposed
+from keras_ganprune.pruning.structured.rules.merging import joined, together
+from keras_ganprune.pruning.structured.rules.registry import operation_rule
 
 
 def _argument(operation: Any, name: str, given: Any) -> Any:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import UnsupportedLayerError
-from keras_ganprune.structured.channels import Rule
+from keras_ganprune.pruning.structured.channels import Rule
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Fields of use, end to end: data, networks, training, pruning, evaluation."""

@@ -1,0 +1,1 @@
+"""Which channels of a layer or operation are the same: one rule for each."""

@@ -1,0 +1,1 @@
+"""A model while it is trained: its networks, optimizers, steps and averages."""

@@ -1,0 +1,374 @@
+"""The demo and the command line, end to end at a small size."""
+
+import csv
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_ganprune as kgp
+from keras_ganprune import cli
+from keras_ganprune.applications import image_generation
+from keras_ganprune.errors import InvalidArgumentError, PruningWarning
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.utils import plotting
+
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+
+def _kept(network):
+    return [int(to_numpy(w.mask).sum()) for w in kgp.masked_weights(network)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    code = cli.main(
+        ["demo", "--data", "digits", "--steps", "40", "--channels", "4", "--output", str(folder)]
+    )
+    assert code == 0
+    return folder
+
+
+def test_the_run_folder_holds_everything(run):
+    assert sorted(p.name for p in run.iterdir()) == [
+        "gan.keras",
+        "generator",
+        "history.csv",
+        "masks.npz",
+        "masks.png",
+        "report.md",
+        "run.json",
+        "samples.npz",
+        "samples.png",
+        "sparsity.png",
+    ]
+
+
+def test_the_requested_sparsity_is_exact_to_the_weight(run):
+    gan = keras.saving.load_model(run / "gan.keras")
+    for network in (gan.generator, gan.ema_generator):
+        sizes = [int(np.prod(w.mask.shape)) for w in kgp.masked_weights(network)]
+        # Ranked over the whole network: the total is exact, and no layer has its own share.
+        assert sum(_kept(network)) == round(sum(sizes) * (1 - 0.8))
+        assert _kept(network) != [max(1, round(n * (1 - 0.8))) for n in sizes]
+        for weight in kgp.masked_weights(network):
+            assert not to_numpy(weight.variable)[~to_numpy(weight.mask)].any()
+    assert not kgp.masked_weights(gan.discriminator)
+
+
+def test_the_saved_model_serves_the_averaged_generator(run):
+    gan = keras.saving.load_model(run / "gan.keras")
+    z = np.random.default_rng(0).standard_normal((4, 64)).astype("float32")
+    labels = np.array([0, 3, 9, 3], "int32")
+    loaded = tf.saved_model.load(str(run / "generator"))
+    served = loaded.serve([z, labels]).numpy()
+    assert served.shape == (4, 8, 8, 1)
+    assert np.max(np.abs(served - gan.ema_generator([z, labels], training=False))) <= 1e-5
+
+
+def test_each_column_of_the_pictures_shows_one_class(run):
+    gan = keras.saving.load_model(run / "gan.keras")
+    digits = kgp.datasets.load("digits")
+    samples = kgp.load_run(run).samples
+    assert list(samples) == ["real", "dense", "pruned"]
+    shown = np.tile(np.arange(10), 4)
+    of_class = [digits.images[digits.labels == c][:4] for c in range(10)]
+    real = np.stack(of_class, axis=1).reshape(40, 8, 8, 1)
+    for name, images in (("real", real), ("pruned", gan.generate(40, shown, seed=0))):
+        grey = (images + 1) * 127.5
+        assert np.max(np.abs(samples[name] - grey)) <= 1, name
+
+
+@pytest.mark.parametrize("network", ["mlp", "dcgan"])
+def test_a_demo_without_labels(network, tmp_path, capsys):
+    small = ["--data", "digits", "--steps", "8", "--batch-size", "256", "--network", network]
+    given = ["--no-conditional"] if network == "dcgan" else []
+    assert cli.main(["demo", *small, *given, "--output", str(tmp_path / "run")]) == 0
+    assert f"Plan: {network}, " in capsys.readouterr().out
+    assert len(keras.saving.load_model(tmp_path / "run" / "gan.keras").generator.inputs) == 1
+
+
+def test_labels_that_are_not_there_are_refused_before_training(tmp_path, capsys):
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "images").mkdir()
+    for i in range(4):
+        image.new("L", (8, 8), 40 * i).save(tmp_path / "images" / f"{i}.png")
+    folder = ["--data", str(tmp_path / "images"), "--image-size", "8"]
+    output = ["--output", str(tmp_path / "run")]
+    assert cli.main(["demo", *folder, *output, "--conditional"]) == 2
+    assert "`conditional` needs images with labels" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_history_and_report_say_what_was_done(run):
+    with (run / "history.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == [str(i + 1) for i in range(len(rows))]
+    assert float(rows[-1]["generator_sparsity"]) == pytest.approx(0.8, abs=1e-3)
+    assert float(rows[-1]["generator_loss"]) > 0
+    text = (run / "report.md").read_text(encoding="utf-8")
+    assert "1,797 8×8 images from scikit-learn" in text
+    assert "requested 0.8000, achieved 0.7999" in text
+    assert "SavedModel, gzipped" in text and "samples.png" in text
+
+
+def test_report_and_export_work_on_the_saved_file(run, tmp_path, capsys):
+    assert cli.main(["report", str(run / "gan.keras")]) == 0
+    printed = capsys.readouterr().out
+    assert "conv2d_transpose" in printed and "discriminator: not pruned" in printed
+    assert cli.main(["report", str(run / "gan.keras"), "--markdown"]) == 0
+    assert "| layer | weight |" in capsys.readouterr().out
+    assert cli.main(["export", str(run / "gan.keras"), str(tmp_path / "out")]) == 0
+    assert "differs by 0 at most" in capsys.readouterr().out
+    assert (tmp_path / "out" / "saved_model.pb").exists()
+    assert cli.main(["export", str(run / "gan.keras"), str(tmp_path / "out")]) == 2
+    assert "must be new or empty" in capsys.readouterr().err
+
+
+def test_mlp_threshold_and_both_networks(tmp_path):
+    options = image_generation.DemoOptions(
+        network="mlp",
+        images="digits",
+        targets=("generator", "discriminator"),
+        schedule="threshold",
+        threshold=0.02,
+        steps=12,
+        batch_size=256,
+        output=str(tmp_path / "run"),
+    )
+    result = image_generation.run(options)
+    assert result.samples.shape == (40, 8, 8, 1)
+    for name, prune in result.prunes.items():
+        network = getattr(result.gan, name)
+        assert 0.05 < kgp.sparsity_report(network).sparsity < 0.95
+        assert prune.updates and result.history[f"{name}_sparsity"][-1] > 0
+    units = [layer.units for layer in result.gan.generator.layers if hasattr(layer, "units")]
+    assert units == [256, 512, 1024, 64]
+    assert "|w| < 0.02" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_same_seed_gives_the_same_masks(tmp_path):
+    def masks(name):
+        options = image_generation.DemoOptions(
+            images="digits",
+            steps=8,
+            channels=4,
+            batch_size=512,
+            output=str(tmp_path / name),
+            seed=3,
+        )
+        return [
+            to_numpy(w.mask)
+            for w in kgp.masked_weights(image_generation.run(options).gan.generator)
+        ]
+
+    for a, b in zip(masks("a"), masks("b"), strict=True):
+        assert np.array_equal(a, b)
+
+
+ENGINE = {
+    "mix, layer after layer": ["--criterion", "magnitude=1,taylor=1", "--schedule", "layerwise"],
+    "rigl in cycles, erk, tied": [
+        *("--mode", "rigl", "--schedule", "cyclic", "--allocation", "erk", "--tie")
+    ],
+    "2:4": ["--granularity", "2:4", "--schedule", "cosine"],
+    "jointly": ["--target", "generator,discriminator", "--joint", "--allocation", "global_ranking"],
+    "balance, lottery": ["--balance", "--schedule", "iterative_rewind"],
+    "adaptive": ["--schedule", "adaptive", "--mode", "splice"],
+}
+
+
+@pytest.mark.parametrize("case", ENGINE)
+def test_the_demo_takes_the_whole_engine(case, tmp_path, capsys):
+    small = ["--data", "digits", "--steps", "30", "--channels", "2", "--batch-size", "128"]
+    output = ["--output", str(tmp_path / "run")]
+    assert cli.main(["demo", *small, *output, *ENGINE[case]]) == 0
+    text = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    gan = keras.saving.load_model(tmp_path / "run" / "gan.keras")
+    kept, sizes = (
+        _kept(gan.generator),
+        [int(np.prod(w.mask.shape)) for w in kgp.masked_weights(gan.generator)],
+    )
+    total, wanted = sum(sizes), round(sum(sizes) * (1 - 0.8))
+    if case == "mix, layer after layer":
+        assert kept == [max(1, round(n * (1 - 0.8))) for n in sizes]
+        assert "criterion={'magnitude': 1.0, 'taylor': 1.0}" in text
+    elif case == "rigl in cycles, erk, tied":
+        assert sum(kept) == wanted and len(set(np.divide(kept, sizes))) > 1
+        first = next(x for x in gan.discriminator.layers if hasattr(x, "kernel"))
+        assert gan.generator.layers[-1].kernel is first.kernel
+    elif case == "2:4":
+        assert kept == [n // 2 for n in sizes]
+    elif case == "jointly":
+        other = kgp.masked_weights(gan.discriminator)
+        total += sum(int(np.prod(w.mask.shape)) for w in other)
+        assert sum(kept) + sum(_kept(gan.discriminator)) == round(total * (1 - 0.8))
+        assert "both: sparsity" in capsys.readouterr().out
+    elif case == "balance, lottery":
+        assert sum(kept) == wanted
+        assert kgp.masked_weights(gan.discriminator)
+    else:
+        assert "AdaptiveSparsity" in text
+
+
+def test_the_dense_generator_is_kept_before_the_first_update(tmp_path):
+    # One shot: a moment later four of five weights are gone.
+    options = image_generation.DemoOptions(
+        images="digits",
+        schedule="one_shot",
+        steps=30,
+        channels=2,
+        batch_size=128,
+        output=str(tmp_path / "run"),
+    )
+    result = image_generation.run(options)
+    assert result.dense.nonzero_parameters > 0.9 * result.dense.parameters
+    assert result.pruned.nonzero_parameters < 0.5 * result.pruned.parameters
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--sparsity", "80"], "For 80 %, pass 0.8"),
+        (["--sparsity", "nan"], "fraction in"),
+        (["--sparsity", "0.5", "--threshold", "0.1"], "`sparsity` has no meaning"),
+        (["--schedule", "cubic", "--threshold", "0.1"], "`threshold` has no meaning"),
+        (["--network", "dcgna"], "Did you mean 'dcgan'"),
+        (["--target", "generater"], "Did you mean 'generator'"),
+        (["--schedule", "cubik"], "Unknown schedule 'cubik'. Did you mean 'cubic'"),
+        (["--criterion", "magnitud"], "Did you mean 'magnitude'"),
+        (["--criterion", "magnitude=1,taylor"], "must be written as NAME=NUMBER"),
+        (["--criterion", "magnitude=1,taylor=-1"], "Received: -1.0"),
+        (["--granularity", "4:2"], "N must be smaller than M"),
+        (["--granularity", "2:4", "--sparsity", "0.9"], "give both the same"),
+        (["--allocation", "erkk"], "Did you mean 'erk'"),
+        (["--allocation", "conv*=90"], "For 90 %, pass 0.9"),
+        (["--mode", "riggle"], "Unknown mode 'riggle'"),
+        (["--schedule", "cyclic"], "use mode='soft', 'rigl', 'set' or 'splice'"),
+        (["--criterion", "fpgm"], "use the granularity 'channel'"),
+        (["--joint"], "Name both"),
+        (["--target", "discriminator", "--balance"], "Leave one of the two out"),
+        (["--network", "mlp", "--conditional"], "'mlp' takes no labels"),
+        (["--network", "mlp", "--tie"], "Use the network 'dcgan'"),
+        (["--loss", "hinges"], "Did you mean 'hinge'"),
+        (["--data", "mnitst"], "Did you mean 'mnist'"),
+        (["--steps", "0"], "positive int"),
+        (["--steps", "5", "--epochs", "5"], "not both"),
+        (["--output", "/proc/none"], "cannot be written"),
+        (["--threshold", "-1"], "non-negative number"),
+    ],
+)
+def test_bad_options_are_refused_before_training(arguments, text, capsys, tmp_path):
+    given = ["--output", str(tmp_path / "run")] if "--output" not in arguments else []
+    data = [] if "--data" in arguments else ["--data", "digits"]
+    assert cli.main(["demo", *given, *data, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("keras-ganprune: error: ") and text in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_files_are_said_in_a_line(tmp_path, capsys):
+    assert cli.main(["report", str(tmp_path / "none.keras")]) == 2
+    assert "There is no file" in capsys.readouterr().err
+    (tmp_path / "x.keras").write_text("x")
+    assert cli.main(["export", str(tmp_path / "x.keras"), str(tmp_path / "out")]) == 2
+    assert "not a `.keras` file" in capsys.readouterr().err
+    assert cli.main(["report", "--import", "no_such_module", "x.keras"]) == 2
+    assert "no_such_module" in capsys.readouterr().err
+
+
+def test_a_folder_too_small_for_its_step_count_is_planned_right():
+    options = image_generation.DemoOptions(steps=250)
+    assert image_generation._plan(options, batches=79) == (4, 79, 316)
+    assert image_generation._plan(options, batches=938) == (3, 100, 300)
+    assert image_generation._plan(image_generation.DemoOptions(epochs=2), batches=938) == (
+        2,
+        100,
+        200,
+    )
+
+
+def test_batch_size_must_be_positive():
+    with pytest.raises(InvalidArgumentError, match="positive int"):
+        image_generation.DemoOptions(batch_size=0)
+
+
+def test_help_lists_the_options():
+    script = (
+        "import sys; from keras_ganprune import cli\n"
+        "try: cli.main(['demo', '--help'])\n"
+        "except SystemExit as stop: code = stop.code\n"
+        "print('exit', code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+    assert "--sparsity" in done.stdout and "exit 0" in done.stdout
+
+
+def test_a_grid_places_images_row_by_row():
+    images = np.stack([np.full((2, 2, 1), v, "float32") for v in (-1.0, 0.0, 1.0)])
+    grid = plotting.image_grid(images, columns=2, gap=1)
+    assert grid.shape == (5, 5, 1)
+    assert grid[0, 0, 0] == 0.0 and grid[0, 3, 0] == 0.5 and grid[3, 0, 0] == 1.0
+
+
+def test_more_than_one_pass_over_a_large_data_set_takes_the_planned_steps(tmp_path):
+    # 1,797 images in batches of 8 are 225 batches: epochs of 100 steps, and 300 steps in all.
+    options = image_generation.DemoOptions(
+        images="digits", steps=250, channels=2, batch_size=8, output=str(tmp_path / "run")
+    )
+    result = image_generation.run(options)
+    assert int(result.gan.generator_optimizer.iterations) == 300
+    assert len(result.history["generator_loss"]) == 3
+    prune = result.prunes["generator"]
+    assert prune.updates[-1][0] == prune.schedule.end_step == 195
+    total = sum(row.total for row in prune.report)
+    assert sum(row.kept for row in prune.report) == round(total * (1 - 0.8))
+
+
+def test_quality_is_judged_by_images_that_were_not_trained_on(tmp_path, capsys):
+    options = image_generation.DemoOptions(
+        images="digits", steps=30, channels=2, quality=True, output=str(tmp_path / "run")
+    )
+    with pytest.warns(PruningWarning, match="needs at least 10 images a dimension"):
+        result = image_generation.run(options)
+    # The last fifth of 1,797 images judges.
+    assert len(result.images) == 1438
+    assert {name: len(found) for name, found in result.quality.items()} == {
+        "real": 1,
+        "dense": 3,
+        "pruned": 3,
+    }
+    assert {found.real_samples for found in result.quality["pruned"]} == {359}
+    assert result.quality["real"][0].fd < result.quality["dense"][0].fd
+    rows = {row[0]: row for row in image_generation.summary(result)}
+    dense, pruned = (np.mean([q.fd for q in result.quality[k]]) for k in ("dense", "pruned"))
+    assert rows["Fréchet distance"][1:3] == (f"{dense:.3f}", f"{pruned:.3f}")
+    stored = kgp.load_run(tmp_path / "run")
+    assert [each["fd"] for each in stored.quality["pruned"]] == pytest.approx(
+        [q.fd for q in result.quality["pruned"]]
+    )
+    assert "Judge: features of a network" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "chosen"),
+    [
+        ({}, ("taylor", "global_ranking")),
+        ({"criterion": "random"}, ("random", "global_ranking")),
+        ({"allocation": "erk"}, ("taylor", "erk")),
+        ({"granularity": "2:4"}, ("magnitude", "uniform")),
+        ({"structured": True}, ("magnitude", "uniform")),
+        ({"schedule": "threshold"}, ("magnitude", "uniform")),
+    ],
+    ids=str,
+)
+def test_what_is_chosen_where_nothing_was_said(settings, chosen):
+    options = image_generation.DemoOptions(**settings)
+    assert (options.criterion, options.allocation) == chosen

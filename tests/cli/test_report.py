@@ -1,0 +1,120 @@
+"""`keras-ganprune report`, without the rest of the command line."""
+
+import argparse
+
+import example_runs
+import keras
+import pytest
+
+import keras_ganprune as kgp
+from keras_ganprune.cli import report
+from keras_ganprune.errors import FileFormatError, InvalidArgumentError, OutputError, PruningError
+from keras_ganprune.reports.run import write_run
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("scipy")
+
+
+def command(*arguments):
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    report.run(parser.parse_args([str(a) for a in arguments]))
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        (tmp_path / f"run{seed}").mkdir()
+        write_run(example_runs.made(seed), tmp_path / f"run{seed}")
+    return [tmp_path / "run0", tmp_path / "run1"]
+
+
+@pytest.fixture
+def model(tmp_path):
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name="head")], name="net")
+    kgp.Pruner(network).update(sparsity=0.5)
+    network.save(tmp_path / "net.keras")
+    return tmp_path / "net.keras"
+
+
+def test_folders_become_a_page(folders, tmp_path, capsys):
+    command(*folders, "--title", "Both", "--output", tmp_path / "new" / "both.html")
+    text = (tmp_path / "new" / "both.html").read_text(encoding="utf-8")
+    assert "<title>Both</title>" in text and "run0" in text and "run1" in text
+    assert (tmp_path / "new" / "both.md").exists()
+    printed = capsys.readouterr().out
+    assert "both.html (0." in printed and "needs no network) and" in printed
+
+
+def test_the_page_is_called_report(folders, tmp_path):
+    command(folders[0])
+    assert (tmp_path / "report.html").exists()
+    with pytest.raises(OutputError, match="--overwrite"):
+        command(folders[0])
+    command(folders[1], "--overwrite")
+    assert "run1" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_saved_model_is_printed_as_before(model, capsys):
+    command(model)
+    printed = capsys.readouterr().out
+    assert printed.startswith("net\nlayer") and "head" in printed and "0.5000" in printed
+    command(model, "--markdown")
+    assert capsys.readouterr().out.startswith("## net\n\n| layer | weight |")
+    command(model, model)
+    assert capsys.readouterr().out.count(f"# {model}\n") == 2
+
+
+def test_the_networks_of_a_gan_are_printed_one_by_one(tmp_path, capsys):
+    gan = example_runs.gan()
+    kgp.Pruner(gan.generator).update(sparsity=0.5)
+    gan.save(tmp_path / "gan.keras")
+    command(tmp_path / "gan.keras")
+    printed = capsys.readouterr().out
+    assert "generator\nlayer" in printed and "discriminator: not pruned" in printed
+    assert list(report.networks(gan)) == ["generator", "discriminator"] + (
+        ["averaged generator"] if gan.ema_generator is not None else []
+    )
+
+
+def test_folders_and_files_do_not_mix(folders, model, tmp_path):
+    with pytest.raises(InvalidArgumentError, match=r"Received both: .*run0' and .*net\.keras'"):
+        command(folders[0], model)
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        (["--output", "page.html"], "--output is for the page of run folders"),
+        (["--title", "Mine"], "--title is for the page of run folders"),
+        (["--overwrite"], "--overwrite is for the page of run folders"),
+    ],
+)
+def test_options_of_a_page_are_not_for_a_model(model, option, text):
+    with pytest.raises(InvalidArgumentError, match=text):
+        command(model, *option)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        (["--markdown"], "--markdown is for a .keras file"),
+        (["--import", "json"], "--import is for a .keras file"),
+    ],
+)
+def test_options_of_a_model_are_not_for_a_page(folders, option, text):
+    with pytest.raises(InvalidArgumentError, match=text):
+        command(folders[0], *option)
+
+
+def test_what_is_not_there_is_named(model, tmp_path):
+    with pytest.raises(FileFormatError, match="nowhere' does not exist"):
+        command(tmp_path / "nowhere")
+    with pytest.raises(FileFormatError, match=r"nothing\.keras"):
+        command(tmp_path / "nothing.keras")
+    with pytest.raises(FileFormatError, match=r"run\.json.*is missing"):
+        command(tmp_path)
+    with pytest.raises(PruningError, match="--import no_such_module"):
+        command(model, "--import", "no_such_module")

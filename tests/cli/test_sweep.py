@@ -1,0 +1,138 @@
+"""`keras-ganprune sweep` end to end at a small size, and the page on choosing a sparsity."""
+
+import argparse
+import csv
+import pathlib
+import re
+
+import keras
+import paths
+import pytest
+
+from keras_ganprune.applications import image_generation
+from keras_ganprune.cli import sweep
+from keras_ganprune.errors import DataError, InvalidArgumentError, OutputError
+from keras_ganprune.metrics import extractor_training
+from keras_ganprune.metrics.feature_extractor import FeatureExtractor
+
+pytest.importorskip("optuna")
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+PAGE = paths.DOCS / "choosing_a_sparsity.md"
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def quick_judge(monkeypatch):
+    """Let the extractor be means of quarters of the images, which needs no training."""
+
+    def train(*args, **kwargs):
+        layers = [keras.Input((8, 8, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()]
+        return FeatureExtractor(keras.Sequential(layers))
+
+    monkeypatch.setattr(extractor_training, "train_extractor", train)
+
+
+def command(*arguments):
+    parser = argparse.ArgumentParser()
+    sweep.add_arguments(parser)
+    sweep.run(parser.parse_args(arguments))
+
+
+SMALL = (
+    *("--data", "digits", "--channels", "4", "--steps", "6", "--batch-size", "32"),
+    *("--seeds", "1", "--sparsities", "0.5", "--samples", "60"),
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "other", "inputs"),
+    [((), "--no-conditional", 2), (("--no-conditional",), "--conditional", 1)],
+)
+def test_whether_its_networks_take_labels(given, other, inputs, quick_judge, monkeypatch):
+    made, build = [], image_generation.build
+
+    def recording(*args):
+        made.append(build(*args))
+        return made[-1]
+
+    monkeypatch.setattr(image_generation, "build", recording)
+    command(*SMALL, *given)
+    assert {len(gan.generator.inputs) for gan in made} == {inputs}
+    with pytest.raises(InvalidArgumentError, match="classes"):
+        command(*SMALL, other, "--overwrite")
+
+
+def test_it_writes_a_folder_and_goes_on_from_the_file(quick_judge, capsys):
+    command(*SMALL)
+    folder = pathlib.Path("ganprune_sweep")
+    assert sorted(p.name for p in folder.iterdir()) == [
+        *("pareto.png", "recommendation.md", "table.md", "trials.csv"),
+    ]
+    printed = capsys.readouterr().out
+    assert "sweep: study 'sweep' of 2 trials, new." in printed
+    assert "1,797 8×8 images" in printed and "Look at ganprune_sweep/pareto.png" in printed
+    table = (folder / "table.md").read_text(encoding="utf-8")
+    assert "| magnitude | 0.5 | 0.50" in table and "| dense | – |" in table
+    assert "within 10 % of dense" in (folder / "recommendation.md").read_text(encoding="utf-8")
+    with (folder / "trials.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    # A fifth of the 1,797 images judges, and is not trained on.
+    assert [row["real_samples"] for row in rows] == ["359.0"] * 2
+    assert [row["criterion"] for row in rows] == ["", "magnitude"] and "coverage" in rows[0]
+
+    with pytest.raises(OutputError, match="must be new or empty"):
+        command(*SMALL)
+    command(*SMALL, "--overwrite", "--tolerance", "5")
+    printed = capsys.readouterr().out
+    assert "2 of them have ended before" in printed and "1/2" not in printed
+    assert "within 500 % of dense" in (folder / "recommendation.md").read_text(encoding="utf-8")
+    with pytest.raises(InvalidArgumentError, match="steps: 6 there, 8 now"):
+        command(*SMALL, "--overwrite", "--steps", "8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        (("--sparsities", "80"), InvalidArgumentError, r"For 80 %, pass 0\.8"),
+        (("--sparsities", "0.5;0.8"), InvalidArgumentError, "numbers with commas between them"),
+        (("--sparsities", "0.5", "--thresholds", "0.1"), InvalidArgumentError, "not both"),
+        (("--criteria", "magnitud"), InvalidArgumentError, "Did you mean 'magnitude'"),
+        (("--network", "dcgn"), InvalidArgumentError, "Did you mean 'dcgan'"),
+        (("--search", "tpe", "--sparsities", "0.5,0.9"), InvalidArgumentError, "`trials` must be"),
+        (("--data", "digit"), DataError, "Did you mean 'digits'"),
+    ],
+)
+def test_bad_input_is_said_before_any_work(arguments, error, text):
+    with pytest.raises(error, match=text):
+        command(*arguments)
+    assert not list(pathlib.Path().iterdir())
+
+
+def test_the_page_runs_as_it_stands(capsys):
+    names: dict = {"__name__": "choosing_a_sparsity"}
+    text = PAGE.read_text(encoding="utf-8")
+    snippets = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(snippets) == 4
+    for snippet in snippets:
+        exec(compile(snippet, "docs/choosing_a_sparsity.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "dense_" in printed and "0.9000" in printed
+    assert "sweep: 6/6  magnitude, sparsity 0.9, seed 1" in printed
+    assert "within 10 % of dense" in printed and "6 runs in sweep.db" in printed
+    assert {"sensitivity.png", "pareto.png", "sweep.db"} <= {
+        p.name for p in pathlib.Path().iterdir()
+    }
+
+
+def test_the_command_on_the_page_is_one():
+    line = re.search(r"keras-ganprune sweep (--.*)", PAGE.read_text(encoding="utf-8"))[1]
+    parser = argparse.ArgumentParser()
+    sweep.add_arguments(parser)
+    found = parser.parse_args(line.split())
+    assert (found.seeds, found.steps, found.data) == (5, 4000, "mnist-5000")

@@ -1,0 +1,68 @@
+"""Loading files with masks, and files that are not what they should be."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_ganprune as kgp
+from keras_ganprune.errors import FileFormatError
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.saving import load_model
+
+
+class Subclassed(keras.Model):
+    """Makes its layers anew when it is loaded, as every subclassed model does."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.dense = keras.layers.Dense(units)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def _masks(model):
+    return [to_numpy(w.mask).copy() for w in kgp.masked_weights(model)]
+
+
+def test_masks_of_a_subclassed_model_come_back(tmp_path):
+    model = Subclassed(5)
+    model(np.ones((2, 4)))
+    kgp.Pruner(model).update(sparsity=0.5)
+    model.save(tmp_path / "m.keras")
+    loaded = load_model(tmp_path / "m.keras", custom_objects={"Subclassed": Subclassed})
+    assert len(_masks(loaded)) == 1
+    assert np.array_equal(_masks(loaded)[0], _masks(model)[0])
+
+
+def test_a_plain_file_loads_plain(tmp_path):
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(tmp_path / "m.keras")
+    assert _masks(load_model(tmp_path / "m.keras")) == []
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(FileFormatError, match="There is no file"):
+        load_model(tmp_path / "none.keras")
+    (tmp_path / "text.keras").write_text("not a model")
+    with pytest.raises(FileFormatError, match=r"not a `\.keras` file"):
+        load_model(tmp_path / "text.keras")
+    model = Subclassed(300)
+    model(np.ones((2, 4)))
+    model.save(tmp_path / "m.keras")
+    gone = type("Gone", (Subclassed,), {"__module__": "no_such_module"})(3)
+    gone(np.ones((2, 4)))
+    gone.save(tmp_path / "gone.keras")
+    with pytest.raises(FileFormatError, match="must be imported first"):
+        load_model(tmp_path / "gone.keras")
+    damaged = bytearray((tmp_path / "m.keras").read_bytes())
+    middle = len(damaged) // 2
+    damaged[middle : middle + 2000] = bytes(2000)
+    (tmp_path / "d.keras").write_bytes(damaged)
+    with pytest.raises(
+        FileFormatError, match=r"the checksum of 'model\.weights\.h5' in it is wrong"
+    ):
+        load_model(tmp_path / "d.keras", custom_objects={"Subclassed": Subclassed})

@@ -1,0 +1,25 @@
+"""Pictures of masks."""
+
+import numpy as np
+import pytest
+
+from keras_ganprune.utils import plotting
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (8, 8), (9, 4), (1, 17), (31, 2)])
+@pytest.mark.parametrize(("down", "across"), [(1, 1), (2, 3), (4, 4)])
+def test_the_means_of_blocks(shape, down, across):
+    mask = np.random.default_rng(0).random(shape) < 0.3
+    found = plotting.block_means(mask, down, across)
+    assert found.shape == (-(-shape[0] // down), -(-shape[1] // across))
+    for i, j in np.ndindex(found.shape):
+        block = mask[i * down : (i + 1) * down, j * across : (j + 1) * across]
+        assert found[i, j] == pytest.approx(block.mean())
+
+
+def test_a_kernel_is_a_tile_for_each_tap():
+    mask = np.random.default_rng(0).random((2, 3, 4, 5)) < 0.5
+    picture = plotting.mask_picture(mask)
+    assert picture.shape == (2 * 4, 3 * 5)
+    np.testing.assert_array_equal(picture[4:, 5:10], mask[1, 1])
+    assert plotting.mask_picture(np.ones(7, bool)).shape == (1, 7)
