@@ -84,7 +84,7 @@ tables below; the number is that of the reason, which `Prune(...)` and `Pruner(.
 `InvalidArgumentError` before anything is trained. All others train to their exact target: of the
 {total:,} combinations of the criteria, granularities, allocations and modes below {refused:,} are
 refused, and each of the other {allowed:,} is trained for 50 steps of a small GAN by
-`pytest -m slow tests/test_combinations.py`.
+`pytest -m full tests/test_combinations.py`.
 
 This page is written by `python docs/make_combinations.py`, which asks the code; do not edit it.
 

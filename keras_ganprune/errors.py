@@ -14,8 +14,12 @@ class InvalidArgumentError(PruningError, ValueError):
     """An argument breaks a stated rule."""
 
 
+class ArgumentTypeError(InvalidArgumentError, TypeError):
+    """An argument has the wrong type."""
+
+
 class UnsupportedLayerError(PruningError, TypeError):
-    """A layer or object cannot be pruned or has the wrong kind."""
+    """A layer cannot be pruned, cut or exported."""
 
 
 class UnbuiltModelError(PruningError, ValueError):

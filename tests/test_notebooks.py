@@ -34,7 +34,7 @@ def test_there_are_notebooks():
     assert [path.stem for path in NOTEBOOKS] == list(SAID)
 
 
-@pytest.mark.slow  # CI runs them
+@pytest.mark.full  # CI runs them
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_GANPRUNE_NOTEBOOK_STEPS", "12")

@@ -101,7 +101,7 @@ class DiversityGuard(keras.callbacks.Callback):
         distance: str = "fd",
     ):
         super().__init__()
-        self.coverage = validation.share(coverage, "coverage", zero=False)
+        self.coverage = validation.fraction(coverage, "coverage", zero=False)
         if action not in _ACTIONS:
             raise InvalidArgumentError(
                 f"`action` must be 'stop', 'rollback' or 'warn'. Received: {action!r}."
@@ -116,7 +116,7 @@ class DiversityGuard(keras.callbacks.Callback):
         self.patience = validation.positive_int(patience, "patience")
         self.start_from_epoch = validation.non_negative_int(start_from_epoch, "start_from_epoch")
         self.baseline = (
-            None if baseline is None else validation.share(baseline, "baseline", one=True)
+            None if baseline is None else validation.fraction(baseline, "baseline", one=True)
         )
         self.distance = distance
         self._own: QualityMonitor | None = None

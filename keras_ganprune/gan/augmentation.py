@@ -48,9 +48,9 @@ class DiffAugment(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.translation = validation.share(translation, "translation")
+        self.translation = validation.fraction(translation, "translation")
         self.brightness = validation.non_negative(brightness, "brightness")
-        self.contrast = validation.share(contrast, "contrast", one=True)
+        self.contrast = validation.fraction(contrast, "contrast", one=True)
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True

@@ -124,7 +124,7 @@ def epochs_for(n: int, epochs: int | None) -> int:
 
 def split_at(n: int, held_out: float) -> int:
     """Return how many of `n` images, the first ones, are trained on."""
-    split = n - round(n * validation.share(held_out, "held_out", zero=False))
+    split = n - round(n * validation.fraction(held_out, "held_out", zero=False))
     if not 0 < split < n:
         raise DataError(
             f"`held_out={held_out}` of {n} images must leave some on both sides. Pass more images."

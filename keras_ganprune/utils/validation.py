@@ -1,79 +1,159 @@
-"""Rules that arguments of several modules share; each returns the value, or says what it must be."""
+"""Checks of arguments: each function returns the value in its plain type, or raises an error.
+
+All errors have one form: the rule, what was received, and a fix where one is known.
+"""
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     InvalidArgumentError,
     UnbuiltModelError,
-    UnsupportedLayerError,
     unknown_name,
 )
 
 
-def int_at_least(value: Any, name: str, least: int) -> int:
-    """Return an int that is not below `least`.
+def is_int(value: Any) -> bool:
+    """Return whether a value is an int, of Python or NumPy. A bool is not an int here."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is an int or a float, of Python or NumPy. A bool is not a number here."""
+    known = (int, float, np.integer, np.floating)
+    return isinstance(value, known) and not isinstance(value, bool)
+
+
+def looks_like_percent(value: Any) -> bool:
+    """Return whether a number is above 1 and at most 100, so that a percentage may be meant."""
+    return is_number(value) and 1 < value <= 100
+
+
+def int_at_least(value: Any, name: str, least: int, unit: str = "") -> int:
+    """Return an int that is at least `least`.
+
+    Args:
+        value: Value to check.
+        name: Name of the argument, for the error.
+        least: Lowest valid value.
+        unit: Unit, for the error, such as 'in optimizer steps'.
+
+    Raises:
+        InvalidArgumentError: `value` is not an int, or is below `least`.
 
     Example:
     >>> int_at_least(np.int64(3), "blocks", 2)
     3
     """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+    if not is_int(value) or value < least:
         rules = {0: "a non-negative int", 1: "a positive int"}
         rule = rules.get(least, f"an int of at least {least}")
-        raise InvalidArgumentError(f"`{name}` must be {rule}. Received: {value!r}.")
+        unit = f", {unit}" if unit else ""
+        raise InvalidArgumentError(f"`{name}` must be {rule}{unit}. Received: {value!r}.")
     return int(value)
 
 
-def positive_int(value: Any, name: str) -> int:
-    return int_at_least(value, name, 1)
+def positive_int(value: Any, name: str, unit: str = "") -> int:
+    """Return an int of at least 1, as `int_at_least` does."""
+    return int_at_least(value, name, 1, unit)
 
 
-def non_negative_int(value: Any, name: str) -> int:
-    return int_at_least(value, name, 0)
+def non_negative_int(value: Any, name: str, unit: str = "") -> int:
+    """Return an int of at least 0, as `int_at_least` does."""
+    return int_at_least(value, name, 0, unit)
 
 
-def _is_number(value: Any) -> bool:
-    known = (int, float, np.integer, np.floating)
-    return isinstance(value, known) and not isinstance(value, bool)
+def number(
+    value: Any, name: str, rule: str, holds: Callable[[float], bool] = lambda value: True
+) -> float:
+    """Return a finite number as a float.
 
+    Args:
+        value: Value to check.
+        name: Name of the argument, for the error.
+        rule: What the value must be, for the error, such as 'a positive number'.
+        holds: Function that returns whether a finite number follows the rule.
 
-def non_negative(value: Any, name: str, rule: str = "a non-negative number") -> float:
-    """Return a finite number that is not below 0; `rule` says more exactly what it is."""
-    if not _is_number(value) or not 0 <= value < math.inf:
-        raise InvalidArgumentError(f"`{name}` must be {rule}. Received: {value!r}.")
+    Raises:
+        InvalidArgumentError: `value` is not a finite number, or `holds` returns False.
+
+    Example:
+    >>> number(3, "power", "a positive number", lambda value: value > 0)
+    3.0
+    """
+    if not is_number(value) or not math.isfinite(value) or not holds(value):
+        percent = looks_like_percent(value) and "1)" in rule
+        fix = f" For {value:g} %, pass {value / 100:g}." if percent else ""
+        raise InvalidArgumentError(f"`{name}` must be {rule}. Received: {value!r}.{fix}")
     return float(value)
 
 
-def share(value: Any, name: str, zero: bool = True, one: bool = False) -> float:
-    """Return a number between 0 and 1; these two themselves only where `zero` and `one` say so.
+def positive(value: Any, name: str, rule: str = "a positive number") -> float:
+    """Return a finite number above 0, as `number` does."""
+    return number(value, name, rule, lambda value: value > 0)
+
+
+def non_negative(value: Any, name: str, rule: str = "a non-negative number") -> float:
+    """Return a finite number of at least 0, as `number` does."""
+    return number(value, name, rule, lambda value: value >= 0)
+
+
+def fraction(value: Any, name: str, zero: bool = True, one: bool = False) -> float:
+    """Return a number between 0 and 1.
+
+    Args:
+        value: Value to check.
+        name: Name of the argument, for the error.
+        zero: Whether 0 is valid. Defaults to True.
+        one: Whether 1 is valid. Defaults to False.
+
+    Raises:
+        InvalidArgumentError: `value` is not a number in this range.
 
     Example:
-    >>> share(0.2, "held_out", zero=False)
+    >>> fraction(0.2, "held_out", zero=False)
     0.2
     """
-    inside = _is_number(value) and 0 <= value <= 1
+    inside = is_number(value) and 0 <= value <= 1
     if not inside or (value == 0 and not zero) or (value == 1 and not one):
         rule = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
-        percent = _is_number(value) and 1 < value <= 100
-        fix = f" For {value:g} %, pass {value / 100:g}." if percent else ""
-        raise InvalidArgumentError(f"`{name}` must be a share in {rule}. Received: {value!r}.{fix}")
+        fix = f" For {value:g} %, pass {value / 100:g}." if looks_like_percent(value) else ""
+        raise InvalidArgumentError(
+            f"`{name}` must be a fraction in {rule}. Received: {value!r}.{fix}"
+        )
     return float(value)
 
 
 def boolean(value: Any, name: str) -> bool:
+    """Return a bool, or raise `InvalidArgumentError`."""
     if not isinstance(value, bool):
         raise InvalidArgumentError(f"`{name}` must be True or False. Received: {value!r}.")
     return value
 
 
+def one_of(value: Any, name: str, choices: Iterable[Any]) -> Any:
+    """Return one of some choices, or raise `InvalidArgumentError`."""
+    choices = tuple(choices)
+    if value not in choices:
+        texts = [choice for choice in choices if isinstance(choice, str)]
+        close = difflib.get_close_matches(str(value), texts, n=1)
+        guess = f" Did you mean {close[0]!r}?" if close else ""
+        raise InvalidArgumentError(
+            f"`{name}` must be one of {choices}. Received: {value!r}.{guess}"
+        )
+    return value
+
+
 def value_range(value: Any) -> tuple[float, float]:
-    """Return the (low, high) of pixels."""
+    """Return the (low, high) of pixel values, or raise `InvalidArgumentError`."""
     try:
         low, high = (float(x) for x in value)
     except (TypeError, ValueError):
@@ -85,21 +165,30 @@ def value_range(value: Any) -> tuple[float, float]:
     return low, high
 
 
-def built_model(value: Any, what: str) -> keras.Model:
-    """Return a Keras model that has weights; `what` says what is done with it, such as 'is profiled'."""
+def built_model(value: Any, purpose: str) -> keras.Model:
+    """Return a Keras model that has weights.
+
+    Args:
+        value: Value to check.
+        purpose: What happens to the model, for the error, such as 'is profiled'.
+
+    Raises:
+        ArgumentTypeError: `value` is not a Keras model.
+        UnbuiltModelError: The model has no weights yet.
+    """
     if not isinstance(value, keras.Model):
-        raise UnsupportedLayerError(
+        raise ArgumentTypeError(
             f"`model` must be a Keras model. Received: {value!r} (of type {type(value).__name__})."
         )
     if not value.built:
         raise UnbuiltModelError(
-            f"'{value.name}' must be built before it {what}. Call it once on a batch first."
+            f"'{value.name}' must be built before it {purpose}. Call it once on a batch first."
         )
     return value
 
 
 def sign_of(direction: Any) -> float:
-    """Return 1 of a metric that should be low ('min'), -1 of one that should be high ('max')."""
+    """Return 1 for a metric that should be low ('min'), and -1 for one that should be high ('max')."""
     signs = {"min": 1.0, "max": -1.0}
     if direction not in signs:
         raise InvalidArgumentError(unknown_name("direction", direction, signs))

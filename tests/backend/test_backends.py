@@ -14,7 +14,7 @@ import keras_ganprune as kgp
 from keras_ganprune.training import step_clock
 
 BACKEND = keras.backend.backend()
-pytestmark = [pytest.mark.slow] if BACKEND == "tensorflow" else []
+pytestmark = [pytest.mark.full] if BACKEND == "tensorflow" else []
 SCHEDULE = kgp.PolynomialDecay(0.75, begin_step=2, end_step=10)
 LAST = 0.75
 

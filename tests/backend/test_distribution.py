@@ -71,7 +71,7 @@ def found(tmp_path_factory):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_tensorflow
 @pytest.mark.parametrize("case", AGREED)
 def test_masks_are_equal_on_both_workers(case, found):
@@ -79,7 +79,7 @@ def test_masks_are_equal_on_both_workers(case, found):
     assert first == second
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_tensorflow
 def test_masks_are_those_of_one_process_at_equal_weights(found):
     alone = workers_script.still(0)
@@ -87,7 +87,7 @@ def test_masks_are_those_of_one_process_at_equal_weights(found):
     assert alone["kept"] == alone["nonzero"] == [nets.kept_oracle(n, 0.8) for n in (128, 48)]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_tensorflow
 def test_kept_counts_are_exact(found):
     exact = [nets.kept_oracle(n, 0.8) for n in (128, 48)]
@@ -96,14 +96,14 @@ def test_kept_counts_are_exact(found):
     assert found[1]["rounded"]["report"] == 88
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_tensorflow
 def test_the_first_workers_log_decides_a_search(found):
     # The second one saw 2.0 where 1.0 was the baseline, which would not have held.
     assert found[1]["adaptive"]["kept"] == [nets.kept_oracle(n, 0.4) for n in (128, 48)]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_tensorflow
 @pytest.mark.parametrize(
     ("case", "text"),
@@ -128,14 +128,14 @@ def test_workers_that_disagree_are_told_so_on_both_sides(case, text, found):
         assert re.search(text, worker[case]["error"]), worker[case]["error"]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_tensorflow
 def test_a_refused_update_changes_no_mask(found):
     for worker in found:
         assert worker["updates_differ"]["kept"] == [128, 48]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_tensorflow
 def test_a_worker_without_prune_ends_both(tmp_path):
     environments = two_processes.tensorflow_environments()
@@ -145,7 +145,7 @@ def test_a_worker_without_prune_ends_both(tmp_path):
     assert ended[1].returncode != 0 and "Collective" in ended[1].stderr
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_tensorflow
 def test_killed_workers_get_their_masks_back(tmp_path):
     """By the example, whose backups of epoch ends hold everything."""
@@ -175,7 +175,7 @@ def found_by_torch(tmp_path_factory):
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_torch
 @pytest.mark.parametrize("case", ["rounded", "held", "clipped", "in_fit"])
 def test_masks_are_equal_on_both_workers_of_torch(case, found_by_torch):
@@ -183,7 +183,7 @@ def test_masks_are_equal_on_both_workers_of_torch(case, found_by_torch):
     assert first == second
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_torch
 def test_optimizers_of_torch_hold_the_masks(found_by_torch):
     for case in ("held", "clipped"):
@@ -192,27 +192,27 @@ def test_optimizers_of_torch_hold_the_masks(found_by_torch):
     assert found_by_torch[1]["in_fit"]["nonzero"] == [nets.kept_oracle(n, 0.8) for n in (128, 48)]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_torch
 def test_optimizers_of_torch_keep_a_users_constraint(found_by_torch):
     # A norm of 0.5 leaves no entry above; without it they go up to 3.2.
     assert found_by_torch[0]["clipped"]["largest"] < 0.5 < found_by_torch[0]["held"]["largest"]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_torch
 def test_momentum_of_torch_is_forgotten_where_a_weight_returns(found_by_torch):
     assert found_by_torch[0]["grown"]["grown"] > 0
     assert found_by_torch[0]["grown"]["momentum_is_the_gradient"]
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_torch
 def test_a_loss_that_is_nan_on_one_worker_stops_both(found_by_torch):
     assert [worker["diverged"] for worker in found_by_torch] == [{"stopped": 2}] * 2
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_torch
 def test_workers_of_torch_that_disagree(found_by_torch):
     for worker in found_by_torch:
@@ -223,7 +223,7 @@ def test_workers_of_torch_that_disagree(found_by_torch):
         )
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_torch
 def test_attach_refuses_an_optimizer_of_another_network(found_by_torch):
     for worker in found_by_torch:
@@ -233,7 +233,7 @@ def test_attach_refuses_an_optimizer_of_another_network(found_by_torch):
         )
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_torch
 def test_example_of_torch():
     ended, said = run_example("two_workers_torch.py", two_processes.torch_environments())
@@ -244,7 +244,7 @@ def test_example_of_torch():
 
 
 @needs_torch
-@pytest.mark.slow
+@pytest.mark.full
 def test_killed_workers_of_torch_get_their_masks_back(tmp_path):
     name, environments = "two_workers_torch.py", two_processes.torch_environments
     _, whole = run_example(name, environments())
@@ -260,7 +260,7 @@ def test_killed_workers_of_torch_get_their_masks_back(tmp_path):
 # --- JAX -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @needs_jax
 def test_devices_of_jax_have_equal_masks_and_those_of_one_device():
     script = str(EXAMPLES / "two_devices_jax.py")
@@ -275,7 +275,7 @@ def test_devices_of_jax_have_equal_masks_and_those_of_one_device():
 
 
 @needs_jax
-@pytest.mark.slow
+@pytest.mark.full
 def test_processes_of_jax(tmp_path):
     [port] = two_processes.free_ports(1)
     script = str(HERE / "jax_workers_script.py")

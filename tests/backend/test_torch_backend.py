@@ -438,7 +438,7 @@ def test_regrowth_by_gradients():
     nets.assert_exact(0.75, gan.generator)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_compiled_step():
     """About a minute: PyTorch translates the step to C++."""
     pruned_fit(gan_model(nets.mlp_pair(), options={"jit_compile": True}, balance_frequency=2))

@@ -807,7 +807,7 @@ def test_the_discriminator_after_the_generator(name):
     nets.assert_exact(0.6, gan.discriminator)
 
 
-@pytest.mark.parametrize("name", ["gan_model", pytest.param("foreign", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["gan_model", pytest.param("foreign", marks=pytest.mark.full)])
 def test_the_two_apart_each_with_settings_of_its_own(name):
     gan = GANS[name]()
     of_generator = prune(kgp.Linear(0.9, 2, 10), criterion="taylor", mode="rigl", allocation="erk")

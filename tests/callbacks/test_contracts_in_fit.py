@@ -264,7 +264,7 @@ def built(network, every_kind=False):
 
 
 @pytest.fixture(
-    scope="module", params=["functional", pytest.param("subclassed", marks=pytest.mark.slow)]
+    scope="module", params=["functional", pytest.param("subclassed", marks=pytest.mark.full)]
 )
 def bench(request):
     """Return `Runs` of a network with a layer of every kind."""
@@ -376,7 +376,7 @@ def test_sample_saved_in_mid_schedule_goes_on_as_if_uninterrupted(benches, chose
     assert save_load_and_go_on(bench, chosen, tmp_path / "gan.keras") == []
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @expected_warnings
 @each_row
 def test_row_saved_in_mid_schedule_goes_on_as_if_uninterrupted(bench, kind, member, tmp_path):
@@ -433,7 +433,7 @@ def test_sample_is_exact_and_held_on_two_replicas(mirrored, chosen):
     assert problems_on_replicas(mirrored, chosen) == []
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @each_row
 def test_row_is_exact_and_held_on_two_replicas(mirrored, kind, member):
     assert problems_on_replicas(mirrored, settings_for(kind, member)) == []

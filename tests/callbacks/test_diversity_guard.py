@@ -220,7 +220,7 @@ def test_nothing_measures_the_coverage():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"coverage": 0.0}, r"`coverage` must be a share in \(0, 1\)\. Received: 0\.0"),
+        ({"coverage": 0.0}, r"`coverage` must be a fraction in \(0, 1\)\. Received: 0\.0"),
         ({"coverage": 5}, "For 5 %, pass 0.05"),
         ({"action": "back"}, "`action` must be 'stop', 'rollback' or 'warn'. Received: 'back'"),
         ({"classes": 1}, "`classes` must be True or False"),

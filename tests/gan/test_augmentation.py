@@ -118,10 +118,10 @@ def test_saved_and_loaded_it_goes_on_with_the_same_changes(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"translation": 1.0}, r"`translation` must be a share in \[0, 1\)"),
-        ({"translation": 80}, r"`translation` must be a share in \[0, 1\)"),
+        ({"translation": 1.0}, r"`translation` must be a fraction in \[0, 1\)"),
+        ({"translation": 80}, r"`translation` must be a fraction in \[0, 1\)"),
         ({"brightness": -0.1}, "`brightness` must be a non-negative number"),
-        ({"contrast": 1.5}, r"`contrast` must be a share in \[0, 1\]"),
+        ({"contrast": 1.5}, r"`contrast` must be a fraction in \[0, 1\]"),
     ],
 )
 def test_bad_amounts(arguments, text):

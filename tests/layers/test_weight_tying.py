@@ -969,7 +969,7 @@ def state(gan):
     "case",
     [
         # One of a kind is enough for every day.
-        pytest.param(case, marks=[pytest.mark.slow] if "_" in case else [])
+        pytest.param(case, marks=[pytest.mark.full] if "_" in case else [])
         for case in CASES
     ],
 )

@@ -413,7 +413,7 @@ def test_data_that_nothing_can_be_learnt_from(digits):
         train_extractor(images, labels[:99], cache=False)
     with pytest.raises(DataError, match=r"must be finite"):
         train_extractor(np.where(images > 0.9, np.nan, images), labels, cache=False)
-    with pytest.raises(InvalidArgumentError, match=r"`held_out` must be a share in \(0, 1\)"):
+    with pytest.raises(InvalidArgumentError, match=r"`held_out` must be a fraction in \(0, 1\)"):
         train_extractor(images, labels, held_out=1.0, cache=False)
     with pytest.raises(InvalidArgumentError, match=r"Unknown kind of extractor 'classifer'"):
         train_extractor(images, labels, kind="classifer", cache=False)

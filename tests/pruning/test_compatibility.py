@@ -184,7 +184,7 @@ def test_sample_of_combinations_trains_to_its_exact_target(bench):
     assert problems_of(bench, SAMPLE) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("criterion", page.CHOICES["criterion"])
 def test_every_combination_trains_to_its_exact_target(bench, criterion):
     chosen = [labels for labels in ALLOWED if labels[0] == criterion]

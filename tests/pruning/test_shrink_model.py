@@ -205,7 +205,7 @@ def _applications():
             for sparsity in SPARSITIES:
                 small = name in ("mobilenet_v2", "resnet50_v2")
                 fast = small and criterion == "random" and sparsity == 0.5
-                marks = [] if fast else [pytest.mark.slow]
+                marks = [] if fast else [pytest.mark.full]
                 yield pytest.param(name, criterion, sparsity, marks=marks)
 
 

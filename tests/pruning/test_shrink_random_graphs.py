@@ -114,7 +114,7 @@ def test_random_graphs(start):
     assert removed > 0.2
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("start", range(150, 2350, 100))
 def test_more_random_graphs(start):
     removable, removed = _check(range(start, start + 100))

@@ -52,17 +52,17 @@ def test_what_is_negative_or_no_number(value):
 
 @pytest.mark.parametrize("zero", [True, False])
 @pytest.mark.parametrize("one", [True, False])
-def test_shares(zero, one):
-    assert validation.share(0.5, "part", zero, one) == 0.5
+def test_fractions(zero, one):
+    assert validation.fraction(0.5, "part", zero, one) == 0.5
     rule = re.escape(f"in {'[' if zero else '('}0, 1{']' if one else ')'}")
     for value, allowed in ((0, zero), (1, one), (-0.1, False), (1.1, False), (False, False)):
         if allowed:
-            assert validation.share(value, "part", zero, one) == value
+            assert validation.fraction(value, "part", zero, one) == value
             continue
-        with pytest.raises(InvalidArgumentError, match=f"`part` must be a share {rule}"):
-            validation.share(value, "part", zero, one)
+        with pytest.raises(InvalidArgumentError, match=f"`part` must be a fraction {rule}"):
+            validation.fraction(value, "part", zero, one)
     with pytest.raises(InvalidArgumentError, match=r"Received: 80\. For 80 %, pass 0\.8\."):
-        validation.share(80, "part", zero, one)
+        validation.fraction(80, "part", zero, one)
 
 
 def test_the_range_of_pixels():

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers.mask_ops import validate_sparsity
-from keras_ganprune.pruning.schedules.base import Schedule, _family, number, one_of, positive_int
+from keras_ganprune.pruning.schedules.base import Schedule, _family
+from keras_ganprune.utils import validation
 
 
 @_family.register
@@ -62,24 +63,28 @@ class AdaptiveSparsity(Schedule):
                 f"Received: {self.monitor!r}."
             )
         values = {
-            "tolerance": number(
+            "tolerance": validation.number(
                 self.tolerance, "tolerance", "a finite, non-negative number", lambda v: v >= 0
             ),
-            "increment": number(
+            "increment": validation.number(
                 self.increment, "increment", "a sparsity in (0, 1)", lambda v: 0 < v < 1
             ),
-            "minimum_increment": number(
+            "minimum_increment": validation.number(
                 self.minimum_increment, "minimum_increment", "a positive number", lambda v: v > 0
             ),
             "maximum": validate_sparsity(self.maximum, "maximum"),
-            "recovery_epochs": positive_int(self.recovery_epochs, "recovery_epochs", "in epochs"),
+            "recovery_epochs": validation.positive_int(
+                self.recovery_epochs, "recovery_epochs", "in epochs"
+            ),
         }
         if self.baseline is not None:
-            values["baseline"] = number(self.baseline, "baseline", "None or a finite number")
+            values["baseline"] = validation.number(
+                self.baseline, "baseline", "None or a finite number"
+            )
         for name, value in values.items():
             object.__setattr__(self, name, value)
         self._validate_range()
-        one_of(self.direction, "direction", ("min", "max", "target"))
+        validation.one_of(self.direction, "direction", ("min", "max", "target"))
         if not isinstance(self.relative, bool):
             raise InvalidArgumentError(
                 f"`relative` must be True or False. Received: {self.relative!r}."

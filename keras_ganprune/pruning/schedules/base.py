@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
-from typing import Any
 
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.utils import validation
 from keras_ganprune.utils.registry import Configurable, Family
 
 # Later than any training, and still exact as a float.
@@ -104,11 +103,8 @@ class Schedule(Configurable):
     def _set_step(self, name: str) -> None:
         """Check a field that is a step; a NumPy integer becomes an int, as JSON and `repr` need it."""
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-            raise InvalidArgumentError(
-                f"`{name}` must be a non-negative int, in optimizer steps. Received: {value!r}."
-            )
-        object.__setattr__(self, name, int(value))
+        value = validation.non_negative_int(value, name, "in optimizer steps")
+        object.__setattr__(self, name, value)
 
     def _validate_range(self) -> None:
         self._set_step("begin_step")
@@ -121,50 +117,12 @@ class Schedule(Configurable):
                 )
 
     def _set_power(self) -> None:
-        power = number(self.power, "power", "a positive number", lambda v: v > 0)
+        power = validation.number(self.power, "power", "a positive number", lambda v: v > 0)
         if isinstance(self.power, np.generic):
             object.__setattr__(self, "power", power)
 
 
 _family = Family("schedule", Schedule)
-
-
-def number(
-    value: Any, name: str, rule: str, holds: Callable[[float], bool] = lambda value: True
-) -> float:
-    """Return `value` as a float if it is a finite number for which `holds` is true.
-
-    Raises:
-        InvalidArgumentError: it is not; `rule` says what it must be.
-
-    Example:
-    >>> number(3, "power", "a positive number", lambda value: value > 0)
-    3.0
-    """
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float, np.integer, np.floating))
-        or not math.isfinite(value)
-        or not holds(value)
-    ):
-        known = isinstance(value, (int, float)) and not isinstance(value, bool)
-        percent = known and "1)" in rule and 1 < value <= 100
-        fix = f" For {value:g} %, pass {value / 100:g}." if percent else ""
-        raise InvalidArgumentError(f"`{name}` must be {rule}. Received: {value!r}.{fix}")
-    return float(value)
-
-
-def positive_int(value: Any, name: str, unit: str) -> int:
-    """Return `value` as an int if it is a positive one, else raise an `InvalidArgumentError`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise InvalidArgumentError(f"`{name}` must be a positive int, {unit}. Received: {value!r}.")
-    return int(value)
-
-
-def one_of(value: Any, name: str, choices: tuple) -> None:
-    """Raise an `InvalidArgumentError` if `value` is none of `choices`."""
-    if value not in choices:
-        raise InvalidArgumentError(f"`{name}` must be one of {choices}. Received: {value!r}.")
 
 
 def interpolate(

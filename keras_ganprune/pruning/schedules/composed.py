@@ -13,15 +13,9 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers.mask_ops import validate_sparsity
-from keras_ganprune.pruning.schedules.base import (
-    Schedule,
-    _family,
-    interpolate,
-    number,
-    one_of,
-    positive_int,
-)
+from keras_ganprune.pruning.schedules.base import Schedule, _family, interpolate
 from keras_ganprune.pruning.schedules.lookup import get
+from keras_ganprune.utils import validation
 
 
 @_family.register
@@ -74,7 +68,7 @@ class Cyclic(Schedule):
                 f"`low` must be smaller than `high`. Received: low={self.low:g}, high={self.high:g}. "
                 "For one sparsity use `ConstantSparsity`."
             )
-        period = positive_int(self.period, "period", "in optimizer steps")
+        period = validation.positive_int(self.period, "period", "in optimizer steps")
         if period < 2:
             raise InvalidArgumentError(
                 f"`period` must be at least 2: a step at `low` and one at `high`. Received: {period}."
@@ -91,7 +85,9 @@ class Cyclic(Schedule):
                 f"period={period}, begin_step={self.begin_step}, end_step={self.end_step}, "
                 f"which are {self.end_step - self.begin_step} steps apart."
             )
-        rise = number(self.rise, "rise", "a share of the period in (0, 1)", lambda v: 0 < v < 1)
+        rise = validation.number(
+            self.rise, "rise", "a share of the period in (0, 1)", lambda v: 0 < v < 1
+        )
         object.__setattr__(self, "rise", rise)
 
     @property
@@ -170,7 +166,7 @@ class IterativeRewind(Schedule):
         sparsity = validate_sparsity(self.final_sparsity, "final_sparsity")
         object.__setattr__(self, "final_sparsity", sparsity)
         for name, unit in (("rounds", "how often to prune"), ("round_steps", "in optimizer steps")):
-            object.__setattr__(self, name, positive_int(getattr(self, name), name, unit))
+            object.__setattr__(self, name, validation.positive_int(getattr(self, name), name, unit))
         self._set_step("begin_step")
         self._set_step("rewind_step")
         if self.rewind_step > self.begin_step:
@@ -178,7 +174,7 @@ class IterativeRewind(Schedule):
                 "`rewind_step` must not be larger than `begin_step`: the weights to go back to must "
                 f"be dense. Received: rewind_step={self.rewind_step}, begin_step={self.begin_step}."
             )
-        one_of(self.rewind, "rewind", ("model", "target"))
+        validation.one_of(self.rewind, "rewind", ("model", "target"))
 
     @property
     def end_step(self):
@@ -245,8 +241,10 @@ class LayerwiseOrder(Schedule):
         for part in parts:
             _check_part(part)
         object.__setattr__(self, "schedule", parts if is_list else parts[0])
-        one_of(self.order, "order", ("forward", "backward"))
-        overlap = number(self.overlap, "overlap", "a number in [0, 1)", lambda v: 0 <= v < 1)
+        validation.one_of(self.order, "order", ("forward", "backward"))
+        overlap = validation.number(
+            self.overlap, "overlap", "a number in [0, 1)", lambda v: 0 <= v < 1
+        )
         object.__setattr__(self, "overlap", overlap)
         if is_list and (self.order != "forward" or self.overlap):
             raise InvalidArgumentError(

@@ -10,7 +10,8 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers.mask_ops import check_finite
-from keras_ganprune.pruning.schedules.base import Schedule, _family, interpolate, number, one_of
+from keras_ganprune.pruning.schedules.base import Schedule, _family, interpolate
+from keras_ganprune.utils import validation
 
 _STATISTICS: dict[str, Callable[[np.ndarray], Any]] = {
     "std": np.std,
@@ -20,7 +21,7 @@ _STATISTICS: dict[str, Callable[[np.ndarray], Any]] = {
 
 
 def _threshold(value: Any, name: str) -> float:
-    return number(value, name, "a finite, non-negative number", lambda v: v >= 0)
+    return validation.number(value, name, "a finite, non-negative number", lambda v: v >= 0)
 
 
 @_family.register
@@ -110,7 +111,7 @@ class DynamicThreshold(Schedule):
             object.__setattr__(self, name, _threshold(getattr(self, name), name))
         self._validate_range()
         self._set_power()
-        one_of(self.statistic, "statistic", (None, *_STATISTICS))
+        validation.one_of(self.statistic, "statistic", (None, *_STATISTICS))
         if self.initial_threshold and self.end_step in (None, self.begin_step):
             raise InvalidArgumentError(
                 "`initial_threshold` needs a ramp, from `begin_step` to a later `end_step`. Received: "
