@@ -103,7 +103,7 @@ from keras_ganprune.pruning.shrink_model import shrink
 from keras_ganprune.pruning.structured import Axes, Budget, Channels, channel_groups, register_rule
 from keras_ganprune.reports import write_report
 from keras_ganprune.reports.run import load_run, save_run
-from keras_ganprune.search import Recommendation, SweepResult, sweep
+from keras_ganprune.search import Recommendation, SweepPlan, SweepResult, sweep
 from keras_ganprune.training.nan_guard import NaNGuard
 
 __version__ = "0.1.0"
@@ -196,6 +196,7 @@ __all__ = [
     "Shrink",
     "Soft",
     "Splice",
+    "SweepPlan",
     "SweepResult",
     "Taylor",
     "Threshold",

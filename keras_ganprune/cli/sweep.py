@@ -114,11 +114,11 @@ def run(arguments: argparse.Namespace) -> None:
     from keras_ganprune.metrics import ImageQuality
     from keras_ganprune.metrics.extractor_training import split_at
     from keras_ganprune.search import sweep
-    from keras_ganprune.search.plan import Plan
+    from keras_ganprune.search.plan import SweepPlan
     from keras_ganprune.utils import files, plotting
 
     plan = _plan(arguments)
-    Plan(**plan)  # what it refuses is said before the images are loaded
+    SweepPlan(**plan)  # what it refuses is said before the images are loaded
     options = DemoOptions(
         network=arguments.network,
         images=arguments.data,

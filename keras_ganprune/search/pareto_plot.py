@@ -1,4 +1,4 @@
-"""The picture of a sweep: quality against size, and against work."""
+"""The plot of a sweep: quality against size, and against work."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from keras_ganprune.utils import plotting, validation
 
 _COSTS = {
-    "nonzero": "parameters that are not zero",
-    "nonzero_macs": "multiply-accumulates with a weight that is not zero",
+    "nonzero": "nonzero parameters",
+    "nonzero_macs": "multiply-accumulates with a nonzero weight",
 }
 _MARKERS = "osD^vPX"
 
 
 def save(path: pathlib.Path, result: Any, tolerance: float) -> None:
-    """Draw a `SweepResult`: a panel for each cost that is known, a colour for each criterion."""
+    """Plot a `SweepResult`: one panel per known cost, one colour per criterion."""
     rows = result.rows
     costs = [cost for cost in _COSTS if all(getattr(row, cost) is not None for row in rows)]
     figure = plotting.require_plotting().Figure(
@@ -37,8 +37,8 @@ def save(path: pathlib.Path, result: Any, tolerance: float) -> None:
             label="Pareto front",
         )
         for number, criterion in enumerate([None, *criteria]):
-            own = [row for row in rows if row.criterion == criterion]
-            _points(axis, own, cost, number)
+            selected = [row for row in rows if row.criterion == criterion]
+            _points(axis, selected, cost, number)
         axis.set(xscale="log", xlabel=_COSTS[cost])
         if min(r.mean for r in rows) > 0 and max(r.mean for r in rows) > 5 * min(
             r.mean for r in rows
@@ -96,8 +96,8 @@ def _points(axis: Any, rows: list[Any], cost: str, number: int) -> None:
 
 
 def _plain_ticks(axis: Any) -> None:
-    """Write numbers as 20k and 3M, not as powers of ten, and few of them."""
-    from matplotlib import ticker  # is there: it has drawn the rest
+    """Write few ticks, and numbers as 20k and 3M instead of powers of ten."""
+    from matplotlib import ticker
 
     axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))

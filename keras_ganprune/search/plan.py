@@ -1,14 +1,13 @@
-"""What a sweep trains: sparsities or thresholds × criteria × seeds × folds, and a dense run for each pair."""
+"""The settings of a sweep: sparsities or thresholds × criteria × seeds × folds, and a dense run per pair."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
+import attrs
 import keras
-import numpy as np
 
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
@@ -16,225 +15,207 @@ from keras_ganprune.layers import mask_ops
 from keras_ganprune.pruning import allocation as allocations
 from keras_ganprune.pruning import compatibility, criteria, granularity, modes
 from keras_ganprune.pruning.schedules import PolynomialDecay, Schedule, Threshold
+from keras_ganprune.search.runs import Cell, SweepRun
 from keras_ganprune.utils import validation
 
 SEARCHES = ("grid", "tpe")
-# Mask updates of a run from its first to its last step, as in the demo.
+# Mask updates of a run between its first and its last step, as in the demo.
 _UPDATES = 60
 
 
-@dataclass(frozen=True)
-class SweepRun:
-    """One training run of a sweep, as it is planned.
-
-    Attributes:
-        seed: Int, of weights, data order and latents.
-        fold: Int, which fold is held out; None without cross-validation.
-        quantity: 'sparsity' or 'threshold'.
-        requested: Float, the sparsity or threshold at the end; None for the dense run.
-        criterion: Name of the criterion; None for the dense run.
-    """
-
-    seed: int
-    fold: int | None
-    quantity: str = "sparsity"
-    requested: float | None = None
-    criterion: str | None = None
-
-    @property
-    def dense(self) -> bool:
-        return self.requested is None
-
-    @property
-    def pair(self) -> tuple[int, int | None]:
-        """What a pruned run shares with the dense one that it is compared with."""
-        return (self.seed, self.fold)
-
-    def __str__(self) -> str:
-        what = "dense" if self.dense else f"{self.criterion}, {self.quantity} {self.requested:.4g}"
-        return f"{what}, seed {self.seed}" + ("" if self.fold is None else f", fold {self.fold}")
+# --- converters of the fields ------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What one Optuna trial does: one run, or, of a search, a sparsity with all seeds and folds.
-
-    Attributes:
-        name: Unique within the study.
-        runs: The runs; of a candidate, dense ones that stand for their seeds and folds.
-        candidate: Whether the search has yet to choose the sparsity.
-    """
-
-    name: str
-    runs: tuple[SweepRun, ...]
-    candidate: bool = False
-
-
-def _numbers(values: Any, name: str) -> tuple[float, ...]:
-    if isinstance(values, (int, float, np.number)):
+def _sequence(values: Any, name: str) -> tuple[Any, ...]:
+    """Return one number or several as a tuple."""
+    if validation.is_number(values):
         values = [values]
-    try:
-        values = tuple(values)
-    except TypeError:
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
         values = ()
+    values = tuple(values)
     if not values or isinstance(values[0], str):
         raise InvalidArgumentError(f"`{name}` must be a sequence of numbers. Received: {values!r}.")
     return values
 
 
 def _sparsities(values: Any) -> tuple[float, ...]:
-    found = tuple(
-        mask_ops.validate_sparsity(v, "sparsities") for v in _numbers(values, "sparsities")
-    )
-    if 0.0 in found:
+    values = _sequence(values, "sparsities")
+    sparsities = tuple(mask_ops.validate_sparsity(value, "sparsities") for value in values)
+    if 0.0 in sparsities:
         raise InvalidArgumentError(
-            "`sparsities` must be above 0: dense runs are made anyway, as what the others are compared "
-            f"with. Received: {values!r}. Leave the 0 out."
+            "`sparsities` must be above 0: a sweep always makes dense runs, with which it compares the "
+            f"others. Received: {values!r}. Leave the 0 out."
         )
-    return found
+    return sparsities
 
 
 def _thresholds(values: Any) -> tuple[float, ...]:
-    found = _numbers(values, "thresholds")
-    for value in found:
-        good = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        if not good or not 0 < value < math.inf:
+    values = _sequence(values, "thresholds")
+    rule = "positive, finite numbers"
+    return tuple(validation.positive(value, "thresholds", rule) for value in values)
+
+
+def _criteria(values: Any) -> tuple[Any, ...]:
+    single = isinstance(values, (str, dict, criteria.Criterion))
+    values = (values,) if single else tuple(values)
+    if not values:
+        raise InvalidArgumentError("`criteria` must name at least one criterion. Received: [].")
+    _check_distinct([label(criterion) for criterion in values], "criteria")
+    return values
+
+
+def _seeds(values: Any) -> tuple[int, ...]:
+    values = tuple(range(values) if validation.is_int(values) else values)
+    for seed in values:
+        if not validation.is_int(seed) or not 0 <= seed < 2**32:
             raise InvalidArgumentError(
-                f"`thresholds` must be positive, finite numbers. Received: {value!r}."
+                f"`seeds` must be ints in [0, 2**32), or their number. Received: {seed!r}."
             )
-    return tuple(float(value) for value in found)
-
-
-def _distinct(values: Sequence[Any], name: str) -> None:
-    if len(set(values)) != len(values):
-        raise InvalidArgumentError(f"`{name}` must not repeat a value. Received: {list(values)}.")
+    if not values:
+        raise InvalidArgumentError("`seeds` must hold at least one seed. Received none.")
+    _check_distinct(values, "seeds")
+    return tuple(int(seed) for seed in values)
 
 
 def checked_tolerance(value: Any) -> float:
+    """Return a relative degradation against dense, as a float."""
     return validation.non_negative(
         value, "tolerance", "a non-negative fraction, such as 0.1 for 10 %"
     )
 
 
+def _check_distinct(values: Sequence[Any], name: str) -> None:
+    if len(set(values)) != len(values):
+        raise InvalidArgumentError(f"`{name}` must not repeat a value. Received: {list(values)}.")
+
+
 def label(criterion: Any) -> str:
-    """Return the name of a criterion in tables: what the user wrote, or its repr."""
+    """Return the name of a criterion in tables: the name that the user wrote, or its repr."""
     return criterion if isinstance(criterion, str) else repr(criteria.get(criterion))
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Everything that a sweep is told, checked; see `sweep` for the arguments.
+@attrs.frozen(kw_only=True)
+class SweepPlan:
+    """The settings of a sweep: which runs it trains, and how it compares them.
+
+    Args:
+        steps: Positive int, number of batches that each run trains on. Dense runs train equally long.
+        batch_size: Positive int, images per batch.
+        sparsities: Floats in (0, 1). With `search="tpe"`, the lowest and the highest. Defaults to
+            `(0.5, 0.8, 0.9, 0.95)`.
+        thresholds: Positive floats, instead of `sparsities`: weights with a lower score are pruned.
+            Defaults to None.
+        criteria: Criteria, by name, config or instance. Defaults to `("magnitude",)`.
+        seeds: Ints, or their number. Defaults to `(0, 1, 2)`.
+        folds: Int k for a cross-validation with k folds: each run trains on k - 1 folds and is evaluated
+            on the other. Defaults to None: each run trains on all images.
+        begin, end: Floats, `0 <= begin < end <= 1`: fractions of the steps between which a
+            `PolynomialDecay` raises the sparsity. Default to 0.3 and 0.65.
+        target: Attribute name of the network to prune, a list of names, or None for the whole model.
+            Defaults to 'generator'.
+        allocation, mode, granularity: As for `Prune`. Default to 'uniform', 'hard', 'unstructured'.
+        search: 'grid' trains every sparsity. 'tpe' searches for the highest sparsity within `tolerance`:
+            each of `trials` trials chooses a sparsity (and a criterion) from the results so far, and
+            trains it with all seeds and folds. Defaults to 'grid'.
+        trials: Positive int, number of trials for `search="tpe"`. Defaults to None.
+        metric: Name of the value of `quality` that is compared. Defaults to 'fd'.
+        direction: 'min' if a lower value is better, 'max' if a higher value is better. Defaults to 'min'.
+        tolerance: Float, maximum relative degradation against dense for `search="tpe"`. Defaults to 0.1.
+        seed: Int, seed of the folds, the search and the bootstrap. Defaults to 0.
+
+    Raises:
+        InvalidArgumentError: A value breaks its rule, or the criteria, allocation, mode and granularity
+            are not compatible.
 
     Example:
-    >>> plan = Plan(sparsities=(0.5, 0.9), seeds=(0, 1), steps=100, batch_size=8)
+    >>> plan = SweepPlan(sparsities=(0.5, 0.9), seeds=(0, 1), steps=100, batch_size=8)
     >>> [cell.name for cell in plan.cells()][:3]
     ['dense, seed 0', 'dense, seed 1', 'magnitude, sparsity 0.5, seed 0']
     """
 
-    steps: int
-    batch_size: int
-    sparsities: Any = (0.5, 0.8, 0.9, 0.95)
-    thresholds: Any = None
-    criteria: Any = ("magnitude",)
-    seeds: Any = (0, 1, 2)
+    steps: int = attrs.field(converter=lambda v: validation.positive_int(v, "steps"))
+    batch_size: int = attrs.field(converter=lambda v: validation.positive_int(v, "batch_size"))
+    sparsities: Sequence[float] | float = (0.5, 0.8, 0.9, 0.95)
+    thresholds: Sequence[float] | float | None = attrs.field(
+        default=None, converter=attrs.converters.optional(_thresholds)
+    )
+    criteria: Any = attrs.field(default=("magnitude",), converter=_criteria)
+    seeds: Any = attrs.field(default=(0, 1, 2), converter=_seeds)
     folds: int | None = None
     begin: float = 0.3
     end: float = 0.65
-    target: Any = "generator"
+    target: str | Sequence[str] | None = "generator"
     allocation: Any = "uniform"
     mode: Any = "hard"
     granularity: Any = "unstructured"
-    search: str = "grid"
+    search: Literal["grid", "tpe"] = "grid"
     trials: int | None = None
     metric: str = "fd"
-    direction: str = "min"
-    tolerance: float = 0.10
+    direction: Literal["min", "max"] = "min"
+    tolerance: float = attrs.field(default=0.10, converter=checked_tolerance)
     seed: int = 0
 
-    def __post_init__(self):
-        put = lambda name, value: object.__setattr__(self, name, value)  # noqa: E731
-        put("steps", validation.positive_int(self.steps, "steps"))
-        put("batch_size", validation.positive_int(self.batch_size, "batch_size"))
-        if self.thresholds is not None:
-            put("thresholds", _thresholds(self.thresholds))
-        else:
-            put("sparsities", _sparsities(self.sparsities))
-        _distinct(self.values, "thresholds" if self.thresholds is not None else "sparsities")
-        one = isinstance(self.criteria, (str, dict, criteria.Criterion))
-        put("criteria", (self.criteria,) if one else tuple(self.criteria))
-        if not self.criteria:
-            raise InvalidArgumentError("`criteria` must name at least one criterion. Received: [].")
-        _distinct([label(c) for c in self.criteria], "criteria")
+    def __attrs_post_init__(self):
         if isinstance(self.target, keras.layers.Layer):
             raise InvalidArgumentError(
-                "`target` must be the attribute name of a network (or a list of names, or None for the "
-                f"whole model), since every run builds a new one. Received: {self.target!r}."
+                "`target` must be the attribute name of a network, a list of names, or None for the whole "
+                f"model, because every run builds a new network. Received: {self.target!r}."
             )
-        put("seeds", self._checked_seeds())
         if self.search not in SEARCHES:
             raise InvalidArgumentError(unknown_name("search", self.search, SEARCHES))
         validation.sign_of(self.direction)
-        self._check_search()
-        if not 0.0 <= self.begin < self.end <= 1.0:
-            raise InvalidArgumentError(
-                "`begin` and `end` must be shares of the steps, 0 <= begin < end <= 1. "
-                f"Received: {self.begin!r} and {self.end!r}."
-            )
-        if round(self.begin * self.steps) >= round(self.end * self.steps):
-            raise InvalidArgumentError(
-                f"Pruning must take at least one of the {self.steps} `steps`. From {self.begin:g} to "
-                f"{self.end:g} of them is none; train longer."
-            )
-        put("tolerance", checked_tolerance(self.tolerance))
-        # What does not go together is said before anything is trained.
-        for criterion in self.criteria:
-            compatibility.check(
-                compatibility.get(
-                    criterion,
-                    self.granularity,
-                    self.allocation,
-                    self.mode,
-                    self._schedule(self.values[-1]),
-                )
-            )
+        if self.thresholds is None:
+            object.__setattr__(self, "sparsities", _sparsities(self.sparsities))
+        _check_distinct(self.values, "sparsities" if self.thresholds is None else "thresholds")
+        self._check_trials()
+        self._check_steps()
+        self._check_compatibility()
 
-    def _checked_seeds(self) -> tuple[int, ...]:
-        seeds = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
-        seeds = tuple(seeds)
-        for seed in seeds:
-            whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
-            if not whole or not 0 <= seed < 2**32:
-                raise InvalidArgumentError(
-                    f"`seeds` must be ints in [0, 2**32), or how many. Received: {seed!r}."
-                )
-        if not seeds:
-            raise InvalidArgumentError("`seeds` must hold at least one seed. Received none.")
-        _distinct(seeds, "seeds")
-        return tuple(int(seed) for seed in seeds)
-
-    def _check_search(self) -> None:
+    def _check_trials(self) -> None:
         if self.search == "grid":
             if self.trials is not None:
                 raise InvalidArgumentError(
-                    "`trials` is for search='tpe'; a grid trains each of its cells once. "
+                    "`trials` belongs to search='tpe'; a grid trains each of its cells once. "
                     f"Received: {self.trials!r}. Leave it out."
                 )
             return
         validation.positive_int(self.trials, "trials")
         if len(self.values) != 2 or not self.values[0] < self.values[1]:
             raise InvalidArgumentError(
-                "A search by 'tpe' needs a range: the lowest and the highest "
+                "search='tpe' needs a range: the lowest and the highest "
                 f"{self.quantity}, such as (0.5, 0.95). Received: {list(self.values)}."
+            )
+
+    def _check_steps(self) -> None:
+        if not 0.0 <= self.begin < self.end <= 1.0:
+            raise InvalidArgumentError(
+                "`begin` and `end` must be fractions of the steps, 0 <= begin < end <= 1. "
+                f"Received: {self.begin!r} and {self.end!r}."
+            )
+        if round(self.begin * self.steps) >= round(self.end * self.steps):
+            raise InvalidArgumentError(
+                f"Pruning must last at least one of the {self.steps} `steps`. Between the fractions "
+                f"{self.begin:g} and {self.end:g} there is no step; train longer."
+            )
+
+    def _check_compatibility(self) -> None:
+        """Raise an error for settings that are not compatible, before anything is trained."""
+        for criterion in self.criteria:
+            schedule = self._schedule(self.values[-1])
+            compatibility.check(
+                compatibility.get(criterion, self.granularity, self.allocation, self.mode, schedule)
             )
 
     @property
     def quantity(self) -> str:
+        """What a run requests: 'sparsity' or 'threshold'."""
         return "sparsity" if self.thresholds is None else "threshold"
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The sparsities or thresholds; of a search, the lowest and the highest."""
-        return self.sparsities if self.thresholds is None else self.thresholds
+        """The sparsities or thresholds; for a search, the lowest and the highest."""
+        values = self.sparsities if self.thresholds is None else self.thresholds
+        return cast(tuple[float, ...], values)  # the converters return tuples
 
     @property
     def frequency(self) -> int:
@@ -244,14 +225,16 @@ class Plan:
     @property
     def pairs(self) -> list[tuple[int, int | None]]:
         """The (seed, fold) pairs, each of which has a dense run."""
-        folds = [None] if self.folds is None else range(self.folds)
+        folds: Sequence[int | None] = [None] if self.folds is None else range(self.folds)
         return [(seed, fold) for seed in self.seeds for fold in folds]
 
     def epochs(self, images: int) -> tuple[int, int]:
-        """Return (epochs, steps an epoch), which multiply to `steps`: about a pass over the images each.
+        """Return (epochs, steps per epoch), whose product is `steps`.
+
+        An epoch is about one pass over the images.
 
         Example:
-        >>> Plan(steps=4000, batch_size=64).epochs(1800)
+        >>> SweepPlan(steps=4000, batch_size=64).epochs(1800)
         (160, 25)
         """
         whole = self.steps / max(1, images // self.batch_size)
@@ -267,7 +250,7 @@ class Plan:
 
     def prune(self, run: SweepRun) -> Prune | None:
         """Return the pruning callback of a run, or None for a dense one."""
-        if run.dense:
+        if run.requested is None or run.criterion is None:
             return None
         return Prune(
             self._schedule(run.requested),
@@ -281,11 +264,11 @@ class Plan:
         )
 
     def criterion(self, name: str) -> criteria.Criterion:
-        """Return the criterion of a name in tables."""
+        """Return the criterion for a name in tables."""
         return criteria.get(next(c for c in self.criteria if label(c) == name))
 
     def cells(self) -> list[Cell]:
-        """Return what is to be done, dense runs first, then seed by seed."""
+        """Return all cells: dense runs first, then seed by seed."""
         return list(self._cells())
 
     def _cells(self) -> Iterator[Cell]:
@@ -293,7 +276,7 @@ class Plan:
         for run in dense:
             yield Cell(str(run), (run,))
         if self.search == "tpe":
-            for number in range(self.trials):
+            for number in range(self.trials or 0):
                 yield Cell(f"candidate {number}", tuple(dense), candidate=True)
             return
         for seed, fold in self.pairs:
@@ -303,8 +286,8 @@ class Plan:
                     yield Cell(str(run), (run,))
 
     def settings(self) -> dict[str, Any]:
-        """Return what a study must agree in to be gone on with, in values that JSON keeps."""
-        found = {
+        """Return the settings that must be equal for a study to be resumed, as JSON values."""
+        settings = {
             f"{'thresholds' if self.quantity == 'threshold' else 'sparsities'}": list(self.values),
             "criteria": [label(c) for c in self.criteria],
             "seeds": list(self.seeds),
@@ -323,6 +306,6 @@ class Plan:
             "seed": self.seed,
         }
         if self.search == "tpe":
-            # What the search is after; a grid is judged afterwards, by any tolerance.
-            found |= {"trials": self.trials, "tolerance": self.tolerance}
-        return found
+            # A grid can be evaluated with any tolerance afterwards.
+            settings |= {"trials": self.trials, "tolerance": self.tolerance}
+        return settings

@@ -1,4 +1,4 @@
-"""Which sparsity to take: each against the dense runs of the same seeds and folds, and how sure that is."""
+"""The recommended sparsity: each is compared with the dense runs of the same seeds and folds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from keras_ganprune.metrics.confidence_intervals import bootstrap_increases, paired_increase
-from keras_ganprune.search.plan import SweepRun
+from keras_ganprune.search.runs import SweepRun
 from keras_ganprune.utils import tables, validation
 
-# Fewer pairs than that have intervals that hold the truth much less often than they say.
+# With fewer pairs, the interval covers the true value much less often than its level states.
 _FEW = 5
 
 
@@ -23,18 +23,18 @@ class Trial:
     """A training run that has ended.
 
     Attributes:
-        criterion: Name, or None of a dense run.
+        criterion: Name of the criterion; None for a dense run.
         quantity: 'sparsity' or 'threshold'.
-        requested: What was asked for; None of a dense run.
-        seed, fold: What it shares with its dense run.
-        values: dict of floats, what was measured; empty if it failed.
-        achieved: Float, sparsity at the end.
-        parameters, nonzero: Ints, of the target at the end, and how many of them are not zero.
-        macs: Int, multiply-accumulates for one sample; those of the shrunk network if whole channels are
-            masked. None if not known.
-        nonzero_macs: Int, those of them with a weight that is not zero.
-        seconds: Of building and training.
-        error: What went wrong, or None.
+        requested: Float, requested sparsity or threshold; None for a dense run.
+        seed, fold: Ints (or None), equal to those of its dense run.
+        values: Dict of floats, the measured values; empty if the run failed.
+        achieved: Float, achieved sparsity.
+        parameters, nonzero: Ints, number of parameters of the target, and of those that are not zero.
+        macs: Int, multiply-accumulates per sample. If whole channels are masked, those of the shrunk
+            network. None if they cannot be counted.
+        nonzero_macs: Int, multiply-accumulates with a nonzero weight.
+        seconds: Float, time to build and train.
+        error: Text of the error, or None.
     """
 
     criterion: str | None
@@ -53,17 +53,18 @@ class Trial:
 
     @property
     def run(self) -> SweepRun:
-        """What was planned."""
+        """The planned run."""
         return SweepRun(self.seed, self.fold, self.quantity, self.requested, self.criterion)
 
     @property
     def dense(self) -> bool:
+        """Whether nothing was pruned."""
         return self.requested is None
 
     def to_dict(self) -> dict[str, Any]:
         """Return one flat dict, for a CSV file or a data frame."""
-        found = {name: value for name, value in vars(self).items() if name != "values"}
-        return {**found, **self.values}
+        fields = {name: value for name, value in vars(self).items() if name != "values"}
+        return {**fields, **self.values}
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,15 @@ class Row:
     """All trials of one sparsity (or threshold) and criterion.
 
     Attributes:
-        criterion, requested: None of the dense runs.
-        sparsity: Float, achieved, mean over the trials.
-        trials: Int, those that ended well.
-        failed: Int, those that did not.
-        mean, deviation: Of the metric; the deviation is NaN for a single trial.
-        increase: By how much the metric is worse than dense over the pairs; see `relative_increase`.
-        interval: Its 95 % interval, (low, high), by `paired_increase`; None for fewer than two pairs.
-        pairs: Int, trials whose dense run ended well too.
+        criterion, requested: Name and float; None for the dense runs.
+        sparsity: Float, mean achieved sparsity.
+        trials: Int, number of trials that succeeded.
+        failed: Int, number of trials that failed.
+        mean, deviation: Floats, of the metric. The deviation is NaN for a single trial.
+        increase: Float, relative degradation against dense over the pairs; see `relative_increase`.
+        interval: 95 % interval of `increase`, (low, high), by `paired_increase`; None for fewer than two
+            pairs.
+        pairs: Int, number of trials whose dense run succeeded too.
         parameters, nonzero, macs, nonzero_macs, seconds: Means over the trials; see `Trial`.
     """
 
@@ -100,6 +102,7 @@ class Row:
 
     @property
     def dense(self) -> bool:
+        """Whether nothing was pruned."""
         return self.requested is None
 
 
@@ -112,13 +115,13 @@ def _mean(values: Sequence[Any]) -> Any:
 
 
 class DenseComparison:
-    """The trials of a sweep, row by row, against the dense ones.
+    """The rows of a sweep, each compared with the dense runs.
 
     Args:
-        trials: `Trial`s.
-        metric: Which of their values counts.
+        trials: Sequence of `Trial`.
+        metric: Name of the value that is compared.
         direction: 'min' or 'max'.
-        seed: Int, of the bootstrap.
+        seed: Int, seed of the bootstrap. Defaults to 0.
     """
 
     def __init__(self, trials: Sequence[Trial], metric: str, direction: str, seed: int = 0):
@@ -136,38 +139,40 @@ class DenseComparison:
         )
 
     def _row(self, key: tuple, group: Sequence[Trial]) -> Row:
-        good = [trial for trial in group if trial.error is None]
-        found = np.array(list(self.groups[key].values()))
+        succeeded = [trial for trial in group if trial.error is None]
+        values = np.array(list(self.groups[key].values()))
         pairs, pruned, dense = self._pairs(key)
         increase, interval = math.nan, None
         if key == (None, None):
             increase = 0.0
         elif pairs:
-            worse = paired_increase(dense, pruned, self.direction, seed=self.seed)
-            increase = worse.mean
-            interval = (worse.low, worse.high) if worse.count > 1 else None
+            paired = paired_increase(
+                dense.tolist(), pruned.tolist(), self.direction, seed=self.seed
+            )
+            increase = paired.mean
+            interval = (paired.low, paired.high) if paired.count > 1 else None
         return Row(
             *key,
-            sparsity=fmean(t.achieved for t in good),
-            trials=len(good),
-            failed=len(group) - len(good),
-            mean=float(found.mean()),
-            deviation=float(found.std(ddof=1)) if len(found) > 1 else math.nan,
+            sparsity=fmean(t.achieved or 0.0 for t in succeeded),
+            trials=len(succeeded),
+            failed=len(group) - len(succeeded),
+            mean=float(values.mean()),
+            deviation=float(values.std(ddof=1)) if len(values) > 1 else math.nan,
             increase=increase,
             interval=interval,
             pairs=len(pairs),
             **{
-                name: _mean([getattr(t, name) for t in good])
+                name: _mean([getattr(t, name) for t in succeeded])
                 for name in ("parameters", "nonzero", "macs", "nonzero_macs", "seconds")
             },
         )
 
     def _pairs(self, key: tuple) -> tuple[list, np.ndarray, np.ndarray]:
-        own = self.groups[key]
-        pairs = sorted(own.keys() & self.dense.keys(), key=lambda pair: (pair[0], pair[1] or 0))
+        values = self.groups[key]
+        pairs = sorted(values.keys() & self.dense.keys(), key=lambda pair: (pair[0], pair[1] or 0))
         return (
             pairs,
-            np.array([own[pair] for pair in pairs]),
+            np.array([values[pair] for pair in pairs]),
             np.array([self.dense[pair] for pair in pairs]),
         )
 
@@ -175,21 +180,23 @@ class DenseComparison:
         """Return the row of the highest sparsity within tolerance, or None.
 
         Args:
-            sure: Whether the upper end of the interval must be within it, not just the mean.
+            tolerance: Maximum relative degradation against dense.
+            sure: Whether the upper end of the interval must be within the tolerance too. Defaults to
+                False.
         """
         rows = [row for row in self.rows if not row.dense and row.pairs]
         if sure:
             rows = [row for row in rows if row.interval and row.interval[1] <= tolerance]
         else:
             rows = [row for row in rows if row.increase <= tolerance]
-        # Of equal ones the better.
+        # Ties go to the smaller increase.
         return max(rows, key=lambda row: (row.sparsity, -row.increase), default=None)
 
     def shares(self, tolerance: float) -> dict[tuple, float]:
-        """Return how often each row is chosen if the pairs are drawn anew: {(criterion, requested): share}.
+        """Return the fraction of bootstrap samples that choose each row: {(criterion, requested): fraction}.
 
-        (None, None) stands for no row within tolerance. Empty if there are fewer than two pairs that all
-        rows have.
+        (None, None) means that no row is within tolerance. The dict is empty if all rows have fewer than two
+        pairs in common.
         """
         rows = [row for row in self.rows if not row.dense and row.pairs]
         keys = [(row.criterion, row.requested) for row in rows]
@@ -205,26 +212,26 @@ class DenseComparison:
         sparsity = np.array([row.sparsity for row in rows])
         ranked = np.where(drawn <= tolerance, sparsity[:, None], -1.0)
         best = np.where(ranked.max(axis=0) < 0, -1, ranked.argmax(axis=0))
-        found = {key: float(np.mean(best == i)) for i, key in enumerate(keys)}
-        found[(None, None)] = float(np.mean(best == -1))
-        return {key: share for key, share in found.items() if share > 0}
+        shares: dict[tuple, float] = {key: float(np.mean(best == i)) for i, key in enumerate(keys)}
+        shares[(None, None)] = float(np.mean(best == -1))
+        return {key: share for key, share in shares.items() if share > 0}
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The highest sparsity whose metric is within tolerance of dense, and how sure that is.
+    """The highest sparsity whose metric is within tolerance of dense, with its uncertainty.
 
     Attributes:
-        sparsity: Float, achieved; 0 if none that was tried is within tolerance.
-        criterion, requested: What to ask for; None if there is none.
-        quantity: 'sparsity' or 'threshold', what `requested` is.
-        increase: By how much the metric is worse than dense, relative to it.
-        interval: Its 95 % interval by `paired_increase` over seeds and folds, or None.
-        pairs: Int, how many pairs of a pruned and a dense run that is from.
-        sure_sparsity: Float, the highest sparsity of which the upper end of the interval is within
-            tolerance; 0 if there is none.
-        shares: dict, text -> how often it would be chosen if the pairs were drawn anew.
-        nearest: Of none within tolerance, the row that comes nearest, or None.
+        sparsity: Float, achieved sparsity; 0 if no row is within tolerance.
+        criterion, requested: The settings that achieve it; None if no row is within tolerance.
+        quantity: 'sparsity' or 'threshold', the meaning of `requested`.
+        increase: Float, relative degradation against dense.
+        interval: 95 % interval of `increase` over seeds and folds, by `paired_increase`, or None.
+        pairs: Int, number of pairs of a pruned and a dense run.
+        sure_sparsity: Float, the highest sparsity whose interval is within tolerance up to its upper end;
+            0 if there is none.
+        shares: Dict, text -> fraction of bootstrap samples that choose it.
+        nearest: The row nearest to the tolerance, if no row is within it; else None.
 
     Example:
     >>> dense = Trial(None, "sparsity", None, 0, None, {"fd": 10.0}, 0.0, 100, 100, seconds=1.0)
@@ -232,7 +239,7 @@ class Recommendation:
     >>> print(recommend(DenseComparison([dense, pruned], "fd", "min"), "sparsity", tolerance=0.1))
     The highest sparsity whose fd is within 10 % of dense is 0.8000, by l1 with sparsity 0.8:
     +5.0%, over 1 pair of a pruned and a dense run.
-    One pair says nothing of the uncertainty: run more seeds.
+    One pair gives no interval: run more seeds.
     """
 
     metric: str
@@ -256,7 +263,7 @@ class Recommendation:
     def __str__(self) -> str:
         within = f"within {100 * self.tolerance:.3g} % of dense"
         if self.requested is None:
-            text = f"Nothing that was tried has its {self.metric} {within}: stay dense."
+            text = f"No pruned run has a {self.metric} {within}: stay dense."
             if self.nearest is not None:
                 text += (
                     f" The nearest is {_named(self.nearest, self.quantity)}: "
@@ -270,22 +277,22 @@ class Recommendation:
             "and a dense run.",
         ]
         if self.interval is None:
-            lines.append("One pair says nothing of the uncertainty: run more seeds.")
+            lines.append("One pair gives no interval: run more seeds.")
         elif self.sure:
-            lines.append("The upper end of the interval is within it too.")
+            lines.append("The upper end of the interval is within the tolerance too.")
         else:
             lines.append(
-                "The upper end of the interval is not: to be sure, "
+                "The upper end of the interval is outside the tolerance: to be sure, "
                 + (f"take {self.sure_sparsity:.4f}" if self.sure_sparsity else "stay dense")
                 + ", or run more seeds."
             )
         if self.interval is not None and self.pairs < _FEW:
             lines.append(
-                f"An interval of {self.pairs} pairs is too narrow as a rule; run {_FEW} or more."
+                f"An interval from {self.pairs} pairs is usually too narrow; run {_FEW} pairs or more."
             )
         if self.shares:
             shares = ", ".join(f"{name} {share:.0%}" for name, share in self.shares.items())
-            lines.append(f"With the pairs drawn anew the choice would be: {shares}.")
+            lines.append(f"Bootstrap samples of the pairs choose: {shares}.")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -302,7 +309,7 @@ def _named(row: Row, quantity: str) -> str:
 
 
 def recommend(comparison: DenseComparison, quantity: str, tolerance: float) -> Recommendation:
-    """Return the highest sparsity within tolerance; see `Recommendation`."""
+    """Return the highest sparsity within tolerance, as a `Recommendation`."""
     row, sure = comparison.within(tolerance), comparison.within(tolerance, sure=True)
     tried = [r for r in comparison.rows if not r.dense and r.pairs]
     criteria = {r.criterion for r in tried}
@@ -327,11 +334,11 @@ def recommend(comparison: DenseComparison, quantity: str, tolerance: float) -> R
 
 
 def pareto(rows: Sequence[Row], cost: str, direction: str) -> list[Row]:
-    """Return the rows that no other one beats in both the metric and a cost, cheapest first.
+    """Return the rows that no other row beats in both the metric and a cost, in order of cost.
 
     Args:
         cost: 'nonzero', 'parameters', 'macs' or 'nonzero_macs'.
-        direction: 'min' if the metric should be low, 'max' if high.
+        direction: 'min' if a lower metric is better, 'max' if a higher metric is better.
     """
     sign = validation.sign_of(direction)
     known = [row for row in rows if getattr(row, cost) is not None]

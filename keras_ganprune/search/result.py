@@ -1,4 +1,4 @@
-"""What a sweep has found: a table, a recommendation, a picture."""
+"""The result of a sweep: a table, a recommendation, a plot."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_ganprune.errors import InvalidArgumentError, PruningError, unknown_name
 from keras_ganprune.search import pareto_plot
+from keras_ganprune.search.claim import finished_runs
 from keras_ganprune.search.plan import checked_tolerance
 from keras_ganprune.search.recommendation import (
     DenseComparison,
@@ -21,21 +22,21 @@ from keras_ganprune.search.recommendation import (
     recommend,
 )
 from keras_ganprune.search.storage import quiet
-from keras_ganprune.search.study import Study, finished_runs
+from keras_ganprune.search.study import Study
 from keras_ganprune.utils import tables
 
 COSTS = ("nonzero", "parameters", "macs", "nonzero_macs")
 
 
 class SweepResult:
-    """The trials of a sweep that have ended; printable, and `to_dicts()` for a data frame.
+    """The trials of a sweep that have ended. It prints as a table; `to_dicts()` gives a data frame.
 
     Attributes:
-        trials: Tuple of `Trial`, one for each training run, failed ones too.
-        rows: List of `Row`, the dense runs first: one for each criterion and sparsity (or threshold).
+        trials: Tuple of `Trial`, one per training run, including failed runs.
+        rows: List of `Row`, one per criterion and sparsity (or threshold). The dense row is first.
         failed: The trials that failed.
-        settings: dict, what the study was made with.
-        name: Of the study.
+        settings: Dict, the settings of the study.
+        name: Name of the study.
 
     Example:
     >>> def trial(seed, fd, sparsity=None):
@@ -59,13 +60,13 @@ class SweepResult:
 
     @classmethod
     def load(cls, storage: Any, name: str = "sweep") -> SweepResult:
-        """Return what a sweep has found so far, without going on with it.
+        """Return the result of a sweep so far, without resuming it.
 
         Args:
             storage, name: As for `sweep`.
 
         Raises:
-            FileFormatError: there is no such study, or no sweep has made it.
+            FileFormatError: There is no such study, or it was not made by a sweep.
         """
         with quiet():
             study = Study(storage, name)
@@ -82,30 +83,33 @@ class SweepResult:
 
     @functools.cached_property
     def comparison(self) -> DenseComparison:
+        """The comparison of all rows with the dense runs."""
         return DenseComparison(self.trials, self.metric, self.direction, self.settings["seed"])
 
     @property
     def rows(self) -> list[Row]:
+        """One `Row` per criterion and sparsity (or threshold); the dense row is first."""
         return self.comparison.rows
 
     @property
     def failed(self) -> list[Trial]:
+        """The trials that failed."""
         return [trial for trial in self.trials if trial.error is not None]
 
     def recommend(self, tolerance: float = 0.10) -> Recommendation:
         """Return the highest sparsity whose metric is within tolerance of dense, with its uncertainty.
 
-        Runs are compared with the dense runs of the same seed and fold, which began with the same weights
-        and saw the same data in the same order. The interval is a bootstrap that draws whole pairs; see
+        Each run is compared with the dense run of the same seed and fold, which started from the same
+        weights and saw the same data in the same order. The interval is a bootstrap over pairs; see
         `paired_increase`.
 
         Args:
-            tolerance: Non-negative float, the relative increase (of a metric that should be high: the
-                relative fall) that is put up with.
+            tolerance: Non-negative float, maximum relative degradation against dense: the increase of a
+                metric that should be low, the decrease of one that should be high. Defaults to 0.1.
 
         Raises:
-            InvalidArgumentError: `tolerance` is no such fraction.
-            PruningError: no dense run ended well, so there is nothing to compare with.
+            InvalidArgumentError: `tolerance` is not a non-negative number.
+            PruningError: No dense run succeeded, so there is nothing to compare with.
         """
         tolerance = checked_tolerance(tolerance)
         if not self.comparison.dense:
@@ -114,39 +118,42 @@ class SweepResult:
                 + (
                     f"the first failed with {self.failed[0].error}"
                     if self.failed
-                    else "none has ended"
+                    else "no dense run has ended"
                 )
                 + "."
             )
         return recommend(self.comparison, self.quantity, tolerance)
 
     def pareto(self, cost: str = "nonzero") -> list[Row]:
-        """Return the rows that no other row beats in both the metric and a cost, cheapest first.
+        """Return the rows that no other row beats in both the metric and a cost, in order of cost.
 
         Args:
-            cost: 'nonzero' or 'parameters', or 'macs' or 'nonzero_macs'; see `Trial`.
+            cost: 'nonzero', 'parameters', 'macs' or 'nonzero_macs'; see `Trial`. Defaults to 'nonzero'.
+
+        Raises:
+            InvalidArgumentError: `cost` is not one of these names.
         """
         if cost not in COSTS:
             raise InvalidArgumentError(unknown_name("cost", cost, COSTS))
         return pareto(self.rows, cost, self.direction)
 
     def save_pareto(self, path: str | os.PathLike, tolerance: float = 0.10) -> None:
-        """Draw the metric against nonzero parameters, and against multiply-accumulates, as a picture.
+        """Plot the metric against the nonzero parameters and against the multiply-accumulates.
 
         Args:
-            path: Where to, such as 'pareto.png'.
-            tolerance: As for `recommend`; drawn as a band above (or below) dense.
+            path: Path of the picture, such as 'pareto.png'.
+            tolerance: As for `recommend`. It is drawn as a band above (or below) dense. Defaults to 0.1.
 
         Raises:
             MissingPackageError: matplotlib is not installed.
-            PruningError: no trial has ended well.
+            PruningError: No trial succeeded.
         """
         if not self.rows:
-            raise PruningError("There is nothing to draw: no trial has ended well.")
+            raise PruningError("There is nothing to plot: no trial succeeded.")
         pareto_plot.save(pathlib.Path(path), self, tolerance)
 
     def save_csv(self, path: str | os.PathLike) -> None:
-        """Write one row for each trial."""
+        """Write a CSV file with one row per trial."""
         rows = [trial.to_dict() for trial in self.trials]
         names = list(dict.fromkeys(name for row in rows for name in row))
         with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
@@ -159,11 +166,11 @@ class SweepResult:
         return [dict(vars(row)) for row in self.rows]
 
     def table(self) -> list[tuple[str, ...]]:
-        """Return the cells as text, header first."""
+        """Return the table as text cells; the first row is the header."""
         cells = [
             (
                 *("criterion", self.quantity, "achieved", "runs", self.metric, "against dense"),
-                *("95 % interval", "not zero", "MACs", "MACs, not zero", "s a run"),
+                *("95 % interval", "nonzero", "MACs", "nonzero MACs", "s per run"),
             )
         ]
         for row in self.rows:
@@ -195,7 +202,7 @@ class SweepResult:
         lines = [tables.text(self.table())]
         lines += [f"failed: {trial.run}: {trial.error}" for trial in self.failed[:3]]
         if len(self.failed) > 3:
-            lines.append(f"and {len(self.failed) - 3} more that failed")
+            lines.append(f"and {len(self.failed) - 3} more failed trials")
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -204,9 +211,9 @@ class SweepResult:
 def _trials(trial: Any, quantity: str) -> list[Trial]:
     """Return the training runs of one Optuna trial that has ended."""
     error = trial.user_attrs.get("error")
-    found = []
+    runs = []
     for pair, outcome in finished_runs(trial).items():
-        found.append(Trial(quantity=quantity, seed=pair[0], fold=pair[1], **outcome))
+        runs.append(Trial(quantity=quantity, seed=pair[0], fold=pair[1], **outcome))
     if error is not None:
-        found.append(Trial(quantity=quantity, error=error, **trial.user_attrs["failed_run"]))
-    return found
+        runs.append(Trial(quantity=quantity, error=error, **trial.user_attrs["failed_run"]))
+    return runs

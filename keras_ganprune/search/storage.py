@@ -1,4 +1,4 @@
-"""Opening the database of a sweep, so that two processes never get the same trial."""
+"""The database of a sweep, opened so that two processes never claim the same trial."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     FileFormatError,
     InvalidArgumentError,
     MissingPackageError,
@@ -18,23 +19,23 @@ from keras_ganprune.errors import (
 )
 from keras_ganprune.utils import optional_imports
 
-# A worker that has not been heard of for so many seconds is taken for dead.
+# A worker without a heartbeat for this many seconds is considered dead.
 BEAT_SECONDS, GRACE_SECONDS = 15, 120
-# How long a process waits for another one that writes to the same SQLite file.
+# Seconds that a process waits while another one writes to the same SQLite file.
 _LOCK_SECONDS = 60
 _TRIES = 20
 
 
 def optuna() -> Any:
-    """Return Optuna, which takes a second to import and is not always installed."""
+    """Return Optuna. It takes a second to import, and is an optional package."""
     return optional_imports.require("optuna", "sweep", "Sweeps")
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Within the context, Optuna logs nothing, and does not warn of what it calls experimental.
+    """Within the context, silence the logs and the experimental warnings of Optuna.
 
-    What the user has set is set again afterwards.
+    The user's settings are restored afterwards.
     """
     logging = optuna().logging
     verbosity = logging.get_verbosity()
@@ -48,7 +49,7 @@ def quiet() -> Iterator[None]:
 
 
 def url_of(storage: Any) -> str:
-    """Return the URL of a database: a path becomes that of a SQLite file.
+    """Return the URL of a database. A path becomes the URL of a SQLite file.
 
     Example:
     >>> url_of("sqlite:///sweep.db"), url_of("/tmp/sweep.db")
@@ -57,8 +58,8 @@ def url_of(storage: Any) -> str:
     if isinstance(storage, str) and "://" in storage:
         return storage
     if not isinstance(storage, (str, os.PathLike)):
-        raise InvalidArgumentError(
-            "`storage` must be a path of a SQLite file, a URL such as 'sqlite:///sweep.db' or "
+        raise ArgumentTypeError(
+            "`storage` must be the path of a SQLite file, a URL such as 'sqlite:///sweep.db' or "
             "'postgresql://user@host/database', an Optuna storage, or None for memory only. "
             f"Received: {storage!r} (of type {type(storage).__name__})."
         )
@@ -72,12 +73,13 @@ def url_of(storage: Any) -> str:
 
 
 def open_storage(storage: Any) -> Any:
-    """Return an Optuna storage for a path, a URL, None (memory) or such a storage itself.
+    """Return an Optuna storage for a path, a URL, None (memory) or an Optuna storage.
 
     Raises:
-        InvalidArgumentError: it is none of these.
-        OutputError: the database cannot be opened.
-        FileFormatError: the file is no SQLite database, or one of another version of Optuna.
+        ArgumentTypeError: `storage` has another type.
+        InvalidArgumentError: The URL is not valid.
+        OutputError: The database cannot be opened.
+        FileFormatError: The file is not a SQLite database, or was written by another version of Optuna.
         MissingPackageError: Optuna, or the driver of the database, is not installed.
     """
     storages = optuna().storages
@@ -86,22 +88,22 @@ def open_storage(storage: Any) -> Any:
     if isinstance(storage, storages.BaseStorage):
         return storages.get_storage(storage)
     url = url_of(storage)
-    import sqlalchemy  # comes with Optuna
+    import sqlalchemy.exc  # Optuna needs it too
 
     try:
         engine = sqlalchemy.engine.make_url(url)
     except sqlalchemy.exc.ArgumentError as error:
-        raise InvalidArgumentError(f"`storage` is no URL of a database: {error}.") from error
+        raise InvalidArgumentError(f"`storage` is not the URL of a database: {error}.") from error
     shown = engine.render_as_string(hide_password=True)
     lite = engine.get_backend_name() == "sqlite"
     if lite and engine.database:
         try:
             pathlib.Path(engine.database).absolute().parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"The storage '{shown}' cannot be made: {error}.") from error
+            raise OutputError(f"The storage '{shown}' cannot be created: {error}.") from error
     for left in reversed(range(_TRIES)):
         try:
-            found = storages.RDBStorage(
+            database = storages.RDBStorage(
                 url,
                 engine_kwargs={"connect_args": {"timeout": _LOCK_SECONDS}} if lite else None,
                 heartbeat_interval=BEAT_SECONDS,
@@ -112,32 +114,32 @@ def open_storage(storage: Any) -> Any:
             raise MissingPackageError(
                 f"The storage '{shown}' needs a driver that is not installed: {error}."
             ) from error
-        except RuntimeError as error:  # of another version of Optuna, says the text
+        except RuntimeError as error:  # the text names the other version of Optuna
             raise FileFormatError(f"The storage '{shown}' cannot be used: {error}") from error
         except sqlalchemy.exc.SQLAlchemyError as error:
             text = str(getattr(error, "orig", error))
             if "not a database" in text:
                 raise FileFormatError(
-                    f"The storage must be a SQLite database, or a new file. '{shown}' is something "
-                    "else; choose another name."
+                    f"The storage must be a SQLite database, or a new file. '{shown}' is neither. "
+                    "Choose another name."
                 ) from error
-            # Two processes that make the tables at the same moment: one of them is told that they are
-            # there, or that one row is.
-            both = "already exists" in text or "locked" in text or "UNIQUE" in text.upper()
-            if not both or not left:
+            # If two processes create the tables at the same moment, one of them gets the error that a table
+            # or a row exists already. It tries again.
+            collision = "already exists" in text or "locked" in text or "UNIQUE" in text.upper()
+            if not collision or not left:
                 raise OutputError(f"The storage '{shown}' cannot be opened: {text}.") from error
             time.sleep(0.1)
     if lite:
-        _lock_from_the_start(found.engine)
-    return storages.get_storage(found)
+        _lock_at_begin(database.engine)
+    return storages.get_storage(database)
 
 
-def _lock_from_the_start(engine: Any) -> None:
-    """Let every transaction of SQLite begin by locking the file.
+def _lock_at_begin(engine: Any) -> None:
+    """Make every transaction of SQLite lock the file at its beginning.
 
-    Optuna claims a trial by reading its state and writing another one. SQLite knows no `FOR UPDATE`, and
-    Python's driver begins a transaction only at the first write, so two processes can both read
-    'waiting' and both get the trial: measured, 11 of 40 trials with four workers.
+    Optuna claims a trial by reading its state and writing a new one. SQLite has no `FOR UPDATE`, and
+    Python's driver begins a transaction only at the first write. So two processes can both read 'waiting'
+    and both claim the trial: this happened for 11 of 40 trials with four workers.
 
     Reference: [SQLAlchemy](https://docs.sqlalchemy.org/en/20/dialects/sqlite.html), on transactions.
     """
@@ -151,4 +153,4 @@ def _lock_from_the_start(engine: Any) -> None:
     def begin(connection):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    engine.dispose()  # connections that were made before do not know of it
+    engine.dispose()  # earlier connections lack these settings

@@ -90,9 +90,9 @@ def test_it_writes_a_folder_and_goes_on_from_the_file(quick_judge, capsys):
         command(*SMALL)
     command(*SMALL, "--overwrite", "--tolerance", "5")
     printed = capsys.readouterr().out
-    assert "2 of them have ended before" in printed and "1/2" not in printed
+    assert "resumed, 2 of them have ended" in printed and "1/2" not in printed
     assert "within 500 % of dense" in (folder / "recommendation.md").read_text(encoding="utf-8")
-    with pytest.raises(InvalidArgumentError, match="steps: 6 there, 8 now"):
+    with pytest.raises(InvalidArgumentError, match="steps: 6 in the study, 8 now"):
         command(*SMALL, "--overwrite", "--steps", "8")
 
 

@@ -105,8 +105,8 @@ def test_the_highest_within_tolerance():
     text = str(best)
     assert "highest sparsity whose fd is within 10 % of dense is 0.8000, by magnitude" in text
     assert "+8.0% (95 % interval +8.0% to +8.0%), over 3 pairs" in text
-    assert "The upper end of the interval is within it too." in text
-    assert "An interval of 3 pairs is too narrow as a rule; run 5 or more." in text
+    assert "The upper end of the interval is within the tolerance too." in text
+    assert "An interval from 3 pairs is usually too narrow; run 5 pairs or more." in text
     assert found.recommend(0.01).requested == 0.5
     assert found.recommend(0.5).requested == 0.9
 
@@ -115,7 +115,9 @@ def test_uncertainty_is_said():
     found = result(dense() + paired([1.0, 1.0, 1.02], 0.5) + paired([0.9, 0.9, 1.2], 0.8))
     best = found.recommend(0.10)
     assert best.requested == 0.8 and not best.sure and best.sure_sparsity == 0.5
-    assert "The upper end of the interval is not: to be sure, take 0.5000" in str(best)
+    assert "The upper end of the interval is outside the tolerance: to be sure, take 0.5000" in str(
+        best
+    )
     # Drawn anew, the third pair alone (or nearly) speaks against 0.8: more than twice of three draws.
     drawn = np.stack(np.meshgrid(*[range(3)] * 3), -1).reshape(-1, 3)
     base, high = np.array(DENSE), np.array(DENSE) * [0.9, 0.9, 1.2]
@@ -123,7 +125,7 @@ def test_uncertainty_is_said():
     assert 0 < share < 1
     assert best.shares["0.8"] == pytest.approx(share, abs=0.02)
     assert sum(best.shares.values()) == pytest.approx(1.0)
-    assert "With the pairs drawn anew the choice would be: " in str(best)
+    assert "Bootstrap samples of the pairs choose: " in str(best)
 
 
 def test_of_criteria_the_one_that_bears_more():
@@ -142,7 +144,7 @@ def test_of_criteria_the_one_that_bears_more():
 def test_nothing_is_within_tolerance():
     best = result(dense() + paired([1.2] * 3, 0.5) + paired([1.4] * 3, 0.8)).recommend()
     assert best.sparsity == 0.0 and best.requested is None and best.shares == {"dense": 1.0}
-    assert "Nothing that was tried has its fd within 10 % of dense: stay dense." in str(best)
+    assert "No pruned run has a fd within 10 % of dense: stay dense." in str(best)
     assert "The nearest is sparsity 0.5 by magnitude: +20.0%" in str(best)
 
 
@@ -150,7 +152,7 @@ def test_one_pair_has_no_interval():
     best = result([trial(10.0), trial(10.5, 0.8)]).recommend()
     assert best.requested == 0.8 and best.interval is None and not best.sure
     assert best.shares == {} and "over 1 pair of" in str(best)
-    assert "One pair says nothing of the uncertainty: run more seeds." in str(best)
+    assert "One pair gives no interval: run more seeds." in str(best)
 
 
 def test_a_metric_that_should_be_high():
@@ -233,7 +235,7 @@ def test_picture(tmp_path):
     trials = [trial(v, macs=None, nonzero_macs=None) for v in DENSE[:1]]
     result(trials).save_pareto(tmp_path / "one.png")
     assert image.imread(tmp_path / "one.png").shape[1] < 1000
-    with pytest.raises(PruningError, match="nothing to draw"):
+    with pytest.raises(PruningError, match="nothing to plot"):
         result([failed(0.5)]).save_pareto(tmp_path / "none.png")
 
 

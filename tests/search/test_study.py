@@ -7,14 +7,15 @@ import time
 import pytest
 
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError, OutputError
+from keras_ganprune.search import claim as claims
 from keras_ganprune.search import storage as storages
-from keras_ganprune.search import study as studies
-from keras_ganprune.search.plan import Plan
-from keras_ganprune.search.study import Study, TakenAwayError
+from keras_ganprune.search.claim import TakenAwayError
+from keras_ganprune.search.plan import SweepPlan
+from keras_ganprune.search.study import Study
 
 optuna = pytest.importorskip("optuna")
 
-PLAN = Plan(steps=10, batch_size=2, sparsities=(0.5, 0.9), seeds=2)
+PLAN = SweepPlan(steps=10, batch_size=2, sparsities=(0.5, 0.9), seeds=2)
 STATES = optuna.trial.TrialState
 
 
@@ -69,7 +70,9 @@ def test_dense_runs_come_first_and_every_cell_once():
 
 
 def test_the_parameters_are_there_for_optunas_own_tools():
-    plan = Plan(steps=10, batch_size=2, sparsities=(0.5,), seeds=(7,), folds=2, criteria=("l2",))
+    plan = SweepPlan(
+        steps=10, batch_size=2, sparsities=(0.5,), seeds=(7,), folds=2, criteria=("l2",)
+    )
     study = begin(None, plan)
     trial = study.study.get_trials()[-1]
     assert trial.params == {"seed": 7, "fold": 1, "criterion": "l2", "sparsity": 0.5}
@@ -88,7 +91,7 @@ def test_it_goes_on_with_what_is_left(tmp_path):
 @pytest.mark.parametrize("workers", [3])
 def test_no_two_workers_get_the_same_trial(tmp_path, workers):
     # Without a lock from the start of a transaction, SQLite lets them: 11 of 40 were done twice.
-    plan = Plan(steps=10, batch_size=2, seeds=8, sparsities=(0.5, 0.6, 0.7))
+    plan = SweepPlan(steps=10, batch_size=2, seeds=8, sparsities=(0.5, 0.6, 0.7))
     found, barrier = [], threading.Barrier(workers)
 
     def work():
@@ -108,7 +111,7 @@ def test_no_two_workers_get_the_same_trial(tmp_path, workers):
 
 
 def test_a_plan_that_was_only_half_written_is_completed(tmp_path, monkeypatch):
-    monkeypatch.setattr(studies, "_PLAN_SECONDS", 0.3)
+    monkeypatch.setattr(claims, "_PLAN_SECONDS", 0.3)
     study = Study(tmp_path / "a.db", "sweep")
     added = []
 
@@ -153,7 +156,7 @@ def test_a_trial_of_a_living_process_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("beats", [True, False])
 def test_a_worker_elsewhere_is_known_by_its_heartbeat(tmp_path, monkeypatch, beats):
-    for module in (storages, studies):
+    for module in (storages, claims):
         monkeypatch.setattr(module, "BEAT_SECONDS", 1)
     monkeypatch.setattr(storages, "GRACE_SECONDS", 2)
     study = begin(tmp_path / "a.db")
@@ -172,7 +175,7 @@ def test_a_worker_elsewhere_is_known_by_its_heartbeat(tmp_path, monkeypatch, bea
 
 
 def test_a_released_trial_keeps_the_runs_that_are_finished():
-    plan = Plan(steps=10, batch_size=2, sparsities=(0.5, 0.9), seeds=2, search="tpe", trials=1)
+    plan = SweepPlan(steps=10, batch_size=2, sparsities=(0.5, 0.9), seeds=2, search="tpe", trials=1)
     study = begin(None, plan)
     do(study.claim(), -1.0)
     do(study.claim(), -1.0)
@@ -188,7 +191,7 @@ def test_a_released_trial_keeps_the_runs_that_are_finished():
 
 
 def test_a_search_waits_for_all_dense_runs():
-    plan = Plan(steps=10, batch_size=2, sparsities=(0.5, 0.9), seeds=2, search="tpe", trials=2)
+    plan = SweepPlan(steps=10, batch_size=2, sparsities=(0.5, 0.9), seeds=2, search="tpe", trials=2)
     study = begin(None, plan)
     first, second = study.claim(), study.claim()
     assert study.claim() is None
@@ -229,12 +232,14 @@ def test_surplus_trials_are_given_up():
 
 def test_other_settings_are_refused_with_the_difference(tmp_path):
     begin(tmp_path / "a.db", width=8)
-    other = Plan(steps=12, batch_size=2, sparsities=(0.5, 0.95), seeds=2)
+    other = SweepPlan(steps=12, batch_size=2, sparsities=(0.5, 0.95), seeds=2)
     with pytest.raises(InvalidArgumentError, match="exists with other settings") as error:
         begin(tmp_path / "a.db", other, width=16)
     text = str(error.value)
-    assert "  sparsities: [0.5, 0.9] there, [0.5, 0.95] now\n" in text
-    assert "  steps: 10 there, 12 now\n" in text and "  width: 8 there, 16 now\n" in text
+    assert "  sparsities: [0.5, 0.9] in the study, [0.5, 0.95] now\n" in text
+    assert (
+        "  steps: 10 in the study, 12 now\n" in text and "  width: 8 in the study, 16 now\n" in text
+    )
     assert "batch_size" not in text and "Choose another `name`" in text
     # Under another name it goes.
     assert begin(tmp_path / "a.db", other, name="other").fresh
@@ -257,9 +262,9 @@ def test_databases_that_cannot_be_used(tmp_path):
         Study(tmp_path / "text.db", "sweep")
     with pytest.raises(OutputError, match="is a folder; name a file in it"):
         Study(tmp_path, "sweep")
-    with pytest.raises(OutputError, match="cannot be made"):
+    with pytest.raises(OutputError, match="cannot be created"):
         Study(tmp_path / "text.db" / "a.db", "sweep")
-    with pytest.raises(InvalidArgumentError, match="must be a path of a SQLite file"):
+    with pytest.raises(InvalidArgumentError, match="must be the path of a SQLite file"):
         Study(3, "sweep")
     with pytest.raises(InvalidArgumentError, match="must be a non-empty text"):
         Study(None, "")

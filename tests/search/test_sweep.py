@@ -20,7 +20,8 @@ from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.metrics import ImageQuality, profile
 from keras_ganprune.metrics.feature_extractor import FeatureExtractor
 from keras_ganprune.search import SweepResult, make_folds, sweep
-from keras_ganprune.search.plan import Plan, SweepRun
+from keras_ganprune.search.plan import SweepPlan
+from keras_ganprune.search.runs import SweepRun
 
 optuna = pytest.importorskip("optuna")
 pytest.importorskip("scipy")
@@ -67,7 +68,7 @@ def small(build=build, images=X, labels=Y, **arguments):
     ("arguments", "text"),
     [
         ({"sparsities": (0.5, 80)}, r"For 80 %, pass 0\.8"),
-        ({"sparsities": (0.0, 0.5)}, "dense runs are made anyway"),
+        ({"sparsities": (0.0, 0.5)}, "a sweep always makes dense runs"),
         ({"sparsities": ()}, "must be a sequence of numbers"),
         ({"sparsities": "0.5"}, "must be a sequence of numbers"),
         ({"sparsities": (0.5, 0.5)}, "must not repeat a value"),
@@ -85,7 +86,7 @@ def small(build=build, images=X, labels=Y, **arguments):
         ({"search": "grd"}, "Did you mean 'grid'"),
         ({"search": "tpe"}, "`trials` must be a positive int"),
         ({"search": "tpe", "trials": 3, "sparsities": (0.5,)}, "needs a range"),
-        ({"trials": 3}, "is for search='tpe'"),
+        ({"trials": 3}, "belongs to search='tpe'"),
         ({"direction": "up"}, "Unknown direction"),
         ({"tolerance": -1}, "non-negative fraction"),
         ({"target": keras.layers.Dense(1)}, "every run builds a new one"),
@@ -94,7 +95,7 @@ def small(build=build, images=X, labels=Y, **arguments):
 )
 def test_bad_plans_are_refused_before_anything_is_trained(arguments, text):
     with pytest.raises(InvalidArgumentError, match=text):
-        Plan(**{"steps": 100, "batch_size": 10, **arguments})
+        SweepPlan(**{"steps": 100, "batch_size": 10, **arguments})
 
 
 @pytest.mark.parametrize(
@@ -122,13 +123,15 @@ def test_a_quality_that_cannot_be_made_anew_for_a_fold():
             raise AssertionError("nothing is judged")
 
     labels = np.arange(60) % 3
-    with pytest.raises(InvalidArgumentError, match=r"Judge has no `against\(images, labels\)`"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"Judge has no method `against\(images, labels\)`"
+    ):
         small(quality=Judge(), folds=2, labels=labels)
 
 
 @pytest.mark.parametrize(("steps", "batch"), [(4000, 64), (100, 7), (97, 10), (6, 500)])
 def test_epochs_are_about_a_pass_and_the_steps_exact(steps, batch):
-    epochs, each = Plan(steps=steps, batch_size=batch).epochs(1800)
+    epochs, each = SweepPlan(steps=steps, batch_size=batch).epochs(1800)
     assert epochs * each == steps
     passes = steps / max(1, 1800 // batch)
     divisors = [n for n in range(1, steps + 1) if steps % n == 0]
@@ -470,7 +473,7 @@ def test_tpe_finds_the_highest_sparsity_within_tolerance(tmp_path):
     assert max(values.values()) == pytest.approx(best.sparsity)
     again = small(**arguments, callbacks=count)
     assert len(trained) == 11 and again.to_dicts() == result.to_dicts()
-    with pytest.raises(InvalidArgumentError, match=r"tolerance: 0\.1 there, 0\.2 now"):
+    with pytest.raises(InvalidArgumentError, match=r"tolerance: 0\.1 in the study, 0\.2 now"):
         small(**arguments, tolerance=0.2)
 
 

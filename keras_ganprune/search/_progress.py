@@ -1,0 +1,106 @@
+"""The lines that a sweep prints, with an estimate of the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_ganprune.metrics.confidence_intervals import relative_increase
+from keras_ganprune.search.claim import Claim
+from keras_ganprune.search.runs import SweepRun
+from keras_ganprune.search.study import Study
+from keras_ganprune.utils import tables
+
+
+class Progress:
+    """Prints the progress of one process.
+
+    Args:
+        study: The study.
+        metric: Name of the metric that is printed.
+        enabled: Whether to print at all.
+    """
+
+    def __init__(self, study: Study, metric: str, enabled: bool):
+        self.study = study
+        self.metric = metric
+        self.enabled = enabled
+        self.seconds: list[float] = []  # of each run that this process has trained
+
+    def begin(self, is_new: bool) -> None:
+        """Print the size of the study, and how much of it has ended before."""
+        states = list(self.study.states().values())
+        ended = sum(state in ("done", "failed") for state in states)
+        word = "new" if is_new else f"resumed, {ended} of them have ended"
+        self._print(f"study '{self.study.name}' of {len(states)} trials, {word}")
+
+    def waiting(self, running: int) -> None:
+        """Print that all trials left belong to other processes."""
+        self._print(f"waiting for {running} trials of other processes")
+
+    def failed(self, run: SweepRun, error: str) -> None:
+        """Print the error of a run."""
+        self._print(f"{run}: failed: {error}")
+
+    def taken_away(self, run: SweepRun) -> None:
+        """Print that another process has taken over a trial of this one."""
+        self._print(
+            f"{run}: another process considered this trial lost and has taken it over; "
+            "the result of this process is discarded"
+        )
+
+    def run_ended(
+        self,
+        run: SweepRun,
+        claim: Claim,
+        seconds: float,
+        dense: Mapping[tuple[int, int | None], float],
+    ) -> None:
+        """Print the result of a run, its change against dense, and the time left."""
+        self.seconds.append(seconds)
+        if not self.enabled:
+            return
+        outcome = claim.done[run.pair]
+        value = outcome["values"][self.metric]
+        result = f"{self.metric} {value:.4g}"
+        if not run.dense:
+            if run.pair in dense:
+                # The change itself, whatever the direction: + is always up.
+                change = float(relative_increase([dense[run.pair]], [value]))
+                result += f" (dense {dense[run.pair]:.4g}, {tables.change(change)})"
+            result += f", achieved {outcome['achieved']:.4f}"
+        states = self.study.states()
+        ended = sum(state in ("done", "failed") for state in states.values())
+        # The trial of this run ends right after its last run.
+        ended += claim.done.keys() >= {r.pair for r in claim.cell.runs}
+        left = self._seconds_left(states, claim)
+        time_left = f"; {_duration(left)} left" if left else ""
+        self._print(f"{ended}/{len(states)}  {run}: {result}{time_left}")
+
+    def _seconds_left(self, states: dict[str, str], claim: Claim) -> float:
+        """Return an estimate of the time left, from the last runs of this process."""
+        runs = sum(
+            len(cell.runs)
+            for name, cell in self.study.cells.items()
+            if states[name] not in ("done", "failed") and name != claim.cell.name
+        )
+        runs += len(claim.cell.runs) - len(claim.done)
+        workers = max(1, list(states.values()).count("running"))
+        return float(np.mean(self.seconds[-10:])) * runs / workers
+
+    def _print(self, text: str) -> None:
+        if self.enabled:
+            print(f"sweep: {text.rstrip('.')}.", flush=True)
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration in rounded units.
+
+    Example:
+    >>> _duration(42), _duration(600), _duration(9000)
+    ('about 42 s', 'about 10 min', 'about 2.5 h')
+    """
+    if seconds < 120:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"
