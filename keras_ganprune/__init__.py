@@ -106,7 +106,7 @@ from keras_ganprune.reports.run import load_run, save_run
 from keras_ganprune.search import Recommendation, SweepPlan, SweepResult, sweep
 from keras_ganprune.training.nan_guard import NaNGuard
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ERK",

@@ -129,8 +129,8 @@ class Worker:
         ]
         if not pairs:
             raise PruningError("no dense run with these seeds and folds succeeded")
-        excess = float(relative_increase(*zip(*pairs, strict=True), self.plan.direction))
-        excess -= self.plan.tolerance
+        before, after = zip(*pairs, strict=True)
+        excess = float(relative_increase(before, after, self.plan.direction)) - self.plan.tolerance
         sparsity = float(np.mean([outcome["achieved"] for outcome in outcomes]))
         return sparsity if excess <= 0 else -excess
 
