@@ -8,6 +8,7 @@ import pytest
 
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError, OutputError
 from keras_ganprune.search import claim as claims
+from keras_ganprune.search import study as studies
 from keras_ganprune.search import storage as storages
 from keras_ganprune.search.claim import TakenAwayError
 from keras_ganprune.search.plan import SweepPlan
@@ -111,7 +112,7 @@ def test_no_two_workers_get_the_same_trial(tmp_path, workers):
 
 
 def test_a_plan_that_was_only_half_written_is_completed(tmp_path, monkeypatch):
-    monkeypatch.setattr(claims, "_PLAN_SECONDS", 0.3)
+    monkeypatch.setattr(studies, "_PLAN_SECONDS", 0.3)
     study = Study(tmp_path / "a.db", "sweep")
     added = []
 

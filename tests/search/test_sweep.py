@@ -89,7 +89,7 @@ def small(build=build, images=X, labels=Y, **arguments):
         ({"trials": 3}, "belongs to search='tpe'"),
         ({"direction": "up"}, "Unknown direction"),
         ({"tolerance": -1}, "non-negative fraction"),
-        ({"target": keras.layers.Dense(1)}, "every run builds a new one"),
+        ({"target": keras.layers.Dense(1)}, "every run builds a new network"),
         ({"granularity": "2:4", "sparsities": (0.7,)}, "2"),
     ],
 )
