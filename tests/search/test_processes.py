@@ -89,6 +89,7 @@ def test_a_killed_sweep_goes_on_where_it_was(killed):
     assert len(after) == len(result.trials) == sweep_script.CELLS and not result.failed
 
 
+@pytest.mark.full
 def test_two_processes_share_a_study(tmp_path, killed):
     database = tmp_path / "sweep.db"
     other = start(database, 0, 1.0)

@@ -89,6 +89,7 @@ def test_it_goes_on_with_what_is_left(tmp_path):
     assert len(second.study.get_trials()) == 6
 
 
+@pytest.mark.full  # it starts processes
 @pytest.mark.parametrize("workers", [3])
 def test_no_two_workers_get_the_same_trial(tmp_path, workers):
     # Without a lock from the start of a transaction, SQLite lets them: 11 of 40 were done twice.
@@ -155,6 +156,7 @@ def test_a_trial_of_a_living_process_is_left_alone(tmp_path):
     assert set(study.states().values()) == {"done"}
 
 
+@pytest.mark.full  # it waits for heartbeats
 @pytest.mark.parametrize("beats", [True, False])
 def test_a_worker_elsewhere_is_known_by_its_heartbeat(tmp_path, monkeypatch, beats):
     for module in (storages, claims):
