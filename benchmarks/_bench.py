@@ -1,6 +1,6 @@
 """What the benchmark scripts share: interleaved timing, ratios, the environment, tables.
 
-Nothing here asserts a timing: a benchmark reports, a person (or a release note) judges.
+Nothing here asserts a timing: a benchmark reports ratios, and a person decides.
 """
 
 from __future__ import annotations

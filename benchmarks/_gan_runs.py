@@ -83,7 +83,7 @@ def prepare_process() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-# Arguments of `train_extractor`. The digits are few: two fifths judge, by fewer features, so that there are
+# Arguments of `train_extractor`. The digits are few: two fifths are held out, with fewer features, so that there are
 # 20 images for each.
 EXTRACTORS = {
     "mnist-5000": {"held_out": 0.2},
@@ -99,7 +99,7 @@ def _load(name: str):
 
 
 def images(recipe: Recipe):
-    """Return (images, labels) to train on: all but those that the judge holds out."""
+    """Return (images, labels) to train on: all images except those that the evaluator holds out."""
     from keras_ganprune.metrics.extractor_training import split_at
 
     found = _load(recipe.data)
@@ -114,7 +114,7 @@ def build(recipe: Recipe, shape: tuple[int, ...], seed: int, width: float = 1.0)
     import keras_ganprune as kgp
     from keras_ganprune.applications import networks
 
-    keras.utils.clear_session()  # layer names, which the variants use, start anew
+    keras.utils.clear_session()  # layer names, which the variants use, start from 0 again
     keras.utils.set_random_seed(seed)
     # The generator first, so that its layers have the same names at every width.
     if recipe.network == "mlp":
@@ -274,7 +274,7 @@ def _save(model, path: pathlib.Path) -> None:
 
 
 def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> dict:
-    """Train one variant to the end and judge its exported, reloaded generator; return the row."""
+    """Train one variant to the end, evaluate its exported and reloaded generator, and return the row."""
     import keras
 
     import keras_ganprune as kgp
@@ -311,7 +311,7 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> di
     }
     with _exported(plain) as (kind, reloaded):
         row["artefact"] = kind
-        report = judge(recipe.data).measure_generator(reloaded, n=10_000, seed=1_000 + seed)
+        report = evaluator(recipe.data).measure_generator(reloaded, n=10_000, seed=1_000 + seed)
     row.update(report.to_dict())
     row["seconds"] = trained
     return row
@@ -320,7 +320,7 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> di
 def run_floor(recipe: Recipe) -> dict:
     """Return the row of the training images themselves: what a perfect generator gets."""
     row = {"variant": "real images", "seed": 0, "steps": 0, "artefact": "none", "seconds": 0.0}
-    return {**row, **judge(recipe.data).measure(images(recipe)[0]).to_dict()}
+    return {**row, **evaluator(recipe.data).measure(images(recipe)[0]).to_dict()}
 
 
 @contextlib.contextmanager
@@ -348,8 +348,8 @@ def _exported(plain):
 
 
 @functools.lru_cache
-def judge(name: str):
-    """Return the judge of a data set: features of a classifier of the images that are trained on."""
+def evaluator(name: str):
+    """Return the evaluator of a data set, with the features of a classifier of the training images."""
     from keras_ganprune.metrics import ImageQuality, train_extractor
     from keras_ganprune.metrics.extractor_training import split_at
 

@@ -5,8 +5,8 @@
     python benchmarks/quality.py --rows first --seeds 3
 
 All variants of a seed branch from that seed's common dense phase and train as many steps as the dense run
-to the end; the last weights count, and what is judged is the exported, reloaded generator. Each finished
-run is appended to the CSV file at once: killed and started again, it goes on with what is missing.
+to the end; the last weights count, and the exported and reloaded generator is evaluated. Each finished
+run is appended to the CSV file at once: killed and started again, the command trains the missing runs.
 
 `--workers` trains several runs at a time: 1 on two cores; on a GPU about one a core, with
 KERAS_BACKEND=jax, STEPS_AT_ONCE=40 and NVIDIA's MPS running, since a small GAN leaves most of it idle.

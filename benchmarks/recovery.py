@@ -5,7 +5,7 @@
 One small DCGAN on scikit-learn's 1,797 digits, pruned in the same way (one cubic schedule, all kernels of
 the generator) under each mode, and with random instead of magnitude scores. Every run of a seed has the
 same start, the same data order and the same number of steps; its dense phase ends where pruning begins.
-The last state is judged, by the averaged generator, not the best one:
+The averaged generator of the last state is evaluated, not of the best state:
 
 * distance: Frechet distance of the features of 5,000 generated digits to those of all real ones; the
   features are the last hidden layer (32) of a classifier trained on three quarters of the data, whose
@@ -54,7 +54,7 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Run:
-    """One training run, judged at its end."""
+    """One training run, evaluated at its end."""
 
     variant: str
     seed: int
@@ -67,10 +67,10 @@ class Run:
     seconds: float
 
 
-# --- the judge --------------------------------------------------------------------------------------
+# --- the evaluator --------------------------------------------------------------------------------------
 
 
-class Judge:
+class Evaluator:
     """A classifier of real digits whose features say how far generated ones are."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
@@ -96,7 +96,7 @@ class Judge:
         features, scores = self.network.predict(images, batch_size=500, verbose=0)
         return features.astype(np.float64), scores.astype(np.float64)
 
-    def judge(self, fakes: np.ndarray) -> tuple[float, float]:
+    def measure(self, fakes: np.ndarray) -> tuple[float, float]:
         """Return the distance to the real digits, and the number of classes."""
         features, scores = self.features(fakes)
         share = np.bincount(scores.argmax(axis=1), minlength=10) / len(scores)
@@ -152,11 +152,11 @@ def train(
 
 
 def measure(
-    variant: str, seed: int, images: np.ndarray, steps: int, sparsity: float, judge: Judge
+    variant: str, seed: int, images: np.ndarray, steps: int, sparsity: float, evaluator: Evaluator
 ) -> Run:
-    """Train and judge one run."""
+    """Train and evaluate one run."""
     gan, history, seconds = train(variant, seed, images, steps, sparsity)
-    distance, classes = judge.judge(gan.generate(FAKES, seed=1000 + seed))
+    distance, classes = evaluator.measure(gan.generate(FAKES, seed=1000 + seed))
     last = max(1, len(history["generator_loss"]) // 10)
     report = kgp.sparsity_report(gan.generator)
     kernels = [w for w in gan.generator.weights if len(w.shape) > 1]
@@ -213,11 +213,11 @@ def main() -> None:
     seeds = 1 if options.quick else options.seeds
     steps = options.steps or (400 if options.quick else 4000)
     digits = datasets.load("digits")
-    judge = Judge(digits.images, digits.labels)
+    evaluator = Evaluator(digits.images, digits.labels)
     runs = []
     for seed in range(seeds):
         for variant in MODES:
-            runs.append(measure(variant, seed, digits.images, steps, options.sparsity, judge))
+            runs.append(measure(variant, seed, digits.images, steps, options.sparsity, evaluator))
             print(f"{variant}, seed {seed}: {runs[-1].distance:.2f}", flush=True)
     _bench.publish(
         f"Digits, generator at {options.sparsity:.0%} sparsity, {steps:,} steps, {seeds} seed(s)",
@@ -234,8 +234,8 @@ def main() -> None:
         [_row(variant, runs) for variant in MODES],
         [
             *NOTES,
-            f"The classifier tells {judge.accuracy:.1%} of the held-out digits; real against real: "
-            f"{judge.floor:.2f}.",
+            f"The classifier recognises {evaluator.accuracy:.1%} of the held-out digits; real against real: "
+            f"{evaluator.floor:.2f}.",
         ],
         [asdict(run) for run in runs],
         surroundings,

@@ -336,7 +336,7 @@ HEADER = (
 def _notes(rounds: int) -> list[str]:
     return [
         f"A ratio is the median over {rounds} rounds [quartiles] of paired blocks of "
-        f"{' and '.join(map(str, BATCHES.values()))} calls (batch 1 and 16), the order drawn anew for each "
+        f"{' and '.join(map(str, BATCHES.values()))} calls (batch 1 and 16), in a new random order for each "
         "round; above 1, the second is faster. Control rows compare two copies of one SavedModel, each "
         "loaded by itself: a distance from 1 within theirs is noise.",
         "The masked generator has the same channels masked that the shrunk one lacks; both give the same "

@@ -139,7 +139,7 @@ def train(runs: dict[str, Run], count: int) -> None:
             runs[name]()
 
 
-# --- what came out ----------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Result:
         before, after: Step over that of the run without `Shrink` at the same time.
         expected: `after`, if a step took as long as its multiply-accumulates.
         to_narrow: Step after the cut over that of the same networks cut before training.
-        cut_seconds, trace_seconds: Of the cut, with the batch statistics made anew, and of the next step;
+        cut_seconds, trace_seconds: Time of the cut, with new batch statistics, and of the next step;
             each without the median step.
         total_seconds, total_without: Of all steps.
         pays_after: Steps after the cut that have saved what it and its trace cost.
@@ -288,7 +288,7 @@ def _row(result: Result) -> list[str]:
 
 
 NOTES = (
-    "All GANs of a setting train in turns, a step each, in an order that is drawn anew each time, in one "
+    "All GANs of a setting train in turns, one step each, in a new random order each time, in one "
     "process. Row 'none' is a second run without `Shrink`: its distance from 1 is noise.",
     "'after / before' compares two times of day, so it has the load of the machine in it: row 'none' shows "
     "how much. 'to no cut' compares each step with that of the run without `Shrink` at the same time: median "
