@@ -83,8 +83,9 @@ def prepare_process() -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-# Arguments of `train_extractor`. The digits are few: two fifths are held out, with fewer features, so that there are
-# 20 images for each.
+# Arguments of `train_extractor`. The digits are few: two fifths are held out, with fewer features, so
+# that there are 20 images for each.
+
 EXTRACTORS = {
     "mnist-5000": {"held_out": 0.2},
     "digits": {"held_out": 0.4, "features": 32, "epochs": 20},
