@@ -25,12 +25,13 @@ from keras_ganprune import (
     strip_pruning,
 )
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     InvalidArgumentError,
     PruningWarning,
     UnbuiltModelError,
     UnsupportedLayerError,
 )
-from keras_ganprune.layers.prunable import prunable_layers, walk
+from keras_ganprune.layers.traversal import prunable_layers, walk
 
 MHA = ("_query_dense.kernel", "_key_dense.kernel", "_value_dense.kernel", "_output_dense.kernel")
 RNN = ("cell.kernel", "cell.recurrent_kernel")
@@ -737,10 +738,10 @@ def test_register_prunable_of_a_class_that_is_defined_again():
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
-        (lambda: register_prunable(int, ["x"]), UnsupportedLayerError, "must be a subclass of"),
+        (lambda: register_prunable(int, ["x"]), ArgumentTypeError, "must be a subclass of"),
         (
             lambda: register_prunable(Stretch(), ["x"]),
-            UnsupportedLayerError,
+            ArgumentTypeError,
             "must be a subclass of",
         ),
         (
@@ -857,15 +858,13 @@ def test_subclassed_model_built_by_its_first_batch():
 def test_tf_keras_model():
     tf_keras = pytest.importorskip("tf_keras")
     model = tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.Dense(3)])
-    with pytest.raises(
-        UnsupportedLayerError, match=r"Keras 2 object \(tf_keras\); build the model"
-    ):
+    with pytest.raises(ArgumentTypeError, match=r"Keras 2 object \(tf_keras\)\. Build the model"):
         make_prunable(model)
 
 
 @pytest.mark.parametrize("thing", [None, 3, "model", [layers.Dense(1)], layers.Dense])
 def test_not_a_model(thing):
-    with pytest.raises(UnsupportedLayerError, match="must be a Keras 3 model or layer"):
+    with pytest.raises(ArgumentTypeError, match="must be a Keras 3 model or layer"):
         make_prunable(thing)
 
 
