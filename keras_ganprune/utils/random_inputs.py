@@ -57,7 +57,7 @@ def difference(
     """
     if len(expected) != len(actual):
         raise ExportError(
-            f"The reloaded SavedModel must have the outputs of the model. Received: {len(actual)} outputs "
+            f"The reloaded SavedModel must give the outputs of the model. Received: {len(actual)} outputs "
             f"instead of {len(expected)}. Nothing was written."
         )
     worst = 0.0
@@ -70,13 +70,13 @@ def difference(
             )
         if a.shape != b.shape or not np.isfinite(b).all():
             raise ExportError(
-                "The reloaded SavedModel must have the outputs of the model. Received: an output of shape "
+                "The reloaded SavedModel must give the outputs of the model. Received: an output of shape "
                 f"{b.shape} instead of {a.shape}, or outputs that are not finite. Nothing was written."
             )
         gap = float(np.max(np.abs(a - b), initial=0.0))
         if gap > tolerance * max(1.0, float(np.max(np.abs(a), initial=0.0))):
             raise ExportError(
-                f"The reloaded SavedModel must have the outputs of the model. Largest difference: {gap:g}. "
+                f"The reloaded SavedModel must give the outputs of the model. Largest difference: {gap:g}. "
                 f"Allowed: {tolerance:g} times the largest output. Nothing was written."
             )
         worst = max(worst, gap)

@@ -377,6 +377,7 @@ def classifier():
 
 
 @needs_tensorflow
+@pytest.mark.full
 def test_built_under_the_strategy_and_fitted_outside():
     with nets.both_replicas().scope():
         model = classifier()
