@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from keras_ganprune.errors import UnsupportedLayerError
@@ -20,9 +22,11 @@ def clone(model: keras.Model, classes: list[type]) -> keras.Model:
     """
     custom = {cls.__name__: cls for cls in classes if cls.__module__.split(".")[0] != "keras"}
     try:
-        config = keras.saving.serialize_keras_object(model)
+        config: Any = keras.saving.serialize_keras_object(model)
         config.pop("compile_config", None)
-        copy = keras.saving.deserialize_keras_object(config, custom_objects=custom, safe_mode=False)
+        copy: Any = keras.saving.deserialize_keras_object(
+            config, custom_objects=custom, safe_mode=False
+        )
         copy.set_weights(model.get_weights())
     except Exception as error:
         raise UnsupportedLayerError(

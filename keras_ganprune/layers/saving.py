@@ -67,7 +67,7 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     model.save(f"{folder}/model.keras")
     ...     loaded = load_model(f"{folder}/model.keras")
-    >>> np.count_nonzero(loaded.layers[0].kernel)
+    >>> int(np.count_nonzero(loaded.layers[0].kernel))
     4
     """
     path = pathlib.Path(path)

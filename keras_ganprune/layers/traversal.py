@@ -177,7 +177,7 @@ def apply_masks(model: keras.layers.Layer) -> None:
     >>> report = Pruner(model).update(sparsity=0.5)
     >>> model.set_weights(dense)
     >>> apply_masks(model)
-    >>> np.count_nonzero(model.layers[0].kernel)
+    >>> int(np.count_nonzero(model.layers[0].kernel))
     4
     """
     check_layer(model)

@@ -192,7 +192,7 @@ def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
     >>> average = keras.models.clone_model(model)
     >>> report = Pruner(model).update(sparsity=0.5)
     >>> copy_masks(model, average)
-    >>> np.count_nonzero(average.layers[0].kernel)
+    >>> int(np.count_nonzero(average.layers[0].kernel))
     4
     """
     if [tuple(w.shape) for w in source.weights] != [tuple(w.shape) for w in target.weights]:

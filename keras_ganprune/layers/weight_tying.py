@@ -201,11 +201,15 @@ def _mirrored(
     return pairs
 
 
+def _shape(kernel: Any) -> tuple[int, ...]:
+    return tuple(kernel.shape)
+
+
 def _is_mirror(transposed: Any, plain: Any) -> bool:
     if not any(isinstance(transposed, a) and isinstance(plain, b) for a, b in _MIRRORS):
         return False
-    kernel: Any = transposed.kernel
-    return tuple(kernel.shape) == tuple(plain.kernel.shape)
+    shapes = [_shape(layer.kernel) for layer in (transposed, plain)]
+    return shapes[0] == shapes[1]
 
 
 def _named(

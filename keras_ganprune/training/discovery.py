@@ -7,8 +7,8 @@ class of this package.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 import keras
 
@@ -16,6 +16,13 @@ from keras_ganprune.backend.tracing import trained_variables
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, unknown_name
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import is_built, prunable_candidates
+
+# Networks of a model: attribute names (with dots for attributes of attributes) or the networks themselves.
+# None is the whole model.
+NetworkName: TypeAlias = str | keras.layers.Layer
+Target: TypeAlias = NetworkName | Sequence[NetworkName] | None
+# An optimizer of a model: its attribute name, or the optimizer itself.
+OptimizerName: TypeAlias = str | keras.optimizers.Optimizer
 
 _COPY_NAME = re.compile(r"(^|_)(ema|avg|averaged?|shadow)(_|\d|\[|$)", re.IGNORECASE)
 
@@ -143,7 +150,7 @@ def optimizer_of(
     return best
 
 
-def resolve_optimizer(model: keras.Model, chosen: Any) -> keras.optimizers.Optimizer:
+def resolve_optimizer(model: keras.Model, chosen: OptimizerName) -> keras.optimizers.Optimizer:
     """Return an optimizer of a model, given by its attribute name or as the object itself.
 
     Raises:
@@ -157,10 +164,11 @@ def resolve_optimizer(model: keras.Model, chosen: Any) -> keras.optimizers.Optim
             unknown_name(f"optimizer of {type(model).__name__}:", chosen, known)
             + " Or pass the optimizer itself, the same object that trains the model."
         )
-    return getattr(optimizer, "inner_optimizer", optimizer)
+    unwrapped: Any = getattr(optimizer, "inner_optimizer", optimizer)
+    return unwrapped
 
 
-def resolve_target(model: keras.Model, target: Any) -> list[tuple[str, keras.layers.Layer]]:
+def resolve_target(model: keras.Model, target: Target) -> list[tuple[str, keras.layers.Layer]]:
     """Return the (name, network) pairs for a `target` argument.
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from itertools import pairwise
-from typing import Any
 
 import keras
 
@@ -33,7 +32,12 @@ class Clock:
             network.
     """
 
-    def __init__(self, model: keras.Model, network: keras.layers.Layer, chosen: Any):
+    def __init__(
+        self,
+        model: keras.Model,
+        network: keras.layers.Layer,
+        chosen: discovery.OptimizerName | None,
+    ):
         self.model = model
         self.network = network
         self.optimizer = None if chosen is None else discovery.resolve_optimizer(model, chosen)

@@ -45,7 +45,7 @@ class Copies:
         self,
         model: keras.Model,
         targets: Sequence[tuple[str, keras.layers.Layer]],
-        chosen: Any,
+        chosen: discovery.Target,
         say: Callable[[str], Any],
         what: str = "gets the same masks",
     ):

@@ -79,7 +79,7 @@ def test_an_existing_folder_with_files_is_refused(tmp_path):
 
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("a")
-    with pytest.raises(OutputError, match="is a file. Choose another name"):
+    with pytest.raises(OutputError, match=r"is a file\. Choose another name"):
         files.check_new_folder(tmp_path / "a.txt")
 
 
