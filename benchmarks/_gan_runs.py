@@ -279,7 +279,7 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> di
     import keras
 
     import keras_ganprune as kgp
-    from keras_ganprune.layers.prunable import prunable_layers
+    from keras_ganprune.layers.traversal import prunable_layers
 
     started = time.perf_counter()
     if variant.label == "untrained":

@@ -43,14 +43,11 @@ from keras_ganprune.layers.prunable import (
     PrunableSeparableConv2D,
     PrunableSimpleRNN,
     PrunableSimpleRNNCell,
-    apply_masks,
-    copy_masks,
-    make_prunable,
-    masked_weights,
     register_prunable,
-    strip_pruning,
 )
 from keras_ganprune.layers.saving import load_model
+from keras_ganprune.layers.traversal import apply_masks, masked_weights
+from keras_ganprune.layers.upgrade import copy_masks, make_prunable, strip_pruning
 from keras_ganprune.layers.weight_tying import TiedPair, tie_mirrored
 from keras_ganprune.metrics import (
     FeatureExtractor,

@@ -1,4 +1,4 @@
-"""The errors of this package; each is also the built-in that a caller would expect."""
+"""The errors of this package. Each is also the built-in error that a caller would expect."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class PruningError(Exception):
-    """Base of every error that keras_ganprune raises on purpose."""
+    """Base class of the errors that keras_ganprune raises."""
 
 
 class InvalidArgumentError(PruningError, ValueError):
-    """An argument breaks a stated rule."""
+    """An argument has an invalid value."""
 
 
 class ArgumentTypeError(InvalidArgumentError, TypeError):
@@ -27,7 +27,7 @@ class UnbuiltModelError(PruningError, ValueError):
 
 
 class DataError(PruningError, ValueError):
-    """The training data cannot be used as it is."""
+    """The training data is missing, or has a shape, type or values that cannot be used."""
 
 
 class DivergedError(PruningError, FloatingPointError):
@@ -35,27 +35,39 @@ class DivergedError(PruningError, FloatingPointError):
 
 
 class FileFormatError(PruningError, ValueError):
-    """A file or folder is not what it should be."""
+    """A file or folder is missing, damaged, or has another format than expected."""
 
 
 class ExportError(PruningError, RuntimeError):
-    """An exported model does not reproduce the model it came from."""
+    """The outputs of an exported model differ from those of the model that was exported."""
 
 
 class OutputError(PruningError, OSError):
-    """An output folder cannot be used."""
+    """An output file or folder cannot be written."""
 
 
 class MissingPackageError(PruningError, ImportError):
-    """What was asked for needs a package that is not installed."""
+    """A function needs a package that is not installed."""
 
 
 class PruningWarning(UserWarning):
-    """Something was done differently from what was asked; the text says what."""
+    """The package did not do exactly what was requested. The text of the warning says how it differs."""
 
 
 def unknown_name(kind: str, received: object, known: Iterable[str], hint: str = "") -> str:
-    """Return the text of an 'unknown name' error, with the nearest known name."""
+    """Return the text of an 'unknown name' error, with the most similar known name.
+
+    Args:
+        kind: What is named, such as 'schedule'.
+        received: The unknown name.
+        known: All valid names.
+        hint: Sentence to add at the end. Defaults to '' (none).
+
+    Example:
+    >>> print(unknown_name("loss", "hing", ["hinge", "minimax"]))
+    Unknown loss 'hing'. Did you mean 'hinge'?
+    Known: hinge, minimax.
+    """
     known = sorted(known)
     close = difflib.get_close_matches(str(received), known, n=1)
     guess = f" Did you mean {close[0]!r}?" if close else ""

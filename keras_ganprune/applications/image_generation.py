@@ -20,7 +20,8 @@ from keras_ganprune.callbacks.shrink import ShrinkEvent
 from keras_ganprune.errors import DataError
 from keras_ganprune.exporters import ExportReport, export_saved_model
 from keras_ganprune.gan import DiffAugment, GANModel, latents
-from keras_ganprune.layers.prunable import masked_weights, strip_pruning
+from keras_ganprune.layers.traversal import masked_weights
+from keras_ganprune.layers.upgrade import strip_pruning
 from keras_ganprune.layers.weight_tying import tie_mirrored
 from keras_ganprune.metrics import (
     ImageQuality,

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
+import jax  # pyright: ignore[reportMissingImports]
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.experimental import multihost_utils  # pyright: ignore[reportMissingImports]
 
-# A log is a mean over the whole batch, of which every process holds the same value.
+# A log is a mean over the global batch, so every process has the same value.
 LOGS_DIFFER = False
 
 
 def count(like: Any) -> int:
+    """Return the number of processes."""
     return jax.process_count()
 
 
 def rank(like: Any) -> int:
+    """Return the index of this process, from 0."""
     return jax.process_index()
 
 
 def total(sent: np.ndarray, like: Any, timeout: float) -> np.ndarray:
-    # As bytes, which JAX does not narrow; no two processes send other than zeros at one place.
+    """Return the sum of the int64 arrays of all processes. At each place, at most one value is not 0."""
+    # As bytes, because JAX would cast int64 to int32.
     rows = multihost_utils.process_allgather(sent.view(np.uint8))
     return np.asarray(rows).sum(axis=0, dtype=np.uint8).view(np.int64)

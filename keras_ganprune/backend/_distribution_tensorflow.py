@@ -10,43 +10,47 @@ import tensorflow as tf
 
 from keras_ganprune.errors import InvalidArgumentError
 
-# Keras takes the mean of the logs over all replicas of all workers.
+# The logs of Keras are means over all replicas of all workers, so all workers have the same logs.
 LOGS_DIFFER = False
 
 
 class MultiWorkerMirroredStrategy(tf.distribute.MultiWorkerMirroredStrategy):
-    """TensorFlow's strategy, as Keras 3's `fit` needs it.
+    """TensorFlow's strategy, with the reductions that `fit` of Keras 3 needs.
 
-    `fit` asks it to reduce tuples and dicts, and scalars along their first axis, which TensorFlow's own
-    refuses (keras-team/keras#20585).
+    `fit` reduces tuples and dicts, and scalars along their first axis. TensorFlow's own strategy rejects that
+    (keras-team/keras#20585).
     """
 
-    def reduce(self, reduce_op, value, axis):
-        def one(v):
-            scalar = not self.experimental_local_results(v)[0].shape.rank
-            return tf.distribute.Strategy.reduce(self, reduce_op, v, None if scalar else axis)
+    def reduce(self, reduce_op: Any, value: Any, axis: int | None) -> Any:
+        """Reduce each tensor of a structure. The axis is ignored for scalars."""
 
-        return tf.nest.map_structure(one, value)
+        def reduce_tensor(tensor: Any) -> Any:
+            is_scalar = not self.experimental_local_results(tensor)[0].shape.rank
+            return tf.distribute.Strategy.reduce(
+                self, reduce_op, tensor, None if is_scalar else axis
+            )
+
+        return tf.nest.map_structure(reduce_tensor, value)
 
 
 def strategy_of(like: Any) -> Any:
-    """Return the strategy that a variable was made under, or None; of a model, that of its `fit`."""
+    """Return the strategy under which a variable was made or a model is trained, or None."""
     owner = like.value if isinstance(like, keras.Variable) else like
     return getattr(owner, "distribute_strategy", None)
 
 
 def check_strategy(model: Any, variables: Any) -> None:
-    """Raise `InvalidArgumentError` if `fit` runs under another strategy than variables were made under."""
+    """Raise `InvalidArgumentError` if the variables were not made under the strategy of `fit`."""
     mirrors = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
-    # Others make variables of no special kind, or are TensorFlow's default.
+    # The variables of other strategies, and of TensorFlow's default, have no strategy.
     running = model.distribute_strategy if isinstance(model.distribute_strategy, mirrors) else None
     for variable in variables:
-        made = strategy_of(variable)
-        if made is not running:
+        creator = strategy_of(variable)
+        if creator is not running:
             raise InvalidArgumentError(
                 "A network and its optimizer must be made under the strategy that trains it. Received: "
-                f"'{variable.path}', made under {_name(made)}, in a `fit` under {_name(running)}. Build "
-                "and compile the model inside one `with strategy.scope():`; `fit` may stand outside."
+                f"'{variable.path}', made under {_name(creator)}, in a `fit` under {_name(running)}. Build "
+                "and compile the model inside one `with strategy.scope():`. `fit` may be called outside."
             )
 
 
@@ -55,6 +59,7 @@ def _name(strategy: Any) -> str:
 
 
 def count(like: Any) -> int:
+    """Return the number of workers."""
     strategy = strategy_of(like)
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 1
@@ -62,7 +67,8 @@ def count(like: Any) -> int:
 
 
 def rank(like: Any) -> int:
-    # Not the index of the task: a chief may be a job of its own, before the workers.
+    """Return the index of this worker, from 0."""
+    # It is not the index of the task, because a chief may be a job of its own before the workers.
     strategy = strategy_of(like)
     ids = strategy.experimental_distribute_values_from_function(
         lambda context: np.int64(context.replica_id_in_sync_group)
@@ -71,29 +77,35 @@ def rank(like: Any) -> int:
 
 
 def total(sent: np.ndarray, like: Any, timeout: float) -> np.ndarray:
+    """Return the sum of the int64 arrays of all workers.
+
+    Raises:
+        InvalidArgumentError: A worker does not answer within `timeout` seconds, or sends another shape.
+    """
     strategy = strategy_of(like)
 
-    def of_replica(context):
-        # Only the first replica of each worker speaks for it.
-        speaks = context.replica_id_in_sync_group % _replicas_here(strategy) == 0
-        return tf.constant(sent if speaks else np.zeros_like(sent))
+    def of_replica(context: Any) -> Any:
+        # Only the first replica of each worker sends the array.
+        first = context.replica_id_in_sync_group % _replicas_here(strategy) == 0
+        return tf.constant(sent if first else np.zeros_like(sent))
 
     values = strategy.experimental_distribute_values_from_function(of_replica)
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
     try:
-        # What `strategy.reduce` does, with a limit of time.
-        found = strategy.extended.reduce_to(
+        # As `strategy.reduce`, but with a time limit.
+        summed = strategy.extended.reduce_to(
             tf.distribute.ReduceOp.SUM, values, "/device:CPU:0", options
         )
     except tf.errors.OpError as error:
         raise InvalidArgumentError(
             "All workers must prune at the same steps: each needs the same `Prune` among the callbacks "
-            f"of its `fit`. Received: {type(error).__name__} instead of what another worker has, which "
-            f"may take {timeout:g} s. See whether it still runs, give it the same callbacks, and start "
-            "all workers again."
+            f"of its `fit`. Received: {type(error).__name__} instead of the masks of another worker, within "
+            f"{timeout:g} s. Check that it still runs, give it the same callbacks, and start all workers "
+            "again."
         ) from error
-    return strategy.experimental_local_results(found)[0].numpy()
+    return strategy.experimental_local_results(summed)[0].numpy()
 
 
 def _replicas_here(strategy: tf.distribute.Strategy) -> int:
+    """Return the number of replicas of this worker."""
     return len(strategy.extended.worker_devices)

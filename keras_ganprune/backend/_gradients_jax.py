@@ -1,7 +1,8 @@
-"""Gradients on JAX, of code that reads and assigns variables as it would on any backend.
+"""Gradients on JAX, for code that reads and assigns variables as on the other backends.
 
-Such code runs in a `keras.StatelessScope`, which holds the values. A derivative is taken of a function
-of arrays, so each one gets a scope of its own inside; what it assigns goes to the scope around it.
+Such code runs in a `keras.StatelessScope`, which holds the values of the variables. JAX differentiates
+functions of arrays, so each differentiated function runs in a scope of its own. Its assignments are copied
+to the scope around it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
+import jax  # pyright: ignore[reportMissingImports]
 import keras
 
 
@@ -19,9 +20,9 @@ def is_traced(value: Any) -> bool:
 
 
 def _scope_now() -> keras.StatelessScope | None:
-    """Return the scope that code runs in.
+    """Return the current scope, or None.
 
-    Private touch: Keras has no public way to ask for it.
+    Private function of Keras: there is no public way to get it.
     """
     from keras.src.backend.common import stateless_scope
 
@@ -29,7 +30,7 @@ def _scope_now() -> keras.StatelessScope | None:
 
 
 class _Inner(keras.StatelessScope):
-    """A scope that begins with the values of the one around it."""
+    """A scope that begins with the values of the scope around it."""
 
     def __init__(self, outer: keras.StatelessScope | None):
         super().__init__(collect_losses=outer is not None and outer.collect_losses)
@@ -37,17 +38,19 @@ class _Inner(keras.StatelessScope):
         self.state_mapping = dict(self.before)
         self.differentiated: dict[int, Any] = {}
 
-    def add_update(self, update):
+    def add_update(self, update: tuple[keras.Variable, Any]) -> None:
+        """Record a new value of a variable."""
         variable, value = update
         at = self.differentiated.get(id(variable))
         if at is not None:
-            # The layer has rewritten the weight (SpectralNormalization): as on the other backends, the
-            # gradient is the one at the new value. The difference is zero; only its gradient is not.
+            # The layer has rewritten the weight (as SpectralNormalization does). On all backends the gradient
+            # is that at the new value. The added difference is zero, but its gradient is not.
             value = jax.lax.stop_gradient(value) + (at - jax.lax.stop_gradient(at))
         super().add_update((variable, value))
 
     @property
     def changed(self) -> dict[int, Any]:
+        """The new values of the variables that changed, by id."""
         return {k: v for k, v in self.state_mapping.items() if v is not self.before.get(k)}
 
 
@@ -60,16 +63,16 @@ def differentiate(function: Callable[..., Any], at: Sequence[Any]) -> tuple[Any,
             scalar, rest = function(inner, *values)
         return scalar, (rest, inner.changed)
 
-    (scalar, (rest, changed)), found = jax.value_and_grad(pure, has_aux=True)(list(at))
+    (scalar, (rest, changed)), slopes = jax.value_and_grad(pure, has_aux=True)(list(at))
     if outer is not None:
         outer.state_mapping.update(changed)
-    return scalar, rest, found
+    return scalar, rest, slopes
 
 
 def value_and_gradients(
     function: Callable[[], Any], variables: Sequence[keras.Variable]
 ) -> tuple[Any, Any, list[Any]]:
-    """Return (scalar, rest, gradients by the variables) of `function()`, which returns (scalar, rest)."""
+    """Return (scalar, rest, gradients for the variables) of `function()`, which returns (scalar, rest)."""
 
     def with_variables(scope, *values):
         for variable, value in zip(variables, values, strict=True):
@@ -80,7 +83,7 @@ def value_and_gradients(
 
 
 def gradients(loss: Callable[[], Any], variables: Sequence[keras.Variable]) -> list[Any]:
-    """Return the gradient of `loss()` for each variable; zeros where it does not depend on it."""
+    """Return the gradient of `loss()` for each variable, zero if the loss does not depend on it."""
     return value_and_gradients(lambda: (loss(), None), variables)[2]
 
 
@@ -90,7 +93,7 @@ def dense(gradient: Any) -> Any:
 
 
 def sampling_step(model: keras.Model, step: Callable, sample: Callable[[Any], None]) -> Callable:
-    """Return a training step that first lets `sample(data)` assign variables of the model."""
+    """Return a training step that first calls `sample(data)`, which may assign variables of the model."""
 
     def train_step(state, data):
         _, state = run_on(model, state, lambda: sample(data))
@@ -102,10 +105,14 @@ def sampling_step(model: keras.Model, step: Callable, sample: Callable[[Any], No
 def run_on(
     model: keras.Model, state: Sequence[list], function: Callable[[], Any]
 ) -> tuple[Any, tuple]:
-    """Run a function on the values that a step of `fit` is given; return its result and the new ones.
+    """Run a function on the values that `fit` passes to a step.
 
     Args:
-        state: Values of trainable, non-trainable, optimizer (not in `test_step`) and metric variables.
+        model: Model that is being trained.
+        state: Values of the trainable, non-trainable, optimizer (not in `test_step`) and metric variables.
+        function: Function that reads and assigns variables.
+
+    Returns: The result of the function, and the new state.
     """
     lists = [model.trainable_variables, model.non_trainable_variables]
     if len(state) == 4:

@@ -1,17 +1,17 @@
-"""Gradients on PyTorch; the place where the core asks autograd."""
+"""Gradients on PyTorch, by `torch.autograd`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 
 
 def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> list[Any]:
-    """Return the gradient of `loss()` for each variable, None where it does not depend on it.
+    """Return the gradient of `loss()` for each variable, None if the loss does not depend on it.
 
-    Variables that are not trained count too, as they do elsewhere; no `.grad` is written.
+    As on the other backends, variables that are not trainable get gradients too. No `.grad` is written.
     """
     tensors = [variable.value for variable in variables]
     frozen = [tensor for tensor in tensors if not tensor.requires_grad]
@@ -20,7 +20,7 @@ def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> list[Any]:
             tensor.requires_grad_(True)
         with torch.enable_grad():
             result = loss()
-        if not result.requires_grad:  # it depends on none of them
+        if not result.requires_grad:  # It depends on no variable.
             return [None] * len(tensors)
         return list(torch.autograd.grad(result, tensors, allow_unused=True))
     finally:
@@ -29,12 +29,12 @@ def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> list[Any]:
 
 
 def dense(gradient: Any) -> torch.Tensor:
-    """Return a gradient as a tensor of the shape of its weight, a sparse one with its zeros."""
+    """Return a gradient as a dense tensor of the shape of its weight."""
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 
 def sampling_step(model: Any, step: Callable, sample: Callable[[Any], None]) -> Callable:
-    """Return a training step that first lets `sample(data)` assign variables."""
+    """Return a training step that first calls `sample(data)`, which may assign variables."""
 
     def train_step(data):
         sample(data)

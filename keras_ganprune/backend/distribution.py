@@ -1,7 +1,8 @@
-"""Several processes that train one network together: what the first one decides holds for all of them.
+"""Communication between several processes (workers) that train one network together.
 
-Every function takes `like`, a variable of the network (or the model itself), which knows its workers. Where
-there is one process, nothing is sent and no framework is asked. All workers must make the same calls.
+The first worker decides, and all others use its decision. Every function takes `like`, a variable of the
+network or the model itself, which determines the workers. If there is one process, nothing is sent. All
+workers must make the same calls.
 """
 
 from __future__ import annotations
@@ -18,46 +19,57 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
 
-# How long the others may take to say what they have, in seconds, before a worker gives up. PyTorch's
-# process group and JAX have limits of their own.
+# Seconds that a worker waits for the others on TensorFlow. PyTorch's process group and JAX have their own
+# limits.
 TIMEOUT = 300.0
+# Characters of a setting that an error shows.
 _SHOWN = 300
 
 
 def multi_worker_strategy(**options: Any) -> Any:
-    """Return a `tf.distribute.MultiWorkerMirroredStrategy` under which the `fit` of Keras 3 works.
+    """Return a `tf.distribute.MultiWorkerMirroredStrategy` that works with `fit` of Keras 3.
 
-    Keras asks the strategy for reductions that TensorFlow's own refuses (keras-team/keras#20585). Like
-    that one, to be made before anything else of TensorFlow, with TF_CONFIG set on every machine.
+    `fit` needs reductions that TensorFlow's own strategy rejects (keras-team/keras#20585). As with that
+    strategy, set TF_CONFIG on every machine, and create the strategy before you use anything else of
+    TensorFlow.
 
     Args:
-        **options: As for TensorFlow's: `cluster_resolver`, `communication_options`.
+        **options: Arguments of `tf.distribute.MultiWorkerMirroredStrategy`: `cluster_resolver`,
+            `communication_options`.
+
+    Returns: The strategy. Build and compile the model inside `with strategy.scope():`.
 
     Raises:
-        InvalidArgumentError: Keras runs on another backend.
+        InvalidArgumentError: Keras does not run on TensorFlow.
+
+    Example:
+    >>> strategy = multi_worker_strategy()  # doctest: +SKIP
+    >>> with strategy.scope():  # doctest: +SKIP
+    ...     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    ...     model.compile("adam", "mse")
     """
     if keras.backend.backend() != "tensorflow":
         raise InvalidArgumentError(
             "A strategy of TensorFlow needs Keras on TensorFlow. Received: the backend "
-            f"'{keras.backend.backend()}'. Set KERAS_BACKEND=tensorflow before Keras is imported; on JAX "
+            f"'{keras.backend.backend()}'. Set KERAS_BACKEND=tensorflow before Keras is imported. On JAX "
             "use `keras.distribution.DataParallel`, on PyTorch `DistributedDataParallel`."
         )
-    return _engine().MultiWorkerMirroredStrategy(**options)
+    return _backend_module().MultiWorkerMirroredStrategy(**options)
 
 
 def count(like: Any) -> int:
-    """Return how many processes train the network that `like` belongs to."""
-    engine = _engine()
-    return 1 if engine is None else engine.count(like)
+    """Return the number of processes that train the network of `like`."""
+    module = _backend_module()
+    return 1 if module is None else module.count(like)
 
 
 def rank(like: Any) -> int:
-    """Return the number of this process among them, from 0."""
-    return 0 if count(like) == 1 else _engine().rank(like)
+    """Return the index of this process among the workers, from 0."""
+    return 0 if count(like) == 1 else _backend_module().rank(like)
 
 
 def broadcast(array: np.ndarray, like: Any) -> np.ndarray:
-    """Return the first worker's array, bit by bit, on every worker; their shapes must be equal.
+    """Return the first worker's array, bit by bit, on every worker. All arrays must have the same shape.
 
     Example:
     >>> broadcast(np.array([0.5, 2.0]), keras.Variable(1.0))
@@ -72,7 +84,7 @@ def broadcast(array: np.ndarray, like: Any) -> np.ndarray:
 
 
 def broadcast_masks(masks: Sequence[np.ndarray], like: Any) -> list[np.ndarray]:
-    """Return the first worker's bool arrays on every worker: one message for all of them."""
+    """Return the first worker's bool arrays on every worker. They are sent in one message."""
     if count(like) == 1:
         return list(masks)
     bits = np.concatenate([mask.ravel() for mask in masks])
@@ -82,69 +94,72 @@ def broadcast_masks(masks: Sequence[np.ndarray], like: Any) -> list[np.ndarray]:
 
 
 def gather(text: str, like: Any) -> list[str]:
-    """Return what each worker says, in the order of their numbers."""
+    """Return the texts of all workers on every worker, in the order of their ranks."""
     workers = count(like)
     if workers == 1:
         return [text]
-    own, here = np.frombuffer(text.encode(), np.uint8), rank(like)
+    encoded, here = np.frombuffer(text.encode(), np.uint8), rank(like)
     sizes = np.zeros(workers, np.int64)
-    sizes[here] = own.size
+    sizes[here] = encoded.size
     sizes = np.frombuffer(_total(sizes.view(np.uint8), like).tobytes(), np.int64)
     rows = np.zeros((workers, int(sizes.max())), np.uint8)
-    rows[here, : own.size] = own
+    rows[here, : encoded.size] = encoded
     rows = _total(rows.ravel(), like).reshape(rows.shape)
     return [row[:size].tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
 
 
 def check_same(settings: Mapping[str, Any], like: Any, rule: str, fix: str) -> None:
-    """Raise `InvalidArgumentError` on every worker if some setting is not the same on all of them.
+    """Raise `InvalidArgumentError` on every worker if some setting is not the same on all workers.
 
     Args:
-        settings: What must be the same, by name; the texts of the values are compared.
-        like: See above.
-        rule: Sentence that says what must be the same.
-        fix: Sentence that says what to do.
+        settings: Settings by name. The `repr` of the values is compared.
+        like: Variable of the network, or the model.
+        rule: Sentence for the error that says what must be the same.
+        fix: Sentence for the error that says how to fix it.
     """
     if count(like) == 1:
         return
-    # Where an object lies in memory says nothing of what it is.
-    own = {k: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(v)) for k, v in settings.items()}
-    told = [json.loads(text) for text in gather(json.dumps(own), like)]
-    names = [k for k in told[0] if any(other.get(k) != told[0][k] for other in told)]
-    names += [k for other in told for k in other if k not in told[0]]
+    # The address of an object in memory differs although the object is the same.
+    texts = {k: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(v)) for k, v in settings.items()}
+    workers = [json.loads(text) for text in gather(json.dumps(texts), like)]
+    first = workers[0]
+    names = [k for k in first if any(other.get(k) != first[k] for other in workers)]
+    names += [k for other in workers for k in other if k not in first]
     if not names:
         return
     received = "; ".join(
         f"worker {i}: " + ", ".join(f"{k}={str(t.get(k))[:_SHOWN]}" for k in dict.fromkeys(names))
-        for i, t in enumerate(told)
+        for i, t in enumerate(workers)
     )
     raise InvalidArgumentError(f"{rule} Received: {received}. {fix}")
 
 
 def version() -> str:
-    """Return the version of this package that this process runs."""
-    return getattr(sys.modules[__package__], "__version__", "unknown")
+    """Return the version of keras_ganprune in this process."""
+    return getattr(sys.modules["keras_ganprune"], "__version__", "unknown")
 
 
 def check_strategy(model: keras.Model, variables: Sequence[keras.Variable]) -> None:
-    """Raise `InvalidArgumentError` if `fit` runs under another strategy of TensorFlow than variables."""
+    """Raise if, on TensorFlow, the variables were not made under the strategy of `fit`."""
     if keras.backend.backend() == "tensorflow":
-        _engine().check_strategy(model, variables)
+        _backend_module().check_strategy(model, variables)
 
 
 def any_of(flag: bool, like: Any) -> bool:
-    """Return whether a worker says yes, where each sees only what it has measured itself.
+    """Return whether the flag of any worker is True.
 
-    TensorFlow and JAX show every worker the same logs, so that nothing has to be sent.
+    The flag must depend on the logs only. On TensorFlow and JAX all workers have the same logs, so nothing
+    is sent.
     """
-    if count(like) == 1 or not _engine().LOGS_DIFFER:
+    if count(like) == 1 or not _backend_module().LOGS_DIFFER:
         return flag
     sent = np.zeros(count(like), np.uint8)
     sent[rank(like)] = flag
     return bool(_total(sent, like).any())
 
 
-def _engine() -> Any:
+def _backend_module() -> Any:
+    """Return the `_distribution_*` module of the Keras backend, or None if there is none."""
     name = keras.backend.backend()
     if name not in ("tensorflow", "jax", "torch"):
         return None
@@ -152,9 +167,9 @@ def _engine() -> Any:
 
 
 def _total(sent: np.ndarray, like: Any) -> np.ndarray:
-    """Return the sum of what all workers send: bytes, of which at most one worker's are not zero."""
+    """Return the sum of the byte arrays of all workers. At each place, at most one byte is not 0."""
     padded = np.zeros(-(-sent.size // 8) * 8, np.uint8)
     padded[: sent.size] = sent
-    # As int64, which every engine can add; the sum with zeros is exact.
-    found = np.asarray(_engine().total(padded.view(np.int64), like, TIMEOUT))
-    return found.view(np.uint8)[: sent.size]
+    # As int64, which every backend can add. The sum is exact, because all other summands are zero.
+    total = np.asarray(_backend_module().total(padded.view(np.int64), like, TIMEOUT))
+    return total.view(np.uint8)[: sent.size]

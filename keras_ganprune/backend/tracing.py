@@ -1,8 +1,8 @@
-"""What a compiled training step knows of masks: on JAX only what is part of an optimizer's state.
+"""Masks in a compiled training step, and the tracing of that step.
 
-TensorFlow and PyTorch read variables inside the step. JAX compiles a function of arrays: `fit` hands
-the step the values of the weights and of the optimizer's variables, and takes the new ones back. So
-there the masks are made variables of the optimizer that trains the weights.
+On TensorFlow and PyTorch the step reads variables. JAX compiles a function of arrays: `fit` passes the
+values of the weights and of the optimizer's variables to the step, and gets the new values back. So on JAX
+the masks are made variables of the optimizer that trains the weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _on_jax() -> bool:
 
 
 def is_constant(mask: keras.Variable, weight: Any) -> bool:
-    """Return whether a step that is being compiled would hold a mask as a constant."""
+    """Return whether the mask of a weight would be a constant in a step that is being compiled."""
     if not _on_jax():
         return False
     traced = importlib.import_module("keras_ganprune.backend._gradients_jax").is_traced
@@ -33,20 +33,20 @@ def is_constant(mask: keras.Variable, weight: Any) -> bool:
 
 
 def not_tracked(weight: Any) -> InvalidArgumentError:
-    """Return the error for masks that a compiled step of JAX does not get as state."""
+    """Return the error for a mask that is a constant in a compiled step of JAX."""
     return InvalidArgumentError(
-        "On JAX the masks must be among the variables of the optimizer that trains the weights, or a "
-        f"compiled step never sees them change. Received: '{getattr(weight, 'path', 'a weight')}', whose "
-        "mask the step holds as a constant. Call `pruner.attach(optimizer)` before the step is compiled "
-        "and before its `variables` are read; in `fit`, `Prune` does so for the optimizers that are "
-        "attributes of the model."
+        "On JAX the masks must be among the variables of the optimizer that trains the weights, because a "
+        "compiled step does not see a constant change. Received: the mask of "
+        f"'{getattr(weight, 'path', 'a weight')}', which is a constant in the step. Call "
+        "`pruner.attach(optimizer)` before the step is compiled and before `optimizer.variables` is read. In "
+        "`fit`, `Prune` does so for the optimizers that are attributes of the model."
     )
 
 
 def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
-    """Return the variables an optimizer was built with; empty if it is not built.
+    """Return the variables that an optimizer was built with, or [] if it is not built.
 
-    Private touch: there is no public way to ask an optimizer what it trains.
+    Private attribute of Keras: there is no public way to get them.
     """
     return list(getattr(optimizer, "_trainable_variables", None) or []) if optimizer.built else []
 
@@ -55,28 +55,31 @@ def track(
     optimizer: keras.optimizers.Optimizer,
     companions: Iterable[tuple[keras.Variable, keras.Variable]],
 ) -> bool:
-    """Make variables a part of an optimizer's state on JAX; return whether any is new to it.
+    """Make variables a part of an optimizer's state on JAX.
 
-    Files do not hold them: what is written is what any other backend would write and read.
+    The optimizer does not save them, so that its files are those of the other backends.
 
     Args:
-        companions: Pairs of a weight and a variable that goes with it, such as its mask.
+        optimizer: Optimizer that trains the weights.
+        companions: Pairs of a weight and a variable that belongs to it, such as its mask.
 
-    Private touch: `_track_variable` is the only way into `optimizer.variables`.
+    Returns: Whether any variable is new to the optimizer. Always False on the other backends.
+
+    Private method of Keras: `_track_variable` is the only way into `optimizer.variables`.
     """
     if not _on_jax():
         return False
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
     tracked = vars(inner).get(_TRACKED)
     if tracked is None:
         tracked = {}
-        # Past Keras's attribute tracking, which has no use for it.
+        # `object.__setattr__` keeps Keras from tracking the attribute.
         object.__setattr__(inner, _TRACKED, tracked)
-    for one in {id(o): o for o in (optimizer, inner)}.values():
-        if "save_own_variables" not in vars(one):
+    for outer in {id(o): o for o in (optimizer, inner)}.values():
+        if "save_own_variables" not in vars(outer):
             for name in ("save_own_variables", "load_own_variables"):
-                method = functools.partial(_without_tracked, one, inner, name)
-                object.__setattr__(one, name, method)
+                method = functools.partial(_without_tracked, outer, inner, name)
+                object.__setattr__(outer, name, method)
     new = [pair for pair in companions if id(pair[1]) not in tracked]
     for weight, variable in new:
         if id(variable) not in tracked:
@@ -86,21 +89,21 @@ def track(
 
 
 def tracked(optimizer: keras.optimizers.Optimizer) -> list[tuple[keras.Variable, keras.Variable]]:
-    """Return the pairs of which `track` has added the second to the variables of an optimizer itself."""
+    """Return the (weight, variable) pairs that `track` has added to an optimizer, which is not unwrapped."""
     return list(vars(optimizer).get(_TRACKED, {}).values())
 
 
 def forget(optimizer: keras.optimizers.Optimizer) -> None:
-    """Take away the memory, not the variables, of what `track` has added to an optimizer itself."""
-    vars(optimizer).pop(_TRACKED, None)
+    """Delete the record of what `track` has added to an optimizer. Its variables are not changed."""
+    optimizer.__dict__.pop(_TRACKED, None)
 
 
 @contextlib.contextmanager
 def _untracked(inner: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Within the context, an optimizer has the variables that it would have without masks."""
+    """Within the context, an optimizer has only the variables that it would have without masks."""
     variables = list(inner._variables)
-    gone = {id(v) for _, v in tracked(inner)}
-    inner._variables[:] = [v for v in variables if id(v) not in gone]
+    removed = {id(v) for _, v in tracked(inner)}
+    inner._variables[:] = [v for v in variables if id(v) not in removed]
     try:
         yield
     finally:
@@ -113,16 +116,16 @@ def _without_tracked(optimizer: Any, inner: Any, name: str, store: Any) -> None:
 
 
 def sync(model: keras.Model) -> None:
-    """Bring the variables of a model up to date in the middle of an epoch of `fit`.
+    """Update the variables of a model in the middle of an epoch of `fit`.
 
-    On JAX their values are in the state of the running step, and nowhere else, until this is called.
+    On JAX their current values are only in the state of the training loop until this is called.
     """
     if _on_jax():
         model.jax_state_sync()
 
 
 def retrace(model: keras.Model) -> None:
-    """Let the training step of a model be traced anew at its next call."""
+    """Let the training step of a model be traced again at its next call."""
     if _on_jax():
         remake(model)
     else:
@@ -130,15 +133,15 @@ def retrace(model: keras.Model) -> None:
 
 
 def remake(model: keras.Model) -> None:
-    """Make the train function of a model anew, as yet untraced."""
+    """Give a model a new train function that is not traced yet."""
     original, before = model.train_step, vars(model).get("train_step")
 
-    # JAX takes a method that it has traced for the same one, whatever has changed inside.
+    # JAX would reuse the trace of the method, although the variables inside have changed.
     def train_step(*arguments):
         return original(*arguments)
 
     if _on_jax():
-        # Past Keras's attribute tracking, which has no use for a function.
+        # `object.__setattr__` keeps Keras from tracking the attribute.
         object.__setattr__(model, "train_step", train_step)
     try:
         model.make_train_function(force=True)

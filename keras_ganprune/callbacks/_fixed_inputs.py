@@ -14,7 +14,7 @@ from keras_ganprune.backend import tracing
 from keras_ganprune.errors import DataError, InvalidArgumentError, UnbuiltModelError, unknown_name
 from keras_ganprune.gan import GANModel, batch_checks, latents
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import is_built
+from keras_ganprune.layers.traversal import is_built
 from keras_ganprune.training import discovery
 from keras_ganprune.training.snapshot import mask_stores
 from keras_ganprune.utils import validation

@@ -21,7 +21,7 @@ from keras import ops
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.mask_store import companion, tensor, to_numpy
-from keras_ganprune.layers.prunable import MaskedWeight
+from keras_ganprune.layers.traversal import MaskedWeight
 from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.modes import Mode
 from keras_ganprune.training import discovery

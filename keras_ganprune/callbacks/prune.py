@@ -21,7 +21,7 @@ from keras_ganprune.errors import (
     UnbuiltModelError,
 )
 from keras_ganprune.layers.mask_store import MaskStore, memory, to_numpy
-from keras_ganprune.layers.prunable import is_built, prunable_layers
+from keras_ganprune.layers.traversal import is_built, prunable_layers
 from keras_ganprune.pruning import compatibility, schedules
 from keras_ganprune.pruning.mask_report import MaskReport
 from keras_ganprune.pruning.pruner import Pruner, sparsity_of

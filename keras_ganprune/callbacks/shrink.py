@@ -13,7 +13,7 @@ from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import is_built
+from keras_ganprune.layers.traversal import is_built
 from keras_ganprune.pruning import compatibility
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.shrink_model import Shrunk, shrink_with_cuts

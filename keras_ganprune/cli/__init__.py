@@ -253,7 +253,7 @@ def _shrink(arguments: argparse.Namespace) -> None:
     from keras_ganprune.errors import InvalidArgumentError, unknown_name
     from keras_ganprune.exporters import export_saved_model
     from keras_ganprune.gan import GANModel
-    from keras_ganprune.layers.prunable import strip_pruning
+    from keras_ganprune.layers.upgrade import strip_pruning
     from keras_ganprune.metrics import compare_models
     from keras_ganprune.pruning.granularity import Channel
     from keras_ganprune.pruning.shrink_model import shrink

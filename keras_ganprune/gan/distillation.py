@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
 from keras_ganprune.gan import batch_checks
-from keras_ganprune.layers.prunable import strip_pruning
+from keras_ganprune.layers.upgrade import strip_pruning
 from keras_ganprune.utils import validation
 from keras_ganprune.utils.registry import PACKAGE, Configurable
 

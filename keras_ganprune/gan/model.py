@@ -14,8 +14,9 @@ from keras_ganprune.errors import DataError, InvalidArgumentError
 from keras_ganprune.gan import batch_checks, latents, losses
 from keras_ganprune.gan import distillation as distillations
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import add_masks, prunable_layers, strip_pruning, walk
-from keras_ganprune.layers.weight_tying import share_again, shared_positions, shared_weights
+from keras_ganprune.layers.traversal import prunable_layers, walk
+from keras_ganprune.layers.upgrade import add_masks, strip_pruning
+from keras_ganprune.layers.weight_sharing import share_again, shared_positions, shared_weights
 from keras_ganprune.training.discovery import optimizer_config, trained_variables
 from keras_ganprune.training.nan_guard import NaNGuard
 from keras_ganprune.utils import validation

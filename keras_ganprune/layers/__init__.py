@@ -1,4 +1,4 @@
-"""Layers that hold masks, and what is done with the masks."""
+"""Layers that hold masks, and the functions that add, apply, copy and remove the masks."""
 
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
@@ -29,14 +29,11 @@ from keras_ganprune.layers.prunable import (
     PrunableSeparableConv2D,
     PrunableSimpleRNN,
     PrunableSimpleRNNCell,
-    apply_masks,
-    copy_masks,
-    make_prunable,
-    masked_weights,
     register_prunable,
-    strip_pruning,
 )
 from keras_ganprune.layers.saving import load_model
+from keras_ganprune.layers.traversal import apply_masks, masked_weights
+from keras_ganprune.layers.upgrade import copy_masks, make_prunable, strip_pruning
 from keras_ganprune.layers.weight_tying import TiedPair, tie_mirrored
 
 __all__ = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from keras_ganprune.errors import UnsupportedLayerError
@@ -11,18 +13,20 @@ def clone(model: keras.Model, classes: list[type]) -> keras.Model:
     """Return an uncompiled copy of a built model, rebuilt from its configuration.
 
     Args:
-        model: A built model; a subclassed one needs `get_config`, as for saving.
-        classes: The classes of its layers. A user's own may not be registered with Keras, and the
-            objects at hand are the best registry.
+        model: Built model. A subclassed model needs `get_config`, as for saving.
+        classes: Classes of its layers. A user's own classes may not be registered with Keras, so they
+            are taken from the layers themselves.
 
     Raises:
-        UnsupportedLayerError: the model cannot be rebuilt from its configuration.
+        UnsupportedLayerError: The model cannot be rebuilt from its configuration.
     """
     custom = {cls.__name__: cls for cls in classes if cls.__module__.split(".")[0] != "keras"}
     try:
-        config = keras.saving.serialize_keras_object(model)
+        config: Any = keras.saving.serialize_keras_object(model)
         config.pop("compile_config", None)
-        copy = keras.saving.deserialize_keras_object(config, custom_objects=custom, safe_mode=False)
+        copy: Any = keras.saving.deserialize_keras_object(
+            config, custom_objects=custom, safe_mode=False
+        )
         copy.set_weights(model.get_weights())
     except Exception as error:
         raise UnsupportedLayerError(

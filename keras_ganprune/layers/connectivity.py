@@ -1,4 +1,4 @@
-"""What stands behind a layer in its network: a batch normalization, or the network's output."""
+"""What follows a layer in its network: a batch normalization, or the output of the network."""
 
 from __future__ import annotations
 
@@ -36,11 +36,13 @@ _KEEPS_CHANNELS = (
 
 
 class _Graph:
-    """Who takes whose output in a network, through models nested in it.
+    """The edges of a network: which operations use the output of an operation, also across nested models.
 
-    Private touch: the nodes of an operation are the only record of the graph, and a Sequential keeps its
-    own in `_functional`. An operation may be called in several graphs; only those of `network` count.
-    Activations called as functions are operations too, though not layers.
+    An operation may be part of several graphs. Only the graphs inside `network` count. Activations that are
+    called as functions are operations too, but not layers.
+
+    Private attributes of Keras: the nodes of an operation are the only record of the graph, and a
+    Sequential keeps its graph in `_functional`.
     """
 
     def __init__(self, network: keras.layers.Layer):
@@ -53,11 +55,12 @@ class _Graph:
         self.known = {id(entry) for _, graph in self.parts for entry in graph.operations}
 
     def after(self, entry: keras.Operation) -> list[keras.Operation]:
-        """Return what takes an output; the network itself where it is the network's output.
+        """Return the operations that use the output of `entry`.
 
-        A nested model that no graph calls stands for whatever its caller does with its output.
+        If the output is that of a nested model, the users of the nested model's output are returned. If it is
+        that of the network, or of a nested model that no graph calls, that model itself is returned.
         """
-        found = {
+        users: dict[int, keras.Operation] = {
             id(node.operation): node.operation
             for node in getattr(entry, "_outbound_nodes", ())
             if id(node.operation) in self.known
@@ -65,39 +68,43 @@ class _Graph:
         for model, graph in self.parts:
             if any(tensor._keras_history.operation is entry for tensor in graph.outputs):
                 called = model is not self.network and id(model) in self.known
-                found |= {id(o): o for o in (self.after(model) if called else [model])}
-        return list(found.values())
+                users |= {id(user): user for user in (self.after(model) if called else [model])}
+        return list(users.values())
 
 
-def _holders(layer: keras.layers.Layer, network: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """Return the layer, then the wrappers around it (SpectralNormalization and the like), if any."""
-    found = [layer]
-    for held in found:  # which grows: a wrapper may be wrapped
-        found += [
+def _with_wrappers(
+    layer: keras.layers.Layer, network: keras.layers.Layer
+) -> list[keras.layers.Layer]:
+    """Return the layer, then the wrappers around it (such as SpectralNormalization), if any."""
+    layers = [layer]
+    for inner in layers:  # The list grows while it is read, since a wrapper may be wrapped.
+        layers += [
             other
             for other in network._flatten_layers()
-            if isinstance(other, keras.layers.Wrapper) and other.layer is held
+            if isinstance(other, keras.layers.Wrapper) and other.layer is inner
         ]
-    return found
+    return layers
 
 
 def following_scale(
     layer: keras.layers.Layer, network: keras.layers.Layer
 ) -> keras.Variable | None:
-    """Return the gamma of the BatchNormalization that alone takes a layer's output, or None.
+    """Return the gamma of the BatchNormalization that scales the output channels of a layer, or None.
 
-    None too where the graph is not known (subclassed networks), branches, or has no scale.
+    It is None if no BatchNormalization follows, if the graph branches before it or is not known (subclassed
+    networks), or if the BatchNormalization has no scale.
     """
     graph = _Graph(network)
-    for start in _holders(layer, network):
-        here = start
+    for start in _with_wrappers(layer, network):
+        here: keras.Operation = start
         while True:
             after = graph.after(here)
             if len(after) != 1:
                 break
             here = after[0]
             if isinstance(here, keras.layers.BatchNormalization):
-                last_axis = here.axis in (-1, here.input_spec.ndim - 1)
+                rank = getattr(here.input_spec, "ndim", 0)
+                last_axis = here.axis in (-1, rank - 1)
                 return here.gamma if here.scale and last_axis else None
             if not isinstance(here, _KEEPS_CHANNELS):
                 break
@@ -105,28 +112,31 @@ def following_scale(
 
 
 def _has_kernel(entry: keras.Operation) -> bool:
-    # The scales of these may have as many axes as a kernel, yet mix no channels.
+    # The scales of these may have as many axes as a kernel, but they mix no channels.
     if isinstance(entry, (*_KEEPS_CHANNELS, keras.layers.LayerNormalization)):
         return False
     return any(len(weight.shape) > 1 for weight in getattr(entry, "weights", ()))
 
 
 def makes_output(layer: keras.layers.Layer, network: keras.layers.Layer) -> bool | None:
-    """Return whether a layer's channels are those of the network's output; None if that is not known.
+    """Return whether the channels of a layer are channels of the network's output, or None if not known.
 
-    They are if no layer with a kernel stands between. Only Sequential and functional networks tell.
+    They are if no layer with a kernel is between the layer and the output. The graph is known for Sequential
+    and functional networks only.
     """
     graph = _Graph(network)
-    waiting = [entry for entry in _holders(layer, network) if id(entry) in graph.known]
-    seen = {id(entry) for entry in waiting}
-    unknown = not waiting
-    while waiting:
-        for after in graph.after(waiting.pop()):
+    queue: list[keras.Operation] = [
+        entry for entry in _with_wrappers(layer, network) if id(entry) in graph.known
+    ]
+    seen = {id(entry) for entry in queue}
+    unknown = not queue
+    while queue:
+        for after in graph.after(queue.pop()):
             if after is network:
                 return True
             if id(after) not in graph.known:
                 unknown = True
             elif id(after) not in seen and not _has_kernel(after):
                 seen.add(id(after))
-                waiting.append(after)
+                queue.append(after)
     return None if unknown else False

@@ -1,4 +1,4 @@
-"""Which axes of a kernel run over input channels and which over output channels."""
+"""The axes of a kernel that index its input channels and its output channels."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from keras_ganprune.errors import InvalidArgumentError
 class KernelAxes:
     """The channel axes of a kernel.
 
-    All axes are negative, counted from the last one, since kernels of one kind of layer share their
-    last axes whatever the number of spatial ones.
+    All axes are negative (counted from the last axis), because kernels of the same kind of layer have the
+    same last axes for any number of spatial axes.
 
     Args:
-        inputs: Axes over the input channels; () if the weight has none, as a vector of scales.
-        outputs: Axes over the output channels; () if the weight has none.
+        inputs: Axes of the input channels. () if the weight has none, such as a vector of scales.
+        outputs: Axes of the output channels. () if the weight has none.
     """
 
     inputs: tuple[int, ...]
@@ -29,13 +29,13 @@ class KernelAxes:
 
 _IN_OUT = KernelAxes(inputs=(-2,), outputs=(-1,))
 _OUT_IN = KernelAxes(inputs=(-1,), outputs=(-2,))
-# (.., in, multiplier): every input channel has outputs of its own, numbered in * multiplier. They can
-# only go together with their input, so one axis stands for both.
+# (.., in, multiplier): each input channel has its own outputs. They can only be pruned together with their
+# input channel, so one axis stands for both.
 _DEPTHWISE = KernelAxes(inputs=(-2,), outputs=(-2,))
 
 
 def _of_einsum(layer: keras.layers.EinsumDense) -> KernelAxes:
-    """Read the axes from the equation; a letter in all three terms is batch-like, and an output."""
+    """Return the axes according to the equation. A letter that is in all three terms is an output."""
     _, kernel, output = layer.equation.replace("->", ",").split(",")
     axes = range(-len(kernel), 0)
     return KernelAxes(
@@ -44,7 +44,7 @@ def _of_einsum(layer: keras.layers.EinsumDense) -> KernelAxes:
     )
 
 
-# Only the kernels that are not (.., in, out). A subclass of one of these keeps its row.
+# The kernels that are not (.., in, out). A row is valid for subclasses too.
 _ROWS: list[tuple[tuple[type, ...], str, Callable[[keras.layers.Layer], KernelAxes]]] = [
     (
         (
@@ -70,14 +70,14 @@ _ROWS: list[tuple[tuple[type, ...], str, Callable[[keras.layers.Layer], KernelAx
 
 
 def kernel_axes(layer: keras.layers.Layer, name: str) -> KernelAxes:
-    """Return which axes of a weight run over input and output channels.
+    """Return the axes of a weight that index its input channels and its output channels.
 
         Dense, Conv, recurrent cells, pointwise kernels   (.., in, out)
         Embedding                                         (vocabulary, dim) = (in, out)
         Conv1DTranspose, Conv2DTranspose, Conv3DTranspose (.., out, in)
         DepthwiseConv, depthwise kernels                  (.., in, multiplier), `in` for both
-        EinsumDense, also inside attention                from its equation: letters that are summed
-                                                          over are inputs, the others outputs
+        EinsumDense, also inside attention                from its equation: summed letters are inputs,
+                                                          all others are outputs
         a layer of your own                               (.., in, out); a vector is (out,)
 
     Args:
@@ -87,7 +87,7 @@ def kernel_axes(layer: keras.layers.Layer, name: str) -> KernelAxes:
     Returns: `KernelAxes`.
 
     Raises:
-        InvalidArgumentError: the layer has no such weight, or is not built.
+        InvalidArgumentError: The layer has no weight `name`, or is not built.
 
     Example:
     >>> layer = keras.layers.Conv2DTranspose(8, 4)

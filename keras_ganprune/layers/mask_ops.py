@@ -1,17 +1,22 @@
-"""Pure functions on NumPy arrays: which entries stay. True always means keep."""
+"""Pure functions on NumPy arrays that choose which entries are kept. In a mask, True = keep."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from keras_ganprune.errors import DivergedError, InvalidArgumentError
+from keras_ganprune.utils.validation import is_number
 
-# Ties are broken by index; reading them in pieces keeps the index array small for a constant tensor.
+# Ties are broken by index. They are read in chunks, so that a constant tensor needs no large index array.
 _TIE_CHUNK = 1 << 20
 
 
 def validate_sparsity(value: float, name: str = "sparsity") -> float:
     """Return `value` as a float if it is a sparsity, a fraction in [0, 1).
+
+    Args:
+        value: Value to check.
+        name: Name of the argument, for the error. Defaults to 'sparsity'.
 
     Raises:
         InvalidArgumentError: `value` is not a number in [0, 1).
@@ -20,7 +25,7 @@ def validate_sparsity(value: float, name: str = "sparsity") -> float:
     >>> validate_sparsity(0.8)
     0.8
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if not is_number(value):
         raise InvalidArgumentError(
             f"`{name}` must be a fraction in [0, 1). Received: {value!r} "
             f"(of type {type(value).__name__})."
@@ -42,7 +47,7 @@ def validate_sparsity(value: float, name: str = "sparsity") -> float:
 
 
 def kept_count(size: int, sparsity: float) -> int:
-    """Return how many of `size` entries are kept: max(1, round_half_even(n * (1 - s))).
+    """Return how many entries of a tensor are kept: max(1, round_half_even(n * (1 - s))).
 
     Args:
         size: Positive int, number of entries n.
@@ -60,8 +65,11 @@ def kept_count(size: int, sparsity: float) -> int:
 def check_finite(array: np.ndarray, what: str) -> None:
     """Raise `DivergedError` if `array` has a NaN or an infinity.
 
-    The sum of an array is finite only if every entry is, and needs no array of flags.
+    Args:
+        array: Array to check.
+        what: Name of the array, for the error.
     """
+    # If the sum is finite, so is every entry. Unlike `isfinite`, the sum needs no array of flags.
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(np.sum(array, dtype=np.float64))
     if not np.isfinite(total) and not np.isfinite(array).all():
@@ -69,10 +77,10 @@ def check_finite(array: np.ndarray, what: str) -> None:
 
 
 def diverged(what: str, bad: int) -> DivergedError:
-    """Return the error for something to choose a mask from with `bad` values that are not finite."""
+    """Return the error for an array with `bad` values that are NaN or infinite."""
     return DivergedError(
-        f"{what} has {bad} value(s) that are NaN or infinite, so no mask can be chosen from it; "
-        "the masks are left as they were. Training has diverged: lower the learning rate, or "
+        f"{what} has {bad} value(s) that are NaN or infinite, so no mask can be chosen from it. "
+        "The masks stay as they were. Training has diverged: lower the learning rate, or "
         "restore the last checkpoint."
     )
 
@@ -80,13 +88,16 @@ def diverged(what: str, bad: int) -> DivergedError:
 def top_k_mask(scores: np.ndarray, keep: int) -> np.ndarray:
     """Return a bool mask of exactly `keep` entries: the highest scores, ties by lower index.
 
-    Linear time (a selection, not a sort) and about twice the size of `scores` in memory.
+    It takes linear time (a selection, not a sort) and about twice the memory of `scores`.
 
     Args:
-        scores: Array of any shape, higher = keep. May hold -inf, not NaN.
+        scores: Array of any shape, higher = keep. It may contain -inf, but not NaN.
         keep: Int in [0, scores.size].
 
     Returns: Bool array of the shape of `scores`, True = keep.
+
+    Raises:
+        InvalidArgumentError: `keep` is outside [0, scores.size].
 
     Example:
     >>> top_k_mask(np.array([1.0, 3.0, 3.0, 3.0]), 2)
@@ -100,8 +111,8 @@ def top_k_mask(scores: np.ndarray, keep: int) -> np.ndarray:
     if keep == 0:
         return np.zeros(scores.shape, dtype=bool)
     flat = scores.reshape(-1)
-    # Entries tied at the minimum are set aside first. Pruned ones all score -inf (or zero), and a
-    # selection among mostly equal entries takes many times as long.
+    # Entries tied at the minimum are set aside first. All pruned entries score -inf (or zero), and
+    # `partition` takes many times as long if most entries are equal.
     threshold = flat.min()
     mask = flat > threshold
     above = int(np.count_nonzero(mask))
@@ -122,7 +133,7 @@ def top_k_mask(scores: np.ndarray, keep: int) -> np.ndarray:
 
 
 def threshold_mask(scores: np.ndarray, threshold: float) -> np.ndarray:
-    """Return True where `scores >= threshold`: a unit below it is pruned, one equal to it is kept.
+    """Return True where `scores >= threshold`: units below it are pruned, units equal to it are kept.
 
     Example:
     >>> threshold_mask(np.array([0.6, 1.5]), 1.0)
@@ -132,7 +143,7 @@ def threshold_mask(scores: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def sparsity(mask: np.ndarray) -> float:
-    """Return the share of False entries of a mask (or of zeros in an array).
+    """Return the fraction of False entries of a mask, or of zeros in an array.
 
     Example:
     >>> sparsity(np.array([True, False, False, False]))

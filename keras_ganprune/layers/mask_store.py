@@ -1,8 +1,8 @@
-"""A mask on a variable: how it is enforced, kept and saved.
+"""Masks on variables: how they are enforced, stored and saved.
 
-The stored weight is always already masked. The mask is applied as the variable's `constraint`,
-which every Keras optimizer calls inside the compiled step, so nothing is added to the forward
-pass and a changed mask needs no retracing.
+The stored weight is always already masked. The mask is applied as the variable's `constraint`, which every
+Keras optimizer calls inside the compiled step. So nothing is added to the forward pass, and a changed mask
+needs no retracing.
 """
 
 from __future__ import annotations
@@ -20,74 +20,86 @@ from keras_ganprune.backend import tracing
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.utils.registry import PACKAGE
 
-# How names of `MaskStore.arrays` begin in a file.
+# Prefix of the names of `MaskStore.arrays` in a file.
 _MEMORY = "memory_"
 
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class MaskConstraint(keras.constraints.Constraint):
-    """Sets pruned entries to zero, after the user's own constraint.
+    """Constraint that sets pruned entries to zero, after the user's own constraint.
 
     Args:
         mask: Bool `keras.Variable` of the shape of the weight, True = keep.
-        inner: The constraint that the weight had before, or None.
+        inner: Constraint that the weight had before. Defaults to None.
 
     Attributes:
-        hidden: Variable of the shape of the weight that collects the updates of pruned entries, or None.
-        compiled_in: Bool, whether a compiled step of JAX holds the mask as a constant, so that it must
+        hidden: Variable of the shape of the weight that accumulates the updates of pruned entries, or None.
+        compiled_in: Bool, whether a compiled step of JAX holds the mask as a constant. If so, the mask must
             not change any more.
     """
 
-    def __init__(self, mask: keras.Variable, inner: Any = None):
+    def __init__(self, mask: keras.Variable, inner: keras.constraints.Constraint | None = None):
         self.mask = mask
         self.inner = inner
         self.hidden: keras.Variable | None = None
         self.compiled_in = False
 
-    def __call__(self, w):
+    def __call__(self, w: Any) -> Any:
+        """Return the weight with its pruned entries set to zero."""
         if tracing.is_constant(self.mask, w):
             if self.hidden is not None:
                 raise tracing.not_tracked(w)
             self.compiled_in = True
         if self.hidden is not None:
-            # The weight was zero before the step, so what stands there now is the optimizer's update.
-            update = ops.cast(w, self.hidden.dtype)
+            # A pruned weight was zero before the step, so its value now is the optimizer's update.
+            update: Any = ops.cast(w, self.hidden.dtype)
             moved = ops.where(tensor(self.mask), update, tensor(self.hidden) + update)
             if self.inner is not None:
                 moved = self.inner(moved)
             self.hidden.assign(masked(moved, ops.logical_not(tensor(self.mask))))
         if self.inner is not None:
-            # Masked first, so that a norm is taken over the weights that stay; masked again
-            # below, since a constraint such as a lower bound may move zeros.
+            # Masked before it, so that a norm is taken over the kept weights only. Masked again after it,
+            # since a constraint such as a lower bound may move zeros.
             w = self.inner(masked(w, self.mask))
         return masked(w, self.mask)
 
-    def get_config(self):
-        # The mask is saved by the layer; a configuration only ever needs the user's constraint.
+    def get_config(self) -> dict[str, Any]:
+        """Return the configuration of the user's constraint. The layer saves the mask."""
         return {} if self.inner is None else self.inner.get_config()
 
 
 class MaskStore(keras.layers.Layer):
     """The masks of one layer, saved beside its weights.
 
-    It is a child of the layer for saving only: Keras finds it by attribute, but it is not among
-    the layer's tracked sublayers. So `.keras`, `.weights.h5` and `BackupAndRestore` keep the masks,
-    `layer.weights` keeps its length and order, and a plain layer can read the weights file of a
-    pruned one.
+    It is a child of the layer for saving only: Keras finds it by attribute, but it is not among the tracked
+    sublayers of the layer. So `.keras`, `.weights.h5` and `BackupAndRestore` save the masks, `layer.weights`
+    keeps its length and order, and a plain layer can read the weights file of a pruned layer.
+
+    Args:
+        weights_by_name: dict, attribute path of a weight -> its variable. Each gets a mask of True.
+        find: Function that returns the variable of an attribute path, or None. It is called for masks in a
+            file that the layer does not have. Defaults to a function that returns None.
 
     Attributes:
-        weights_by_name: dict, attribute path of a weight -> the weight's variable.
-        masks: dict, the same path -> bool variable, True = keep.
-        step: Int, optimizer steps done, as far as the `Prune` callback has seen.
-        stamp: Int, which update of which schedule made the masks; 0 if none did.
+        weights_by_name: dict, attribute path of a weight -> its variable.
+        masks: dict, attribute path -> bool variable, True = keep.
+        step: Int, optimizer steps that were done when the `Prune` callback last saw the layer.
+        stamp: Int, identifies the schedule update that made the masks. 0 if no update made them.
         restored: Bool, whether the masks were read from a file since this was last set to False.
-        hidden: dict, the same path -> float variable with the values of pruned entries, which a mode of
-            pruning may want back; empty unless `keep_hidden` was called.
-        chosen: dict, the same path -> bool array: masks that a mode such as `soft` has chosen but does not
-            hold yet; empty where masks are held.
-        arrays: dict, name -> NumPy array: what else a callback has to know again after a restart; see
-            `memory`.
+        hidden: dict, attribute path -> float variable with the values of pruned entries, for modes that may
+            restore them. Empty unless `keep_hidden` was called.
+        chosen: dict, attribute path -> bool array: masks that a mode such as `soft` has chosen but does not
+            enforce yet. Empty if masks are enforced.
+        arrays: dict, name -> NumPy array: other state that callbacks save with the masks, see `memory`.
     """
+
+    # Set by `object.__setattr__`, so that Keras does not track them.
+    weights_by_name: dict[str, keras.Variable]
+    find: Callable[[str], keras.Variable | None]
+    masks: dict[str, keras.Variable]
+    hidden: dict[str, keras.Variable]
+    chosen: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray]
 
     def __init__(
         self,
@@ -109,12 +121,13 @@ class MaskStore(keras.layers.Layer):
         self.built = True
 
     def add(self, name: str, weight: keras.Variable) -> None:
-        """Give one more weight of the layer a mask, all True: a bias goes with its channel, for example."""
+        """Give one more weight of the layer a mask of True, such as a bias."""
         self.weights_by_name[name] = weight
         self.masks[name] = companion(weight, np.ones(weight.shape, dtype=bool), "mask")
         weight.constraint = MaskConstraint(self.masks[name], weight.constraint)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
+        """Write the masks, packed to one bit per entry, into a Keras file."""
         for name, mask in self.masks.items():
             store[name] = np.packbits(to_numpy(mask))
             store[f"{name}_shape"] = np.asarray(mask.shape, dtype=np.int64)
@@ -126,43 +139,28 @@ class MaskStore(keras.layers.Layer):
             store[f"{_MEMORY}{name}"] = array
         store["clock"] = np.asarray([self.step, self.stamp], dtype=np.int64)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
+        """Read the masks from a Keras file and apply them.
+
+        Raises:
+            InvalidArgumentError: The masks in the file have other names or shapes.
+        """
         saved = set(store.keys())
-        if not saved:  # a file written before the layer became prunable
+        if not saved:  # The file was written before the layer became Prunable.
             self.apply()
             return
-        shapes = {
-            name.removesuffix("_shape"): tuple(np.asarray(store[name]).tolist())
-            for name in saved
-            if name.endswith("_shape") and not name.startswith(_MEMORY)
-        }
-        for name in sorted(shapes.keys() - self.masks.keys()):
-            # Masks that were added since, and are the layer's own to make again.
-            weight = self.find(name)
-            if weight is not None and tuple(weight.shape) == shapes[name]:
-                self.add(name, weight)
-        wanted = {name: tuple(mask.shape) for name, mask in self.masks.items()}
-        # With `skip_mismatch` Keras leaves out the weight and tries the masks all the same.
-        if shapes != wanted:
-            raise InvalidArgumentError(
-                f"The file has masks of the shapes {shapes}, the layer of {wanted}. "
-                "Load it into the model it was saved from."
-            )
+        self._check_saved_shapes(store, saved)
         for name, mask in self.masks.items():
-            bits = np.unpackbits(np.asarray(store[name]), count=int(np.prod(mask.shape)))
-            mask.assign(bits.astype(bool).reshape(mask.shape))
+            mask.assign(_unpack(store[name], mask.shape))
         if any(f"{name}_hidden" in saved for name in self.masks):
-            self._make_hidden()  # a loaded model has none yet
+            self._make_hidden()  # A model that was just built has no such variables yet.
         for name, values in self.hidden.items():
             if f"{name}_hidden" in saved:
                 values.assign(np.asarray(store[f"{name}_hidden"]))
         self.chosen.clear()
         for name, mask in self.masks.items():
             if f"{name}_chosen" in saved:
-                bits = np.unpackbits(
-                    np.asarray(store[f"{name}_chosen"]), count=int(np.prod(mask.shape))
-                )
-                self.chosen[name] = bits.astype(bool).reshape(mask.shape)
+                self.chosen[name] = _unpack(store[f"{name}_chosen"], mask.shape)
         self.arrays.clear()
         for name in saved:
             if name.startswith(_MEMORY):
@@ -171,23 +169,44 @@ class MaskStore(keras.layers.Layer):
         self.restored = True
         self.apply()
 
+    def _check_saved_shapes(self, store: Any, saved: set[str]) -> None:
+        """Add masks that only the file has, then compare the shapes of all masks."""
+        shapes = {
+            name.removesuffix("_shape"): tuple(np.asarray(store[name]).tolist())
+            for name in saved
+            if name.endswith("_shape") and not name.startswith(_MEMORY)
+        }
+        for name in sorted(shapes.keys() - self.masks.keys()):
+            # The saved layer had masks that `add_masks` made, such as that of a bias.
+            weight = self.find(name)
+            if weight is not None and tuple(weight.shape) == shapes[name]:
+                self.add(name, weight)
+        expected = {name: tuple(mask.shape) for name, mask in self.masks.items()}
+        # With `skip_mismatch` Keras skips a weight of another shape, but loads its masks nevertheless.
+        if shapes != expected:
+            raise InvalidArgumentError(
+                "The masks in the file must have the shapes of the layer's masks. Received: "
+                f"{shapes} in the file, {expected} in the layer. Load the file into the model that wrote it."
+            )
+
     def apply(self) -> None:
         """Set the pruned entries of every weight to zero."""
         for name, weight in self.weights_by_name.items():
             weight.assign(masked(weight, self.masks[name]))
 
     def keep_hidden(self, collect: bool) -> bool:
-        """Keep the values of pruned entries beside the weights; return whether that changed anything.
+        """Store the values of pruned entries beside the weights.
 
         Args:
-            collect: Whether they also collect the optimizer's updates. A step that was traced before
-                this changes must be traced anew.
+            collect: Whether the stored values also accumulate the optimizer's updates.
+
+        Returns: Whether anything changed. If so, a training step that was traced before must be traced again.
         """
         changed = self._make_hidden()
         for name, weight in self.weights_by_name.items():
-            wanted = self.hidden[name] if collect else None
-            if weight.constraint.hidden is not wanted:
-                weight.constraint.hidden = wanted
+            hidden = self.hidden[name] if collect else None
+            if weight.constraint.hidden is not hidden:
+                weight.constraint.hidden = hidden
                 changed = True
         return changed
 
@@ -199,7 +218,7 @@ class MaskStore(keras.layers.Layer):
         return bool(missing)
 
     def stop_collecting(self) -> bool:
-        """Let pruned entries collect no updates any more; return whether they did."""
+        """Stop the accumulation of updates of pruned entries. Return whether it was on."""
         collecting = [
             w.constraint for w in self.weights_by_name.values() if w.constraint.hidden is not None
         ]
@@ -208,17 +227,24 @@ class MaskStore(keras.layers.Layer):
         return bool(collecting)
 
 
-def memory(network: keras.layers.Layer) -> MaskStore:
-    """Return the store whose `arrays` are kept for a pruned network as a whole: that of its first layer.
+def _unpack(bits: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the bool array of a shape that was packed to one bit per entry."""
+    flat = np.unpackbits(np.asarray(bits), count=int(np.prod(shape)))
+    return flat.astype(bool).reshape(shape)
 
-    A store of the network's own would not be there when Keras loads a file into a new model.
+
+def memory(network: keras.layers.Layer) -> MaskStore:
+    """Return the store whose `arrays` hold the state of a whole pruned network: the store of its first layer.
+
+    The network has no store of its own, because that would not exist when Keras loads a file into a new
+    model.
     """
     stores = (getattr(layer, "pruning_masks", None) for layer in network._flatten_layers())
     return next(store for store in stores if store is not None)
 
 
 def tensor(value: Any) -> Any:
-    """Return a variable's value as a tensor: not every operation of every backend takes variables."""
+    """Return the value of a variable as a tensor, since not every operation of a backend takes variables."""
     return ops.convert_to_tensor(value)
 
 
@@ -234,37 +260,45 @@ def to_numpy(variable: Any) -> np.ndarray:
     """Return the value of a variable as an array, without a copy where that is safe."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        # `convert_to_tensor` would hand back the variable, and NumPy a copy of it; any operation reads
-        # the variable as a tensor, whose memory NumPy shares.
+        # `convert_to_tensor` would return the variable itself, which NumPy copies. An operation returns a
+        # tensor, whose memory NumPy shares.
         return np.asarray(ops.stop_gradient(variable))
     if backend == "torch":
         return importlib.import_module("keras_ganprune.backend._masking_torch").to_numpy(
             tensor(variable)
         )
-    return ops.convert_to_numpy(tensor(variable))
+    return np.asarray(ops.convert_to_numpy(tensor(variable)))
 
 
 def dense_array(gradient: Any) -> np.ndarray:
-    """Return a gradient as an array; of a list of rows (TensorFlow's, of an embedding), their sums."""
+    """Return a gradient as an array. Equal rows of a sparse gradient (of an embedding) are added."""
     if not all(hasattr(gradient, name) for name in ("indices", "values", "dense_shape")):
         return np.asarray(gradient)
     values = np.asarray(gradient.values)
-    found = np.zeros(tuple(np.asarray(gradient.dense_shape)), values.dtype)
-    np.add.at(found, np.asarray(gradient.indices), values)
-    return found
+    dense = np.zeros(tuple(np.asarray(gradient.dense_shape)), values.dtype)
+    np.add.at(dense, np.asarray(gradient.indices), values)
+    return dense
 
 
 def companion(
     weight: keras.Variable, value: np.ndarray, name: str, aggregation: str = "only_first_replica"
 ) -> keras.Variable:
-    """Return a new variable of the shape of a weight, which lives on the same replicas."""
-    # A variable made under tf.distribute knows its strategy.
+    """Return a new variable on the replicas of a weight.
+
+    Args:
+        weight: Variable that the new one belongs to.
+        value: Array of the shape of the weight, the initial value.
+        name: Suffix of the name of the new variable.
+        aggregation: How replicas are combined. Defaults to 'only_first_replica'.
+    """
+    # A variable that was made under tf.distribute knows its strategy.
     strategy = getattr(weight.value, "distribute_strategy", None)
 
     def initializer(shape, dtype=None):
         return ops.convert_to_tensor(value, dtype=dtype)
 
-    # A function, since Keras builds models in a scope where variables get their values later.
+    # The value is given by a function, because Keras may build models in a scope where variables get their
+    # values later.
     with strategy.scope() if strategy is not None else contextlib.nullcontext():
         return keras.Variable(
             initializer,

@@ -11,62 +11,74 @@ import h5py
 import keras
 
 from keras_ganprune.errors import FileFormatError
-from keras_ganprune.layers.prunable import (
-    add_masks,
-    drop_empty_masks,
-    holders,
-    make_prunable,
-    prunable_layers,
-)
+from keras_ganprune.layers.traversal import holders, prunable_layers
+from keras_ganprune.layers.upgrade import add_masks, drop_empty_masks, make_prunable
 
 
 def _masked_layers(path: pathlib.Path) -> int:
-    """Return of how many layers the weights in a `.keras` file hold masks."""
-    found = 0
+    """Return the number of layers with masks in a `.keras` file."""
+    count = 0
 
     def visit(name: str) -> None:
-        nonlocal found
-        found += f"/{name}".endswith("/pruning_masks/vars/clock")
+        nonlocal count
+        count += f"/{name}".endswith("/pruning_masks/vars/clock")
 
     with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as member:
         with h5py.File(member, "r") as weights:
             weights.visit(visit)
-    return found
+    return count
 
 
 def _optimizers() -> dict[str, type]:
-    """Return Keras's optimizers by name.
+    """Return the optimizer classes of Keras, by name.
 
-    What PyTorch has trained names the subclass of that backend in its file, which no other one can use.
+    A file that was written on PyTorch names the optimizer class of that backend, which the other backends do
+    not have. The public class of the same name replaces it.
     """
-    found = {name: getattr(keras.optimizers, name) for name in dir(keras.optimizers)}
+    members = {name: getattr(keras.optimizers, name) for name in dir(keras.optimizers)}
     base = keras.optimizers.Optimizer
-    return {n: c for n, c in found.items() if isinstance(c, type) and issubclass(c, base)}
+    return {
+        name: cls
+        for name, cls in members.items()
+        if isinstance(cls, type) and issubclass(cls, base)
+    }
 
 
 def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
-    """Load a `.keras` file, masks included, also where a subclassed network made its layers anew.
+    """Load a `.keras` file with its masks, also if it contains a subclassed network.
 
-    `keras.saving.load_model` does the same for Sequential and functional models and for `GANModel`.
-    A network of your own class comes back from it with plain layers; this makes them Prunable again
-    and reads their masks. It also reads a compiled model that was written on PyTorch on any backend.
+    For Sequential models, functional models and `GANModel`, `keras.saving.load_model` does the same. A
+    network of your own class creates plain layers when it is loaded. This function makes them Prunable
+    again and reads their masks. It also reads a compiled model that was written on PyTorch on any backend.
 
     Args:
-        path: The `.keras` file.
-        **kwargs: As `keras.saving.load_model`, such as `custom_objects`.
+        path: Path of the `.keras` file.
+        **kwargs: Arguments of `keras.saving.load_model`, such as `custom_objects`.
+
+    Returns: The model, compiled as it was saved.
 
     Raises:
-        FileFormatError: there is no such file, it is damaged, or a class in it is not known.
+        FileFormatError: There is no file `path`, it is damaged, or it contains an unknown class.
+
+    Example:
+    >>> import tempfile
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> report = Pruner(model).update(sparsity=0.5)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model.save(f"{folder}/model.keras")
+    ...     loaded = load_model(f"{folder}/model.keras")
+    >>> int(np.count_nonzero(loaded.layers[0].kernel))
+    4
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise FileFormatError(f"There is no file '{path}'.")
+        raise FileFormatError(f"`path` must be a `.keras` file. There is no file '{path}'.")
     if not zipfile.is_zipfile(path):
         raise FileFormatError(
             f"'{path}' is not a `.keras` file of Keras 3, or it is damaged (not a zip archive). "
             "Save the model with `model.save('name.keras')`."
         )
-    # Not every version of Keras reads the checksums.
+    # Some versions of Keras do not check the checksums.
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -74,24 +86,23 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
         damaged = str(error)
     if damaged:
         raise FileFormatError(
-            f"'{path}' is a damaged file: the checksum of '{damaged}' in it is wrong. Replace it."
+            f"'{path}' is damaged: the checksum of '{damaged}' in it is wrong. Replace the file."
         )
     try:
         known = _optimizers() | (kwargs.pop("custom_objects", None) or {})
-        model = keras.saving.load_model(path, custom_objects=known, **kwargs)
+        model: Any = keras.saving.load_model(path, custom_objects=known, **kwargs)
         if _masked_layers(path) > len(prunable_layers(model)):
-            # Layers inside others are made anew by these, as plain ones.
+            # A subclassed network has created plain layers for its inner parts.
             make_prunable(model)
             scales = holders(model)
             for layer in scales:
-                add_masks(layer, [])  # its masks are made when they are found in the file
+                add_masks(layer, [])  # The store adds a mask for each mask in the file.
             model.load_weights(path)
             for layer in scales:
                 drop_empty_masks(layer)
     except Exception as error:
         raise FileFormatError(
-            f"'{path}' could not be loaded ({type(error).__name__}: {str(error)[:600]}). A class of your "
-            "own must be imported first (and `register_prunable` called for it), or passed in "
-            "`custom_objects`."
+            f"'{path}' could not be loaded ({type(error).__name__}: {str(error)[:600]}). Import the classes "
+            "of your own first, with their calls of `register_prunable`, or pass them in `custom_objects`."
         ) from error
     return model

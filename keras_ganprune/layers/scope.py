@@ -1,20 +1,29 @@
-"""Which layers are eligible: by class, name, regular expression or predicate."""
+"""Scopes: which layers of a model may be pruned, by class, name, regular expression or function."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TypeAlias, TypeVar
 
 import keras
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError, unknown_name
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, unknown_name
 
-Predicate = Callable[[keras.layers.Layer, str], bool]
+# A class, a name or path, a regular expression, a layer, or a function that returns whether a layer is in
+# scope.
+ScopeEntry: TypeAlias = (
+    type | str | re.Pattern[str] | keras.layers.Layer | Callable[[keras.layers.Layer], bool]
+)
+Scope: TypeAlias = ScopeEntry | Iterable[ScopeEntry]
 
 
-def _single(rule: Any) -> Predicate:
+AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
+
+
+def _matcher(rule: ScopeEntry, name: str) -> Callable[[keras.layers.Layer, str], bool]:
+    """Return the function of a layer and its path that decides whether one entry of a scope matches."""
     if isinstance(rule, type):
         return lambda layer, path: isinstance(layer, rule)
     if isinstance(rule, re.Pattern):
@@ -25,27 +34,30 @@ def _single(rule: Any) -> Predicate:
         return lambda layer, path: layer is rule
     if callable(rule):
         return lambda layer, path: bool(rule(layer))
-    raise UnsupportedLayerError(
-        "`scope` must be a layer class, a layer name or path (`*` matches anything), a compiled "
+    raise ArgumentTypeError(
+        f"`{name}` must be a layer class, a layer name or path (`*` matches anything), a compiled "
         "regular expression, a layer, a function of a layer, or a list of these. "
         f"Received: {rule!r} (of type {type(rule).__name__})."
     )
 
 
 def select(
-    layers: Sequence[tuple[str, keras.layers.Layer]], scope: Any, name: str = "scope"
-) -> list[tuple[str, keras.layers.Layer]]:
+    layers: Sequence[tuple[str, AnyLayer]], scope: Scope | None, name: str = "scope"
+) -> list[tuple[str, AnyLayer]]:
     """Return the (path, layer) pairs in scope.
 
     Args:
-        layers: Pairs of path and layer, all that could be pruned.
-        scope: None (everything), a layer class, a name or path with `*`, a compiled regular
-            expression searched in the path, a layer, a function of a layer, or a list of these
-            (a layer is in scope if any entry matches).
-        name: What the argument is called in errors.
+        layers: Pairs of path and layer: all that could be pruned.
+        scope: A layer class, a name or path (`*` matches anything), a compiled regular expression that is
+            searched in the path, a layer, a function of a layer, or a list of these. A layer is in scope
+            if any entry matches. None selects all layers.
+        name: Name of the argument, for the error. Defaults to 'scope'.
+
+    Returns: The pairs in scope, in their order.
 
     Raises:
-        InvalidArgumentError: an entry of `scope` matches no layer, or there is no entry.
+        ArgumentTypeError: `scope` or an entry of it has another type.
+        InvalidArgumentError: An entry of `scope` matches no layer, or `scope` is empty.
 
     Example:
     >>> layer = keras.layers.Dense(1, name="head")
@@ -59,9 +71,9 @@ def select(
         raise InvalidArgumentError(
             f"`{name}` must name at least one layer. Received: {scope!r}. For all layers pass None."
         )
-    chosen: set[int] = set()
+    in_scope: set[int] = set()
     for rule in rules:
-        matches = _single(rule)
+        matches = _matcher(rule, name)
         hits = [i for i, (path, layer) in enumerate(layers) if matches(layer, path)]
         if not hits:
             paths = [path for path, _ in layers]
@@ -72,5 +84,5 @@ def select(
                 f"`{name}` must match at least one prunable layer. {shown!r} matches none of: "
                 f"{', '.join(paths) or '(none)'}."
             )
-        chosen.update(hits)
-    return [pair for i, pair in enumerate(layers) if i in chosen]
+        in_scope.update(hits)
+    return [pair for i, pair in enumerate(layers) if i in in_scope]

@@ -15,7 +15,8 @@ import numpy as np
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import plain_classes, walk
+from keras_ganprune.layers.traversal import walk
+from keras_ganprune.layers.upgrade import plain_classes
 from keras_ganprune.metrics import measure_latency
 from keras_ganprune.pruning.structured.channels import Channels
 from keras_ganprune.pruning.structured.costs import Costs

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import masked_weights
+from keras_ganprune.layers.traversal import masked_weights
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import keras
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers.prunable import apply_masks, masked_weights
+from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.training import discovery, weight_averages
 

@@ -16,7 +16,8 @@ from keras_ganprune.backend import distribution, tracing
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, unknown_name
 from keras_ganprune.layers import device_topk, mask_ops
 from keras_ganprune.layers.mask_store import dense_array, to_numpy
-from keras_ganprune.layers.prunable import MaskedWeight, make_prunable, masked_weights
+from keras_ganprune.layers.traversal import MaskedWeight, masked_weights
+from keras_ganprune.layers.upgrade import make_prunable
 from keras_ganprune.pruning import _warnings, compatibility, criteria, granularity, modes
 from keras_ganprune.pruning import allocation as allocations
 from keras_ganprune.pruning.mask_report import MaskReport

@@ -15,7 +15,7 @@ from keras import ops
 from keras_ganprune.errors import DataError, DivergedError, UnbuiltModelError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import walk
+from keras_ganprune.layers.traversal import walk
 from keras_ganprune.utils import validation
 
 # How many latent vectors are drawn where neither data nor a number is given.

@@ -12,8 +12,8 @@ import numpy as np
 from keras_ganprune.errors import ExportError, InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import apply_masks, masked_weights
 from keras_ganprune.layers.scope import select
+from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.pruning import compatibility, criteria
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.rankings import top_k

@@ -1,1 +1,5 @@
-"""A model while it is trained: its networks, optimizers, steps and averages."""
+"""A model while it is trained: its networks, optimizers, steps and weight averages."""
+
+from keras_ganprune.training.nan_guard import NaNGuard
+
+__all__ = ["NaNGuard"]

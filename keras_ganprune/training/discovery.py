@@ -1,48 +1,55 @@
-"""What a model is made of: its networks, its optimizers, and what those optimizers keep.
+"""The parts of a model: its networks, its optimizers and their slots.
 
-A GAN is any `keras.Model` with networks and optimizers as attributes, under whatever names; nothing
-here asks for a class of this package.
+A GAN is any `keras.Model` that has networks and optimizers as attributes, under any names. It need not be a
+class of this package.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, cast
 
 import keras
 
 from keras_ganprune.backend.tracing import trained_variables
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError, unknown_name
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, unknown_name
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import is_built, prunable_candidates
+from keras_ganprune.layers.traversal import is_built, prunable_candidates
+
+# Networks of a model: attribute names (with dots for attributes of attributes) or the networks themselves.
+# None is the whole model.
+NetworkName: TypeAlias = str | keras.layers.Layer
+Target: TypeAlias = NetworkName | Sequence[NetworkName] | None
+# An optimizer of a model: its attribute name, or the optimizer itself.
+OptimizerName: TypeAlias = str | keras.optimizers.Optimizer
 
 _COPY_NAME = re.compile(r"(^|_)(ema|avg|averaged?|shadow)(_|\d|\[|$)", re.IGNORECASE)
 
 
 def attributes(holder: Any) -> dict[str, Any]:
     """Return the attributes of an object, by name."""
-    found = dict(vars(holder))
+    members = dict(vars(holder))
     if keras.backend.backend() == "torch":
-        # Where a layer is a PyTorch module too, which keeps its sublayers apart.
-        found.update(found.pop("_modules", {}))
-    return found
+        # There a layer is a PyTorch module too, and a module stores its sublayers in `_modules`.
+        members.update(members.pop("_modules", {}))
+    return members
 
 
-def _attributes(model: Any, wanted: type) -> Iterator[tuple[str, Any]]:
-    """Yield (name, object) for attributes of a kind, also inside lists, tuples and dicts."""
+def _attributes(model: Any, kind: type) -> Iterator[tuple[str, Any]]:
+    """Yield (name, object) for attributes of a class, also inside lists, tuples and dicts."""
     for name, value in attributes(model).items():
-        # Keras's own bookkeeping: lists of all sublayers, the functional twin of a Sequential.
+        # Attributes that Keras sets itself, such as lists of all sublayers or the graph of a Sequential.
         if name in ("_layers", "_metrics", "_functional", "_tracker", "_operations"):
             continue
-        if isinstance(value, wanted):
+        if isinstance(value, kind):
             yield name, value
         elif name.startswith("_"):
             continue
         elif isinstance(value, (list, tuple)):
-            yield from ((f"{name}[{i}]", v) for i, v in enumerate(value) if isinstance(v, wanted))
+            yield from ((f"{name}[{i}]", v) for i, v in enumerate(value) if isinstance(v, kind))
         elif isinstance(value, Mapping):
-            yield from ((f"{name}[{k!r}]", v) for k, v in value.items() if isinstance(v, wanted))
+            yield from ((f"{name}[{k!r}]", v) for k, v in value.items() if isinstance(v, kind))
 
 
 def networks(model: keras.Model) -> dict[str, keras.layers.Layer]:
@@ -55,12 +62,17 @@ def networks(model: keras.Model) -> dict[str, keras.layers.Layer]:
 
 
 def optimizers(model: keras.Model, unwrap: bool = True) -> list[keras.optimizers.Optimizer]:
-    """Return the optimizers of a model; of a loss-scaling one, the optimizer inside if `unwrap`."""
-    found: dict[int, keras.optimizers.Optimizer] = {}
+    """Return the optimizers of a model, each once.
+
+    Args:
+        model: Keras model.
+        unwrap: Whether to return the inner optimizer of a loss-scaling optimizer. Defaults to True.
+    """
+    unique: dict[int, keras.optimizers.Optimizer] = {}
     for _, optimizer in _attributes(model, keras.optimizers.Optimizer):
         inner = getattr(optimizer, "inner_optimizer", optimizer) if unwrap else optimizer
-        found[id(inner)] = inner
-    return list(found.values())
+        unique[id(inner)] = inner
+    return list(unique.values())
 
 
 def slots(
@@ -68,13 +80,17 @@ def slots(
 ) -> Iterator[tuple[keras.Variable, keras.Variable]]:
     """Yield (trained variable, slot) for each slot that has the shape of its variable.
 
-    Private touch: every Keras optimizer keeps its slots as lists in the order of its variables, but
-    under names of its own (`_momentums`, `_velocities`, ...); the weight average is the one name that
-    the base class fixes.
+    Args:
+        optimizer: Built or unbuilt Keras optimizer.
+        only_averages: Whether to yield only the weight averages of `use_ema`. Defaults to False.
+
+    Private attributes of Keras: every optimizer stores its slots in lists in the order of its variables,
+    under different names (`_momentums`, `_velocities`, ...). Only the name of the weight averages is that
+    of the base class.
     """
     trained = trained_variables(optimizer)
     for name, value in vars(optimizer).items():
-        # (`_variables` are all of them, and on JAX masks too.)
+        # `_variables` has all variables of the optimizer, on JAX with the masks.
         if name in ("_trainable_variables", "_variables") or not isinstance(value, (list, tuple)):
             continue
         if only_averages and name != "_model_variables_moving_average":
@@ -87,27 +103,31 @@ def slots(
 
 
 def steps_done(optimizer: keras.optimizers.Optimizer) -> int:
-    """Return how many updates an optimizer has made."""
+    """Return the number of updates that an optimizer has made."""
     return int(to_numpy(optimizer.iterations))
 
 
 def optimizer_config(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     """Return the configuration of an optimizer, for a file that every backend can read.
 
-    On PyTorch `keras.optimizers.Adam(...)` makes an object of a subclass of the backend's own, which
-    Keras would write into the file as it is.
+    On PyTorch, `keras.optimizers.Adam(...)` is an object of a subclass that only that backend has, and
+    Keras would write the name of that class into the file.
     """
-    return _public(keras.saving.serialize_keras_object(optimizer))
+    return _with_public_class(
+        cast("dict[str, Any]", keras.saving.serialize_keras_object(optimizer))
+    )
 
 
-def _public(config: dict[str, Any]) -> dict[str, Any]:
-    found = dict(config)
-    if "inner_optimizer" in (found["config"] or {}):
-        found["config"] = dict(found["config"])
-        found["config"]["inner_optimizer"] = _public(found["config"]["inner_optimizer"])
-    if (found["module"] or "").startswith("keras.src.backend."):
-        found |= {"module": "keras.optimizers", "registered_name": None}
-    return found
+def _with_public_class(config: dict[str, Any]) -> dict[str, Any]:
+    public = dict(config)
+    if "inner_optimizer" in (public["config"] or {}):
+        public["config"] = dict(public["config"])
+        public["config"]["inner_optimizer"] = _with_public_class(
+            public["config"]["inner_optimizer"]
+        )
+    if (public["module"] or "").startswith("keras.src.backend."):
+        public |= {"module": "keras.optimizers", "registered_name": None}
+    return public
 
 
 def optimizer_of(
@@ -115,9 +135,8 @@ def optimizer_of(
 ) -> keras.optimizers.Optimizer | None:
     """Return the built optimizer that trains most of a network's weights, or None.
 
-    One that has made updates goes before one that has not: Keras gives every compiled model an
-    `optimizer`, and `BackupAndRestore` builds it over all weights, also where a custom `train_step`
-    never calls it.
+    An optimizer that has made updates is preferred. Keras gives every compiled model an `optimizer`, and
+    `BackupAndRestore` builds it over all weights, also if a custom `train_step` never uses it.
     """
     weights = {id(w) for w in network.trainable_weights}
     best, best_rank = None, (False, 0, 0)
@@ -131,46 +150,50 @@ def optimizer_of(
     return best
 
 
-def resolve_optimizer(model: keras.Model, chosen: Any) -> keras.optimizers.Optimizer:
-    """Return the optimizer that an attribute name, or the object itself, means.
+def resolve_optimizer(model: keras.Model, chosen: OptimizerName) -> keras.optimizers.Optimizer:
+    """Return an optimizer of a model, given by its attribute name or as the object itself.
 
     Raises:
-        InvalidArgumentError: the model has no such optimizer.
+        InvalidArgumentError: The model has no such optimizer.
     """
     known = dict(_attributes(model, keras.optimizers.Optimizer))
-    found = known.get(chosen) if isinstance(chosen, str) else chosen
-    own = [*known.values(), *(getattr(o, "inner_optimizer", None) for o in known.values())]
-    if found is None or not any(found is optimizer for optimizer in own):
+    optimizer = known.get(chosen) if isinstance(chosen, str) else chosen
+    inner = [getattr(outer, "inner_optimizer", None) for outer in known.values()]
+    if optimizer is None or not any(optimizer is other for other in [*known.values(), *inner]):
         raise InvalidArgumentError(
             unknown_name(f"optimizer of {type(model).__name__}:", chosen, known)
-            + " Or pass the optimizer itself, the very object that the model trains with."
+            + " Or pass the optimizer itself, the same object that trains the model."
         )
-    return getattr(found, "inner_optimizer", found)
+    unwrapped: Any = getattr(optimizer, "inner_optimizer", optimizer)
+    return unwrapped
 
 
-def resolve_target(model: keras.Model, target: Any) -> list[tuple[str, keras.layers.Layer]]:
-    """Return the (name, network) pairs that a `target` argument means.
+def resolve_target(model: keras.Model, target: Target) -> list[tuple[str, keras.layers.Layer]]:
+    """Return the (name, network) pairs for a `target` argument.
 
     Args:
-        model: The model that `fit` is called on.
-        target: Attribute name (dots reach deeper), a list of names or networks, a Keras model or
-            layer, or None for the model itself, without averaged copies it keeps.
+        model: Model whose `fit` is called.
+        target: Attribute name (with dots for attributes of attributes), a Keras model or layer, a list of
+            these, or None for the whole model without its averaged copies.
 
     Raises:
-        InvalidArgumentError: no such attribute.
-        UnsupportedLayerError: the attribute is not a Keras model or layer.
+        InvalidArgumentError: The model has no such attribute, or the list is empty.
+        ArgumentTypeError: `target` has another type, or the attribute is not a Keras model or layer.
     """
     if target is None:
         return _without_averages(model) or [("", model)]
     if isinstance(target, (list, tuple)):
         if not target:
-            raise InvalidArgumentError("`target` must name at least one network. Received: [].")
+            raise InvalidArgumentError(
+                f"`target` must name at least one network. Received: {target!r}. "
+                "For the whole model pass None."
+            )
         return [pair for entry in target for pair in resolve_target(model, entry)]
     if isinstance(target, keras.layers.Layer):
         names = [name for name, network in networks(model).items() if network is target]
         return [("" if target is model else names[0] if names else target.name, target)]
     if not isinstance(target, str):
-        raise UnsupportedLayerError(
+        raise ArgumentTypeError(
             "`target` must be an attribute name of the model, a list of names, a Keras model or "
             f"None. Received: {target!r} (of type {type(target).__name__})."
         )
@@ -188,7 +211,7 @@ def resolve_target(model: keras.Model, target: Any) -> list[tuple[str, keras.lay
     if isinstance(network, (list, tuple)) and network:
         return resolve_target(model, list(network))
     if not isinstance(network, keras.layers.Layer):
-        raise UnsupportedLayerError(
+        raise ArgumentTypeError(
             f"`target` must name a Keras model or layer. {type(model).__name__}.{target} is a "
             f"{type(network).__name__}. Known: {', '.join(sorted(known)) or '(none)'}."
         )
@@ -198,38 +221,40 @@ def resolve_target(model: keras.Model, target: Any) -> list[tuple[str, keras.lay
 def averages(model: keras.Model) -> dict[str, keras.layers.Layer]:
     """Return the networks of a model that look like weight averages, by attribute name.
 
-    They are told by their name and by a twin, another network with the same weight shapes.
+    Such a network has a name like 'ema_generator', and the model has another network with the same weight
+    shapes.
     """
     return {
         name: network
         for name, network in networks(model).items()
-        if _COPY_NAME.search(name) and any(_twins(network, other) for other in model.layers)
+        if _COPY_NAME.search(name) and any(_alike(network, other) for other in model.layers)
     }
 
 
 def averages_of(model: keras.Model, network: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
-    """Return the weight averages of one network of a model, by attribute name; see `averages`."""
-    return {name: other for name, other in averages(model).items() if _twins(other, network)}
+    """Return those of `averages(model)` that have the weight shapes of one network, by attribute name."""
+    return {name: other for name, other in averages(model).items() if _alike(other, network)}
 
 
 def _without_averages(model: keras.Model) -> list[tuple[str, keras.layers.Layer]]:
-    """Return the parts of a model that can be pruned, without its weight averages; [] if it has none."""
+    """Return the prunable parts of a model without its weight averages, or [] if it has no averages."""
     names = {id(network): name for name, network in networks(model).items()}
-    left_out = {id(network) for network in averages(model).values()}
-    if not left_out:
+    excluded = {id(network) for network in averages(model).values()}
+    if not excluded:
         return []
     return [
-        (names.get(id(layer), layer.name), layer)
+        (names.get(id(layer), str(layer.name)), layer)
         for layer in model.layers
-        if id(layer) not in left_out and (not is_built(layer) or prunable_candidates(layer))
+        if id(layer) not in excluded and (not is_built(layer) or prunable_candidates(layer))
     ]
 
 
-def _twins(one: keras.layers.Layer, other: keras.layers.Layer) -> bool:
+def _alike(one: keras.layers.Layer, other: keras.layers.Layer) -> bool:
+    """Return whether two different networks have the same weight shapes."""
     if one is other:
         return False
     if not is_built(one) and not is_built(other):
-        # Two networks that have no weights yet; other layers may never get any.
+        # Models without weights will probably get weights. Other layers may have none at all.
         return isinstance(one, keras.Model) and isinstance(other, keras.Model)
     shapes = [tuple(w.shape) for w in one.weights]
     return bool(shapes) and shapes == [tuple(w.shape) for w in other.weights]
@@ -240,11 +265,12 @@ def possible_copies(
 ) -> dict[str, keras.layers.Layer]:
     """Return the other networks of a model that have a network's weight shapes and are not trained.
 
-    A weight average and a frozen teacher both qualify; whether its weights move tells them apart.
-    Before any optimizer has made an update nothing can be told, and nothing is returned.
+    Weight averages and frozen teachers are such networks. They differ in whether their weights move. The
+    result is empty before any optimizer has made an update, because it is not known then which networks are
+    trained.
     """
-    working = [o for o in optimizers(model) if o.built and steps_done(o)]
-    trained = {id(v) for optimizer in working for v in trained_variables(optimizer)}
+    active = [o for o in optimizers(model) if o.built and steps_done(o)]
+    trained = {id(v) for optimizer in active for v in trained_variables(optimizer)}
     if not trained:
         return {}
     shapes = [tuple(w.shape) for w in network.weights]

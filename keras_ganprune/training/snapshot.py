@@ -1,4 +1,4 @@
-"""The state of a training run, kept in memory to go back to."""
+"""A copy of the state of a training run in memory, from which the state can be restored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.layers.mask_store import MaskStore, to_numpy
-from keras_ganprune.layers.prunable import prunable_layers
+from keras_ganprune.layers.traversal import prunable_layers
 from keras_ganprune.training import discovery
 
 
@@ -19,30 +19,30 @@ def mask_stores(model: keras.layers.Layer) -> list[MaskStore]:
 
 def variables(model: keras.Model) -> list[keras.Variable]:
     """Return the variables of a training run: weights, optimizers, masks, values of pruned entries."""
-    found = list(model.variables)
-    # With their wrappers: the scale of a loss-scaling optimizer is state too.
+    state = list(model.variables)
+    # Not unwrapped, because the scale of a loss-scaling optimizer is a variable too.
     for optimizer in discovery.optimizers(model, unwrap=False):
-        found += optimizer.variables
+        state += optimizer.variables
     for store in mask_stores(model):
-        found += [*store.masks.values(), *store.hidden.values()]
-    return list({id(v): v for v in found}.values())
+        state += [*store.masks.values(), *store.hidden.values()]
+    return list({id(v): v for v in state}.values())
 
 
 def sums_not_finite(model: keras.Model) -> dict[str, float]:
     """Return the sums of a model's weights that are NaN or infinite, by path.
 
-    The step that ruins weights has a finite loss, so the logs do not tell.
+    The logs do not show such weights in time: the loss of the step that makes them is still finite.
     """
     sums = {w.path: float(np.sum(to_numpy(w), dtype=np.float64)) for w in model.weights}
     return {path: total for path, total in sums.items() if not np.isfinite(total)}
 
 
 class TrainingState:
-    """A copy of everything that training changes, masks included.
+    """A copy of all variables that training changes, masks included.
 
     Args:
-        model: The model that is being fitted.
-        leave: Variables that are not kept (their ids), such as the count of steps.
+        model: Model that is being trained.
+        leave: Ids of variables that are not copied, such as the step counter. Defaults to () (none).
     """
 
     def __init__(self, model: keras.Model, leave: Iterable[int] = ()):
@@ -50,13 +50,13 @@ class TrainingState:
         left = set(leave)
         self.values = [(v, np.array(to_numpy(v))) for v in variables(model) if id(v) not in left]
         self._left = left
-        # Which update made the masks goes back with them, or the next `fit` would not make it again.
+        # The number of the last mask update is restored too. Otherwise the next `fit` would skip updates.
         self._clocks = {
             id(store): (store.step, store.stamp, dict(store.chosen)) for store in mask_stores(model)
         }
 
     def restore(self) -> None:
-        """Put everything back; what has been made since goes to where it began."""
+        """Restore all variables. Variables that were created later get their initial values."""
         for variable, value in self.values:
             variable.assign(value)
         for store in mask_stores(self.model):
@@ -67,6 +67,6 @@ class TrainingState:
         known = {id(v) for v, _ in self.values} | {id(w) for w in self.model.variables} | self._left
         for variable in variables(self.model):
             if id(variable) not in known:
-                # Optimizer slots begin at 0, masks at True.
+                # Optimizer slots are 0 at the beginning, and masks are True.
                 fresh = np.ones if variable.dtype == "bool" else np.zeros
                 variable.assign(fresh(tuple(variable.shape)))

@@ -1,33 +1,43 @@
-"""Optimizer steps done for a network."""
+"""The step clock: how many optimizer steps were done for a network."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from itertools import pairwise
-from typing import Any
 
 import keras
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.training import discovery
 
-# How many batches may go by, at most, before a step that is only known from the last ones is read.
+# Largest number of batches for which the step is extrapolated before it is read again.
 _UNREAD = 32
 
 
 class Clock:
-    """Optimizer steps done for a network: the optimizer's own count, so that a resumed run goes on.
+    """Counts the optimizer steps done for a network.
 
-    Until an optimizer that trains the network is found (it may be built only by the first batch),
-    batches are counted instead.
+    The step is the optimizer's own `iterations`, so that a resumed run continues where it stopped. Until an
+    optimizer is found that trains the network (it may be built by the first batch only), batches are counted.
 
-    The count is on the device, and to read it is to wait for the step that is running. So where that
-    matters (everywhere but on TensorFlow) it is read in the first batches, and then now and then: in
-    between, steps are counted on as regularly as they went.
+    `iterations` is on the device, and reading it waits for the running step. On TensorFlow that costs
+    nothing. On the other backends it is read in the first batches, and then at least every 32 batches. In
+    between the step is extrapolated if the last steps came regularly.
+
+    Args:
+        model: Model that is being trained.
+        network: Network that is pruned.
+        chosen: Optimizer of the model or its attribute name, or None to find the optimizer that trains the
+            network.
     """
 
-    def __init__(self, model: keras.Model, network: keras.layers.Layer, chosen: Any):
+    def __init__(
+        self,
+        model: keras.Model,
+        network: keras.layers.Layer,
+        chosen: discovery.OptimizerName | None,
+    ):
         self.model = model
         self.network = network
         self.optimizer = None if chosen is None else discovery.resolve_optimizer(model, chosen)
@@ -35,46 +45,49 @@ class Clock:
         self._batches = 0
         self._batches_before_epoch = 0
         self._read_at = 0
-        # The last few (batches, step) at which the step was seen to have changed.
+        # The last few (batches, step) at which a read step differed from the one before.
         self._changes: deque[tuple[int, int]] = deque(maxlen=4)
 
     def begin_epoch(self) -> None:
+        """Note the number of batches before an epoch."""
         self._batches_before_epoch = self._batches
 
     def batch_done(self, batch: int) -> int:
-        """Count on to the end of a batch; return how many batches that is."""
-        # With `steps_per_execution` one call stands for several batches; `batch` is the last of them.
+        """Count the batches of the epoch up to number `batch`, and return how many of them are new."""
+        # With `steps_per_execution` there is one call for several batches, and `batch` is the last of them.
         before, self._batches = self._batches, self._batches_before_epoch + batch + 1
         return self._batches - before
 
     @property
     def step(self) -> int:
-        """The step now: read, or counted on where steps come regularly."""
-        if keras.backend.backend() == "tensorflow" or self._overdue or self._rate is None:
+        """Current step: read from the optimizer, or extrapolated if steps come regularly."""
+        rate = self._rate
+        if keras.backend.backend() == "tensorflow" or self._overdue or rate is None:
             return self.read()
-        return self._counted() + self.offset
+        return self._extrapolated(rate) + self.offset
 
     def read(self) -> int:
-        """Return the step, as the optimizer counts it; on JAX the model's variables are then in sync."""
+        """Return the step that the optimizer counts. On JAX this also updates the model's variables."""
         tracing.sync(self.model)
         step = self._count()
         self._read_at = self._batches
-        if self._rate is not None:
-            if step == self._counted():
+        rate = self._rate
+        if rate is not None:
+            if step == self._extrapolated(rate):
                 return step + self.offset
-            self._changes.clear()  # they come otherwise than they did
+            self._changes.clear()  # Steps do not come at the former rate any more.
         if not self._changes or step != self._changes[-1][1]:
             self._changes.append((self._batches, step))
         return step + self.offset
 
     def _count(self) -> int:
-        found = self.optimizer or discovery.optimizer_of(self.model, self.network)
-        if found is None:
+        optimizer = self.optimizer or discovery.optimizer_of(self.model, self.network)
+        if optimizer is None:
             return self._batches
-        done = discovery.steps_done(found)
-        if done:  # one that has made no update yet may turn out to be idle
-            self.optimizer = found
-        return done
+        steps = discovery.steps_done(optimizer)
+        if steps:  # An optimizer without updates may be one that the model never uses.
+            self.optimizer = optimizer
+        return steps
 
     @property
     def _overdue(self) -> bool:
@@ -82,34 +95,35 @@ class Clock:
 
     @property
     def _rate(self) -> float | None:
-        """Steps a batch, if the last ones came regularly."""
-        seen = list(self._changes)[-3:]
-        rates = {(t - s) / (b - a) for (a, s), (b, t) in pairwise(seen) if b > a and t > s}
-        return rates.pop() if len(seen) == 3 and len(rates) == 1 else None
+        """Steps per batch if the last steps came regularly, else None."""
+        changes = list(self._changes)[-3:]
+        rates = {(t - s) / (b - a) for (a, s), (b, t) in pairwise(changes) if b > a and t > s}
+        return rates.pop() if len(changes) == 3 and len(rates) == 1 else None
 
-    def _counted(self) -> int:
+    def _extrapolated(self, rate: float) -> int:
         batches, step = self._changes[-1]
-        return step + math.floor(self._rate * (self._batches - batches) + 1e-6)
+        return step + math.floor(rate * (self._batches - batches) + 1e-6)
 
     def reach(self, batches: int) -> tuple[int, int]:
-        """Return the step now, and that after `batches` more batches, as fast as steps went of late.
+        """Return the current step, and the expected step after `batches` more batches.
 
-        A batch need not be a step: an optimizer may take several in one (five critic steps), or only
-        every few batches (`gradient_accumulation_steps`). To be asked before every batch.
+        The highest of the last rates is assumed. A batch need not be a step: an optimizer may make several
+        steps per batch (five critic steps), or one step in several batches (`gradient_accumulation_steps`).
+        Call this before every batch, so that changes of the step are noticed.
         """
         step = self.step
-        seen = list(self._changes)
-        rates = [(t - s) / (b - a) for (a, s), (b, t) in pairwise(seen) if b > a and t > s]
+        changes = list(self._changes)
+        rates = [(t - s) / (b - a) for (a, s), (b, t) in pairwise(changes) if b > a and t > s]
         rate = max(rates, default=self._expected_rate())
-        # Where a step takes several batches, those since the last one count too.
-        since = rate * (self._batches - seen[-1][0]) - (step - self.offset - seen[-1][1])
+        # If a step takes several batches, the batches since the last step are a begun step.
+        since = rate * (self._batches - changes[-1][0]) - (step - self.offset - changes[-1][1])
         begun = min(max(since, 0), max(1 - rate, 0))
         return step, math.floor(step + begun + rate * batches + 1e-6)
 
     def _expected_rate(self) -> float:
-        """Return how many steps a batch is, before any step was seen."""
-        found = self.optimizer or discovery.optimizer_of(self.model, self.network)
-        # One that the first batch is yet to build does not tell what it trains.
-        possible = discovery.optimizers(self.model) if found is None else [found]
+        """Return the expected steps per batch before the first step."""
+        optimizer = self.optimizer or discovery.optimizer_of(self.model, self.network)
+        # It is not known what an optimizer trains that the first batch will build.
+        possible = discovery.optimizers(self.model) if optimizer is None else [optimizer]
         batches = [getattr(o, "gradient_accumulation_steps", None) or 1 for o in possible]
         return 1 / min(batches, default=1)

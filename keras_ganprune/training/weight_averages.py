@@ -1,7 +1,8 @@
-"""Hand-kept weight averages of pruned networks, which must carry the same masks."""
+"""Weight averages that a user's code maintains for pruned networks. They must have the same masks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -9,24 +10,44 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import copy_masks, is_built
+from keras_ganprune.layers.traversal import is_built
+from keras_ganprune.layers.upgrade import copy_masks
 from keras_ganprune.training import discovery
 
 
 def _fingerprint(network: keras.layers.Layer) -> float:
-    """Return a number that changes when the kernels of a network move.
+    """Return a number that changes when the kernels of a network change.
 
-    Not its vectors: batch statistics move in a frozen teacher that is run in training mode.
+    Vectors are ignored, because the batch statistics of a frozen teacher change if it runs in training mode.
     """
     kernels = [w for w in network.weights if len(w.shape) > 1]
     return float(sum(np.sum(to_numpy(w), dtype=np.float64) for w in kernels[:4]))
 
 
 class Copies:
-    """Finds hand-kept weight averages of the pruned networks, and gives them the same masks."""
+    """Finds the weight averages that a user's code maintains, and copies the masks to them.
+
+    Args:
+        model: Model that is being trained.
+        targets: (name, network) for each pruned network.
+        chosen: 'auto' to find the averages, names of networks as for `target`, or None for no averages.
+        say: Function of a line of text, called when an average is found.
+        what: What happens to an average, for that line. Defaults to 'gets the same masks'.
+
+    Attributes:
+        found: Pairs of a pruned network and its average.
+
+    Raises:
+        InvalidArgumentError: `chosen` names a network without the weight shapes of a pruned network.
+    """
 
     def __init__(
-        self, model: keras.Model, targets, chosen: Any, say, what: str = "gets the same masks"
+        self,
+        model: keras.Model,
+        targets: Sequence[tuple[str, keras.layers.Layer]],
+        chosen: discovery.Target,
+        say: Callable[[str], Any],
+        what: str = "gets the same masks",
     ):
         self.model = model
         self.what = what
@@ -39,7 +60,7 @@ class Copies:
             for name, copy in discovery.resolve_target(model, chosen):
                 self._accept_chosen(name, copy)
         if self.automatic:
-            # Seen before the first batch, so that one update in one epoch is enough to see a move.
+            # Recorded before the first batch, so that a single update is enough to notice a change.
             for other in discovery.networks(model).values():
                 if is_built(other):
                     self._first_seen[id(other)] = _fingerprint(other)
@@ -51,12 +72,12 @@ class Copies:
                 self.found.append((network, copy))
                 return
         raise InvalidArgumentError(
-            f"`copies` must name networks with the weight shapes of a pruned one. '{name}' fits none "
-            f"of: {', '.join(n or 'the model' for n, _ in self.targets)}."
+            "`copies` must name networks with the weight shapes of a pruned network. "
+            f"'{name}' has the shapes of none of: {', '.join(n or 'the model' for n, _ in self.targets)}."
         )
 
     def look(self) -> None:
-        """Accept an untrained twin of a pruned network as its copy once its weights have moved."""
+        """Add the untrained networks with the shapes of a pruned one whose weights have changed."""
         if not self.automatic:
             return
         known = {id(copy) for _, copy in self.found} | {id(n) for _, n in self.targets}
@@ -68,12 +89,13 @@ class Copies:
                     continue
                 now = _fingerprint(other)
                 if self._first_seen.setdefault(id(other), now) == now:
-                    continue  # a frozen teacher never moves
+                    continue  # The weights of a frozen teacher never change.
                 self.found.append((network, other))
                 known.add(id(other))
                 self.say(f"'{name}' is an average of '{target_name}' and {self.what}")
 
     def sync(self) -> None:
+        """Find new averages, then copy the masks of the pruned networks to all averages."""
         self.look()
         for network, copy in self.found:
             copy_masks(network, copy)

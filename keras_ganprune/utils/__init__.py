@@ -1,1 +1,1 @@
-"""Helpers that know nothing of pruning."""
+"""Helpers that do not depend on pruning: validation, files, registry, tables, plotting."""

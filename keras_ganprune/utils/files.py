@@ -1,4 +1,4 @@
-"""Writing folders and files so that nothing is ever half there."""
+"""Files and folders: written completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,45 +13,57 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+import platformdirs
 
 from keras_ganprune.errors import MissingPackageError, OutputError
 
 
 def check_tensorflow() -> None:
-    """Raise `MissingPackageError` where TensorFlow is not installed, without importing it."""
+    """Raise `MissingPackageError` if TensorFlow is not installed. TensorFlow is not imported."""
     if importlib.util.find_spec("tensorflow") is None:
         raise _no_tensorflow("No module named 'tensorflow'")
 
 
 def _no_tensorflow(reason: Any) -> MissingPackageError:
     return MissingPackageError(
-        "SavedModels can be written and read only where TensorFlow is installed, whatever the Keras "
-        f"backend. Received: {reason}. Run `pip install tensorflow` (training may stay on its "
-        "backend), or keep the network with `strip_pruning(model).save('model.keras')`."
+        "Writing and reading SavedModels needs TensorFlow, also if Keras runs on another backend. "
+        f"Received: {reason}. Run `pip install tensorflow` (you can go on training with the other "
+        "backend), or save the network with `strip_pruning(model).save('model.keras')`."
     )
 
 
 def tensorflow() -> Any:
-    """Return TensorFlow, which SavedModels are written and read with, whatever the Keras backend.
+    """Return the module `tensorflow`, which is needed for SavedModels on every Keras backend.
 
     Raises:
-        MissingPackageError: it is not installed.
+        MissingPackageError: TensorFlow is not installed.
     """
     try:
-        found = importlib.import_module("tensorflow")
+        module = importlib.import_module("tensorflow")
     except ImportError as error:
         raise _no_tensorflow(error) from error
     if keras.backend.backend() != "tensorflow":
-        # It would take all memory of a GPU that another backend works on.
-        with contextlib.suppress(RuntimeError):  # it has it already
-            found.config.set_visible_devices([], "GPU")
-    return found
+        # TensorFlow would allocate all memory of the GPU that the other backend uses.
+        with contextlib.suppress(RuntimeError):  # It has initialised the GPU already.
+            module.config.set_visible_devices([], "GPU")
+    return module
+
+
+def cache_folder() -> pathlib.Path:
+    """Return the user's folder for files that this package caches, such as trained feature extractors.
+
+    It is the folder in the environment variable KERAS_GANPRUNE_CACHE if that is set, and else the cache
+    folder of the operating system (`~/.cache/keras_ganprune` on Linux). It need not exist.
+    """
+    folder = os.environ.get("KERAS_GANPRUNE_CACHE")
+    return pathlib.Path(folder or platformdirs.user_cache_dir("keras_ganprune", appauthor=False))
 
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:
-    """Return a folder that is there and can be written; what else is in it stays.
+    """Make a folder if it does not exist, check that it is writable, and return its path.
 
-    Raises: OSError: it cannot be made or written.
+    Raises:
+        OSError: The folder cannot be made or written.
     """
     path = pathlib.Path(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -61,18 +73,22 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
 
 
 def check_new_folder(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:
-    """Return `path` if a folder can be made there, before any work is spent.
+    """Return `path` if a new folder can be made there. Call it before a long computation.
+
+    Args:
+        path: Path of the new folder.
+        overwrite: Whether `path` may be a folder with files. Defaults to False.
 
     Raises:
-        OutputError: it exists and is not empty, it is a file, or it cannot be written.
+        OutputError: `path` is a file, cannot be written, or is a folder with files and `overwrite` is False.
     """
     path = pathlib.Path(path)
     if path.exists() and not path.is_dir():
-        raise OutputError(f"The output must be a folder. '{path}' is a file; choose another name.")
+        raise OutputError(f"The output must be a folder. '{path}' is a file. Choose another name.")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         raise OutputError(
-            f"The output folder must be new or empty. '{path}' exists and holds files; choose another "
-            "name, remove it, or ask to overwrite it (`overwrite=True`, `--overwrite`)."
+            f"The output folder must be new or empty. '{path}' exists and contains files. Choose another "
+            "name, remove the folder, or overwrite it (`overwrite=True`, `--overwrite`)."
         )
     try:
         make_folder(path.absolute().parent)
@@ -83,17 +99,23 @@ def check_new_folder(path: str | os.PathLike, overwrite: bool = False) -> pathli
 
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pathlib.Path]:
-    """Give a temporary folder beside `path` that becomes `path` only if the block succeeds.
+    """Yield a temporary folder beside `path`. It is renamed to `path` if the block succeeds.
+
+    If the block fails, the temporary folder is removed and an older folder at `path` is unchanged.
+
+    Args:
+        path: Path of the new folder.
+        overwrite: Whether an older folder at `path` is replaced. Defaults to False.
 
     Raises:
-        OutputError: as `check_new_folder`, or the disk is full or fails; then nothing is left behind,
-            and an older folder is still there.
+        OutputError: `path` is a file, cannot be written, or is a folder with files and `overwrite` is False;
+            or the disk is full or fails.
     """
     path = check_new_folder(path, overwrite)
     work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.absolute().parent))
     try:
         yield work
-        work.chmod(0o755)  # mkdtemp makes private folders
+        work.chmod(0o755)  # `mkdtemp` makes folders that only their owner can read.
         if path.exists():
             old = work.with_name(work.name + "-old")
             path.rename(old)
@@ -105,7 +127,7 @@ def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pat
         if isinstance(error, OutputError):
             raise
         raise OutputError(
-            f"'{path}' could not be written ({error.strerror or error}); nothing was left there. "
+            f"'{path}' could not be written ({error.strerror or error}). No partial output is left. "
             "Check the free space and the permissions."
         ) from error
     finally:
@@ -114,9 +136,12 @@ def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pat
 
 @contextlib.contextmanager
 def new_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Give a place for a file of the same name that becomes `path` only if the block succeeds.
+    """Yield the path of a temporary file, which is moved to `path` if the block succeeds.
 
-    Raises: OSError: the folder is not there, or the disk is full or fails; an older file is still there.
+    If the block fails, an older file at `path` is unchanged.
+
+    Raises:
+        OSError: The folder of `path` does not exist, or the disk is full or fails.
     """
     path = pathlib.Path(path)
     work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.absolute().parent))
@@ -128,21 +153,21 @@ def new_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def folder_bytes(path: str | os.PathLike) -> int:
-    """Return the size of all files below a folder, in bytes."""
+    """Return the total size in bytes of all files below a folder."""
     return sum(p.stat().st_size for p in pathlib.Path(path).rglob("*") if p.is_file())
 
 
 def folder_gzip_bytes(path: str | os.PathLike) -> int:
-    """Return the size of all files below a folder, each compressed by gzip, in bytes."""
+    """Return the total size in bytes of all files below a folder, each compressed by gzip."""
     files = (p for p in pathlib.Path(path).rglob("*") if p.is_file())
     return sum(len(gzip.compress(p.read_bytes(), compresslevel=6, mtime=0)) for p in files)
 
 
 def check_free_space(path: str | os.PathLike, needed: int) -> None:
-    """Raise `OutputError` if the disk of `path` has less than `needed` bytes free."""
+    """Raise `OutputError` if the disk of `path` has fewer than `needed` bytes free."""
     free = shutil.disk_usage(pathlib.Path(path).absolute().parent).free
     if free < needed:
         raise OutputError(
-            f"The output needs about {needed // 2**20} MiB of free space. '{path}' is on a disk with "
-            f"{free // 2**20} MiB left; free some, or choose another place."
+            f"The output needs about {needed // 2**20} MiB of free space. The disk of '{path}' has "
+            f"{free // 2**20} MiB left. Free some space, or choose another folder."
         )

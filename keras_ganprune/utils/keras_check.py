@@ -1,4 +1,4 @@
-"""Says why Keras cannot start, before any other module of this package asks for it."""
+"""Explains why Keras cannot be imported, before any other module of this package imports it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _BACKENDS = ("tensorflow", "jax", "torch")
 def _installed(package: str) -> bool:
     try:
         return importlib.util.find_spec(package) is not None
-    except ValueError:  # blocked in `sys.modules`
+    except ValueError:  # The package is blocked in `sys.modules`.
         return False
 
 
 def _chosen() -> tuple[str, str]:
-    """Return the backend that Keras is told to use, and where that is written."""
+    """Return the backend that Keras is configured to use, and where it is configured."""
     if os.environ.get("KERAS_BACKEND"):
         return os.environ["KERAS_BACKEND"], "by KERAS_BACKEND"
     home = os.environ.get("KERAS_HOME") or os.path.join(os.path.expanduser("~"), ".keras")
@@ -32,29 +32,29 @@ def _chosen() -> tuple[str, str]:
 
 
 def check_keras() -> None:
-    """Import Keras, or say which backend it asks for and what there is.
+    """Import Keras, or raise an error that names the configured backend and the installed ones.
 
     Raises:
-        MissingPackageError: the backend is not installed.
-        InvalidArgumentError: there is no such backend.
+        MissingPackageError: The configured backend is not installed.
+        InvalidArgumentError: The configured backend does not exist.
     """
     try:
         import keras  # noqa: F401
     except (ImportError, ValueError) as error:
         backend, where = _chosen()
-        there = [name for name in _BACKENDS if _installed(name)]
-        use = f"Installed: {', '.join(there) or 'none'}."
-        if there:
-            use += f" Set KERAS_BACKEND={there[0]} before Python starts."
+        installed = [name for name in _BACKENDS if _installed(name)]
+        fix = f"Installed: {', '.join(installed) or 'none'}."
+        if installed:
+            fix += f" Set KERAS_BACKEND={installed[0]} before Python starts."
         if backend not in _BACKENDS:
             raise InvalidArgumentError(
                 "Keras needs the backend 'tensorflow', 'jax' or 'torch'. "
-                f"Received: '{backend}' ({where}). {use}"
+                f"Received: '{backend}' ({where}). {fix}"
             ) from error
         if _installed(backend):
-            raise  # it is there, and says itself what is wrong with it
+            raise  # The error of the installed backend says what is wrong.
         raise MissingPackageError(
-            f"Keras is set to the backend '{backend}' ({where}), which is not installed. {use} Or install "
+            f"Keras is set to the backend '{backend}' ({where}), which is not installed. {fix} Or install "
             f"it: `pip install {backend}`."
         ) from error
 

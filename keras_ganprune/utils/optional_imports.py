@@ -1,4 +1,4 @@
-"""Packages that only some parts need: imported where they are used, and named where they are missing."""
+"""Import of packages that only some functions need, with an error that names a missing package."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Any
 
 from keras_ganprune.errors import MissingPackageError
 
-# Packages that are installed under another name than they are imported by.
+# Packages whose name for `pip install` differs from their name for `import`.
 _INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "optuna": "Optuna"}
 
 
 def require(module: str, extra: str, what: str) -> Any:
-    """Return a module of a package that may not be installed.
+    """Import and return a module of a package that may not be installed.
 
     Args:
-        module: Its name, such as 'scipy.stats'.
-        extra: The extra of this package that brings it: 'demo', 'quality' or 'sweep'.
-        what: What needs it, in the plural, such as 'Pictures'.
+        module: Name of the module, such as 'scipy.stats'.
+        extra: Extra of this package that installs it: 'demo', 'quality' or 'sweep'.
+        what: What needs the package, in the plural, such as 'Pictures'.
 
-    Raises: MissingPackageError (an ImportError).
+    Raises:
+        MissingPackageError: The package is not installed. The error is also an ImportError.
 
     Example:
     >>> require("numpy.linalg", "quality", "Distances").__name__

@@ -1,4 +1,4 @@
-"""Pictures of a run."""
+"""Figures of a run: samples, training curves, masks and channels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from keras_ganprune.utils import optional_imports
 
 
 def require_plotting() -> Any:
-    """Return matplotlib's figure module, drawing to files only.
+    """Return `matplotlib.figure`, which draws to files without a display.
 
-    Raises: MissingPackageError (an ImportError): matplotlib is not installed.
+    Raises:
+        MissingPackageError: matplotlib is not installed.
     """
     return optional_imports.require("matplotlib.figure", "demo", "Pictures")
 
@@ -22,13 +23,26 @@ def require_plotting() -> Any:
 def require_pillow() -> Any:
     """Return `PIL.Image`, which writes PNG and GIF files.
 
-    Raises: MissingPackageError (an ImportError): Pillow is not installed.
+    Raises:
+        MissingPackageError: Pillow is not installed.
     """
     return optional_imports.require("PIL.Image", "demo", "Pictures")
 
 
 def image_grid(images: np.ndarray, columns: int = 8, gap: int = 1) -> np.ndarray:
-    """Return images (n, h, w, c) in [-1, 1] as one array (H, W, c) in [0, 1], row by row."""
+    """Arrange images in a grid, row by row, on a white background.
+
+    Args:
+        images: Array (n, height, width, channels) in [-1, 1].
+        columns: Positive int, images per row. Defaults to 8.
+        gap: Int, pixels between two images. Defaults to 1.
+
+    Returns: float32 array (grid height, grid width, channels) in [0, 1].
+
+    Example:
+    >>> image_grid(np.zeros((3, 4, 4, 1)), columns=2).shape
+    (9, 9, 1)
+    """
     images = np.clip(np.asarray(images, dtype="float32") / 2.0 + 0.5, 0.0, 1.0)
     n, height, width, depth = images.shape
     rows = -(-n // columns)
@@ -40,7 +54,13 @@ def image_grid(images: np.ndarray, columns: int = 8, gap: int = 1) -> np.ndarray
 
 
 def save_samples(path: pathlib.Path, panels: Mapping[str, np.ndarray], columns: int = 8) -> None:
-    """Draw one grid of images for each panel, side by side."""
+    """Draw a grid of images per panel, side by side.
+
+    Args:
+        path: Path of the image file.
+        panels: Title -> images (n, height, width, channels) in [-1, 1].
+        columns: Positive int, images per row of a panel. Defaults to 8.
+    """
     rows = max(-(-len(images) // columns) for images in panels.values())
     picture = require_plotting().Figure(
         figsize=(4.4 * len(panels), 4.2 * rows / columns + 0.4), layout="constrained"
@@ -61,7 +81,14 @@ def save_training(
     prunes: Mapping[str, Any],
     steps_per_epoch: float,
 ) -> None:
-    """Draw each schedule against the sparsity that its mask updates achieved, and the losses."""
+    """Draw the scheduled and the achieved sparsity over the steps, and the losses.
+
+    Args:
+        path: Path of the image file.
+        history: 'generator_loss' and 'discriminator_loss', one value per epoch.
+        prunes: Name -> `Prune` callback, after the training.
+        steps_per_epoch: Optimizer steps per epoch.
+    """
     picture = require_plotting().Figure(figsize=(10, 3.6), layout="constrained")
     left, right = picture.subplots(1, 2)
     epochs = np.arange(1, 1 + len(next(iter(history.values())))) * steps_per_epoch
@@ -77,10 +104,10 @@ def save_training(
                 lw=1,
                 label=f"{name}: schedule",
             )
-        done = prune.updates
+        updates = prune.updates
         left.plot(
-            [0, *(u[0] for u in done), epochs[-1]],
-            [0, *(u[2] for u in done), done[-1][2] if done else 0],
+            [0, *(update[0] for update in updates), epochs[-1]],
+            [0, *(update[2] for update in updates), updates[-1][2] if updates else 0],
             color=colour,
             marker=".",
             drawstyle="steps-post",
@@ -98,12 +125,12 @@ def save_training(
 
 
 def mask_picture(mask: np.ndarray) -> np.ndarray:
-    """Return a mask as a picture: its last two axes, one such tile for each tap of a convolution.
+    """Return a mask as a 2D array: a tile of its last two axes for each kernel position of a convolution.
 
     Args:
-        mask: Bool array, such as (height, width, in, out) of a `Conv2D`.
+        mask: Bool array of any rank, such as (height, width, in, out) of a `Conv2D`.
 
-    Returns: Bool array of rank 2.
+    Returns: Bool array of rank 2. A mask of rank 1 becomes one row.
 
     Example:
     >>> mask_picture(np.ones((3, 5, 4, 8), bool)).shape
@@ -112,19 +139,20 @@ def mask_picture(mask: np.ndarray) -> np.ndarray:
     mask = np.asarray(mask)
     if mask.ndim < 2:
         return mask.reshape(1, -1)
-    *taps, rows, columns = mask.shape
-    down = int(np.prod(taps[:-1])) if len(taps) > 1 else 1
-    across = taps[-1] if taps else 1
+    *positions, rows, columns = mask.shape
+    down = int(np.prod(positions[:-1])) if len(positions) > 1 else 1
+    across = positions[-1] if positions else 1
     tiles = mask.reshape(down, across, rows, columns)
     return tiles.transpose(0, 2, 1, 3).reshape(down * rows, across * columns)
 
 
 def block_means(picture: np.ndarray, down: int, across: int) -> np.ndarray:
-    """Return the mean of each block of a picture; those at its end may be smaller.
+    """Return the mean of each block of a 2D array. The last blocks may be smaller.
 
     Args:
         picture: Array of rank 2.
-        down, across: Positive ints, rows and columns of a block.
+        down: Positive int, rows of a block.
+        across: Positive int, columns of a block.
 
     Example:
     >>> block_means(np.array([[1, 1, 0], [1, 0, 0]]), 2, 2)
@@ -138,7 +166,7 @@ def block_means(picture: np.ndarray, down: int, across: int) -> np.ndarray:
 
 
 def draw_mask(axis: Any, mask: Any, title: str = "") -> None:
-    """Draw one mask (an array or a variable) on matplotlib axes, white where a weight stays."""
+    """Draw a mask (bool array, True = keep) on matplotlib axes. Kept weights are white."""
     axis.imshow(
         mask_picture(np.asarray(mask)),
         cmap="gray",
@@ -153,7 +181,12 @@ def draw_mask(axis: Any, mask: Any, title: str = "") -> None:
 
 
 def save_masks(path: pathlib.Path, networks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw the masks of some networks, given by path: a row for each network."""
+    """Draw the masks of some networks, a row per network.
+
+    Args:
+        path: Path of the image file.
+        networks: Name of the network -> (path of the weight -> bool array, True = keep).
+    """
     columns = max(len(masks) for masks in networks.values())
     picture = require_plotting().Figure(
         figsize=(3.0 * columns, 2.8 * len(networks)), layout="constrained"
@@ -166,15 +199,20 @@ def save_masks(path: pathlib.Path, networks: Mapping[str, Mapping[str, Any]]) ->
             mask = np.asarray(mask)
             axis.set_axis_on()
             kept = np.count_nonzero(mask) / mask.size
-            draw_mask(axis, mask, f"{name}: {path_of_mask}\n{kept:.1%} of {mask.size:,} stay")
-    # Many more weights than pixels: without a high resolution a sparse mask looks black.
+            draw_mask(axis, mask, f"{name}: {path_of_mask}\n{kept:.1%} of {mask.size:,} kept")
+    # There are many more weights than pixels. At a low resolution a sparse mask looks black.
     picture.savefig(path, dpi=150)
 
 
 def save_channels(
     path: pathlib.Path, networks: Mapping[str, Sequence[tuple[str, int, int]]]
 ) -> None:
-    """Draw how many channels each group of each network had, and has left."""
+    """Draw the number of channels of each group before and after shrinking, a panel per network.
+
+    Args:
+        path: Path of the image file.
+        networks: Name of the network -> rows of (label of the group, channels before, channels after).
+    """
     height = max(len(rows) for rows in networks.values())
     picture = require_plotting().Figure(
         figsize=(5 * len(networks), 0.5 * height + 1.4), layout="constrained"

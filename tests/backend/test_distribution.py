@@ -228,7 +228,7 @@ def test_workers_of_torch_that_disagree(found_by_torch):
 def test_attach_refuses_an_optimizer_of_another_network(found_by_torch):
     for worker in found_by_torch:
         assert re.search(
-            r"Received: one that trains 4 parameters, none of them among the 2 pruned ones",
+            r"Received: an optimizer that trains 4 parameters, but none of the 2 pruned weights",
             worker["attached_elsewhere"]["error"],
         )
 
@@ -321,7 +321,7 @@ def three(monkeypatch):
             return sent + self.others
 
     engine = Engine()
-    monkeypatch.setattr(distribution, "_engine", lambda: engine)
+    monkeypatch.setattr(distribution, "_backend_module", lambda: engine)
     return engine
 
 
@@ -377,6 +377,7 @@ def classifier():
 
 
 @needs_tensorflow
+@pytest.mark.full
 def test_built_under_the_strategy_and_fitted_outside():
     with nets.both_replicas().scope():
         model = classifier()

@@ -18,7 +18,7 @@ from keras_ganprune.errors import (
     PruningWarning,
     UnsupportedLayerError,
 )
-from keras_ganprune.layers import prunable
+from keras_ganprune.layers import traversal
 
 OLD_KERAS = keras.version().startswith("3.8.")
 RATE = 1e-3
@@ -85,7 +85,7 @@ def average(given, variables, moment=1):
 
 def kernels(network):
     """Return the variables that `Prune` masks, before it does."""
-    probe = [layer for _, layer in prunable.prunable_candidates(network)]
+    probe = [layer for _, layer in traversal.prunable_candidates(network)]
     kgp.make_prunable(network, probe)
     return [w.variable for w in kgp.masked_weights(network)]
 

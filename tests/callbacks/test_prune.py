@@ -13,12 +13,13 @@ from keras.optimizers import SGD, Adam
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     InvalidArgumentError,
     PruningWarning,
     UnbuiltModelError,
     UnsupportedLayerError,
 )
-from keras_ganprune.layers import prunable
+from keras_ganprune.layers import traversal
 from keras_ganprune.training import discovery
 
 BOTH = ["generator", "discriminator"]
@@ -428,13 +429,13 @@ def test_frequency(value):
     ("arguments", "error", "match"),
     [
         ({"criterion": "magnitud"}, InvalidArgumentError, "Did you mean 'magnitude'"),
-        ({"criterion": 3}, UnsupportedLayerError, "A criterion must be a name"),
+        ({"criterion": 3}, ArgumentTypeError, "A criterion must be a name"),
         ({"granularity": "blocky"}, InvalidArgumentError, "Unknown granularity 'blocky'"),
         ({"allocation": "globl"}, InvalidArgumentError, "Unknown allocation 'globl'"),
         ({"mode": "gentle"}, InvalidArgumentError, "Unknown mode 'gentle'"),
         ({"schedule": "polynomial"}, InvalidArgumentError, "Unknown schedule 'polynomial'"),
-        ({"schedule": None}, UnsupportedLayerError, "A schedule must be a name"),
-        ({"schedule": kgp.PolynomialDecay}, UnsupportedLayerError, "instance of a schedule, not"),
+        ({"schedule": None}, ArgumentTypeError, "A schedule must be a name"),
+        ({"schedule": kgp.PolynomialDecay}, ArgumentTypeError, "instance of a schedule, not"),
     ],
 )
 def test_bad_settings_are_found_at_construction(arguments, error, match):
@@ -446,7 +447,7 @@ def test_bad_settings_are_found_at_construction(arguments, error, match):
     ("arguments", "error", "match"),
     [
         ({"target": "generater"}, InvalidArgumentError, "Did you mean 'generator'"),
-        ({"target": "loss_pair"}, UnsupportedLayerError, "GANModel.loss_pair is a NonSaturating"),
+        ({"target": "loss_pair"}, ArgumentTypeError, "GANModel.loss_pair is a NonSaturating"),
         ({"scope": "head"}, InvalidArgumentError, "Unknown layer in `scope`: 'head'"),
         ({"scope": layers.Conv3D}, InvalidArgumentError, "must match at least one prunable layer"),
     ],
@@ -693,7 +694,7 @@ def test_sparsities_by_layer_are_those_at_the_highest_that_an_adaptive_schedule_
     model = nets.classifier()
     model.compile("sgd", nets.classifier_loss())
     x, y = nets.classifier_data(32)
-    first = prunable.prunable_candidates(model)[0][0]
+    first = traversal.prunable_candidates(model)[0][0]
     schedule = kgp.AdaptiveSparsity("loss", 100.0, increment=0.4, maximum=0.8)
     prune = kgp.Prune(schedule, allocation={first: 0.9}, verbose=0)
     model.fit(x, y, epochs=4, verbose=0, callbacks=[prune])

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import keras_ganprune as kgp
-from keras_ganprune.errors import InvalidArgumentError, PruningWarning, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, PruningWarning
 from keras_ganprune.layers.mask_store import to_numpy
 
 X = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
@@ -388,9 +388,7 @@ def test_refused_with_the_fix(call, text):
 
 @pytest.mark.parametrize("function", [kgp.strip_pruning, kgp.apply_masks])
 def test_what_is_no_model_is_refused(function):
-    with pytest.raises(
-        UnsupportedLayerError, match=r"must be a Keras 3 model or layer.*Received: 3"
-    ):
+    with pytest.raises(ArgumentTypeError, match=r"must be a Keras 3 model or layer.*Received: 3"):
         function(3)
 
 

@@ -17,7 +17,7 @@ from keras import layers
 import keras_ganprune as kgp
 from keras_ganprune.backend import tracing
 from keras_ganprune.exporters import other_backends
-from keras_ganprune.layers.prunable import prunable_layers
+from keras_ganprune.layers.traversal import prunable_layers
 
 SCHEDULE = kgp.PolynomialDecay(0.75, begin_step=2, end_step=10)
 GRANULARITIES = {

@@ -22,7 +22,7 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.interop.tfmot import Shifted, convert
-from keras_ganprune.layers import prunable
+from keras_ganprune.layers import traversal
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.pruning import schedules
 
@@ -356,7 +356,7 @@ def test_only_wrapped_layers_become_prunable():
         [prune(layers.Dense(4, input_shape=(3,), name="sparse")), layers.Dense(2, name="dense")]
     )
     new = convert(old).model
-    assert [path for path, _ in prunable.prunable_layers(new)] == ["sparse"]
+    assert [path for path, _ in traversal.prunable_layers(new)] == ["sparse"]
     assert type(new.layers[1]) is keras.layers.Dense
 
 

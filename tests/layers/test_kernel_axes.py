@@ -7,7 +7,8 @@ from keras import layers
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers.kernel_axes import KernelAxes, kernel_axes
-from keras_ganprune.layers.prunable import _PRUNABLE, make_prunable
+from keras_ganprune.layers.prunable import PRUNABLE_CLASSES
+from keras_ganprune.layers.upgrade import make_prunable
 
 IN, OUT, TAPS = 5, 7, 2
 
@@ -57,7 +58,7 @@ def test_layers(layer, shape, name, inputs, outputs, prunable):
     layer = type(layer).from_config(layer.get_config())
     if prunable:
         make_prunable(keras.Sequential([keras.Input(shape), layer]))
-        assert type(layer) is _PRUNABLE[layer.plain_class]
+        assert type(layer) is PRUNABLE_CLASSES[layer.plain_class]
     else:
         layer.build((None, *shape))
     axes = kernel_axes(layer, name)
@@ -93,7 +94,7 @@ def test_attention_joins_the_heads(cls):
 def test_every_prunable_layer_of_keras_is_tested():
     tested = {type(row[0]) for row in ROWS} | {layers.MultiHeadAttention}
     tested |= {layers.GroupQueryAttention, layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell}
-    prunable = {base for base, cls in _PRUNABLE.items() if cls.pruned_weight_names}
+    prunable = {base for base, cls in PRUNABLE_CLASSES.items() if cls.pruned_weight_names}
     assert {c for c in prunable if c.__module__.startswith("keras.src.")} <= tested
 
 

@@ -56,7 +56,7 @@ def test_bad_files(tmp_path):
     gone = type("Gone", (Subclassed,), {"__module__": "no_such_module"})(3)
     gone(np.ones((2, 4)))
     gone.save(tmp_path / "gone.keras")
-    with pytest.raises(FileFormatError, match="must be imported first"):
+    with pytest.raises(FileFormatError, match="Import the classes of your own first"):
         load_model(tmp_path / "gone.keras")
     damaged = bytearray((tmp_path / "m.keras").read_bytes())
     middle = len(damaged) // 2

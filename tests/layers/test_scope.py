@@ -5,7 +5,7 @@ import re
 import keras
 import pytest
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 from keras_ganprune.layers import scope
 
 DENSE = keras.layers.Dense(1, name="head")
@@ -72,7 +72,5 @@ def test_select_nothing(rule, text):
 
 @pytest.mark.parametrize("rule", [3, 0.5, [3], [None]])
 def test_wrong_kind(rule):
-    with pytest.raises(
-        UnsupportedLayerError, match=r"`scope` must be a layer class, .* Received: "
-    ):
+    with pytest.raises(ArgumentTypeError, match=r"`scope` must be a layer class, .* Received: "):
         scope.select(LAYERS, rule)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 from keras_ganprune.pruning import modes
 from keras_ganprune.pruning.modes import SET, Choice, Hard, Mode, RigL, Soft, Splice
 from keras_ganprune.pruning.rankings.top_k import best
@@ -412,7 +412,7 @@ def test_get():
         assert modes.get(name) == cls()
     with pytest.raises(InvalidArgumentError, match=r"Unknown mode 'rigel'\. Did you mean 'rigl'"):
         modes.get("rigel")
-    with pytest.raises(UnsupportedLayerError, match=r"Write `RigL\(\.\.\.\)`"):
+    with pytest.raises(ArgumentTypeError, match=r"Write `RigL\(\.\.\.\)`"):
         modes.get(RigL)
 
 

@@ -20,6 +20,7 @@ from keras import layers, ops
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     DivergedError,
     ExportError,
     InvalidArgumentError,
@@ -759,7 +760,7 @@ def test_models_whose_inputs_are_not_known():
         kgp.shrink(unbuilt, sparsity=0.5)
     with pytest.raises(InvalidArgumentError, match="`inputs` is for subclassed models"):
         kgp.shrink(_mlp(), sparsity=0.5, inputs=[keras.Input((5,))])
-    with pytest.raises(UnsupportedLayerError, match="must be a Keras 3 model or layer"):
+    with pytest.raises(ArgumentTypeError, match="must be a Keras 3 model or layer"):
         kgp.shrink("model.keras", sparsity=0.5)
 
 

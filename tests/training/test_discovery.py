@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 from keras.optimizers import SGD, Adam, RMSprop
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 from keras_ganprune.training import discovery
 
 
@@ -198,9 +198,9 @@ def test_names_that_only_look_like_an_average(name):
         ("gan.generator", InvalidArgumentError, "Or pass the network itself"),
         ([], InvalidArgumentError, "`target` must name at least one network"),
         (["generator", "nope"], InvalidArgumentError, "Unknown target of Holder: 'nope'"),
-        ("strength", UnsupportedLayerError, "Holder.strength is a float"),
-        (3, UnsupportedLayerError, "`target` must be an attribute name .* Received: 3"),
-        (np.zeros(2), UnsupportedLayerError, "`target` must be an attribute name"),
+        ("strength", ArgumentTypeError, "Holder.strength is a float"),
+        (3, ArgumentTypeError, "`target` must be an attribute name .* Received: 3"),
+        (np.zeros(2), ArgumentTypeError, "`target` must be an attribute name"),
     ],
 )
 def test_bad_targets(target, error, match):

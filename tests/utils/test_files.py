@@ -28,7 +28,7 @@ def test_a_full_disk_is_said_and_the_old_folder_stays(tmp_path):
     target = tmp_path / "out"
     target.mkdir()
     (target / "old.txt").write_text("old")
-    with pytest.raises(OutputError, match=r"No space left on device.*nothing was left there"):
+    with pytest.raises(OutputError, match=r"No space left on device.*No partial output is left"):
         with files.new_folder(target, overwrite=True) as work:
             (work / "new.txt").write_text("new")
             raise OSError(28, "No space left on device")
@@ -79,7 +79,7 @@ def test_an_existing_folder_with_files_is_refused(tmp_path):
 
 def test_a_file_in_the_way_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("a")
-    with pytest.raises(OutputError, match="is a file; choose another name"):
+    with pytest.raises(OutputError, match=r"is a file\. Choose another name"):
         files.check_new_folder(tmp_path / "a.txt")
 
 

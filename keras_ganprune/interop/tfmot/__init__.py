@@ -17,7 +17,8 @@ from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, UnsupportedLayerError
 from keras_ganprune.interop.tfmot import _tf_keras_files
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import make_prunable, masked_weights, prunable_candidates
+from keras_ganprune.layers.traversal import masked_weights, prunable_candidates
+from keras_ganprune.layers.upgrade import make_prunable
 from keras_ganprune.pruning import granularity, schedules
 from keras_ganprune.utils.registry import PACKAGE
 

@@ -14,8 +14,8 @@ from keras_ganprune.layers import mask_ops as masks
 from keras_ganprune.layers.connectivity import makes_output
 from keras_ganprune.layers.kernel_axes import kernel_axes
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import MaskedWeight, prunable_candidates
 from keras_ganprune.layers.scope import select
+from keras_ganprune.layers.traversal import MaskedWeight, prunable_candidates
 from keras_ganprune.pruning.allocation import Tensor
 from keras_ganprune.pruning.criteria import Criterion, WeightContext
 from keras_ganprune.pruning.granularity import Channel, Granularity

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.layers.prunable import _weight_variable
+from keras_ganprune.layers.prunable import weight_variable
 from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor
 from keras_ganprune.pruning.structured.union_find import FIXED, Units
 
@@ -208,7 +208,7 @@ class Channels:
         return None if found is None else found.labels
 
     def _labels(self, layer, name, axis, role, labels) -> np.ndarray:
-        variable = _weight_variable(layer, name)
+        variable = weight_variable(layer, name)
         if variable is None:
             raise UnsupportedLayerError(
                 f"A rule speaks of the weight `{name}` of {type(layer).__name__} '{layer.name}', which has "

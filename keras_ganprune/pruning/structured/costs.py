@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
-from keras_ganprune.layers.prunable import walk
+from keras_ganprune.layers.traversal import walk
 from keras_ganprune.pruning.structured.graph import Call, _own_variables
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rules.macs import Products, Size, counted

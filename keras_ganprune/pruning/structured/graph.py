@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
-from keras_ganprune.layers.prunable import walk
+from keras_ganprune.layers.traversal import walk
 
 
 @dataclass(eq=False)

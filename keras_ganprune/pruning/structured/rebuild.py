@@ -10,7 +10,8 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import _weight_variable, plain_classes
+from keras_ganprune.layers.prunable import weight_variable
+from keras_ganprune.layers.upgrade import plain_classes
 from keras_ganprune.pruning.structured.cuts import Cut
 from keras_ganprune.pruning.structured.graph import Call, Tensor
 from keras_ganprune.pruning.structured.groups import Groups
@@ -114,7 +115,7 @@ class Builder:
         if entry is None or entry.config is None:
             return config
         sizes = Sizes(
-            weight=lambda name: self.weight_shape(_weight_variable(old, name)),
+            weight=lambda name: self.weight_shape(weight_variable(old, name)),
             before=[t.shape for t in call.inputs],
             inputs=[self.shape(t) for t in call.inputs],
             outputs=[self.shape(t) for t in call.outputs],

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import _weight_variable, pruned_names
+from keras_ganprune.layers.prunable import pruned_names, weight_variable
 from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor
 from keras_ganprune.pruning.structured.rules.layers import AS_THEY_ARE, SPATIAL, keeps_zero
 from keras_ganprune.pruning.structured.rules.ops import ZERO_TO_ZERO
@@ -141,7 +141,7 @@ def _weights(calls: list[Call]) -> tuple[tuple[BlockWeight, ...], tuple[keras.Va
         holder = layer.layer if isinstance(layer, keras.layers.Wrapper) else layer
         path = call.path if holder is layer else f"{call.path}/{holder.name}"
         for name in _names(holder):
-            variable = _weight_variable(holder, name)
+            variable = weight_variable(holder, name)
             if variable is not None:
                 kernel = name in pruned_names(holder)
                 weights.append(BlockWeight(path, name, holder, variable, kernel))

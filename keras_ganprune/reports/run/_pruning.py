@@ -13,7 +13,7 @@ from keras_ganprune.callbacks.shrink import ShrinkEvent
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import masked_weights
+from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.pruning.allocation import Tensor
 from keras_ganprune.pruning.mask_report import MaskReport
 from keras_ganprune.reports.run.run import LayerRow, MaskUpdate, PruneLog

@@ -11,7 +11,8 @@ import keras_ganprune as kgp
 from keras_ganprune.errors import DivergedError, InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.mask_ops import kept_count
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.prunable import PrunableLayer, masked_weights
+from keras_ganprune.layers.prunable import PrunableLayer
+from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.metrics.layer_sensitivity import SensitivityReport, SensitivityRow, sensitivity
 from keras_ganprune.pruning.allocation import PerLayer
 

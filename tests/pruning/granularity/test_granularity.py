@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.layers.kernel_axes import KernelAxes, kernel_axes
 from keras_ganprune.pruning import granularity
@@ -635,7 +635,7 @@ def test_get(identifier, unit):
 def test_get_refuses(identifier, text):
     with pytest.raises(InvalidArgumentError, match=text):
         granularity.get(identifier)
-    with pytest.raises(UnsupportedLayerError, match="Expected an instance of a granularity"):
+    with pytest.raises(ArgumentTypeError, match="Expected an instance of a granularity"):
         granularity.get(Block)
 
 

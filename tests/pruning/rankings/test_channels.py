@@ -13,7 +13,7 @@ from networks import value
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, UnsupportedLayerError
-from keras_ganprune.layers.prunable import prunable_layers
+from keras_ganprune.layers.traversal import prunable_layers
 from keras_ganprune.pruning import compatibility
 from keras_ganprune.pruning.structured.costs import Costs
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ganprune.errors import DivergedError, InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, DivergedError, InvalidArgumentError
 from keras_ganprune.pruning import schedules
 from keras_ganprune.pruning.schedules import (
     AdaptiveSparsity,
@@ -187,12 +187,12 @@ def test_get_number_out_of_range():
 
 @pytest.mark.parametrize("value", [True, None, [0.5], object()])
 def test_get_rejects_other_things(value):
-    with pytest.raises(UnsupportedLayerError, match=r"A schedule must be a name, a `Schedule`"):
+    with pytest.raises(ArgumentTypeError, match=r"A schedule must be a name, a `Schedule`"):
         schedules.get(value)
 
 
 def test_get_rejects_a_class():
-    with pytest.raises(UnsupportedLayerError, match=r"Write `PolynomialDecay\(\.\.\.\)`"):
+    with pytest.raises(ArgumentTypeError, match=r"Write `PolynomialDecay\(\.\.\.\)`"):
         schedules.get(PolynomialDecay)
 
 
@@ -252,7 +252,7 @@ def test_get_accepts_tfmot_objects():
 
 
 def test_get_rejects_unknown_tfmot_objects():
-    with pytest.raises(UnsupportedLayerError, match="A schedule must be a name"):
+    with pytest.raises(ArgumentTypeError, match="A schedule must be a name"):
         schedules.get(_fake("PruningSchedule", begin_step=0, end_step=-1))
 
 

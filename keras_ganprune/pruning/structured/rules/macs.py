@@ -12,7 +12,7 @@ import numpy as np
 from keras import layers
 
 from keras_ganprune.errors import PruningError, UnsupportedLayerError
-from keras_ganprune.layers.prunable import _weight_variable
+from keras_ganprune.layers.prunable import weight_variable
 from keras_ganprune.pruning.structured.channels import Channels
 from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor, inner_function, trace
 
@@ -173,7 +173,7 @@ def counted(
         return [n if own is None else own for n, own in zip(variable.shape, labels, strict=True)]
 
     def kernel(layer: keras.layers.Layer, name: str) -> Size:
-        variable = _weight_variable(layer, name)
+        variable = weight_variable(layer, name)
         if variable is None:
             raise UnsupportedLayerError(
                 f"`{type(layer).__name__}` '{layer.name}' must have a weight `{name}` to be counted."

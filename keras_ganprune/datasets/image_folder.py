@@ -1,0 +1,66 @@
+"""The images of a user's folder."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import numpy as np
+
+from keras_ganprune.datasets import packages
+from keras_ganprune.datasets.images import Images, scaled
+from keras_ganprune.errors import DataError, InvalidArgumentError
+from keras_ganprune.utils.validation import is_int
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+
+
+def folder(path: str | os.PathLike, size: int = 28) -> Images:
+    """Return the images of a folder and its subfolders, cropped to squares of `size` pixels.
+
+    The result has one channel if all images are grey, else three.
+
+    Args:
+        path: Path of the folder. Images are files that end in .png, .jpg, .jpeg, .bmp, .gif or .webp.
+        size: Int, a multiple of 4, at least 8. Defaults to 28.
+
+    Returns: `Images` without labels, in the order of their paths.
+
+    Raises:
+        DataError: There is no folder `path`, it contains no image, an image cannot be read, or Pillow is not
+            installed.
+        InvalidArgumentError: `size` is not a multiple of 4, or is below 8.
+
+    Example:
+    >>> kgp.datasets.folder("photos", size=64)  # doctest: +SKIP
+    """
+    path = pathlib.Path(path)
+    if not path.is_dir():
+        raise DataError(
+            f"The data must be 'mnist', 'digits' or a folder of images. Received: '{path}'."
+        )
+    if not is_int(size) or size < 8 or size % 4:
+        raise InvalidArgumentError(
+            f"`size` must be a multiple of 4, at least 8. Received: {size!r}."
+        )
+    pil = packages.require("PIL.Image")
+    ops = packages.require("PIL.ImageOps")
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise DataError(
+            f"The folder '{path}' must contain images. It has no file that ends in {', '.join(_SUFFIXES)}."
+        )
+    loaded = []
+    for file in files:
+        try:
+            with pil.open(file) as image:
+                image.load()
+                grey = image.mode in ("1", "L", "LA", "I", "I;16")
+                loaded.append((grey, ops.fit(image.convert("RGB"), (size, size))))
+        except Exception as error:
+            raise DataError(
+                f"The image '{file}' cannot be read ({error}). Remove or repair it."
+            ) from error
+    mode = "L" if all(grey for grey, _ in loaded) else "RGB"
+    images = np.stack([np.asarray(image.convert(mode)) for _, image in loaded])
+    return Images(scaled(images, 255.0), None, f"{len(images):,} images of the folder '{path}'")

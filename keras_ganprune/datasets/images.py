@@ -1,0 +1,98 @@
+"""A data set of images, and batches of it for `fit`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set of images.
+
+    Args:
+        images: float32 array (n, height, width, channels) in [-1, 1].
+        labels: int64 array (n,) of classes, or None if there are none.
+        description: One line of text: what the images are, how many, and their source.
+
+    Example:
+    >>> from keras_ganprune.datasets import Images
+    >>> images = Images(np.zeros((3, 8, 8, 1), "float32"), None, "3 grey images")
+    >>> len(images), images.take(2).description
+    (3, '3 grey images, the first 2 of them')
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    description: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, n: int | None) -> Images:
+        """Return the first `n` images, or all images if `n` is None or larger than their number."""
+        if n is None or n >= len(self):
+            return self
+        labels = None if self.labels is None else self.labels[:n]
+        return Images(self.images[:n], labels, f"{self.description}, the first {n:,} of them")
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches in random order, the same for the same seed. An incomplete last batch is left out.
+
+    Each pass over the images has its own random order. A pass continues in the next epoch, so an epoch may
+    have any number of batches.
+
+    Args:
+        images: Array (n, ...).
+        labels: Array (n, ...), or None for images alone.
+        batch_size: Positive int. If there are fewer images, it is their number.
+        per_epoch: Positive int, batches per epoch.
+        seed: Int, seed of the random order.
+
+    Example:
+    >>> from keras_ganprune.datasets import Batches
+    >>> batches = Batches(np.arange(6), None, batch_size=3, per_epoch=5, seed=0)
+    >>> len(batches), sorted([*batches[0], *batches[1]]) == [*range(6)], batches[4].shape
+    (5, True, (3,))
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        batch_size: int,
+        per_epoch: int,
+        seed: int,
+    ):
+        super().__init__()
+        self.images, self.labels = images, labels
+        self.batch_size = min(batch_size, len(images))
+        self.per_epoch = per_epoch
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.per_epoch
+
+    def __getitem__(self, index: int) -> Any:
+        whole = len(self.images) // self.batch_size
+        passes, batch = divmod(self.epoch * self.per_epoch + index, whole)
+        # The order of a pass is computed from its number, since Keras may read batches in any order.
+        order = np.random.default_rng((self.seed, passes)).permutation(len(self.images))
+        indices = order[batch * self.batch_size :][: self.batch_size]
+        images = self.images[indices]
+        return images if self.labels is None else (images, self.labels[indices])
+
+    def on_epoch_end(self) -> None:
+        """Continue with the batches of the next epoch."""
+        self.epoch += 1
+
+
+def scaled(images: np.ndarray, highest: float) -> np.ndarray:
+    """Return images with values from 0 to `highest` as float32 in [-1, 1], with a channel axis."""
+    images = images.astype("float32") / (highest / 2.0) - 1.0
+    return images if images.ndim == 4 else images[..., None]

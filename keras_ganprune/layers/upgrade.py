@@ -1,0 +1,292 @@
+"""Plain layers become Prunable in place, and Prunable models become plain copies."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TypeVar, cast
+
+import keras
+import numpy as np
+
+from keras_ganprune.errors import (
+    InvalidArgumentError,
+    PruningWarning,
+    UnbuiltModelError,
+    UnsupportedLayerError,
+)
+from keras_ganprune.layers import scope as scopes
+from keras_ganprune.layers.cloning import clone
+from keras_ganprune.layers.mask_store import MaskConstraint, to_numpy
+from keras_ganprune.layers.prunable import (
+    PRUNABLE_CLASSES,
+    PrunableLayer,
+    prunable_class,
+    register_holder,
+    weight_variable,
+)
+from keras_ganprune.layers.scope import Scope
+from keras_ganprune.layers.traversal import (
+    apply_masks,
+    check_layer,
+    masked_weights,
+    prunable_candidates,
+    walk,
+)
+
+AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
+
+
+def _swap_class(layer: keras.layers.Layer, cls: type) -> None:
+    """Change the class of an existing layer. It stays the same object, with the same variables.
+
+    No other code of this package does that.
+    """
+    layer.__class__ = cls
+
+
+def _upgrade(layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
+    """Make a plain layer Prunable, or leave it plain if its masks cannot be made."""
+    plain = type(layer)
+    _swap_class(layer, cls)
+    try:
+        cast(PrunableLayer, layer)._attach_masks()  # It has the new class now.
+    except Exception:
+        _swap_class(layer, plain)
+        raise
+
+
+def _check_stored_kernels(path: str, layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
+    """Raise `UnsupportedLayerError` if a layer, or an inner part with a kernel, is quantized or has LoRA."""
+    parts = [layer]
+    for name in cls.pruned_weight_names:
+        part = layer
+        for attribute in name.split(".")[:-1]:
+            part = getattr(part, attribute, None)
+        parts.append(part)
+    if any(
+        getattr(part, "quantization_mode", None) or getattr(part, "lora_enabled", False)
+        for part in parts
+    ):
+        raise UnsupportedLayerError(
+            f"'{path}' ({type(layer).__name__}) is quantized or has LoRA enabled, so its kernel is "
+            "computed, not stored, and cannot be masked. Prune first, or leave it out of `scope`."
+        )
+
+
+def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
+    """Give the layers of a built model masks, in place: same objects, same variables, same outputs.
+
+    It works on Sequential, functional, subclassed and nested models, on layers inside wrappers such as
+    `SpectralNormalization`, and on shared layers. Layers that are Prunable already are left as they are.
+
+    Args:
+        model: Built `keras.Model` or layer.
+        scope: Which layers: a layer class, a name or path (`*` matches anything), a compiled regular
+            expression, a layer, a function of a layer, or a list of these. Defaults to None (all layers).
+
+    Returns: `model` itself.
+
+    Raises:
+        ArgumentTypeError: `model` is not a Keras 3 model or layer, or `scope` has another type.
+        UnbuiltModelError: The model, or a layer that could be pruned, has no weights yet.
+        UnsupportedLayerError: No layer of the model can be pruned, or a layer in scope is quantized or has
+            LoRA.
+        InvalidArgumentError: An entry of `scope` matches no layer.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> make_prunable(model).layers[0].pruning_masks.masks["kernel"].shape
+    TensorShape([4, 2])
+    """
+    check_layer(model)
+    candidates = prunable_candidates(model)
+    unbuilt = [path for path, layer in candidates if not layer.built]
+    if unbuilt or (not model.built and not candidates):
+        raise UnbuiltModelError(
+            f"`{type(model).__name__}` '{model.name}' must be built before it is pruned; it has no "
+            f"weights yet{': ' + ', '.join(unbuilt[:5]) if unbuilt else ''}. "
+            "Call it once on a batch (`model(x)`), or `model.build(input_shape)`, first."
+        )
+    if not candidates:
+        raise UnsupportedLayerError(
+            f"`{type(model).__name__}` '{model.name}' has no layer that can be pruned. Known: "
+            f"{', '.join(sorted(base.__name__ for base in PRUNABLE_CLASSES))}. For a layer of your own call "
+            "`register_prunable(MyLayer, ['my_kernel'])`."
+        )
+    upgrades = [
+        (path, layer, cls)
+        for path, layer in scopes.select(candidates, scope)
+        if not isinstance(layer, PrunableLayer) and (cls := prunable_class(layer)) is not None
+    ]
+    for path, layer, cls in upgrades:
+        _check_stored_kernels(path, layer, cls)
+    for _, layer, cls in upgrades:
+        _upgrade(layer, cls)
+    return model
+
+
+def add_masks(layer: keras.layers.Layer, names: Sequence[str]) -> bool:
+    """Give weights of a built layer masks, such as a bias and a scale that belong to its channels.
+
+    Args:
+        layer: Plain or Prunable layer. If its class has no Prunable class, one is derived.
+        names: Attribute paths of weights. Weights that have a mask are skipped.
+
+    Returns: Whether a mask was newly added. If so, a training step that was traced before must be traced
+        again.
+
+    Raises:
+        UnsupportedLayerError: The layer is quantized, has LoRA, has no weight of a name, or shares its masks
+            with another layer.
+    """
+    store = getattr(layer, "pruning_masks", None)
+    before = 0 if store is None else len(store.masks)
+    if not isinstance(layer, PrunableLayer):
+        cls = prunable_class(layer) or register_holder(type(layer))
+        if cls.pruned_weight_names:
+            _check_stored_kernels(layer.name, layer, cls)
+        _upgrade(layer, cls)
+    store = cast(PrunableLayer, layer).pruning_masks
+    for name in names:
+        weight = weight_variable(layer, name)
+        if weight is None:
+            raise UnsupportedLayerError(
+                f"'{layer.name}' ({type(layer).__name__}) has no weight `{name}`."
+            )
+        if isinstance(weight.constraint, MaskConstraint):
+            continue
+        if name in store.masks:
+            raise UnsupportedLayerError(
+                f"'{layer.name}' shares its masks with another layer (`tie_mirrored`), so its channels "
+                "cannot be pruned together with their biases. Use `Channel(coupled=False)`, or leave the "
+                "layer out of `scope`."
+            )
+        store.add(name, weight)
+    return len(store.masks) > before
+
+
+def drop_empty_masks(layer: keras.layers.Layer) -> None:
+    """Make a Prunable layer plain again if it holds no mask."""
+    if isinstance(layer, PrunableLayer) and not layer.pruning_masks.masks:
+        object.__delattr__(layer, "pruning_masks")
+        _swap_class(layer, layer.plain_class)
+
+
+def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
+    """Give a copy of a pruned network the masks of that network, and apply them.
+
+    Layers of `target` become Prunable where those of `source` are. Afterwards each network has its own
+    masks.
+
+    Args:
+        source: Pruned Keras model or layer.
+        target: Model or layer with the same weight shapes, such as an averaged copy.
+
+    Raises:
+        InvalidArgumentError: The two networks do not have the same weight shapes, or `source` has no masks.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> average = keras.models.clone_model(model)
+    >>> report = Pruner(model).update(sparsity=0.5)
+    >>> copy_masks(model, average)
+    >>> int(np.count_nonzero(average.layers[0].kernel))
+    4
+    """
+    if [tuple(w.shape) for w in source.weights] != [tuple(w.shape) for w in target.weights]:
+        raise InvalidArgumentError(
+            f"'{target.name}' must have the same weight shapes as '{source.name}' to get its masks."
+        )
+    sources = {id(weight.variable): weight for weight in masked_weights(source)}
+    if not sources:
+        raise InvalidArgumentError(
+            f"'{source.name}' has no masks to copy. Prune it, or call `make_prunable` on it, first."
+        )
+    # Variable of the target -> masked weight of the source.
+    partners = {
+        id(copy): sources[id(original)]
+        for original, copy in zip(source.weights, target.weights, strict=True)
+        if id(original) in sources
+    }
+    masked = {id(weight.variable) for weight in masked_weights(target)}
+    missing = {key: weight for key, weight in partners.items() if key not in masked}
+    if missing:
+        names = sorted({weight.name for weight in missing.values()})
+        for _, layer in walk(target):
+            new = []
+            for name in names:
+                partner = partners.get(id(weight_variable(layer, name)))
+                # A recurrent cell has the kernel too, but under another name than the layer that owns its
+                # mask. A wrapper may have it under the same name, but is not of the class.
+                if (
+                    partner is not None
+                    and partner.name == name
+                    and isinstance(layer, partner.layer.plain_class)
+                ):
+                    new.append(name)
+            if new:
+                add_masks(layer, new)
+    for weight in masked_weights(target):
+        partner = partners.get(id(weight.variable))
+        if partner is not None:
+            # An array, not the variable: on JAX both would hold one array, which a step may donate.
+            weight.mask.assign(to_numpy(partner.mask))
+            weight.apply()
+
+
+@contextlib.contextmanager
+def plain_classes(model: keras.layers.Layer) -> Iterator[None]:
+    """Within the context, the Prunable layers of a model have their plain Keras classes."""
+    layers = [layer for _, layer in walk(model) if isinstance(layer, PrunableLayer)]
+    classes = [type(layer) for layer in layers]
+    for layer in layers:
+        _swap_class(layer, type(layer).plain_class)
+    try:
+        yield
+    finally:
+        for layer, cls in zip(layers, classes, strict=True):
+            _swap_class(layer, cls)
+
+
+def strip_pruning(model: keras.Model) -> keras.Model:
+    """Return a plain Keras copy of a pruned model, with zeros for its pruned weights.
+
+    The copy has no class of this package and is not compiled. Its outputs are those of `model`, bit for
+    bit. `model` stays as it is, with one exception: if pruned weights are not zero, because other code
+    wrote weights into the model, they are set to zero first, with a `PruningWarning`.
+
+    Args:
+        model: Built `keras.Model`. A subclassed model needs `get_config` and `from_config`, as for saving.
+
+    Returns: A new, uncompiled `keras.Model`.
+
+    Raises:
+        ArgumentTypeError: `model` is not a Keras 3 model or layer.
+        UnsupportedLayerError: The model cannot be rebuilt from its configuration.
+
+    Example:
+    >>> model = make_prunable(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+    >>> type(strip_pruning(model).layers[0]) is keras.layers.Dense
+    True
+    """
+    check_layer(model)
+    written = [
+        weight.path
+        for weight in masked_weights(model)
+        if np.any(to_numpy(weight.variable)[~to_numpy(weight.mask)])
+    ]
+    if written:
+        warnings.warn(
+            f"{', '.join(written[:3])}{' and others' if len(written) > 3 else ''} had values under the "
+            "mask, which are set to zero now, so the outputs of the model change. Other code wrote weights "
+            "into the model after it was pruned, such as EarlyStopping(restore_best_weights=True) behind "
+            "`Prune` in the list of callbacks. Put such a callback before `Prune`, or call `apply_masks` and "
+            "evaluate the model again.",
+            PruningWarning,
+            stacklevel=2,
+        )
+    apply_masks(model)
+    with plain_classes(model):
+        return clone(model, [type(layer) for _, layer in walk(model)])
