@@ -6,8 +6,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+import jax  # pyright: ignore[reportMissingImports]
+import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
 import keras
 from keras import ops
 
@@ -37,7 +37,7 @@ def _sample(gan, batch):
 
 def _batch(gan, data) -> Batch:
     real, condition = gan.unpack(data)
-    real = ops.cast(real, "float32")
+    real: Any = ops.cast(real, "float32")
     return Batch(real, condition, real.shape[0], real.shape[0])
 
 
@@ -53,11 +53,12 @@ def _apply(optimizer, gradients, weights):
     # This optimizer updates inside a conditional, which needs the update as a function of arrays.
     by_weight = {id(w): g for w, g in zip(weights, gradients, strict=True)}
     trained = trained_variables(optimizer)
-    new_weights, new_state = optimizer.stateless_apply(
+    updated: Any = optimizer.stateless_apply(
         [v.value for v in optimizer.variables],
         [by_weight.get(id(w)) for w in trained],
         [w.value for w in trained],
     )
+    new_weights, new_state = updated
     for variable, value in zip(
         [*trained, *optimizer.variables], [*new_weights, *new_state], strict=True
     ):

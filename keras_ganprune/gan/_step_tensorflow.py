@@ -65,7 +65,7 @@ def _input_gradient_norm(gan, x, condition, root):
 def _penalties(gan, real, fake, condition):
     total = tf.zeros(())
     if gan.gradient_penalty:
-        shape = [tf.shape(real)[0]] + [1] * (len(real.shape) - 1)
+        shape: Any = [tf.shape(real)[0]] + [1] * (len(real.shape) - 1)
         seed = tf.cast(gan.noise_seed.next(), tf.int32)
         mix = tf.cast(tf.random.stateless_uniform(shape, seed, alg=_GENERATOR), real.dtype)
         between = real + mix * (tf.cast(fake, real.dtype) - real)

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 from keras import ops
 
 from keras_ganprune.gan import adversarial_step
@@ -125,7 +125,7 @@ def _mix(gan, real):
 
 def _batch(gan, data) -> Batch:
     real, condition = gan.unpack(data)
-    real = ops.convert_to_tensor(real, dtype="float32")
+    real: Any = ops.convert_to_tensor(real, dtype="float32")
     # The weight is made on the device: Keras would send a number there, and wait.
     weight = torch.full((), len(real), dtype=torch.float32, device=real.device)
     return Batch(real, adversarial_step.as_tensors(condition), len(real), weight)

@@ -74,7 +74,7 @@ class DiffAugment(keras.layers.Layer):
         images = self._change_values(images)
         return self._shift(images)
 
-    def _random(self, batch, low, high):
+    def _random(self, batch: Any, low: float, high: float) -> Any:
         return keras.random.uniform(
             (batch,), low, high, dtype=self.compute_dtype, seed=self.seed_generator
         )

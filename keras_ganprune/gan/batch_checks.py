@@ -78,7 +78,7 @@ def _is_tensor(x: Any) -> bool:
 def _first_batch(stream: Any) -> Any:
     """Return the first batch of a stream that can be read twice, or None for another stream."""
     if isinstance(stream, keras.utils.PyDataset):
-        if not len(stream):
+        if not len(stream):  # pyright: ignore[reportArgumentType]  (subclasses define it)
             raise DataError("The data is empty: the PyDataset has no batch.")
         return stream[0]
     if type(stream).__module__.startswith("tensorflow.") and hasattr(stream, "take"):

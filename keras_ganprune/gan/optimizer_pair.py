@@ -76,7 +76,8 @@ def check_trains(optimizer: Optimizer, network: keras.Model, name: str) -> None:
     Raises:
         InvalidArgumentError: Some trainable weights are unknown to the optimizer.
     """
-    trained = trained_variables(getattr(optimizer, "inner_optimizer", optimizer))
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
+    trained = trained_variables(inner)
     ids = {id(variable) for variable in trained}
     unknown = [w.path for w in network.trainable_weights if id(w) not in ids]
     if trained and unknown:

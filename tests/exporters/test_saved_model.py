@@ -14,6 +14,7 @@ import tensorflow as tf
 import keras_ganprune as kgp
 from keras_ganprune import exporters
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     ExportError,
     InvalidArgumentError,
     MissingPackageError,
@@ -213,7 +214,7 @@ def test_bad_arguments(tmp_path):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     with pytest.raises(UnbuiltModelError, match="must be built"):
         exporters.export_saved_model(keras.Sequential([layers.Dense(2)]), tmp_path / "out")
-    with pytest.raises(UnsupportedLayerError, match="must be a Keras model"):
+    with pytest.raises(ArgumentTypeError, match="must be a Keras model"):
         exporters.export_saved_model("model.keras", tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious.txt").write_text("keep me")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_ganprune as kgp
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 
 
 def augmented(images, **kwargs):
@@ -130,7 +130,7 @@ def test_bad_amounts(arguments, text):
 
 
 def test_bad_augmentations():
-    with pytest.raises(UnsupportedLayerError, match="`augmentation` must be None or a Keras layer"):
+    with pytest.raises(ArgumentTypeError, match="`augmentation` must be None or a Keras layer"):
         gan_model("translation")
     with pytest.raises(InvalidArgumentError, match="`augmentation` must have no trainable weights"):
         gan_model(keras.layers.Conv2D(1, 3, padding="same"))

@@ -10,11 +10,11 @@ from keras.optimizers import Adam
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     DataError,
     InvalidArgumentError,
     PruningWarning,
     UnbuiltModelError,
-    UnsupportedLayerError,
 )
 
 
@@ -75,11 +75,11 @@ def test_other_arguments(name, value, match):
 
 def test_networks_of_the_wrong_kind():
     generator, discriminator = nets.mlp_pair()
-    with pytest.raises(UnsupportedLayerError, match=r"`generator` must be a `keras.Model`"):
+    with pytest.raises(ArgumentTypeError, match=r"`generator` must be a `keras.Model`"):
         kgp.GANModel(layers.Dense(3), discriminator, nets.LATENT)
-    with pytest.raises(UnsupportedLayerError, match=r"`discriminator` must be a `keras.Model`"):
+    with pytest.raises(ArgumentTypeError, match=r"`discriminator` must be a `keras.Model`"):
         kgp.GANModel(generator, "discriminator", nets.LATENT)
-    with pytest.raises(UnsupportedLayerError, match="Received: None"):
+    with pytest.raises(ArgumentTypeError, match="Received: None"):
         kgp.GANModel(generator, None, nets.LATENT)
 
 

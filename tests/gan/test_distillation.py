@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 import keras_ganprune as kgp
-from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.errors import (
+    ArgumentTypeError,
+    InvalidArgumentError,
+    UnbuiltModelError,
+    UnsupportedLayerError,
+)
 from keras_ganprune.training import discovery
 
 
@@ -156,9 +161,9 @@ def test_conditional_and_half_precision():
 def test_bad_teachers():
     with pytest.raises(InvalidArgumentError, match="`distillation` needs a `teacher`"):
         gan_model(distillation=1.0)
-    with pytest.raises(UnsupportedLayerError, match=r"`teacher` must be a `keras\.Model`"):
+    with pytest.raises(ArgumentTypeError, match=r"`teacher` must be a `keras\.Model`"):
         gan_model(teacher="generator")
-    with pytest.raises(UnsupportedLayerError, match="`distillation` must be None, a number"):
+    with pytest.raises(ArgumentTypeError, match="`distillation` must be None, a number"):
         gan_model(teacher=teacher(), distillation="output")
     wrong = keras.Sequential([keras.Input((nets.LATENT,)), keras.layers.Dense(3)])
     with pytest.raises(InvalidArgumentError, match="must make images of the generator's shape"):

@@ -14,6 +14,7 @@ from tf_keras import layers
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     ExportError,
     FileFormatError,
     InvalidArgumentError,
@@ -470,7 +471,7 @@ def double_relu(x):
 
 def test_function_of_ones_own():
     old = tf_keras.Sequential([layers.Dense(3, double_relu, input_shape=(4,), name="mine")])
-    text = r"(?s)'mine' \(Dense\) cannot be rebuilt.*double_relu.*by name: `custom_objects="
+    text = r"(?s)'mine' \(Dense\) cannot be rebuilt.*double_relu.*does not know: `custom_objects="
     with pytest.raises(UnsupportedLayerError, match=text):
         convert(old)
     assert_same_outputs(
@@ -538,7 +539,7 @@ def test_rest_of_a_schedule_round_trips():
     assert rest.latest_update_step(0, 650, 100) == 600
     with pytest.raises(InvalidArgumentError, match=r"`offset` must be a positive int.*Received: 0"):
         Shifted(rest, 0)
-    with pytest.raises(InvalidArgumentError, match="smaller than the schedule's end_step 1000"):
+    with pytest.raises(InvalidArgumentError, match="below the schedule's end_step 1000"):
         Shifted(schedules.PolynomialDecay(0.8, 0, 1000), 1000)
 
 
@@ -772,14 +773,14 @@ def with_operation(operation):
     return lambda: tf_keras.Model(x, operation(layers.Dense(4)(x)))
 
 
-REFUSED = {
+WRONG_TYPES = {
     "a Keras 3 model": (
         lambda: keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]),
-        r"must be a tf_keras model.*That is Keras 3 already: call `keras_ganprune.make_prunable",
+        r"must be a tf_keras model.*This is a Keras 3 model already: call `keras_ganprune.make_pr",
     ),
     "a layer": (
         lambda: prune(layers.Dense(2)),
-        r"That is a layer: put it into a model, `tf_keras.S",
+        r"This is a layer: put it into a model, `tf_keras.S",
     ),
     "a list": (
         lambda: prune([layers.Dense(2)]),
@@ -789,6 +790,9 @@ REFUSED = {
         lambda: None,
         r"must be a tf_keras model. Received: None.*Pass the model, or the pat",
     ),
+}
+
+REFUSED = {
     "a subclassed model": (
         Subclassed,
         r"'mine' \(Subclassed\) is a subclassed model: write its class",
@@ -814,6 +818,13 @@ REFUSED = {
         "has no layer that can be pruned",
     ),
 }
+
+
+@pytest.mark.parametrize("case", WRONG_TYPES)
+def test_argument_that_is_not_a_model(case):
+    build, text = WRONG_TYPES[case]
+    with pytest.raises(ArgumentTypeError, match=f"(?s){text}"):
+        convert(build())
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -909,7 +920,7 @@ def test_snippet_of_the_page_runs(tmp_path, monkeypatch, capsys):
     (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     names: dict = {"__name__": "page"}
     exec(compile(snippet, "docs/from_tfmot.md", "exec"), names)
-    assert "1 schedule to go on with; its outputs differ by" in capsys.readouterr().out
+    assert "1 schedule to continue; its outputs differ by" in capsys.readouterr().out
     sparsities = [row.sparsity for row in kgp.sparsity_report(names["model"])]
     np.testing.assert_allclose(sparsities, 0.8, atol=0.01)
 
