@@ -71,8 +71,7 @@ class DiffAugment(keras.layers.Layer):
                 f"shape {tuple(images.shape)}. Leave `augmentation` out, or pass a layer that changes "
                 "the inputs of your discriminator."
             )
-        images = self._change_values(images)
-        return self._shift(images)
+        return self._shift(self._change_values(images))
 
     def _random(self, batch: Any, low: float, high: float) -> Any:
         return keras.random.uniform(
@@ -80,7 +79,7 @@ class DiffAugment(keras.layers.Layer):
         )
 
     def _change_values(self, images):
-        batch = ops.shape(images)[0]
+        batch = _batch_size(images)
         if self.brightness:
             images = (
                 images + self._random(batch, -self.brightness, self.brightness)[:, None, None, None]
@@ -93,7 +92,7 @@ class DiffAugment(keras.layers.Layer):
 
     def _shift(self, images):
         height, width = images.shape[1:3]
-        batch = ops.shape(images)[0]
+        batch = _batch_size(images)
         # Products with selection matrices instead of a gather, which is slow on a GPU. Every backend
         # compiles them and has a gradient for them.
         if int(self.translation * height):
@@ -126,3 +125,9 @@ class DiffAugment(keras.layers.Layer):
             "contrast": self.contrast,
             "seed": self.seed,
         }
+
+
+def _batch_size(images: Any) -> Any:
+    """Return the number of images, an int or a scalar tensor."""
+    shape: Any = ops.shape(images)
+    return shape[0]

@@ -112,6 +112,7 @@ class FinalizeAverages(keras.callbacks.Callback):
     """
 
     def on_train_end(self, logs=None):
+        """Write the averages into the weights of both networks."""
         model: Any = self.model
         for optimizer, network in (
             (model.generator_optimizer, model.generator),

@@ -104,6 +104,7 @@ def test_the_generator_learns_through_it():
     assert not np.array_equal(before, nets.value(gan.generator.trainable_weights[0]))
 
 
+@pytest.mark.full
 def test_saved_and_loaded_it_goes_on_with_the_same_changes(tmp_path):
     gan = gan_model(kgp.DiffAugment(translation=0.3, brightness=0.4, seed=2))
     gan.fit(nets.images(), batch_size=8, verbose=0)

@@ -66,7 +66,14 @@ def test_layers_choose_the_features():
     )
 
 
-@pytest.mark.parametrize("settings", [{"output": 50.0}, {"output": 0.0, "features": 20.0}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"output": 50.0},
+        pytest.param({"output": 0.0, "features": 20.0}, marks=pytest.mark.full),
+    ],
+    ids=str,
+)
 def test_a_pruned_generator_comes_closer_to_its_teacher(settings):
     guide = teacher()
     gan = gan_model(teacher=guide, distillation=kgp.Distillation(**settings))
@@ -96,6 +103,7 @@ def test_the_teacher_is_no_part_of_the_model():
     nets.assert_exact(0.5, gan.generator, gan.discriminator)
 
 
+@pytest.mark.full
 def test_a_network_can_be_its_own_teacher():
     gan = gan_model(ema_decay=0.9)
     gan.fit(nets.images(), batch_size=8, verbose=0)
@@ -129,6 +137,7 @@ def test_generator_loss_does_not_count_it():
     assert logs[0] == pytest.approx(logs[1], rel=1e-6)
 
 
+@pytest.mark.full
 def test_saved_and_loaded(tmp_path):
     gan = gan_model(teacher=teacher(), distillation=kgp.Distillation(1.0, 0.5))
     gan.fit(nets.images(), batch_size=8, verbose=0)
@@ -146,6 +155,7 @@ def test_saved_and_loaded(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.full
 def test_conditional_and_half_precision():
     generator, discriminator = nets.conditional_pair()
     gan = gan_model(pair=(generator, discriminator))

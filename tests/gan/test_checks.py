@@ -24,7 +24,8 @@ def gan(pair=None, **kwargs):
 
 def compiled(pair=None, **kwargs):
     model = gan(pair, **kwargs)
-    model.compile()
+    # Eagerly, since these tests are about what happens before the first step.
+    model.compile(run_eagerly=True)
     return model
 
 
