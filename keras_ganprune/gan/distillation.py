@@ -84,8 +84,8 @@ class Distillation(Configurable):
         self.layers = list(layers) if layers is not None else None
         if self.layers is not None and not self.features:
             raise InvalidArgumentError(
-                f"`layers` has no use with `features=0`. Received: layers={self.layers}. Pass a positive "
-                "`features`, or leave `layers` out."
+                f"`layers` needs `features` above 0. Received: layers={self.layers}, features=0. Pass a "
+                "positive `features`, or leave `layers` out."
             )
         # The discriminator, and the model of its features.
         self._feature_cache: tuple[keras.Model, keras.Model] | None = None

@@ -150,9 +150,7 @@ class GANModel(AdversarialModel):
         """
         x, y, weights = keras.utils.unpack_x_y_sample_weight(data)
         if weights is not None:
-            raise DataError(
-                "A GAN has no use for sample weights. Pass images, or images and labels."
-            )
+            raise DataError("A GAN cannot use sample weights. Pass images, or images and labels.")
         if self.conditional and y is None:
             raise DataError(
                 "The networks are conditional, but the data has no labels. "

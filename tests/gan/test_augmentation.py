@@ -1,4 +1,4 @@
-"""`DiffAugment`, and what `GANModel` does with an augmentation."""
+"""`DiffAugment`, and the augmentation of `GANModel`."""
 
 import keras
 import networks as nets
@@ -72,7 +72,7 @@ def test_config_and_seed():
 
 
 class Recorder(keras.layers.Layer):
-    """Maps every image to a constant, so that what passes through it can be told."""
+    """Maps every image to a constant, so that a test can see which images passed through it."""
 
     def call(self, images, training=False):
         return images * 0.0 + 0.5 if training else images

@@ -1,4 +1,4 @@
-"""What `GANModel` says no to, before anything is lost: rule, received, fix."""
+"""Arguments, networks and data that `GANModel` refuses before the first step."""
 
 import keras
 import networks as nets
@@ -263,7 +263,7 @@ def test_eight_bit_images_are_trained_on_with_a_warning():
 
 
 @pytest.mark.parametrize("value_range", [None, (0, 255)])
-def test_range_that_was_announced(value_range):
+def test_value_range_is_taken_from_the_argument(value_range):
     x = np.random.default_rng(0).uniform(0, 255, (8, 8, 8, 1)).astype("float32")
     compiled(value_range=value_range).fit(x, verbose=0)
 
@@ -287,7 +287,7 @@ def test_surplus_labels():
 
 
 def test_sample_weights():
-    with pytest.raises(DataError, match="A GAN has no use for sample weights"):
+    with pytest.raises(DataError, match="A GAN cannot use sample weights"):
         compiled(nets.conditional_pair()).fit(
             Batches((nets.images(4), nets.labels(4), np.ones(4))), verbose=0
         )

@@ -1,4 +1,4 @@
-"""A teacher beside the generator: the distance to it, and that it stays out of everything else."""
+"""Distillation: the distance to a teacher, and that the teacher is no part of the model."""
 
 import keras
 import networks as nets
@@ -116,7 +116,7 @@ def test_a_network_can_be_its_own_teacher():
     nets.assert_exact(0.8, gan.generator, gan.ema_generator)
 
 
-def test_it_comes_and_goes_between_fits():
+def test_a_teacher_can_be_set_and_removed_between_fits():
     gan = gan_model()
     assert "distillation_loss" not in gan.fit(nets.images(8), verbose=0).history
     gan.set_teacher(teacher(), 3.0)
@@ -127,7 +127,7 @@ def test_it_comes_and_goes_between_fits():
     assert "distillation_loss" not in gan.fit(nets.images(8), verbose=0).history
 
 
-def test_generator_loss_does_not_count_it():
+def test_generator_loss_does_not_include_the_distance():
     logs = [
         gan_model(teacher=guide, optimizer=lambda: keras.optimizers.SGD(0.0))
         .fit(nets.images(8), batch_size=8, verbose=0)
@@ -188,7 +188,7 @@ def test_bad_distillations():
         kgp.Distillation(0.0, 0.0)
     with pytest.raises(InvalidArgumentError, match="`output` must be a non-negative number"):
         kgp.Distillation(-1.0)
-    with pytest.raises(InvalidArgumentError, match="`layers` has no use with `features=0`"):
+    with pytest.raises(InvalidArgumentError, match="`layers` needs `features` above 0"):
         kgp.Distillation(1.0, layers=["dense"])
     with pytest.raises(InvalidArgumentError, match="`layers` must be names of layers"):
         gan_model(teacher=teacher(), distillation=kgp.Distillation(1.0, 1.0, ["nothing"]))

@@ -1,4 +1,4 @@
-"""`GANModel`: each step against NumPy, data of every form, sampling, saving."""
+"""`GANModel`: training steps against NumPy, forms of data, sampling, saving."""
 
 import functools
 

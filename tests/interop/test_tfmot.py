@@ -1,4 +1,4 @@
-"""Models that TFMOT has pruned come out of `convert` with the same outputs, masks and schedule."""
+"""`convert` keeps the outputs, masks and schedules of models that TFMOT has pruned."""
 
 import re
 import sys
@@ -214,6 +214,9 @@ WRAPPED_IN_PARTS = (
 )
 
 
+SLOW = (inside_wrappers, embedding_and_recurrent)
+
+
 def wrappers_of(model):
     found = {id(w): w for w in model._flatten_layers() if type(w).__name__ == "PruneLowMagnitude"}
     return list(found.values())
@@ -269,7 +272,13 @@ def masks_of(model):
 # --- outputs and masks ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("build", WRAPPED_WHOLE + WRAPPED_IN_PARTS)
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(build, marks=pytest.mark.full if build in SLOW else [])
+        for build in WRAPPED_WHOLE + WRAPPED_IN_PARTS
+    ],
+)
 def test_wrapped_model_keeps_outputs_and_masks(build):
     old = wrapped(build)
     pruning_vars = [entry for wrapper in wrappers_of(old) for entry in wrapper.pruning_vars]
@@ -289,7 +298,15 @@ def test_wrapped_model_keeps_outputs_and_masks(build):
     assert_same_outputs(old, converted.model, inputs_of(old))
 
 
-@pytest.mark.parametrize("build", [sequential, nested, gan_generator, embedding_and_recurrent])
+@pytest.mark.parametrize(
+    "build",
+    [
+        sequential,
+        nested,
+        gan_generator,
+        pytest.param(embedding_and_recurrent, marks=pytest.mark.full),
+    ],
+)
 def test_stripped_model_keeps_outputs_and_zeros(build):
     old = wrapped(build)
     old(inputs_of(old))  # TFMOT masks its weights in the forward pass
@@ -308,7 +325,7 @@ def test_stripped_model_keeps_outputs_and_zeros(build):
     assert converted.prunes() == []
 
 
-def test_names_structure_and_trainable_come_along():
+def test_names_structure_and_trainable_are_converted():
     old = functional()
     old.get_layer("skip/conv").trainable = False
     new = convert(wrapped(lambda: prune(old, DECAY))).model
@@ -361,6 +378,7 @@ def test_only_wrapped_layers_become_prunable():
     assert type(new.layers[1]) is keras.layers.Dense
 
 
+@pytest.mark.full
 def test_masks_survive_saving_and_training(tmp_path):
     new = convert(wrapped(gan_generator)).model
     before = [w.mask.numpy() for w in kgp.masked_weights(new)]
@@ -389,6 +407,7 @@ def test_fixed_batch_size_and_half_precision():
     assert not any(to_numpy(state).any() for state in new.layers[0].states)
 
 
+@pytest.mark.full
 def test_padding_mask_that_tfmot_loses():
     old = tf_keras.Sequential(
         [layers.Embedding(9, 4, mask_zero=True, input_length=5), layers.GRU(3)]
@@ -469,7 +488,7 @@ def double_relu(x):
     return 2 * tf.nn.relu(x)
 
 
-def test_function_of_ones_own():
+def test_custom_function():
     old = tf_keras.Sequential([layers.Dense(3, double_relu, input_shape=(4,), name="mine")])
     text = r"(?s)'mine' \(Dense\) cannot be rebuilt.*double_relu.*does not know: `custom_objects="
     with pytest.raises(UnsupportedLayerError, match=text):
@@ -483,7 +502,7 @@ def own_layer():
     return tf_keras.Sequential([tf_keras.Input((3,)), prune(Scale(3.0, name="mine"), DECAY)])
 
 
-def test_layer_of_ones_own():
+def test_custom_layer():
     with pytest.raises(UnsupportedLayerError, match=r"'mine' \(Scale\).*not one of tf_keras's own"):
         convert(own_layer())
     with pytest.raises(
@@ -588,7 +607,7 @@ def test_schedule_before_its_first_step_is_whole():
     assert all(w.mask.numpy().all() for w in kgp.masked_weights(converted.model))
 
 
-@pytest.mark.parametrize("step", [1000, 1500])
+@pytest.mark.parametrize("step", [1000, pytest.param(1500, marks=pytest.mark.full)])
 def test_schedule_that_is_over_leaves_nothing_to_do(step):
     converted = convert(wrapped(sequential, step))
     assert converted.schedule is None
@@ -623,6 +642,7 @@ def test_layers_with_their_own_schedules():
         _ = converted.frequency
 
 
+@pytest.mark.full
 def test_blocks_go_on_as_blocks():
     constant = sparsity.ConstantSparsity(0.75, 0, frequency=2)
     old = tf_keras.Sequential([tf_keras.Input((8,)), prune(layers.Dense(8), constant, (2, 2))])
@@ -634,6 +654,7 @@ def test_blocks_go_on_as_blocks():
     assert np.count_nonzero(blocks) == 4
 
 
+@pytest.mark.full
 def test_m_by_n_stays_as_it_is():
     old = tf_keras.Sequential([prune(layers.Dense(6, input_shape=(8,)), sparsity_m_by_n=(2, 4))])
     fresh = convert(old)
@@ -685,7 +706,7 @@ class OwnSchedule(sparsity.PruningSchedule):
         return {}
 
 
-def test_schedule_of_ones_own():
+def test_custom_schedule():
     with pytest.warns(
         PruningWarning, match="'first' is of a class that is not TFMOT's .OwnSchedule"
     ):
@@ -696,6 +717,7 @@ def test_schedule_of_ones_own():
     assert len(kgp.masked_weights(converted.model)) == 1
 
 
+@pytest.mark.full
 def test_generator_goes_on_in_a_gan():
     decay = sparsity.PolynomialDecay(0.0, 0.9, begin_step=0, end_step=6, frequency=2)
     converted = convert(in_training(prune(gan_generator(), decay), 3))
@@ -715,7 +737,14 @@ def test_generator_goes_on_in_a_gan():
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
-@pytest.mark.parametrize("name", ["old.h5", "old.keras", "folder"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("old.h5", marks=pytest.mark.full),
+        "old.keras",
+        pytest.param("folder", marks=pytest.mark.full),
+    ],
+)
 def test_file_that_tf_keras_saved(name, tmp_path):
     old = wrapped(sequential if name == "folder" else gan_generator)
     expected = convert(old)
@@ -752,7 +781,7 @@ def test_file_of_keras_3_in_the_old_format(tmp_path):
         convert(tmp_path / "new.h5")
 
 
-# --- what is refused -----------------------------------------------------------------------------
+# --- refused models ------------------------------------------------------------------------------
 
 
 class Subclassed(tf_keras.Model):
@@ -871,7 +900,7 @@ def test_outputs_that_cannot_be_compared():
         convert(old)
 
 
-def test_inputs_of_ones_own():
+def test_custom_inputs():
     zeros = np.zeros((2, 6), "float32")
     assert convert(wrapped(sequential), inputs=zeros).max_difference < 1e-6
     x, label = np.zeros((2, 5), "float32"), np.array([[9], [3]])
@@ -914,6 +943,7 @@ def test_package_that_is_not_installed(module, package, monkeypatch):
 PAGE = (paths.DOCS / "from_tfmot.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 def test_snippet_of_the_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -949,6 +979,7 @@ def kept_here(kernel, target):
     return kgp.Pruner(model).update(sparsity=target).kept
 
 
+@pytest.mark.full
 def test_numbers_on_the_page():
     equal = np.ones((4, 5), "float32")
     assert tfmot_mask(equal, 0.5).sum() == 20
@@ -963,6 +994,7 @@ def test_numbers_on_the_page():
     assert schedules.get(decay).is_update_step(1000, 300)
 
 
+@pytest.mark.full
 def test_claims_on_the_page_about_tfmot():
     every = sparsity.ConstantSparsity(0.5, 0, frequency=3)
     old = prune(sequential(), every)
