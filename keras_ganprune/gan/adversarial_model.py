@@ -17,12 +17,11 @@ from keras_ganprune.gan import (
     optimizer_pair,
     training_log,
 )
-from keras_ganprune.gan import distillation as distillations
+from keras_ganprune.gan.distillation import Distillation, Teaching, teaching
 from keras_ganprune.gan.two_networks import TwoNetworks
 from keras_ganprune.training.nan_guard import NaNGuard
 from keras_ganprune.utils import validation
 
-OptimizerLike = keras.optimizers.Optimizer | str | Mapping[str, Any] | None
 _COMPILE_OPTIONS = {"run_eagerly", "jit_compile", "steps_per_execution"}
 
 
@@ -54,36 +53,26 @@ class AdversarialModel(TwoNetworks):
     Args:
         generator: Built Keras model that returns images.
         discriminator: Built Keras model that returns one logit for each image.
-        loss: Name, config or instance of a `GANLoss`.
-        discriminator_steps: Positive int, discriminator updates per generator update.
-        ema_decay: None, or float in (0, 1), the decay of `ema_generator`.
-        gradient_penalty: Non-negative float, weight of the WGAN-GP penalty.
-        r1_penalty: Non-negative float, weight of the R1 penalty.
-        label_smoothing: Float in [0, 1), how far the real label is below 1.
-        balance_frequency: Non-negative int, generator steps between two measurements of the balance.
-        value_range: (low, high) of images, or None.
-        augmentation: None, or a Keras layer that changes the images that the discriminator sees.
-        seed: Int or None, seed of the random generator of the step.
-        name: Name of the model, or None.
-        **kwargs: Further arguments of `keras.Model`.
+        loss, discriminator_steps, ema_decay, gradient_penalty, r1_penalty, label_smoothing,
+            balance_frequency, value_range, augmentation, seed, name, **kwargs: As for `GANModel`.
     """
 
     def __init__(
         self,
         generator: keras.Model,
         discriminator: keras.Model,
-        loss: losses.LossLike,
+        loss: losses.LossLike = "non_saturating",
         *,
-        discriminator_steps: int,
-        ema_decay: float | None,
-        gradient_penalty: float,
-        r1_penalty: float,
-        label_smoothing: float,
-        balance_frequency: int,
-        value_range: tuple[float, float] | None,
-        augmentation: keras.layers.Layer | None,
-        seed: int | None,
-        name: str | None,
+        discriminator_steps: int = 1,
+        ema_decay: float | None = None,
+        gradient_penalty: float = 0.0,
+        r1_penalty: float = 0.0,
+        label_smoothing: float = 0.0,
+        balance_frequency: int = 50,
+        value_range: tuple[float, float] | None = (-1.0, 1.0),
+        augmentation: keras.layers.Layer | None = None,
+        seed: int | None = None,
+        name: str | None = None,
         **kwargs: Any,
     ):
         if ema_decay is not None:
@@ -101,7 +90,7 @@ class AdversarialModel(TwoNetworks):
         self.seed = seed
         self.augmentation = network_checks.augmentation(augmentation, discriminator)
         self.noise_seed = keras.random.SeedGenerator(seed)
-        self._teaching: distillations.Teaching | None = None
+        self._teaching: Teaching | None = None
         self._trackers = training_log.new_trackers(bool(self.balance_frequency))
         self.built = True
 
@@ -164,12 +153,14 @@ class AdversarialModel(TwoNetworks):
         return None if self._teaching is None else self._teaching.teacher
 
     @property
-    def distillation(self) -> distillations.Distillation | None:
+    def distillation(self) -> Distillation | None:
         """The measure of the distance to the teacher, or None."""
         return None if self._teaching is None else self._teaching.distillation
 
     def set_teacher(
-        self, teacher: keras.Model | None, distillation: distillations.DistillationLike = None
+        self,
+        teacher: keras.Model | None,
+        distillation: Distillation | float | Mapping[str, Any] | None = None,
     ) -> None:
         """Set or remove the teacher, from the next training step on.
 
@@ -185,7 +176,7 @@ class AdversarialModel(TwoNetworks):
             UnbuiltModelError: The teacher has no weights yet.
             UnsupportedLayerError: The features of a subclassed discriminator are requested.
         """
-        self._teaching = distillations.teaching(self, teacher, distillation)
+        self._teaching = teaching(self, teacher, distillation)
         self._trackers.pop("distillation_loss", None)
         if self._teaching is not None:
             self._trackers["distillation_loss"] = keras.metrics.Mean(name="distillation_loss")
@@ -197,8 +188,8 @@ class AdversarialModel(TwoNetworks):
 
     def compile(  # pyright: ignore[reportIncompatibleMethodOverride]  (two optimizers, no loss)
         self,
-        generator_optimizer: OptimizerLike = None,
-        discriminator_optimizer: OptimizerLike = None,
+        generator_optimizer: keras.optimizers.Optimizer | str | Mapping[str, Any] | None = None,
+        discriminator_optimizer: keras.optimizers.Optimizer | str | Mapping[str, Any] | None = None,
         *,
         optimizer: Any = None,
         **kwargs: Any,

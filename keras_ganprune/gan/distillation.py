@@ -150,9 +150,6 @@ class Distillation(Configurable):
         self._feature_model(gan.discriminator)
 
 
-DistillationLike = Distillation | float | Mapping[str, Any] | None
-
-
 def get(identifier: Any, teacher: keras.Model | None) -> Distillation | None:
     """Return the `Distillation` for the argument `distillation` of `GANModel`.
 
@@ -255,7 +252,11 @@ class Teaching:
         }
 
 
-def teaching(gan: TwoPlayers, teacher: Any, distillation: DistillationLike) -> Teaching | None:
+def teaching(
+    gan: TwoPlayers,
+    teacher: Any,
+    distillation: Distillation | float | Mapping[str, Any] | None,
+) -> Teaching | None:
     """Return the `Teaching` for the arguments `teacher` and `distillation` of a GAN, or None.
 
     Raises:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -12,8 +12,8 @@ from keras_ganprune.backend import tracing
 from keras_ganprune.errors import DataError
 from keras_ganprune.gan import batch_checks, latents, network_checks
 from keras_ganprune.gan.adversarial_model import AdversarialModel
-from keras_ganprune.gan.distillation import DistillationLike
-from keras_ganprune.gan.losses import LossLike
+from keras_ganprune.gan.distillation import Distillation
+from keras_ganprune.gan.losses import GANLoss
 from keras_ganprune.utils import validation
 from keras_ganprune.utils.registry import PACKAGE
 
@@ -100,7 +100,11 @@ class GANModel(AdversarialModel):
         generator: keras.Model,
         discriminator: keras.Model,
         latent_dim: int,
-        loss: LossLike = "non_saturating",
+        loss: Literal[
+            "non_saturating", "minimax", "hinge", "least_squares", "wasserstein", "relativistic"
+        ]
+        | GANLoss
+        | Mapping[str, Any] = "non_saturating",
         *,
         discriminator_steps: int = 1,
         ema_decay: float | None = None,
@@ -112,7 +116,7 @@ class GANModel(AdversarialModel):
         value_range: tuple[float, float] | None = (-1.0, 1.0),
         augmentation: keras.layers.Layer | None = None,
         teacher: keras.Model | None = None,
-        distillation: DistillationLike = None,
+        distillation: Distillation | float | Mapping[str, Any] | None = None,
         seed: int | None = None,
         name: str | None = None,
         **kwargs: Any,

@@ -17,20 +17,8 @@ class Repaint(AdversarialModel):
     """A generator that maps an image to an image; the discriminator sees pairs of images."""
 
     def __init__(self, generator, discriminator, teacher=None, distillation=None, **options):
-        defaults = {
-            "discriminator_steps": 1,
-            "ema_decay": None,
-            "gradient_penalty": 0.0,
-            "r1_penalty": 0.0,
-            "label_smoothing": 0.0,
-            "balance_frequency": 0,
-            "value_range": None,
-            "augmentation": None,
-            "seed": 1,
-            "name": None,
-            "loss": "least_squares",
-        }
-        super().__init__(generator, discriminator, **{**defaults, **options})
+        options = {"balance_frequency": 0, "seed": 1, **options}
+        super().__init__(generator, discriminator, "least_squares", **options)
         self.set_teacher(teacher, distillation)
 
     def unpack(self, data):
