@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import DataError, InvalidArgumentError, UnbuiltModelError, unknown_name
-from keras_ganprune.gan import GANModel, batch_checks, latents
+from keras_ganprune.gan import GANModel, latents, network_checks
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import is_built
 from keras_ganprune.training import discovery
@@ -174,7 +174,7 @@ def _rows(name: str, value: Any, n: int) -> np.ndarray:
 
 def _input_shapes(model: keras.Model, network: keras.layers.Layer) -> list[tuple[int | None, ...]]:
     """Return the shape of each input of a network, without the batch axis."""
-    inputs = batch_checks.inputs_of(network)
+    inputs = network_checks.inputs_of(network)
     if inputs:
         return [tuple(x.shape[1:]) for x in inputs]
     size = getattr(model, "latent_dim", None)

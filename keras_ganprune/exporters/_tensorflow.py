@@ -1,4 +1,4 @@
-"""Writing a SavedModel with TensorFlow, for a model that runs on it, and comparing the two."""
+"""SavedModels of a model that runs on TensorFlow: write, load and compare."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ from keras_ganprune.utils import files, random_inputs
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Random inputs, the outputs of a reloaded SavedModel, and how far the model's own differ."""
+class Comparison:
+    """The comparison of a model with its reloaded SavedModel.
+
+    Attributes:
+        inputs: Random inputs.
+        outputs: The outputs of the SavedModel for them.
+        difference: The largest difference to the outputs of the model.
+    """
 
     inputs: list[np.ndarray]
     outputs: list[np.ndarray]
@@ -27,10 +33,10 @@ class Compared:
 
 
 def input_specs(plain: keras.Model) -> Any:
-    """Return the structure of symbols that a model is exported with.
+    """Return the structure of symbolic inputs that a model is exported with.
 
     Raises:
-        UnsupportedLayerError: it takes several arguments, or its inputs are not known.
+        UnsupportedLayerError: `call` takes several arguments, or the input shapes are not known.
     """
     parameters = inspect.signature(plain.call).parameters.values()
     required = [
@@ -49,60 +55,65 @@ def input_specs(plain: keras.Model) -> Any:
     raise UnsupportedLayerError(
         "A model that is exported must take one argument (a list or dict for several inputs), and be "
         f"built by a call. Received: '{plain.name}' of {type(plain).__name__}, which takes "
-        f"{', '.join(required)}. Write its `call` so, or export a functional model."
+        f"{', '.join(required)}. Change its `call`, or export a functional model."
     ) from reason
 
 
-def run(function: Callable[[Any], Any], specs: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """Return the outputs of a function of tensors of the backend, such as `timing.compiled` gives."""
+def run(function: Callable[[Any], Any], specs: Any, inputs: list[np.ndarray]) -> list[Any]:
+    """Return the outputs of a function of backend tensors, such as `measure_latency.compiled` returns."""
     tensors = [keras.ops.convert_to_tensor(x) for x in inputs]
     return keras.tree.flatten(function(keras.tree.pack_sequence_as(specs, tensors)))
 
 
-def write_and_compare(plain: keras.Model, folder: pathlib.Path, tolerance: float) -> Compared:
-    """Write a model as a SavedModel, load it again and run both.
+def write_and_compare(plain: keras.Model, folder: pathlib.Path, tolerance: float) -> Comparison:
+    """Write a model as a SavedModel, load it and run both on random inputs.
+
+    Args:
+        plain: A model without masks.
+        folder: An empty folder.
+        tolerance: Largest valid difference, relative to the largest output.
 
     Raises:
-        ExportError: the outputs differ.
-        OSError: the folder cannot be written or the disk is full.
+        ExportError: The outputs differ, or are not finite.
+        OSError: The folder cannot be written, or the disk is full.
     """
     tf = files.tensorflow()
     specs = input_specs(plain)
     inputs = random_inputs.random_inputs(keras.tree.flatten(specs))
-    # First, since Keras exports a subclassed model only when it has been called.
-    # Compiled: eager TensorFlow fuses operations differently, which costs the last bit.
+    # Called before it is written, because Keras exports a subclassed model only after a call.
+    # Compiled, because eager TensorFlow fuses operations differently, which changes the last bit.
     expected = run(measure_latency.compiled(plain), specs, inputs)
     try:
         write(plain, folder)
         serve = measure_latency.served(folder)
     except tf.errors.OpError as error:
-        # TensorFlow reports a full disk as an error class of its own.
+        # TensorFlow reports a full disk by an error class of its own.
         raise OSError(str(error)) from error
     outputs = run(serve, specs, inputs)
-    return Compared(
+    return Comparison(
         inputs, outputs, random_inputs.difference(expected, outputs, tolerance, plain.name)
     )
 
 
 def write(plain: keras.Model, folder: pathlib.Path) -> None:
-    """Write a SavedModel with every variable once.
+    """Write a SavedModel that holds every variable once.
 
     Keras's exporter stores each variable twice (as its own and as TensorFlow's), which doubles the
-    file. So what it wrote is loaded, and saved again with only what the endpoint reads.
+    file. So the SavedModel of Keras is loaded, and saved again with the variables of its endpoint only.
     """
     import tensorflow as tf
 
     full = folder / "full"
     plain.export(str(full), format="tf_saved_model", verbose=False)
-    loaded = tf.saved_model.load(str(full))
+    loaded: Any = tf.saved_model.load(str(full))
     signature = loaded.signatures["serving_default"]
-    compact = tf.Module()
+    compact: Any = tf.Module()
     compact.serve = loaded.serve
     compact.weights = list(signature.variables)
     try:
         tf.saved_model.save(compact, str(folder), signatures={"serving_default": signature})
     except AssertionError:
-        # Lookup tables and the like are not variables; then the larger SavedModel is the right one.
+        # Lookup tables are not variables, so this fails for them. Then the larger SavedModel is kept.
         for entry in folder.iterdir():
             if entry != full:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -1,4 +1,7 @@
-"""The TensorFlow process that writes the SavedModel of a model of another backend; see `exporting`."""
+"""The TensorFlow process that writes the SavedModel of a model of another backend.
+
+`other_backends` starts it with a folder that holds `request.json` and `model.keras`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from keras_ganprune.exporters import _tensorflow
 
 
 def main(exchange: pathlib.Path) -> None:
-    """Do what `request.json` asks for, and leave `answer.json`: what came out, or what went wrong."""
+    """Carry out `request.json`, and write the result or the error into `answer.json`."""
     request = json.loads((exchange / "request.json").read_text(encoding="utf-8"))
     try:
         answer = _write(exchange, request)
@@ -29,22 +32,22 @@ def main(exchange: pathlib.Path) -> None:
 
 
 def _write(exchange: pathlib.Path, request: dict[str, Any]) -> dict[str, Any]:
-    known = {name: _imported(module, name) for module, name in request["classes"]}
-    # The file is the caller's own, so that lambdas in it may be read.
-    model = keras.saving.load_model(
-        exchange / "model.keras", custom_objects=known, compile=False, safe_mode=False
+    custom_objects = {name: _imported(module, name) for module, name in request["classes"]}
+    # Not `safe_mode`: the calling process wrote this file itself, so its lambdas can be trusted.
+    model: Any = keras.saving.load_model(
+        exchange / "model.keras", custom_objects=custom_objects, compile=False, safe_mode=False
     )
     folder = exchange / "saved_model"
     folder.mkdir()
-    found = _tensorflow.write_and_compare(model, folder, request["tolerance"])
-    arrays = {f"input_{i}": array for i, array in enumerate(found.inputs)}
-    # NumPy's files know no bfloat16.
-    arrays |= {f"output_{i}": np.asarray(a, "float64") for i, a in enumerate(found.outputs)}
+    comparison = _tensorflow.write_and_compare(model, folder, request["tolerance"])
+    arrays: dict[str, Any] = {f"input_{i}": array for i, array in enumerate(comparison.inputs)}
+    # NumPy's files cannot hold bfloat16.
+    arrays |= {f"output_{i}": np.asarray(a, "float64") for i, a in enumerate(comparison.outputs)}
     np.savez(exchange / "arrays.npz", **arrays)
     return {
-        "inputs": len(found.inputs),
-        "outputs": len(found.outputs),
-        "difference": found.difference,
+        "inputs": len(comparison.inputs),
+        "outputs": len(comparison.outputs),
+        "difference": comparison.difference,
     }
 
 

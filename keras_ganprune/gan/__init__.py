@@ -1,4 +1,4 @@
-"""The adversarial loop: `GANModel` and its losses."""
+"""GANs: `GANModel`, its losses, augmentation and distillation."""
 
 from keras_ganprune.gan.augmentation import DiffAugment
 from keras_ganprune.gan.distillation import Distillation

@@ -1,39 +1,44 @@
-"""The adversarial step on JAX: a function of arrays, written as on the other backends inside a scope."""
+"""The adversarial step on JAX: a function of arrays. Inside a scope it is written as on other backends."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+import jax  # pyright: ignore[reportMissingImports]
+import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
 import keras
 from keras import ops
 
 from keras_ganprune.backend._gradients_jax import differentiate, run_on, value_and_gradients
+from keras_ganprune.gan import adversarial_step
+from keras_ganprune.gan.adversarial_step import Batch, logits
+from keras_ganprune.gan.training_log import Balance, StepResult
 from keras_ganprune.training.discovery import trained_variables
 
 
 def train_step(gan, state: Sequence[list], data: Any) -> tuple[dict[str, Any], tuple]:
-    """One round: `discriminator_steps` discriminator updates, then one of the generator."""
+    """Update the discriminator `discriminator_steps` times, then the generator once."""
     return run_on(gan, state, lambda: _train(gan, data))
 
 
 def test_step(gan, state: Sequence[list], data: Any) -> tuple[dict[str, Any], tuple]:
-    """Losses and accuracies of the networks as they are, without an update."""
+    """Return the losses and accuracies of the networks as they are, without an update."""
     return run_on(gan, state, lambda: _test(gan, data))
 
 
-# --- what happens inside -------------------------------------------------------------------------
-
-
-def _logits(gan, x, labels, training):
-    # Losses and penalties in float32, whatever the policy: half precision saturates softplus.
-    return ops.cast(gan.judge(x, labels, training=training), "float32")
+# --- inside the scope ----------------------------------------------------------------------------
 
 
 def _sample(gan, batch):
     return keras.random.normal((batch, gan.latent_dim), dtype="float32", seed=gan.noise_seed)
+
+
+def _batch(gan, data) -> Batch:
+    real, condition = gan.unpack(data)
+    real: Any = ops.cast(real, "float32")
+    return Batch(real, condition, real.shape[0], real.shape[0])
 
 
 def _regularization(network):
@@ -41,101 +46,69 @@ def _regularization(network):
 
 
 def _apply(optimizer, gradients, weights):
-    """Let an optimizer update weights in the scope."""
+    """Update weights in the scope."""
     if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         optimizer.apply(gradients, weights)
         return
-    # It decides in a conditional whether to update, so that the update itself must be a function.
-    found = {id(w): g for w, g in zip(weights, gradients, strict=True)}
+    # This optimizer updates inside a conditional, which needs the update as a function of arrays.
+    by_weight = {id(w): g for w, g in zip(weights, gradients, strict=True)}
     trained = trained_variables(optimizer)
-    new_weights, new_state = optimizer.stateless_apply(
+    updated: Any = optimizer.stateless_apply(
         [v.value for v in optimizer.variables],
-        [found.get(id(w)) for w in trained],
+        [by_weight.get(id(w)) for w in trained],
         [w.value for w in trained],
     )
+    new_weights, new_state = updated
     for variable, value in zip(
         [*trained, *optimizer.variables], [*new_weights, *new_state], strict=True
     ):
         variable.assign(value)
 
 
-def _input_gradient_norm(gan, x, labels, root):
-    """Return the squared (or plain) norm of dD/dx for each sample."""
+def _gradient_at(function, images):
+    scalar, rest, (slope,) = differentiate(lambda scope, x: function(x), [images])
+    return scalar, rest, slope
 
-    def total(scope, x):
-        return ops.sum(_logits(gan, x, labels, True)), None
 
-    _, _, (gradient,) = differentiate(total, [x])
+def _input_gradient_norm(gan, x, condition, root):
+    """Return the squared norm of dD/dx for each sample, or the norm itself if `root`."""
+    _, _, gradient = _gradient_at(
+        lambda images: (ops.sum(logits(gan, images, condition, True)), None), x
+    )
     squared = ops.sum(ops.square(ops.cast(gradient, "float32")), axis=tuple(range(1, len(x.shape))))
-    # The root has no slope at zero.
+    # The square root has no slope at zero.
     return ops.sqrt(squared + 1e-12) if root else squared
 
 
-def _penalties(gan, real, fake, labels):
+def _penalties(gan, real, fake, condition):
     total = jnp.zeros(())
     if gan.gradient_penalty:
         shape = (real.shape[0],) + (1,) * (len(real.shape) - 1)
         mix = ops.cast(keras.random.uniform(shape, seed=gan.noise_seed), real.dtype)
         between = real + mix * (ops.cast(fake, real.dtype) - real)
-        norm = _input_gradient_norm(gan, between, labels, root=True)
+        norm = _input_gradient_norm(gan, between, condition, root=True)
         total += gan.gradient_penalty * ops.mean(ops.square(norm - 1.0))
     if gan.r1_penalty:
-        squared = _input_gradient_norm(gan, real, labels, root=False)
+        squared = _input_gradient_norm(gan, real, condition, root=False)
         total += 0.5 * gan.r1_penalty * ops.mean(squared)
     return total
 
 
-def _discriminator_update(gan, real, fake, labels):
+def _discriminator_update(gan, batch, fake):
     fake = jax.lax.stop_gradient(fake)
 
-    def loss():
-        real_logits = _logits(gan, real, labels, True)
-        fake_logits = _logits(gan, fake, labels, True)
+    def scaled_loss():
+        real_logits = logits(gan, batch.real, batch.condition, True)
+        fake_logits = logits(gan, fake, batch.condition, True)
         loss = gan.loss_pair.discriminator(real_logits, fake_logits)
-        loss += _penalties(gan, real, fake, labels) + _regularization(gan.discriminator)
+        loss += _penalties(gan, batch.real, fake, batch.condition)
+        loss += _regularization(gan.discriminator)
         return gan.discriminator_optimizer.scale_loss(loss), (loss, real_logits, fake_logits)
 
     weights = gan.discriminator.trainable_weights
-    _, rest, gradients = value_and_gradients(loss, weights)
+    _, result, gradients = value_and_gradients(scaled_loss, weights)
     _apply(gan.discriminator_optimizer, gradients, weights)
-    return rest
-
-
-def _judged(gan, real, fake, labels, training):
-    """Return what the generator minimises, as the discriminator judges the samples."""
-    # A relativistic loss compares them with real ones.
-    needed = gan.loss_pair.generator_needs_real
-    real_logits = _logits(gan, real, labels, training) if needed else None
-    return gan.loss_pair.generator(_logits(gan, fake, labels, training), real_logits)
-
-
-def _generator_loss(gan, real, fake, labels, training, scale=lambda loss: loss):
-    """Return the adversarial loss, and the scaled one to take gradients of.
-
-    The gradient reaches the generator's weights through the samples alone; see the step on TensorFlow,
-    which says why that matters where the discriminator uses some of these weights too.
-    """
-    if not gan.shared_weights:
-        loss = _judged(gan, real, fake, labels, training)
-        return loss, scale(loss)
-
-    def judged(scope, images):
-        loss = _judged(gan, real, images, labels, training)
-        return scale(loss), loss
-
-    scaled, loss, (slope,) = differentiate(judged, [jax.lax.stop_gradient(fake)])
-    # `fake - images` is zero; only its gradient is not.
-    through_samples = ops.sum(jax.lax.stop_gradient(slope) * (fake - jax.lax.stop_gradient(fake)))
-    return loss, jax.lax.stop_gradient(scaled) + ops.cast(through_samples, scaled.dtype)
-
-
-def _inference_means(gan, real, z, labels):
-    """Return mean D(G(z)) and mean D(x) in inference mode, which changes no state."""
-    fake = gan.synthesize(z, labels, training=False)
-    return (
-        ops.mean(_logits(gan, fake, labels, False)),
-        ops.mean(_logits(gan, real, labels, False)),
-    )
+    return result
 
 
 def _steps_done(gan):
@@ -144,82 +117,73 @@ def _steps_done(gan):
 
 
 def _train(gan, data):
-    real, labels = gan.unpack(data)
-    real = ops.cast(real, "float32")
-    batch = real.shape[0]
+    batch = _batch(gan, data)
+    draw = functools.partial(_sample, gan, batch.size)
     for _ in range(gan.discriminator_steps - 1):
-        fake = gan.synthesize(_sample(gan, batch), labels, training=True)
-        _discriminator_update(gan, real, fake, labels)
+        inputs = gan.generator_inputs(batch.condition, draw)
+        _discriminator_update(gan, batch, gan.generator(inputs, training=True))
 
-    z = _sample(gan, batch)
-    due = measured = None
-    if gan.balance_frequency:
-        due = _steps_done(gan) % gan.balance_frequency == 0
-    weights = gan.generator.trainable_weights
+    inputs = gan.generator_inputs(batch.condition, draw)
+    scale = gan.generator_optimizer.scale_loss
 
-    # One forward of the generator for both updates: its derivative waits until the discriminator is
-    # updated. A weight of both networks is then changed in between, and goes on from its new value.
+    # The generator runs once for both updates: its derivative waits until the discriminator is updated.
+    # A weight of both networks is changed in between, and the generator updates its new value.
     def both_losses():
-        fake = gan.synthesize(z, labels, training=True)
-        # Before the discriminator runs: a layer of both networks forgets its losses there.
-        own_loss = _regularization(gan.generator)
-        d_loss, real_logits, fake_logits = _discriminator_update(gan, real, fake, labels)
-        scale = gan.generator_optimizer.scale_loss
-        g_loss, scaled = _generator_loss(gan, real, fake, labels, True, scale)
-        distance = gan.distance_to_teacher(z, labels, fake)
+        fake = gan.generator(inputs, training=True)
+        # Read before the discriminator runs: a layer of both networks loses its losses there.
+        regularization = _regularization(gan.generator)
+        d_loss, real_logits, fake_logits = _discriminator_update(gan, batch, fake)
+        g_loss, scaled = adversarial_step.generator_loss(
+            gan, batch, fake, True, _gradient_at, scale
+        )
+        distance = gan.distance_to_teacher(inputs, batch.condition, fake)
         if distance is not None:
             scaled += scale(distance)
-        rest = (g_loss + own_loss, d_loss, real_logits, fake_logits, distance)
-        return scaled + scale(own_loss), rest
+        result = (d_loss, g_loss + regularization, real_logits, fake_logits, distance)
+        return scaled + scale(regularization), result
 
-    _, (g_loss, d_loss, real_logits, fake_logits, distance), gradients = value_and_gradients(
-        both_losses, weights
+    weights = gan.generator.trainable_weights
+    # Read before the update, which counts a step.
+    due = _steps_done(gan) % gan.balance_frequency == 0 if gan.balance_frequency else None
+    _, result, gradients = value_and_gradients(both_losses, weights)
+    balance = _update_generator(gan, batch, inputs, gradients, weights, due)
+    if gan.ema_generator is not None:
+        step = ops.cast(_steps_done(gan), "float32")
+        # The first steps follow faster, so that the average soon forgets the initial weights.
+        decay = ops.minimum(gan.ema_decay, (1.0 + step) / (10.0 + step))
+        adversarial_step.update_average(gan, decay)
+    d_loss, g_loss, real_logits, fake_logits, distance = result
+    return gan.log(
+        StepResult(d_loss, g_loss, real_logits, fake_logits, batch.weight, balance, distance)
     )
-    nothing = (jnp.zeros(()), jnp.zeros(()))
+
+
+def _update_generator(gan, batch, inputs, gradients, weights, due) -> Balance | None:
+    """Update the generator; return the mean logits around the update if the balance is measured."""
+    if due is None:
+        _apply(gan.generator_optimizer, gradients, weights)
+        return None
 
     def means():
-        return jax.lax.cond(due, lambda: _inference_means(gan, real, z, labels), lambda: nothing)
+        return jax.lax.cond(
+            due,
+            lambda: adversarial_step.mean_logits(gan, batch, inputs),
+            lambda: (jnp.zeros(()), jnp.zeros(())),
+        )
 
-    if due is not None:
-        first = means()
+    before = means()
     _apply(gan.generator_optimizer, gradients, weights)
-    if due is not None:
-        measured = (due, first, means())
-    if gan.ema_generator is not None:
-        _update_average(gan)
-    return gan.log(d_loss, g_loss, real_logits, fake_logits, measured, batch, distance)
-
-
-def _update_average(gan):
-    """Move the averaged generator; its first steps follow faster, so that it starts near the data."""
-    step = ops.cast(_steps_done(gan), "float32")
-    decay = ops.minimum(gan.ema_decay, (1.0 + step) / (10.0 + step))
-    trained = {id(w) for w in gan.generator.trainable_weights}
-    for average, weight in zip(gan.ema_generator.weights, gan.generator.weights, strict=True):
-        value = ops.cast(weight.value, average.dtype)
-        if id(weight) in trained:
-            keep = ops.cast(decay, average.dtype)
-            value = keep * average.value + (1.0 - keep) * value
-        average.assign(value)
+    return Balance(due, before, means())
 
 
 def _test(gan, data):
-    real, labels = gan.unpack(data)
-    real = ops.cast(real, "float32")
-    batch = real.shape[0]
-    fake = gan.synthesize(_sample(gan, batch), labels, training=False)
-    real_logits = _logits(gan, real, labels, False)
-    fake_logits = _logits(gan, fake, labels, False)
-    d_loss = gan.loss_pair.discriminator(real_logits, fake_logits)
-    g_loss = gan.loss_pair.generator(fake_logits, real_logits)
-    return gan.log(d_loss, g_loss, real_logits, fake_logits, None, batch)
+    batch = _batch(gan, data)
+    return adversarial_step.test_step(gan, batch, functools.partial(_sample, gan, batch.size))
 
 
 def adversarial_loss(gan, data: Any):
-    """The generator's loss on fresh samples, in inference mode: see `GANModel.adversarial_loss`."""
-    real, labels = gan.unpack(data)
-    real = ops.cast(real, "float32")
-    if labels is not None:
-        labels = ops.convert_to_tensor(labels)
-    fake = gan.synthesize(_sample(gan, real.shape[0]), labels, training=False)
-    return _generator_loss(gan, real, fake, labels, False)[1]
+    """Return the generator's loss on new samples, in inference mode."""
+    batch = _batch(gan, data)
+    batch = batch._replace(condition=adversarial_step.as_tensors(batch.condition))
+    draw = functools.partial(_sample, gan, batch.size)
+    return adversarial_step.adversarial_loss(gan, batch, draw, _gradient_at)

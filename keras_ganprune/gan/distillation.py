@@ -1,33 +1,62 @@
-"""What a pruned generator learns from the dense one it came from."""
+"""Distillation: a pruned generator stays close to the dense generator that it comes from."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import keras
 from keras import ops
 
-from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
-from keras_ganprune.gan import batch_checks
+from keras_ganprune.errors import (
+    ArgumentTypeError,
+    InvalidArgumentError,
+    UnbuiltModelError,
+    UnsupportedLayerError,
+)
+from keras_ganprune.gan import network_checks
 from keras_ganprune.layers.upgrade import strip_pruning
 from keras_ganprune.utils import validation
 from keras_ganprune.utils.registry import PACKAGE, Configurable
 
 
+class TwoPlayers(Protocol):
+    """The parts of a GAN model that distillation needs."""
+
+    generator: keras.Model
+    discriminator: keras.Model
+
+    @property
+    def shared_weights(self) -> list[keras.Variable]:
+        """The trainable weights that both networks use."""
+        ...
+
+    def discriminator_inputs(self, images: Any, condition: Any) -> Any:
+        """Return the inputs of the discriminator for images."""
+        ...
+
+
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class Distillation(Configurable):
-    """How far a generator is from its teacher, on the same latent vectors.
+    """The distance between a generator G and its teacher T, on the same latent vectors.
 
         output * mean |G(z) - T(z)|  +  features * mean (F(G(z)) - F(T(z)))^2 / mean F(T(z))^2
 
-    F are features of the discriminator: what its last layer with weights is given. They change with
-    the discriminator, and say which differences matter to it. The sum is added to the generator's loss.
+    F are features of the discriminator, by default the input of its last layer with weights. They change
+    while the discriminator learns, and weigh the differences that matter to it. The distance is added to
+    the loss of the generator.
 
     Args:
-        output: Non-negative float, weight of the distance between images. From 5 to 100 there was little
-            between them on MNIST, beside a non-saturating loss; 1 taught less.
-        features: Non-negative float, weight of the distance between features.
-        layers: None, or names of layers of the discriminator whose outputs are the features.
+        output: Non-negative float, weight of the distance between images. On MNIST, with a
+            non-saturating loss, weights from 5 to 100 gave similar results, and 1 gave a worse one.
+            Defaults to 20.0.
+        features: Non-negative float, weight of the distance between features. Defaults to 0.0.
+        layers: Name, or names, of layers of the discriminator whose outputs are the features. Defaults
+            to None, which means the input of the last layer with weights.
+
+    Raises:
+        InvalidArgumentError: A weight is negative, both weights are 0, or `layers` is set without
+            `features`.
 
     Example:
     >>> Distillation(output=1.0, features=0.5)
@@ -38,72 +67,99 @@ class Distillation(Configurable):
     """
 
     def __init__(
-        self, output: float = 20.0, features: float = 0.0, layers: list[str] | None = None
+        self,
+        output: float = 20.0,
+        features: float = 0.0,
+        layers: Sequence[str] | None = None,
     ):
         self.output = validation.non_negative(output, "output")
         self.features = validation.non_negative(features, "features")
         if not self.output and not self.features:
             raise InvalidArgumentError(
-                "A teacher that teaches nothing: `output` and `features` must not both be 0."
+                "`output` and `features` must not both be 0: such a teacher teaches nothing. "
+                "Received: output=0, features=0. Pass a positive weight."
             )
         if isinstance(layers, str):
             layers = [layers]
         self.layers = list(layers) if layers is not None else None
         if self.layers is not None and not self.features:
             raise InvalidArgumentError(
-                f"`layers` has no use with `features=0`. Received: layers={self.layers}."
+                f"`layers` needs `features` above 0. Received: layers={self.layers}, features=0. Pass a "
+                "positive `features`, or leave `layers` out."
             )
-        self._looked_into: tuple[keras.Model, keras.Model] | None = None
+        # The discriminator, and the model of its features.
+        self._feature_cache: tuple[keras.Model, keras.Model] | None = None
 
     def get_config(self):
+        """Return the arguments of the constructor."""
         return {"output": self.output, "features": self.features, "layers": self.layers}
 
-    def __call__(self, gan: Any, images: Any, taught: Any, labels: Any) -> Any:
-        """Return the distance, a scalar, of images (batch, ...) from the teacher's."""
+    def __call__(self, gan: TwoPlayers, images: Any, taught: Any, labels: Any) -> Any:
+        """Return the distance between images and the images of the teacher.
+
+        Args:
+            gan: The GAN whose discriminator gives the features.
+            images: Images (batch, ...) of the generator.
+            taught: Images (batch, ...) of the teacher for the same inputs.
+            labels: The condition of both, such as their labels, or None.
+
+        Returns: Scalar float32 tensor.
+        """
         images, taught = (ops.cast(x, "float32") for x in (images, taught))
         total = ops.zeros((), "float32")
         if self.output:
             total += self.output * ops.mean(ops.abs(images - taught))
         if self.features:
             pairs = zip(
-                self._seen(gan, images, labels), self._seen(gan, taught, labels), strict=True
+                self._features(gan, images, labels),
+                self._features(gan, taught, labels),
+                strict=True,
             )
-            for made, wanted in pairs:
-                scale = ops.mean(ops.square(wanted)) + 1e-6
-                total += self.features * ops.mean(ops.square(made - wanted)) / scale
+            for feature, target in pairs:
+                scale = ops.mean(ops.square(target)) + 1e-6
+                total += self.features * ops.mean(ops.square(feature - target)) / scale
         return total
 
-    def _seen(self, gan, images, labels) -> list[Any]:
-        found = self._features_of(gan.discriminator)(
-            [images, labels] if gan.conditional else images, training=False
+    def _features(self, gan: TwoPlayers, images: Any, condition: Any) -> list[Any]:
+        outputs = self._feature_model(gan.discriminator)(
+            gan.discriminator_inputs(images, condition), training=False
         )
-        found = found if isinstance(found, (list, tuple)) else [found]
-        return [ops.cast(x, "float32") for x in found]
+        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        return [ops.cast(x, "float32") for x in outputs]
 
-    def _features_of(self, discriminator: keras.Model) -> keras.Model:
-        # PyTorch asks in every step; and `Shrink` may have put another discriminator in the place.
-        if self._looked_into is None or self._looked_into[0] is not discriminator:
-            self._looked_into = discriminator, feature_model(discriminator, self.layers)
-        return self._looked_into[1]
+    def _feature_model(self, discriminator: keras.Model) -> keras.Model:
+        # Cached, because PyTorch needs it in every step. `Shrink` may replace the discriminator.
+        if self._feature_cache is None or self._feature_cache[0] is not discriminator:
+            self._feature_cache = discriminator, feature_model(discriminator, self.layers)
+        return self._feature_cache[1]
 
-    def check(self, gan: Any) -> None:
-        """Raise if the features cannot be had of this GAN's discriminator."""
+    def check(self, gan: TwoPlayers) -> None:
+        """Check that the discriminator of a GAN has the features.
+
+        Raises:
+            InvalidArgumentError: The networks share weights, or a layer name is unknown.
+            UnsupportedLayerError: The discriminator is subclassed.
+        """
         if not self.features:
             return
         if gan.shared_weights:
             raise InvalidArgumentError(
                 "`Distillation(features=...)` needs networks that share no weights: its gradient would "
-                "change the shared ones for the worse of the discriminator. Use `output` alone."
+                "change the shared weights to the discriminator's disadvantage. Use `output` alone."
             )
-        self._features_of(gan.discriminator)
+        self._feature_model(gan.discriminator)
 
 
 def get(identifier: Any, teacher: keras.Model | None) -> Distillation | None:
-    """Return the `Distillation` for None, a number (the weight of the output), a config or an instance.
+    """Return the `Distillation` for the argument `distillation` of `GANModel`.
+
+    Args:
+        identifier: None, a number (the weight of the output), a config or an instance.
+        teacher: The argument `teacher`.
 
     Raises:
-        InvalidArgumentError: it does not go with the teacher.
-        UnsupportedLayerError: it is none of these.
+        InvalidArgumentError: `identifier` is set without a teacher.
+        ArgumentTypeError: `identifier` has the wrong type.
     """
     if teacher is None:
         if identifier is None:
@@ -116,34 +172,42 @@ def get(identifier: Any, teacher: keras.Model | None) -> Distillation | None:
         return Distillation()
     if isinstance(identifier, dict):
         identifier = keras.saving.deserialize_keras_object(identifier)
-    if isinstance(identifier, (int, float)) and not isinstance(identifier, bool):
+    if validation.is_number(identifier):
         return Distillation(output=identifier)
     if isinstance(identifier, Distillation):
         return identifier
-    raise UnsupportedLayerError(
+    raise ArgumentTypeError(
         "`distillation` must be None, a number (the weight of the distance between images) or a "
         f"`Distillation`. Received: {identifier!r} (of type {type(identifier).__name__})."
     )
 
 
-def feature_model(discriminator: keras.Model, layers: list[str] | None = None) -> keras.Model:
-    """Return a model from images to features of a discriminator, over its own layers.
+def feature_model(discriminator: keras.Model, layers: Sequence[str] | None = None) -> keras.Model:
+    """Return a model from images to features of a discriminator, made of its own layers.
+
+    Args:
+        discriminator: A Sequential or functional model.
+        layers: Names of the layers whose outputs are the features. Defaults to None, which means the
+            input of the last layer with weights.
 
     Raises:
-        UnsupportedLayerError: the discriminator is subclassed, so that nothing says what is inside.
-        InvalidArgumentError: it has no such layer.
+        UnsupportedLayerError: The discriminator is subclassed, so its inner outputs are not known.
+        InvalidArgumentError: It has no such layer, or no layer with weights.
     """
-    inputs = batch_checks.inputs_of(discriminator)
+    inputs = network_checks.inputs_of(discriminator)
     if not inputs:
         raise UnsupportedLayerError(
-            f"`Distillation(features=...)` looks inside the discriminator, and "
+            f"`Distillation(features=...)` needs inner outputs of the discriminator, but "
             f"{type(discriminator).__name__} is a subclassed model. Use a Sequential or functional "
             "discriminator, or `output` alone."
         )
     if layers is None:
         last = next((x for x in reversed(discriminator.layers) if x.weights), None)
         if last is None:
-            raise InvalidArgumentError("The discriminator has no layer with weights.")
+            raise InvalidArgumentError(
+                "The discriminator must have a layer with weights, whose input gives the features. "
+                f"Received: '{discriminator.name}' without weights. Name `layers`, or use `output` alone."
+            )
         outputs = last.input
     else:
         known = {layer.name: layer for layer in discriminator.layers}
@@ -154,58 +218,72 @@ def feature_model(discriminator: keras.Model, layers: list[str] | None = None) -
                 f"{', '.join(known)}."
             )
         outputs = [known[name].output for name in layers]
-    inputs = inputs if len(inputs) > 1 else inputs[0]
-    return keras.Model(inputs, outputs)
+    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
 
 
 class Teaching:
-    """A teacher and what is learnt from it.
+    """A frozen teacher and the measure of the distance to it.
 
-    A plain object, so that Keras does not count the teacher among the layers of the GAN: it would be
-    summarized, and pruned with `target=None`.
+    This is a plain object, so that Keras does not count the teacher among the layers of the GAN.
+    Otherwise `summary` would list it, and `Prune(target=None)` would prune it.
     """
 
     def __init__(self, teacher: keras.Model, distillation: Distillation):
         self.teacher = teacher
         self.distillation = distillation
 
-    def distance(self, gan: Any, z: Any, labels: Any, images: Any) -> Any:
-        taught = self.teacher([z, labels] if gan.conditional else z, training=False)
+    def distance(self, gan: TwoPlayers, inputs: Any, labels: Any, images: Any) -> Any:
+        """Return the distance between images of the generator and those of the teacher.
+
+        Args:
+            gan: The GAN.
+            inputs: The inputs of the generator for these images.
+            labels: The condition of these images, or None.
+            images: Images of the generator.
+        """
+        taught = self.teacher(inputs, training=False)
         return self.distillation(gan, images, ops.stop_gradient(taught), labels)
 
     def get_config(self) -> dict[str, Any]:
+        """Return the teacher and the distillation as configurations."""
         return {
             "teacher": keras.saving.serialize_keras_object(self.teacher),
             "distillation": keras.saving.serialize_keras_object(self.distillation),
         }
 
 
-def teaching(gan: Any, teacher: keras.Model | None, distillation: Any) -> Teaching | None:
-    """Return what `GANModel(teacher=..., distillation=...)` means, or None.
+def teaching(
+    gan: TwoPlayers,
+    teacher: Any,
+    distillation: Distillation | float | Mapping[str, Any] | None,
+) -> Teaching | None:
+    """Return the `Teaching` for the arguments `teacher` and `distillation` of a GAN, or None.
 
     Raises:
-        InvalidArgumentError: the teacher makes images of another shape, or there is none.
-        UnbuiltModelError: it has no weights yet.
-        UnsupportedLayerError: it is no model, or the discriminator cannot be looked into.
+        InvalidArgumentError: The teacher returns images of another shape, `distillation` is set without
+            a teacher, or the discriminator lacks the features.
+        UnbuiltModelError: The teacher has no weights yet.
+        ArgumentTypeError: `teacher` is not a Keras model, or `distillation` has the wrong type.
+        UnsupportedLayerError: The features of a subclassed discriminator are requested.
     """
-    distillation = get(distillation, teacher)
-    if teacher is None:
+    measure = get(distillation, teacher)
+    if measure is None:
         return None
     if not isinstance(teacher, keras.Model):
-        raise UnsupportedLayerError(
+        raise ArgumentTypeError(
             f"`teacher` must be a `keras.Model`, a generator. Received: {teacher!r} (of type "
             f"{type(teacher).__name__})."
         )
     if not teacher.built:
         raise UnbuiltModelError("`teacher` has no weights yet. Train it, or load it, first.")
-    made, wanted = (batch_checks.output_shape(network) for network in (teacher, gan.generator))
-    if made is not None and wanted is not None and made[1:] != wanted[1:]:
+    shape, expected = (network_checks.output_shape(n) for n in (teacher, gan.generator))
+    if shape is not None and expected is not None and shape[1:] != expected[1:]:
         raise InvalidArgumentError(
-            f"`teacher` must make images of the generator's shape {wanted[1:]}. Received: a teacher "
-            f"that makes {made[1:]}."
+            f"`teacher` must make images of the generator's shape {expected[1:]}. Received: a teacher "
+            f"that makes {shape[1:]}."
         )
-    # A copy, since the teacher may be the very generator that is going to be pruned.
+    # A copy, because the teacher may be the very generator that will be pruned.
     copy = strip_pruning(teacher)
     copy.trainable = False
-    distillation.check(gan)
-    return Teaching(copy, distillation)
+    measure.check(gan)
+    return Teaching(copy, measure)

@@ -1,8 +1,8 @@
-"""Latent vectors, and what a network makes of them: the same everywhere, whatever the batch size."""
+"""Latent vectors, and the images of a network for them, which do not depend on the batch size."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,23 +10,32 @@ from keras import ops
 
 
 def draw(n: int, size: int | Sequence[int], seed: int | None = None) -> np.ndarray:
-    """Return standard normal latent vectors, float32 (n, *size).
+    """Return standard normal latent vectors.
+
+    Args:
+        n: Number of vectors.
+        size: Length of a vector, or its shape.
+        seed: Int for the same vectors at each call. Defaults to None, a random seed.
+
+    Returns: float32 array (n, *size).
 
     Example:
     >>> bool(np.all(draw(5, 3, seed=0)[:2] == draw(2, 3, seed=0))), draw(2, (1, 1, 3)).shape
     (True, (2, 1, 1, 3))
     """
-    shape = (n, size) if isinstance(size, (int, np.integer)) else (n, *size)
+    shape = (n, *size) if isinstance(size, Sequence) else (n, int(size))
     return np.random.default_rng(seed).standard_normal(shape, dtype="float32")
 
 
-def images_of(network: Any, inputs: Sequence[Any], batch_size: int) -> Iterator[np.ndarray]:
-    """Yield what a network makes of its inputs in inference mode, float32, batch by batch.
+def images_of(
+    network: Callable[..., Any], inputs: Sequence[Any], batch_size: int
+) -> Iterator[np.ndarray]:
+    """Yield the float32 outputs of a network in inference mode, batch by batch.
 
     Args:
         network: A Keras model or layer.
-        inputs: One array for each input, of as many rows.
-        batch_size: Positive int, rows a forward pass.
+        inputs: One array per input of the network, all with the same number of rows.
+        batch_size: Positive int, rows per forward pass.
     """
     for start in range(0, len(inputs[0]), batch_size):
         parts = [x[start : start + batch_size] for x in inputs]

@@ -1,1 +1,1 @@
-"""Ways in from other libraries. Not imported by `keras_ganprune` itself, since they bring those in."""
+"""Conversion of models from other libraries. Import its modules by name: they need those libraries."""

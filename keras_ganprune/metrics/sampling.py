@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import DataError, InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.gan import GANModel, batch_checks, latents
+from keras_ganprune.gan import GANModel, latents, network_checks
 from keras_ganprune.utils import validation
 
 
@@ -77,7 +77,7 @@ def _parts(source: Any, latent_dim: int | None) -> tuple[keras.layers.Layer, boo
         latent_dim = latent_dim or getattr(source, "latent_dim", None)
     else:
         generator = source
-    inputs = batch_checks.inputs_of(generator) or []
+    inputs = network_checks.inputs_of(generator) or []
     if len(inputs) > 2:
         raise InvalidArgumentError(
             "A generator takes latent vectors, or latent vectors and labels. Received: "

@@ -206,7 +206,7 @@ def test_torch_says_what_tensorflow_cannot_make_again(name, reason, written):
     found = exports(written, "torch")[name]
     assert found["error"].startswith("UnsupportedLayerError: On the PyTorch backend a SavedModel")
     assert reason in found["error"]
-    assert "Define its classes at the top of a module that can be imported" in found["error"]
+    assert "Define its classes and functions at the top level of a module" in found["error"]
     assert found["left"] == []
 
 
@@ -215,7 +215,7 @@ def test_torch_says_what_tensorflow_cannot_make_again(name, reason, written):
     ("case", "start", "text"),
     [
         ("slow", "ExportError", "must end within 0.05 seconds"),
-        ("killed", "ExportError", "exit code -9; nothing was written. Its last words: no memory"),
+        ("killed", "ExportError", "exit code -9; nothing was written. Its last output: no memory"),
         ("full", "OutputError", "could not be written (No space left on device). No partial"),
         ("differs", "ExportError", "must give the outputs of the model"),
         ("missing", "MissingPackageError", "only where TensorFlow is installed"),

@@ -1,4 +1,4 @@
-"""SavedModels: stripped, verified, small, and readable where this package is not installed."""
+"""SavedModels: stripped, verified, small, and readable without this package."""
 
 import json
 import pathlib
@@ -14,6 +14,7 @@ import tensorflow as tf
 import keras_ganprune as kgp
 from keras_ganprune import exporters
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     ExportError,
     InvalidArgumentError,
     MissingPackageError,
@@ -50,7 +51,7 @@ def _gan(**kwargs):
 
 
 class NoConfig(keras.Model):
-    """A generator as people write it, without `get_config`."""
+    """A subclassed generator without `get_config`."""
 
     def __init__(self, units, initial):
         super().__init__()
@@ -83,7 +84,8 @@ def test_every_variable_is_stored_once(tmp_path):
     assert weights <= stored < 1.1 * weights
 
 
-def test_it_loads_where_neither_keras_nor_this_package_is(tmp_path):
+@pytest.mark.full
+def test_it_loads_without_keras_and_this_package(tmp_path):
     model = _generator()
     kgp.Pruner(model).update(sparsity=0.5)
     exporters.export_saved_model(model, tmp_path / "out")
@@ -213,7 +215,7 @@ def test_bad_arguments(tmp_path):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     with pytest.raises(UnbuiltModelError, match="must be built"):
         exporters.export_saved_model(keras.Sequential([layers.Dense(2)]), tmp_path / "out")
-    with pytest.raises(UnsupportedLayerError, match="must be a Keras model"):
+    with pytest.raises(ArgumentTypeError, match="must be a Keras model"):
         exporters.export_saved_model("model.keras", tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious.txt").write_text("keep me")
@@ -225,7 +227,7 @@ def test_bad_arguments(tmp_path):
     assert pathlib.Path(tmp_path / "full").stat().st_mode & 0o055
 
 
-# --- the process that writes for JAX and PyTorch; see test_across_backends.py too ------------------
+# --- the process that writes for JAX and PyTorch; see also test_across_backends.py ----------------
 
 
 def _exchange(folder, model, classes=()):
@@ -245,7 +247,7 @@ def test_the_process_writes_and_answers(tmp_path):
         np.testing.assert_array_equal(served, arrays["output_0"])
 
 
-def test_the_process_says_what_went_wrong(tmp_path, monkeypatch):
+def test_the_process_reports_errors(tmp_path, monkeypatch):
     nan = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     nan.set_weights([np.full((3, 2), np.nan), np.zeros(2)])
     (tmp_path / "nan").mkdir()
@@ -286,7 +288,7 @@ class Doubled(layers.Layer):
         return doubled(x)
 
 
-def test_own_classes_and_functions_are_found_in_the_file(tmp_path):
+def test_classes_and_functions_that_are_not_of_keras_are_found_in_the_file(tmp_path):
     inner = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation=doubled), Doubled()])
     model = keras.Sequential([keras.Input((3,)), layers.Dense(4, activation="relu"), inner])
     model.save(tmp_path / "model.keras")
@@ -298,7 +300,10 @@ def test_classes_that_no_other_process_can_import(tmp_path, monkeypatch):
     class Local(layers.Layer):
         pass
 
-    for layer, text in ((Local(), "'Local' of the module 'test_export'"), (Doubled(), "__main__")):
+    for layer, text in (
+        (Local(), f"'Local' of the module '{__name__}'"),
+        (Doubled(), "__main__"),
+    ):
         monkeypatch.setattr(Doubled, "__module__", "__main__")
         model = keras.Sequential([keras.Input((3,)), layer])
         model.save(tmp_path / "model.keras")

@@ -1,4 +1,4 @@
-"""`DiffAugment`, and what `GANModel` does with an augmentation."""
+"""`DiffAugment`, and the augmentation of `GANModel`."""
 
 import keras
 import networks as nets
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_ganprune as kgp
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 
 
 def augmented(images, **kwargs):
@@ -72,7 +72,7 @@ def test_config_and_seed():
 
 
 class Recorder(keras.layers.Layer):
-    """Maps every image to a constant, so that what passes through it can be told."""
+    """Maps every image to a constant, so that a test can see which images passed through it."""
 
     def call(self, images, training=False):
         return images * 0.0 + 0.5 if training else images
@@ -104,6 +104,7 @@ def test_the_generator_learns_through_it():
     assert not np.array_equal(before, nets.value(gan.generator.trainable_weights[0]))
 
 
+@pytest.mark.full
 def test_saved_and_loaded_it_goes_on_with_the_same_changes(tmp_path):
     gan = gan_model(kgp.DiffAugment(translation=0.3, brightness=0.4, seed=2))
     gan.fit(nets.images(), batch_size=8, verbose=0)
@@ -130,7 +131,7 @@ def test_bad_amounts(arguments, text):
 
 
 def test_bad_augmentations():
-    with pytest.raises(UnsupportedLayerError, match="`augmentation` must be None or a Keras layer"):
+    with pytest.raises(ArgumentTypeError, match="`augmentation` must be None or a Keras layer"):
         gan_model("translation")
     with pytest.raises(InvalidArgumentError, match="`augmentation` must have no trainable weights"):
         gan_model(keras.layers.Conv2D(1, 3, padding="same"))

@@ -1,4 +1,4 @@
-"""Models that TFMOT has pruned come out of `convert` with the same outputs, masks and schedule."""
+"""`convert` keeps the outputs, masks and schedules of models that TFMOT has pruned."""
 
 import re
 import sys
@@ -14,6 +14,7 @@ from tf_keras import layers
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     ExportError,
     FileFormatError,
     InvalidArgumentError,
@@ -213,6 +214,9 @@ WRAPPED_IN_PARTS = (
 )
 
 
+SLOW = (inside_wrappers, embedding_and_recurrent)
+
+
 def wrappers_of(model):
     found = {id(w): w for w in model._flatten_layers() if type(w).__name__ == "PruneLowMagnitude"}
     return list(found.values())
@@ -268,7 +272,13 @@ def masks_of(model):
 # --- outputs and masks ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("build", WRAPPED_WHOLE + WRAPPED_IN_PARTS)
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(build, marks=pytest.mark.full if build in SLOW else [])
+        for build in WRAPPED_WHOLE + WRAPPED_IN_PARTS
+    ],
+)
 def test_wrapped_model_keeps_outputs_and_masks(build):
     old = wrapped(build)
     pruning_vars = [entry for wrapper in wrappers_of(old) for entry in wrapper.pruning_vars]
@@ -288,7 +298,15 @@ def test_wrapped_model_keeps_outputs_and_masks(build):
     assert_same_outputs(old, converted.model, inputs_of(old))
 
 
-@pytest.mark.parametrize("build", [sequential, nested, gan_generator, embedding_and_recurrent])
+@pytest.mark.parametrize(
+    "build",
+    [
+        sequential,
+        nested,
+        gan_generator,
+        pytest.param(embedding_and_recurrent, marks=pytest.mark.full),
+    ],
+)
 def test_stripped_model_keeps_outputs_and_zeros(build):
     old = wrapped(build)
     old(inputs_of(old))  # TFMOT masks its weights in the forward pass
@@ -307,7 +325,7 @@ def test_stripped_model_keeps_outputs_and_zeros(build):
     assert converted.prunes() == []
 
 
-def test_names_structure_and_trainable_come_along():
+def test_names_structure_and_trainable_are_converted():
     old = functional()
     old.get_layer("skip/conv").trainable = False
     new = convert(wrapped(lambda: prune(old, DECAY))).model
@@ -360,6 +378,7 @@ def test_only_wrapped_layers_become_prunable():
     assert type(new.layers[1]) is keras.layers.Dense
 
 
+@pytest.mark.full
 def test_masks_survive_saving_and_training(tmp_path):
     new = convert(wrapped(gan_generator)).model
     before = [w.mask.numpy() for w in kgp.masked_weights(new)]
@@ -388,6 +407,7 @@ def test_fixed_batch_size_and_half_precision():
     assert not any(to_numpy(state).any() for state in new.layers[0].states)
 
 
+@pytest.mark.full
 def test_padding_mask_that_tfmot_loses():
     old = tf_keras.Sequential(
         [layers.Embedding(9, 4, mask_zero=True, input_length=5), layers.GRU(3)]
@@ -468,9 +488,9 @@ def double_relu(x):
     return 2 * tf.nn.relu(x)
 
 
-def test_function_of_ones_own():
+def test_custom_function():
     old = tf_keras.Sequential([layers.Dense(3, double_relu, input_shape=(4,), name="mine")])
-    text = r"(?s)'mine' \(Dense\) cannot be rebuilt.*double_relu.*by name: `custom_objects="
+    text = r"(?s)'mine' \(Dense\) cannot be rebuilt.*double_relu.*does not know: `custom_objects="
     with pytest.raises(UnsupportedLayerError, match=text):
         convert(old)
     assert_same_outputs(
@@ -482,7 +502,7 @@ def own_layer():
     return tf_keras.Sequential([tf_keras.Input((3,)), prune(Scale(3.0, name="mine"), DECAY)])
 
 
-def test_layer_of_ones_own():
+def test_custom_layer():
     with pytest.raises(UnsupportedLayerError, match=r"'mine' \(Scale\).*not one of tf_keras's own"):
         convert(own_layer())
     with pytest.raises(
@@ -538,7 +558,7 @@ def test_rest_of_a_schedule_round_trips():
     assert rest.latest_update_step(0, 650, 100) == 600
     with pytest.raises(InvalidArgumentError, match=r"`offset` must be a positive int.*Received: 0"):
         Shifted(rest, 0)
-    with pytest.raises(InvalidArgumentError, match="smaller than the schedule's end_step 1000"):
+    with pytest.raises(InvalidArgumentError, match="below the schedule's end_step 1000"):
         Shifted(schedules.PolynomialDecay(0.8, 0, 1000), 1000)
 
 
@@ -587,7 +607,7 @@ def test_schedule_before_its_first_step_is_whole():
     assert all(w.mask.numpy().all() for w in kgp.masked_weights(converted.model))
 
 
-@pytest.mark.parametrize("step", [1000, 1500])
+@pytest.mark.parametrize("step", [1000, pytest.param(1500, marks=pytest.mark.full)])
 def test_schedule_that_is_over_leaves_nothing_to_do(step):
     converted = convert(wrapped(sequential, step))
     assert converted.schedule is None
@@ -622,6 +642,7 @@ def test_layers_with_their_own_schedules():
         _ = converted.frequency
 
 
+@pytest.mark.full
 def test_blocks_go_on_as_blocks():
     constant = sparsity.ConstantSparsity(0.75, 0, frequency=2)
     old = tf_keras.Sequential([tf_keras.Input((8,)), prune(layers.Dense(8), constant, (2, 2))])
@@ -633,6 +654,7 @@ def test_blocks_go_on_as_blocks():
     assert np.count_nonzero(blocks) == 4
 
 
+@pytest.mark.full
 def test_m_by_n_stays_as_it_is():
     old = tf_keras.Sequential([prune(layers.Dense(6, input_shape=(8,)), sparsity_m_by_n=(2, 4))])
     fresh = convert(old)
@@ -684,7 +706,7 @@ class OwnSchedule(sparsity.PruningSchedule):
         return {}
 
 
-def test_schedule_of_ones_own():
+def test_custom_schedule():
     with pytest.warns(
         PruningWarning, match="'first' is of a class that is not TFMOT's .OwnSchedule"
     ):
@@ -695,6 +717,7 @@ def test_schedule_of_ones_own():
     assert len(kgp.masked_weights(converted.model)) == 1
 
 
+@pytest.mark.full
 def test_generator_goes_on_in_a_gan():
     decay = sparsity.PolynomialDecay(0.0, 0.9, begin_step=0, end_step=6, frequency=2)
     converted = convert(in_training(prune(gan_generator(), decay), 3))
@@ -714,7 +737,14 @@ def test_generator_goes_on_in_a_gan():
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
-@pytest.mark.parametrize("name", ["old.h5", "old.keras", "folder"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("old.h5", marks=pytest.mark.full),
+        "old.keras",
+        pytest.param("folder", marks=pytest.mark.full),
+    ],
+)
 def test_file_that_tf_keras_saved(name, tmp_path):
     old = wrapped(sequential if name == "folder" else gan_generator)
     expected = convert(old)
@@ -751,7 +781,7 @@ def test_file_of_keras_3_in_the_old_format(tmp_path):
         convert(tmp_path / "new.h5")
 
 
-# --- what is refused -----------------------------------------------------------------------------
+# --- refused models ------------------------------------------------------------------------------
 
 
 class Subclassed(tf_keras.Model):
@@ -772,14 +802,14 @@ def with_operation(operation):
     return lambda: tf_keras.Model(x, operation(layers.Dense(4)(x)))
 
 
-REFUSED = {
+WRONG_TYPES = {
     "a Keras 3 model": (
         lambda: keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]),
-        r"must be a tf_keras model.*That is Keras 3 already: call `keras_ganprune.make_prunable",
+        r"must be a tf_keras model.*This is a Keras 3 model already: call `keras_ganprune.make_pr",
     ),
     "a layer": (
         lambda: prune(layers.Dense(2)),
-        r"That is a layer: put it into a model, `tf_keras.S",
+        r"This is a layer: put it into a model, `tf_keras.S",
     ),
     "a list": (
         lambda: prune([layers.Dense(2)]),
@@ -789,6 +819,9 @@ REFUSED = {
         lambda: None,
         r"must be a tf_keras model. Received: None.*Pass the model, or the pat",
     ),
+}
+
+REFUSED = {
     "a subclassed model": (
         Subclassed,
         r"'mine' \(Subclassed\) is a subclassed model: write its class",
@@ -814,6 +847,13 @@ REFUSED = {
         "has no layer that can be pruned",
     ),
 }
+
+
+@pytest.mark.parametrize("case", WRONG_TYPES)
+def test_argument_that_is_not_a_model(case):
+    build, text = WRONG_TYPES[case]
+    with pytest.raises(ArgumentTypeError, match=f"(?s){text}"):
+        convert(build())
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -860,7 +900,7 @@ def test_outputs_that_cannot_be_compared():
         convert(old)
 
 
-def test_inputs_of_ones_own():
+def test_custom_inputs():
     zeros = np.zeros((2, 6), "float32")
     assert convert(wrapped(sequential), inputs=zeros).max_difference < 1e-6
     x, label = np.zeros((2, 5), "float32"), np.array([[9], [3]])
@@ -903,13 +943,14 @@ def test_package_that_is_not_installed(module, package, monkeypatch):
 PAGE = (paths.DOCS / "from_tfmot.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 def test_snippet_of_the_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     names: dict = {"__name__": "page"}
     exec(compile(snippet, "docs/from_tfmot.md", "exec"), names)
-    assert "1 schedule to go on with; its outputs differ by" in capsys.readouterr().out
+    assert "1 schedule to continue; its outputs differ by" in capsys.readouterr().out
     sparsities = [row.sparsity for row in kgp.sparsity_report(names["model"])]
     np.testing.assert_allclose(sparsities, 0.8, atol=0.01)
 
@@ -938,6 +979,7 @@ def kept_here(kernel, target):
     return kgp.Pruner(model).update(sparsity=target).kept
 
 
+@pytest.mark.full
 def test_numbers_on_the_page():
     equal = np.ones((4, 5), "float32")
     assert tfmot_mask(equal, 0.5).sum() == 20
@@ -952,6 +994,7 @@ def test_numbers_on_the_page():
     assert schedules.get(decay).is_update_step(1000, 300)
 
 
+@pytest.mark.full
 def test_claims_on_the_page_about_tfmot():
     every = sparsity.ConstantSparsity(0.5, 0, frequency=3)
     old = prune(sequential(), every)

@@ -8,8 +8,8 @@ import pytest
 
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError, OutputError
 from keras_ganprune.search import claim as claims
-from keras_ganprune.search import study as studies
 from keras_ganprune.search import storage as storages
+from keras_ganprune.search import study as studies
 from keras_ganprune.search.claim import TakenAwayError
 from keras_ganprune.search.plan import SweepPlan
 from keras_ganprune.search.study import Study

@@ -1,4 +1,4 @@
-"""The old side: the packages that a tf_keras model needs, and the files that hold one."""
+"""tf_keras models: the packages that they need, and the files in which tf_keras saves them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 import h5py
 import keras
 
-from keras_ganprune.errors import FileFormatError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, FileFormatError, MissingPackageError
 
 
 def require_packages() -> None:
-    """Raise an `ImportError` that says what to install if tf_keras or TFMOT is missing."""
+    """Raise `MissingPackageError` if tf_keras or TFMOT cannot be imported."""
     for module, package in (
         ("tf_keras", "tf_keras"),
         ("tensorflow_model_optimization", "tensorflow-model-optimization"),
@@ -23,32 +23,33 @@ def require_packages() -> None:
         try:
             __import__(module)
         except ImportError as error:
-            raise ImportError(
+            raise MissingPackageError(
                 f"`{module}` is needed to convert a model that TFMOT has pruned, and could not be "
                 f"imported ({error}). Install it: `pip install {package}`."
             ) from error
 
 
 def check_model(model: Any) -> None:
-    """Raise `UnsupportedLayerError` if `model` is not a tf_keras model."""
+    """Raise `ArgumentTypeError` if `model` is not a tf_keras model."""
     import tf_keras
 
     if isinstance(model, tf_keras.Model):
         return
     kind = f"{model!r} (of type {type(model).__module__}.{type(model).__name__})"
     if isinstance(model, keras.layers.Layer):
-        fix = "That is Keras 3 already: call `keras_ganprune.make_prunable(model)`, or pass it to `Prune`."
-    elif isinstance(model, tf_keras.layers.Layer):
         fix = (
-            "That is a layer: put it into a model, `tf_keras.Sequential([layer])`, and build that."
+            "This is a Keras 3 model already: call `keras_ganprune.make_prunable(model)`, or pass it to "
+            "`Prune`."
         )
+    elif isinstance(model, tf_keras.layers.Layer):
+        fix = "This is a layer: put it into a model, `tf_keras.Sequential([layer])`, and build the model."
     else:
         fix = "Pass the model, or the path of its file."
-    raise UnsupportedLayerError(f"`model` must be a tf_keras model. Received: {kind}. {fix}")
+    raise ArgumentTypeError(f"`model` must be a tf_keras model. Received: {kind}. {fix}")
 
 
 def _saved_by(path: pathlib.Path) -> str:
-    """Return the version of Keras that wrote a file, or '' if it does not say."""
+    """Return the version of Keras that wrote a file, or '' if the file does not have it."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if "metadata.json" in archive.namelist():
@@ -60,10 +61,10 @@ def _saved_by(path: pathlib.Path) -> str:
 
 
 def load(path: str | os.PathLike) -> Any:
-    """Return the model that tf_keras saved, with its wrappers if it has any.
+    """Return a model that tf_keras has saved, with its TFMOT wrappers.
 
     Raises:
-        FileFormatError: there is no such file, Keras 3 wrote it, or tf_keras cannot load it.
+        FileFormatError: The file does not exist, Keras 3 wrote it, or tf_keras cannot load it.
     """
     import tensorflow_model_optimization as tfmot
     import tf_keras

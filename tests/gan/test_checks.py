@@ -1,4 +1,4 @@
-"""What `GANModel` says no to, before anything is lost: rule, received, fix."""
+"""Arguments, networks and data that `GANModel` refuses before the first step."""
 
 import keras
 import networks as nets
@@ -10,11 +10,11 @@ from keras.optimizers import Adam
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     DataError,
     InvalidArgumentError,
     PruningWarning,
     UnbuiltModelError,
-    UnsupportedLayerError,
 )
 
 
@@ -24,7 +24,8 @@ def gan(pair=None, **kwargs):
 
 def compiled(pair=None, **kwargs):
     model = gan(pair, **kwargs)
-    model.compile()
+    # Eagerly, since these tests are about what happens before the first step.
+    model.compile(run_eagerly=True)
     return model
 
 
@@ -75,11 +76,11 @@ def test_other_arguments(name, value, match):
 
 def test_networks_of_the_wrong_kind():
     generator, discriminator = nets.mlp_pair()
-    with pytest.raises(UnsupportedLayerError, match=r"`generator` must be a `keras.Model`"):
+    with pytest.raises(ArgumentTypeError, match=r"`generator` must be a `keras.Model`"):
         kgp.GANModel(layers.Dense(3), discriminator, nets.LATENT)
-    with pytest.raises(UnsupportedLayerError, match=r"`discriminator` must be a `keras.Model`"):
+    with pytest.raises(ArgumentTypeError, match=r"`discriminator` must be a `keras.Model`"):
         kgp.GANModel(generator, "discriminator", nets.LATENT)
-    with pytest.raises(UnsupportedLayerError, match="Received: None"):
+    with pytest.raises(ArgumentTypeError, match="Received: None"):
         kgp.GANModel(generator, None, nets.LATENT)
 
 
@@ -262,7 +263,7 @@ def test_eight_bit_images_are_trained_on_with_a_warning():
 
 
 @pytest.mark.parametrize("value_range", [None, (0, 255)])
-def test_range_that_was_announced(value_range):
+def test_value_range_is_taken_from_the_argument(value_range):
     x = np.random.default_rng(0).uniform(0, 255, (8, 8, 8, 1)).astype("float32")
     compiled(value_range=value_range).fit(x, verbose=0)
 
@@ -286,7 +287,7 @@ def test_surplus_labels():
 
 
 def test_sample_weights():
-    with pytest.raises(DataError, match="A GAN has no use for sample weights"):
+    with pytest.raises(DataError, match="A GAN cannot use sample weights"):
         compiled(nets.conditional_pair()).fit(
             Batches((nets.images(4), nets.labels(4), np.ones(4))), verbose=0
         )

@@ -1,4 +1,4 @@
-"""Whether a tf_keras network and its Keras 3 twin give the same outputs."""
+"""Comparison of the outputs of a tf_keras network and its Keras 3 twin."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ import tensorflow as tf
 import tf_keras
 
 from keras_ganprune.errors import ExportError
-from keras_ganprune.interop.tfmot._tf_keras_graph import Rebuilder, describe
+from keras_ganprune.interop.tfmot.layer_options import describe
+from keras_ganprune.interop.tfmot.rebuilder import Rebuilder
 
 
 def compare(rebuilder: Rebuilder, old: Any, inputs: Any, tolerance: float | None) -> float:
-    """Return the largest difference between the outputs of a network and of its twin, or raise.
+    """Return the largest difference between the outputs of a network and of its twin.
 
     Args:
-        rebuilder: What made the twin.
+        rebuilder: The `Rebuilder` that made the twin.
         old: The tf_keras model.
-        inputs: What both are called on; None for random inputs.
-        tolerance: Largest difference allowed, relative to the largest output; None for a default.
+        inputs: Inputs of both, or None for random inputs.
+        tolerance: Largest valid difference, relative to the largest output. None means 1e-5, or 2e-2 if
+            a layer computes in half precision.
 
     Raises:
-        ExportError: the outputs differ, or are not finite.
+        ExportError: The outputs differ, or are not finite.
     """
     new = rebuilder.network(old)
     if tolerance is None:
@@ -43,14 +45,14 @@ def compare(rebuilder: Rebuilder, old: Any, inputs: Any, tolerance: float | None
     if not all(np.isfinite(x).all() for x in _arrays(before)):
         raise ExportError(
             f"{describe(old)} gives NaN or infinite outputs, so nothing can be compared. Check its "
-            "weights, or pass `inputs=` that suit it."
+            "weights, or pass `inputs=` for which its outputs are finite."
         )
     raise ExportError(
         f"The converted model must give the outputs of {describe(old)}. Largest difference: {gap:g}, "
         f"allowed: {allowed:g} ({tolerance:g} of the largest output). "
-        f"{_first_difference(rebuilder, old, inputs, tolerance)}Layers of the same name may compute "
-        "other things in Keras 3 (as `hard_sigmoid` does), or something random. Replace the layer; where "
-        "only rounding differs, pass a larger `tolerance`."
+        f"{_first_difference(rebuilder, old, inputs, tolerance)}A layer can compute another function in "
+        "Keras 3 than under the same name in tf_keras (as `hard_sigmoid` does), or something random. Replace "
+        "the layer; if only rounding differs, pass a larger `tolerance`."
     )
 
 
@@ -87,7 +89,7 @@ def _random_inputs(model: Any, unwrap: Callable[[Any], Any]) -> list[np.ndarray]
     rng = np.random.default_rng(0)
     layers = (unwrap(layer) for layer in model._flatten_layers())
     rows = [layer.input_dim for layer in layers if isinstance(layer, tf_keras.layers.Embedding)]
-    # Also an input of floats may be row numbers: that is the default type of an `Input`.
+    # An input of floats can hold row numbers too: float is the default type of an `Input`.
     top = min([4, *rows]) if rows else 0
     inputs = []
     for tensor in model.inputs:
@@ -106,13 +108,13 @@ def _arrays(outputs: Any) -> list[np.ndarray]:
 
 
 def _gap(before: Any, after: Any, tolerance: float) -> tuple[float, float]:
-    """Return the largest difference, and what is allowed there; of an output that fails, if one does."""
-    found = []
+    """Return (largest difference, largest valid difference) of one output: the worst of those that fail."""
+    gaps = []
     for a, b in zip(_arrays(before), _arrays(after), strict=True):
         if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
             return np.inf, 0.0
         gap = float(np.max(np.abs(a - b), initial=0.0))
-        # The last bits of values near zero are not a difference.
+        # Values near zero differ in their last bits.
         allowed = tolerance * float(np.max(np.abs(a), initial=0.0)) + 1e-7
-        found.append((gap > allowed, gap, allowed))
-    return max(found)[1:]
+        gaps.append((gap > allowed, gap, allowed))
+    return max(gaps)[1:]

@@ -1,0 +1,155 @@
+"""SavedModels that plain TensorFlow serves. Each one is loaded again and compared with its model."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+from dataclasses import dataclass
+
+import keras
+
+from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.exporters import _tensorflow, other_backends
+from keras_ganprune.gan import GANModel
+from keras_ganprune.layers.traversal import apply_masks
+from keras_ganprune.layers.upgrade import plain_classes, strip_pruning
+from keras_ganprune.metrics.sparsity import count_parameters
+from keras_ganprune.utils import files, validation
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """The result of `export_saved_model`: its size, and its agreement with the model.
+
+    Attributes:
+        path: `pathlib.Path`, the folder of the SavedModel.
+        max_difference: Float, largest absolute difference between the outputs of the reloaded SavedModel
+            and those of the stripped model, on random inputs. TensorFlow runs the model; on another
+            backend, that backend runs it too, and the larger difference counts.
+        bytes: Int, size of the folder in bytes.
+        gzip_bytes: Int, size of its files in bytes if gzip compresses each of them.
+        parameters: Int, number of parameters of the exported network.
+        nonzero_parameters: Int, number of its parameters that are not zero.
+
+    Example:
+    >>> print(ExportReport(pathlib.Path("digits"), 0.0, 4000, 900, 1000, 200))
+    SavedModel digits: 4,000 bytes (900 gzipped), 200 of 1,000 parameters not zero; reloaded, it differs
+    by 0 at most
+    """
+
+    path: pathlib.Path
+    max_difference: float
+    bytes: int
+    gzip_bytes: int
+    parameters: int
+    nonzero_parameters: int
+
+    def __str__(self) -> str:
+        return (
+            f"SavedModel {self.path}: {self.bytes:,} bytes ({self.gzip_bytes:,} gzipped), "
+            f"{self.nonzero_parameters:,} of {self.parameters:,} parameters not zero; reloaded, it "
+            f"differs by {self.max_difference:g} at most"
+        )
+
+
+def export_saved_model(
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    average: bool = False,
+    overwrite: bool = False,
+    tolerance: float = 1e-5,
+) -> ExportReport:
+    """Strip a model, write it as a SavedModel, load the SavedModel and compare the two.
+
+    The SavedModel needs nothing but TensorFlow:
+
+        loaded = tf.saved_model.load(path)  # keep this object: its functions do not keep its variables
+        images = loaded.serve(z)
+
+    On the JAX and PyTorch backends a TensorFlow process on the CPU loads the stripped model and writes
+    the SavedModel. So all classes and functions of the model must be in modules that can be imported,
+    and must compute with `keras.ops`. Otherwise JAX's own converter writes it; PyTorch has none.
+
+    Args:
+        model: A built Keras model. Of a `GANModel` the generator is exported.
+        path: The folder to write. It appears only if the export succeeds.
+        average: Whether to export the averaged generator of a `GANModel` with `ema_decay`. Defaults to
+            False.
+        overwrite: Whether to replace an existing folder. Defaults to False.
+        tolerance: Non-negative float, largest valid difference, relative to the largest output. Between two
+            backends, which round differently, ten times this value is valid. If layers compute in half
+            precision, at least 8 steps of it are valid. Defaults to 1e-5.
+
+    Returns: An `ExportReport`.
+
+    Raises:
+        ArgumentTypeError: `model` is not a Keras model.
+        InvalidArgumentError: `average` is true, but `model` keeps no averaged generator, or `tolerance`
+            is not a non-negative number.
+        UnbuiltModelError: The model has no weights yet.
+        UnsupportedLayerError: `call` of the model takes several arguments, or on PyTorch a TensorFlow
+            process cannot rebuild the model.
+        OutputError: The folder exists and holds files, cannot be written, or the disk is full.
+        ExportError: The reloaded SavedModel gives other outputs, the outputs are not finite, or the
+            TensorFlow process failed. Nothing is left at `path`.
+        MissingPackageError: TensorFlow is not installed.
+
+    Example:
+    >>> import tempfile
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = export_saved_model(model, folder + "/model")
+    >>> report.parameters, report.max_difference < 1e-5
+    (10, True)
+    """
+    files.check_tensorflow()
+    tolerance = validation.non_negative(tolerance, "tolerance")
+    network = validation.built_model(_network(model, average), "is exported")
+    with contextlib.ExitStack() as stack:
+        copied = True
+        try:
+            plain = strip_pruning(network)
+        except UnsupportedLayerError as error:
+            # A subclassed model without `get_config` cannot be copied. Its weights are masked, and
+            # its forward pass is the plain one, so the model itself is exported.
+            if keras.backend.backend() == "torch":
+                raise other_backends.not_rebuilt(network, error) from error
+            apply_masks(network)
+            stack.enter_context(plain_classes(network))
+            plain, copied = network, False
+        folder = stack.enter_context(files.new_folder(path, overwrite))
+        report = ExportReport(
+            pathlib.Path(path),
+            _write(plain, folder, tolerance, copied),
+            files.folder_bytes(folder),
+            files.folder_gzip_bytes(folder),
+            *count_parameters(plain.weights),
+        )
+    return report
+
+
+def _network(model: keras.Model, average: bool) -> keras.Model:
+    """Return the network to export."""
+    if isinstance(model, GANModel):
+        if not average:
+            return model.generator
+        if model.ema_generator is None:
+            raise InvalidArgumentError(
+                "`average=True` needs a GAN that keeps an averaged generator; this one was made with "
+                "`ema_decay=None`."
+            )
+        return model.ema_generator
+    if average:
+        raise InvalidArgumentError(
+            "`average=True` is for a `GANModel`. For any other model pass the averaged network itself."
+        )
+    return model
+
+
+def _write(plain: keras.Model, folder: pathlib.Path, tolerance: float, copied: bool) -> float:
+    """Write a SavedModel and compare it; return the largest difference."""
+    if keras.backend.backend() == "tensorflow":
+        return _tensorflow.write_and_compare(plain, folder, tolerance).difference
+    return other_backends.write_and_compare(plain, folder, tolerance, copied)
