@@ -5,13 +5,14 @@ first test fails if the row is missing.
 """
 
 import inspect
+import typing
 
 import keras
 import pytest
 from members import FAMILIES, MEMBERS, NAMES, each_family, each_member
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.pruning import criteria
+from keras_ganprune.pruning import allocation, criteria, granularity, modes
 from keras_ganprune.utils.registry import PACKAGE, Configurable, Family, snake_case
 
 
@@ -23,6 +24,33 @@ def family_of(kind) -> Family:
 def test_every_registered_class_has_a_row(kind):
     here = {type(member) for k, member in MEMBERS if k == kind}
     assert here == set(family_of(kind).members.values())
+
+
+def names_alone(kind) -> set[str]:
+    """Return the names that `get` accepts: aliases, and classes whose arguments all have defaults."""
+    family = family_of(kind)
+    names = set(family.aliases)
+    for name, cls in family.members.items():
+        parameters = inspect.signature(cls).parameters.values()
+        if all(p.default is not p.empty for p in parameters):
+            names.add(name)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("kind", "literal"),
+    [
+        ("criterion", criteria.CriterionName),
+        ("granularity", granularity.GranularityName),
+        ("allocation", allocation.AllocationName),
+        ("mode", modes.ModeName),
+        ("schedule", None),  # no schedule has defaults for all arguments
+    ],
+)
+def test_the_type_of_names_lists_all_of_them(kind, literal):
+    assert set(typing.get_args(literal)) == names_alone(kind)
+    for name in typing.get_args(literal):
+        assert isinstance(FAMILIES[kind].get(name), family_of(kind).base)
 
 
 @each_member

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -404,7 +404,15 @@ def _matches(rule: str, tensor: Tensor) -> bool:
     return any(fnmatch.fnmatchcase(path, rule) for path in paths)
 
 
-def get(identifier: Any) -> Allocation:
+# The allocations that a name alone gives.
+AllocationName: TypeAlias = Literal["uniform", "erk", "global_ranking"]
+# A mapping is the sparsities of a `PerLayer`, or a Keras config.
+AllocationLike: TypeAlias = (
+    Allocation | AllocationName | Mapping[str, Any] | Mapping[str | re.Pattern[str], float]
+)
+
+
+def get(identifier: AllocationLike) -> Allocation:
     """Return the allocation for a name, a config, an instance, or a dict of sparsities by layer.
 
     Names: 'uniform', 'erk', 'global_ranking'.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -354,6 +354,12 @@ def check_batches(batches: Any) -> int:
     return int(batches)
 
 
-def get(identifier: Any) -> Mode:
+# The modes that a name alone gives.
+ModeName: TypeAlias = Literal["hard", "soft", "rigl", "set", "splice"]
+# A mapping is a Keras config.
+ModeLike: TypeAlias = Mode | ModeName | Mapping[str, Any]
+
+
+def get(identifier: ModeLike) -> Mode:
     """Return the mode for a name ('hard', 'soft', 'rigl', 'set', 'splice'), a config or an instance."""
     return _family.get(identifier)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from keras_ganprune.pruning.criteria.base import Criterion, Magnitude, Random, WeightContext
 from keras_ganprune.pruning.criteria.base import family as _family
@@ -14,6 +14,8 @@ from keras_ganprune.pruning.criteria.hybrid import Hybrid
 __all__ = [
     "BatchNormScale",
     "Criterion",
+    "CriterionLike",
+    "CriterionName",
     "DiscriminatorSaliency",
     "GeometricMedian",
     "Gradient",
@@ -33,8 +35,28 @@ _family.aliases.update(
     fpgm=GeometricMedian,
 )
 
+# The criteria that a name alone gives.
+CriterionName: TypeAlias = Literal[
+    "magnitude",
+    "magnitude_l1",
+    "magnitude_l2",
+    "l1",
+    "l2",
+    "random",
+    "gradient",
+    "taylor",
+    "discriminator_saliency",
+    "batch_norm_scale",
+    "geometric_median",
+    "fpgm",
+]
+# A mapping is the weights of a `Hybrid`, or a Keras config.
+CriterionLike: TypeAlias = (
+    Criterion | CriterionName | Mapping[str, Any] | Mapping[Criterion | CriterionName, float]
+)
 
-def get(identifier: Any) -> Criterion:
+
+def get(identifier: CriterionLike) -> Criterion:
     """Return the criterion for a name, a config or an instance, or for a dict of weights to mix.
 
     Names: 'magnitude' ('l1'), 'l2', 'gradient', 'taylor', 'discriminator_saliency',

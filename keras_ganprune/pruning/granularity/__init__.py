@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.pruning.granularity.base import Granularity, Unstructured, _family
@@ -12,7 +13,22 @@ from keras_ganprune.pruning.granularity.channel import Channel
 from keras_ganprune.pruning.granularity.layer import Layer
 from keras_ganprune.pruning.granularity.nm import NM
 
-__all__ = ["NM", "Block", "Channel", "Granularity", "Layer", "Unstructured", "get"]
+__all__ = [
+    "NM",
+    "Block",
+    "Channel",
+    "Granularity",
+    "GranularityLike",
+    "GranularityName",
+    "Layer",
+    "Unstructured",
+    "get",
+]
+
+# The granularities that a name alone gives.
+GranularityName: TypeAlias = Literal["unstructured", "nm", "channel", "layer"]
+# Another text is a pattern ('2:4') or a block size ('4x4'). A mapping is a Keras config.
+GranularityLike: TypeAlias = Granularity | GranularityName | str | Mapping[str, Any]
 
 
 def _from_text(identifier: Any) -> Granularity | None:
@@ -30,7 +46,7 @@ def _from_text(identifier: Any) -> Granularity | None:
     return None
 
 
-def get(identifier: Any) -> Granularity:
+def get(identifier: GranularityLike) -> Granularity:
     """Return the granularity for a name, a config or an instance.
 
     Names are 'unstructured', 'nm' (2:4 along the input channels), 'channel' (channels with all that goes

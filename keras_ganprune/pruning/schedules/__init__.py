@@ -3,7 +3,7 @@
 from keras_ganprune.pruning.schedules.adaptive import AdaptiveSparsity
 from keras_ganprune.pruning.schedules.base import Schedule, _family
 from keras_ganprune.pruning.schedules.composed import Cyclic, IterativeRewind, LayerwiseOrder
-from keras_ganprune.pruning.schedules.lookup import get
+from keras_ganprune.pruning.schedules.lookup import ScheduleLike, get
 from keras_ganprune.pruning.schedules.ramps import (
     ConstantSparsity,
     Cosine,
@@ -27,6 +27,7 @@ __all__ = [
     "OneShot",
     "PolynomialDecay",
     "Schedule",
+    "ScheduleLike",
     "Threshold",
     "_family",
     "get",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from keras_ganprune.pruning.schedules.base import Schedule, _family
 from keras_ganprune.pruning.schedules.ramps import ConstantSparsity, PolynomialDecay
+
+# No schedule has defaults for all arguments, so none has a name that can be passed. A number is a
+# constant sparsity; a mapping is a Keras config. A schedule of TFMOT is accepted too.
+ScheduleLike: TypeAlias = Schedule | float | Mapping[str, Any]
 
 
 def _from_tfmot(schedule: Any) -> Schedule | None:
@@ -29,7 +34,7 @@ def _from_tfmot(schedule: Any) -> Schedule | None:
     return None
 
 
-def get(identifier: Any) -> Schedule:
+def get(identifier: ScheduleLike) -> Schedule:
     """Return a schedule for an instance (ours or TFMOT's), a config, or a number.
 
     A plain number is a constant sparsity.
