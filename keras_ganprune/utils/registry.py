@@ -1,40 +1,46 @@
-"""One way for every family (schedules, criteria, losses, ...) to turn an identifier into an object."""
+"""Families of configurable objects (schedules, criteria, losses, ...), and their lookup by identifier."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import keras
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError, unknown_name
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, unknown_name
 
 PACKAGE = "keras_ganprune"
+
+_Class = TypeVar("_Class", bound=type)
 
 
 def snake_case(name: str) -> str:
     """Return the identifier of a class name: 'PolynomialDecay' -> 'polynomial_decay'."""
-    # A last single capital begins no word: 'RigL' -> 'rigl'.
+    # A single capital at the end does not begin a word: 'RigL' -> 'rigl'.
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z].)|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 class Configurable:
-    """Base of all objects that are rebuilt from their configuration.
+    """Base class of all objects that can be rebuilt from their configuration.
 
-    Subclasses define `get_config`; `cls(**get_config())` gives an equal object.
+    Subclasses define `get_config`, and `cls(**get_config())` is an equal object.
     """
 
     def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments by name."""
         return {}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
+        """Return the object with a configuration."""
         return cls(**config)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.get_config() == other.get_config()
+        if type(self) is not type(other) or not isinstance(other, Configurable):
+            return False
+        return self.get_config() == other.get_config()
 
     def __hash__(self) -> int:
         return hash((type(self), repr(self.get_config())))
@@ -45,11 +51,11 @@ class Configurable:
 
 
 class Family:
-    """The known members of one family, by identifier.
+    """The registered classes of one family, by identifier.
 
     Args:
-        kind: Word used in error texts, such as 'criterion'.
-        base: Class of which every member is an instance.
+        kind: Name of the family in error texts, such as 'criterion'.
+        base: Base class of all members.
     """
 
     def __init__(self, kind: str, base: type):
@@ -58,17 +64,22 @@ class Family:
         self.members: dict[str, type] = {}
         self.aliases: dict[str, Callable[[], Any]] = {}
 
-    def register(self, cls: type) -> type:
-        """Class decorator: make `cls` known here and to Keras serialization."""
+    def register(self, cls: _Class) -> _Class:
+        """Register a class in the family and for Keras serialization. Use it as a class decorator."""
         self.members[snake_case(cls.__name__)] = cls
-        return keras.saving.register_keras_serializable(package=PACKAGE)(cls)
+        return cast("_Class", keras.saving.register_keras_serializable(package=PACKAGE)(cls))
 
-    def get(self, identifier: Any, convert: Callable[[Any], Any] | None = None):
+    def get(self, identifier: Any, convert: Callable[[Any], Any] | None = None) -> Any:
         """Return the member for a name, a Keras config dict or an instance.
 
+        Args:
+            identifier: Snake-case class name (the constructor is called without arguments), config dict of
+                `keras.saving.serialize_keras_object`, or an instance, which is returned unchanged.
+            convert: Function that may return a member for other identifiers, or None. Defaults to None.
+
         Raises:
-            InvalidArgumentError: the name is not known.
-            UnsupportedLayerError: `identifier` is of a kind that cannot be used.
+            InvalidArgumentError: The name is unknown, or the class needs arguments.
+            ArgumentTypeError: `identifier` is a class or has another type.
         """
         if isinstance(identifier, self.base):
             return identifier
@@ -92,23 +103,23 @@ class Family:
                 )
             cls = self.members[identifier]
             parameters = inspect.signature(cls).parameters.values()
-            needed = [
+            required = [
                 p.name
                 for p in parameters
                 if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
             ]
-            if needed:
+            if required:
                 raise InvalidArgumentError(
-                    f"The {self.kind} {identifier!r} cannot be given by its name alone: it needs "
-                    f"{', '.join(f'`{name}`' for name in needed)}. Write `{cls.__name__}(...)`."
+                    f"The {self.kind} {identifier!r} cannot be given by its name alone, because it needs "
+                    f"{', '.join(f'`{name}`' for name in required)}. Write `{cls.__name__}(...)`."
                 )
             return cls()
         if isinstance(identifier, type) and issubclass(identifier, self.base):
-            raise UnsupportedLayerError(
+            raise ArgumentTypeError(
                 f"Expected an instance of a {self.kind}, not its class. "
                 f"Received: {identifier.__name__}. Write `{identifier.__name__}(...)`."
             )
-        raise UnsupportedLayerError(
+        raise ArgumentTypeError(
             f"A {self.kind} must be a name, a `{self.base.__name__}` instance or its config. "
             f"Received: {identifier!r} (of type {type(identifier).__name__})."
         )
