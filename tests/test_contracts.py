@@ -11,7 +11,7 @@ import keras
 import pytest
 from members import FAMILIES, MEMBERS, NAMES, each_family, each_member
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 from keras_ganprune.pruning import allocation, criteria, granularity, modes
 from keras_ganprune.utils.registry import PACKAGE, Configurable, Family, snake_case
 
@@ -124,7 +124,7 @@ def test_unknown_name_without_a_near_one(kind):
 @each_family
 @pytest.mark.parametrize("wrong", [None, ["x"], ("x", 1), object()])
 def test_wrong_kind(kind, wrong):
-    with pytest.raises(UnsupportedLayerError, match=r"must be a name, .* Received: .* \(of type "):
+    with pytest.raises(ArgumentTypeError, match=r"must be a name, .* Received: .* \(of type "):
         FAMILIES[kind].get(wrong)
 
 
@@ -138,7 +138,7 @@ def test_class_instead_of_instance(kind):
 @each_family
 def test_config_of_another_family(kind):
     other = next(m for k, m in MEMBERS if k != kind)
-    with pytest.raises(UnsupportedLayerError, match="must be a name"):
+    with pytest.raises(ArgumentTypeError, match="must be a name"):
         FAMILIES[kind].get(keras.saving.serialize_keras_object(other))
 
 

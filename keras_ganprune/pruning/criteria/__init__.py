@@ -55,7 +55,7 @@ CriterionName: TypeAlias = Literal[
 ]
 # A mapping holds the weights of a `Hybrid`, or is a Keras config.
 CriterionLike: TypeAlias = (
-    Criterion | CriterionName | Mapping[str, Any] | Mapping[Criterion | CriterionName, float]
+    Criterion | CriterionName | Mapping[str, Any] | Mapping[Criterion | str, float]
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from keras_ganprune.pruning.schedules.base import Schedule, family
 from keras_ganprune.pruning.schedules.ramps import ConstantSparsity, PolynomialDecay
@@ -29,7 +29,7 @@ def _from_tfmot(schedule: Any) -> Schedule | None:
         return PolynomialDecay(
             schedule.final_sparsity,
             schedule.begin_step,
-            end_step,
+            cast("int", end_step),  # None is refused there
             initial_sparsity=schedule.initial_sparsity,
             power=schedule.power,
         )
@@ -52,5 +52,5 @@ def get(identifier: ScheduleLike) -> Schedule:
     ConstantSparsity(sparsity=0.5, begin_step=0, end_step=None)
     """
     if is_number(identifier):
-        return ConstantSparsity(identifier)
+        return ConstantSparsity(cast("float", identifier))
     return family.get(identifier, convert=_from_tfmot)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.layers.kernel_axes import KernelAxes, kernel_axes
 from keras_ganprune.pruning import granularity
@@ -360,7 +360,7 @@ def test_nm_note(unit, shape, text):
         ({"keep": 5, "of": 4}, "N must be smaller than M"),
         ({"keep": 0}, r"`keep` must be a positive int, in weights\. Received: 0"),
         ({"keep": -1}, "`keep` must be a positive int"),
-        ({"keep": True}, r"Received: True \(of type bool\)"),
+        ({"keep": True}, r"`keep` must be .* Received: True\."),
         ({"keep": 0.5}, "`keep` must be a positive int"),
         ({"of": 4.0}, r"`of` must be a positive int.* Received: 4\.0"),
         ({"of": "4"}, "`of` must be a positive int"),
@@ -385,7 +385,7 @@ def test_nm_bad_arguments(arguments, text):
         (NM(2, 4, 0), -0.1, r"`sparsity` must be a fraction in \[0, 1\)"),
         (NM(2, 4, 0), 50, r"For 50 %, pass 0\.5"),
         (NM(2, 4, 1), 0.5, r"`axis` must be an axis of the kernel.*axis=1 for a kernel of shape \(8,\)"),
-        (NM(), 0.5, r"does not know which axis of this kernel 'in' is\. Call `resolve"),
+        (NM(), 0.5, r"cannot know which axis of this kernel 'in' is\. Call `resolve"),
     ],
 )  # fmt: skip
 def test_nm_bad_mask_requests(unit, sparsity, text):
@@ -501,7 +501,7 @@ def test_block_bad_shape(shape):
 
 @pytest.mark.parametrize("pool", ["sum", "avg", None, np.max])
 def test_block_bad_pool(pool):
-    with pytest.raises(InvalidArgumentError, match="`pool` must be 'mean' or 'max'"):
+    with pytest.raises(InvalidArgumentError, match=r"`pool` must be one of \('mean', 'max'\)"):
         Block((2, 2), pool)
 
 
@@ -565,7 +565,7 @@ def test_channel_mask_can_be_written():
         (
             "out",
             (3, 4),
-            r"Channel\(axis='out'\) does not know which axis .*Call `resolve\(kernel_axes",
+            r"Channel\(axis='out'\) cannot know which axis .*Call `resolve\(kernel_axes",
         ),
         ("in", (3, 4), "or pass the axis as an int"),
     ],
@@ -591,13 +591,15 @@ def test_channel_bad_axis(axis):
 
 @pytest.mark.parametrize("unit", [NM(), Channel("in")])
 def test_no_input_channels(unit):
-    with pytest.raises(InvalidArgumentError, match="its input channels, and this one has none"):
+    with pytest.raises(
+        InvalidArgumentError, match="its input channels, but this weight has no such axis"
+    ):
         unit.resolve(KernelAxes((), (-1,)))
 
 
 def test_no_output_channels():
     with pytest.raises(
-        InvalidArgumentError, match="over its output channels, and this one has none"
+        InvalidArgumentError, match="over its output channels, but this weight has no such axis"
     ):
         Channel().resolve(KernelAxes((-1,), ()))
 
@@ -635,7 +637,7 @@ def test_get(identifier, unit):
 def test_get_refuses(identifier, text):
     with pytest.raises(InvalidArgumentError, match=text):
         granularity.get(identifier)
-    with pytest.raises(UnsupportedLayerError, match="Expected an instance of a granularity"):
+    with pytest.raises(ArgumentTypeError, match="Expected an instance of a granularity"):
         granularity.get(Block)
 
 
