@@ -1,6 +1,6 @@
 """What every member of every family promises.
 
-A new criterion, schedule, allocation, granularity, mode or loss is one more row in `helpers/members.py`; the
+A new criterion, schedule, allocation, granularity, mode or loss needs one row in `helpers/members.py`. The
 first test fails if the row is missing.
 """
 
@@ -8,6 +8,7 @@ import inspect
 import typing
 
 import keras
+import members
 import pytest
 from members import FAMILIES, MEMBERS, NAMES, each_family, each_member
 
@@ -22,8 +23,10 @@ def family_of(kind) -> Family:
 
 @each_family
 def test_every_registered_class_has_a_row(kind):
-    here = {type(member) for k, member in MEMBERS if k == kind}
-    assert here == set(family_of(kind).members.values())
+    rows = {type(member) for k, member in MEMBERS if k == kind}
+    missing = set(family_of(kind).members.values()) - rows
+    assert missing == set(), f"add a row for each of them to {members.__file__}"
+    assert rows == set(family_of(kind).members.values())
 
 
 def names_alone(kind) -> set[str]:
@@ -48,7 +51,9 @@ def names_alone(kind) -> set[str]:
     ],
 )
 def test_the_type_of_names_lists_all_of_them(kind, literal):
-    assert set(typing.get_args(literal)) == names_alone(kind)
+    listed = set(typing.get_args(literal))
+    module = FAMILIES[kind].__name__
+    assert listed == names_alone(kind), f"list these names in the `Literal` of {module}"
     for name in typing.get_args(literal):
         assert isinstance(FAMILIES[kind].get(name), family_of(kind).base)
 
@@ -60,7 +65,7 @@ def test_config_round_trip(kind, member):
     assert again is not member
     assert hash(again) == hash(member)
     assert type(member).from_config(member.get_config()) == member
-    # `from_config` must not eat what it is given.
+    # `from_config` must not change its argument.
     config = member.get_config()
     type(member).from_config(config)
     assert config == member.get_config()
@@ -144,7 +149,7 @@ def test_config_of_another_family(kind):
 
 @each_family
 def test_subclass_of_the_users_own(kind):
-    # Unregistered, and with nothing but the base class: an instance is enough.
+    # It need not be registered or define anything: an instance is enough.
     mine = type("Mine", (family_of(kind).base,), {})()
     assert FAMILIES[kind].get(mine) is mine
 

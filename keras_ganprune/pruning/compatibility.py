@@ -209,8 +209,8 @@ def conflict(combination: Combination) -> str | None:
     """Return why a combination cannot be used, or None if it can.
 
     Example:
-    >>> conflict(get("fpgm", "unstructured", "uniform", "hard"))  # doctest: +ELLIPSIS
-    'GeometricMedian() does not support these settings: it compares whole channels; use ...'
+    >>> print(conflict(get("fpgm", "unstructured", "uniform", "hard")))
+    GeometricMedian() does not support these settings: it compares whole channels; use ...
     """
     for rule in RULES:
         reason = rule(combination)
