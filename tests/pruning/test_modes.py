@@ -1,4 +1,4 @@
-"""Whether a pruned unit may come back: modes as pure functions on one `Choice`."""
+"""Modes as pure functions of a `Choice`: which units are kept, and which return."""
 
 import math
 
@@ -64,7 +64,7 @@ def test_hard_under_a_threshold():
 
 
 @pytest.mark.parametrize("seed", seeds(20))
-def test_soft_looks_at_scores_alone(seed):
+def test_soft_uses_only_the_scores(seed):
     rng = np.random.default_rng(seed)
     scores, kept = rng.integers(0, 5, 12), rng.random(12) < 0.7
     for budget in range(13):
@@ -121,7 +121,7 @@ def test_rigl_by_hand(fraction, wanted):
     assert units(keep) == exchange_oracle(SCORES, KEPT, GROWTH, 4, fraction)
 
 
-def test_rigl_may_take_back_what_it_has_just_dropped():
+def test_rigl_may_regrow_a_unit_that_it_has_just_dropped():
     growth = np.array([0.0, 0.0, 9.0, 0.0, 1.0, 0.0, 0.0, 0.0])
     assert units(RigL(0.25).choose(choice(SCORES, KEPT, 4, growth=growth))) == {0, 1, 2, 3}
     assert units(RigL(0.5).choose(choice(SCORES, KEPT, 4, growth=growth))) == {1, 2, 3, 4}
@@ -154,7 +154,7 @@ def test_the_number_kept_is_constant_over_many_updates(mode):
         assert keep.sum() == 20
         assert (keep & kept).sum() >= 14  # no more than 6 of 20 are exchanged
         kept, seen = keep, seen | keep
-    assert seen.sum() > 60  # most weights had their turn
+    assert seen.sum() > 60  # most weights were kept at some time
 
 
 def test_rigl_while_the_sparsity_still_rises_or_falls():
@@ -229,7 +229,7 @@ def test_exchange_of_units_of_different_sizes_counts_weights():
 
 
 def surgery(margin, fraction=1.0):
-    """Return the splice of the paper, in which nothing but the margin keeps a unit from returning."""
+    """Return the splice of the paper, in which only the margin keeps a unit from returning."""
     return Splice(margin, fraction, decay="constant", restore="previous")
 
 
@@ -301,8 +301,8 @@ def test_a_sparsity_that_falls_is_met_at_once(mode):
         assert keep.sum() == 16
 
 
-def test_splice_is_steady_where_scores_only_tremble():
-    # Two weights that swap their order by 5 % at every update: no exchange, where soft has one a time.
+def test_splice_ignores_small_changes_of_the_scores():
+    # Two weights differ by 5 %, and swap their order at every update. `Splice` exchanges none, `Soft` one.
     kept = {"splice": np.array([True, False]), "soft": np.array([True, False])}
     changes = {"splice": 0, "soft": 0}
     for step in range(20):
@@ -337,7 +337,7 @@ def test_joint_rankings_meet_the_budget_and_the_floors(mode, seed):
         kept = keep
 
 
-# --- what goes wrong -----------------------------------------------------------------------------
+# --- bad arguments -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [RigL, SET])

@@ -1,7 +1,7 @@
-"""What the tests of other pruning libraries demand, with their own numbers, and where we differ.
+"""The tests of other pruning libraries with their own numbers, and where this package differs.
 
-TFMOT's, jaxpruner's and PyTorch's tests re-expressed; their schedules, N:M and block masks, ERK and RigL
-stand with ours in test_schedules.py, test_granularity.py, test_allocation.py and test_modes.py.
+They are those of TFMOT, jaxpruner and PyTorch. Their tests of schedules, N:M and block masks, ERK and RigL
+are in schedules/, granularity/, test_allocation.py and test_modes.py.
 """
 
 import h5py

@@ -30,7 +30,7 @@ class Granularity(Configurable):
 
     Attributes:
         pattern: Bool. True if the number of kept weights is fixed inside small groups, as for `NM`. Then
-            masks come from `pattern_mask`, and allocation and mode have no influence. Defaults to False.
+            masks come from `pattern_mask`, and the allocation has no influence. Defaults to False.
         sparsity: Float, the final sparsity of the groups. Only with `pattern`.
 
     Example:

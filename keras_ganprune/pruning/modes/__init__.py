@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-from keras_ganprune.pruning.modes.base import Choice, Decay, Mode, Restore
+from keras_ganprune.pruning.modes.base import RESTORES, Choice, Decay, Mode, Restore
 from keras_ganprune.pruning.modes.base import family as _family
 from keras_ganprune.pruning.modes.hard import Hard
 from keras_ganprune.pruning.modes.rigl import RigL
@@ -14,6 +14,7 @@ from keras_ganprune.pruning.modes.sparse_evolution import SET
 from keras_ganprune.pruning.modes.splice import Splice
 
 __all__ = [
+    "RESTORES",
     "SET",
     "Choice",
     "Decay",

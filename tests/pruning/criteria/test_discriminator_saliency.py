@@ -59,7 +59,7 @@ def kernels(network):
 
 
 def generator_loss(loss, fake, real):
-    """Return the generator's loss by its textbook formula."""
+    """Return the generator's loss by its formula in the literature."""
     bce = lambda logits, target: ops.mean(  # noqa: E731
         ops.softplus(logits) - target * logits
     )
@@ -247,8 +247,8 @@ def regular_pair():
 
 
 @pytest.mark.full
-def test_regularization_has_no_say():
-    """Its gradient is 20 w, beside which that of the adversarial loss is nothing to Taylor."""
+def test_regularization_does_not_count():
+    """Its gradient is 20 w, which dominates the scores of `Taylor`."""
     gan, x = gan_model(regular_pair()), nets.images(BATCH * BATCHES)
     assert len(gan.generator.losses) == 2
     spy = Spy(WINDOW)
@@ -260,7 +260,7 @@ def test_regularization_has_no_say():
         mask = nets.value(weight.mask).reshape(-1)
         largest = np.argsort(-size, axis=None, kind="stable")[: mask.sum()]
         assert 0.5 < np.mean(mask[largest]) < 0.97
-    # Taylor sees nothing else: w * 20 w keeps the largest.
+    # Taylor scores by w * 20 w, which keeps the largest weights.
     twin = gan_model(regular_pair())
     sizes = [np.abs(nets.value(w)) for w in kernels(twin.generator)]
     fit(twin, prune(kgp.Taylor(WINDOW)), x)
@@ -271,7 +271,7 @@ def test_regularization_has_no_say():
 
 
 @pytest.mark.full
-def test_train_score_prune_recover_go_on():
+def test_train_score_prune_recover_and_continue():
     gan, x = gan_model(make=lambda: Adam(1e-2, 0.5)), nets.images(BATCH * 8)
     schedule = kgp.Linear(0.8, begin_step=8, end_step=24, initial_sparsity=0.4)
     criterion = kgp.DiscriminatorSaliency(3)
@@ -282,7 +282,7 @@ def test_train_score_prune_recover_go_on():
     nets.assert_held(watch, 0.8)
 
 
-# --- a GAN of one's own --------------------------------------------------------------------------
+# --- other GAN classes ---------------------------------------------------------------------------
 
 
 def guide_gan(cls=nets.GuideGAN):
@@ -351,7 +351,7 @@ def test_a_foreign_gan_may_tell_its_loss_itself():
     assert_scores(spy, gan, [gradients])
 
 
-# --- what is refused -----------------------------------------------------------------------------
+# --- refused settings ----------------------------------------------------------------------------
 
 NO_TARGET = (
     r"^DiscriminatorSaliency\(.*\) asks what the discriminator makes of the generator's weights, so the "
