@@ -1,12 +1,13 @@
-"""Writes combinations.md beside this file: which settings go together, and why others do not.
+"""Write combinations.md beside this file: which settings are compatible, and why others are not.
 
     python docs/make_combinations.py
 
-Every mark comes from `keras_ganprune.combinations.conflict`, which `Prune` and `Pruner` ask too.
+All results come from `keras_ganprune.pruning.compatibility.conflict`, which `Prune` and `Pruner` use too.
 """
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import pathlib
 from collections.abc import Iterator
@@ -19,8 +20,9 @@ from keras_ganprune.utils import tables
 
 PAGE = pathlib.Path(__file__).with_name("combinations.md")
 
-# What a user may write for each argument. The four families first, whose every combination is trained
-# by tests/test_combinations.py; the schedules end at the sparsity of 2:4, but for one.
+# What a user may write for each argument. tests/pruning/test_compatibility.py trains every combination of
+# the first four families. All schedules but one end at the sparsity of 2:4. Another registered class is
+# added below by its name, if it has one.
 CHOICES: dict[str, dict[str, Any]] = {
     "criterion": {
         "'magnitude'": criteria.Magnitude(),
@@ -74,36 +76,57 @@ CHOICES: dict[str, dict[str, Any]] = {
     },
 }
 TRAINED = ("criterion", "granularity", "allocation", "mode")
+# Whole blocks need a network with residual blocks: tests/pruning/rankings/test_blocks.py.
+NOT_LISTED = (granularities.Layer,)
+
+
+def add_registered_classes() -> None:
+    """Add a choice for each registered class that has none, if its name alone can be passed."""
+    families = {
+        "criterion": criteria,
+        "granularity": granularities,
+        "allocation": allocations,
+        "mode": modes,
+    }
+    for family, module in families.items():
+        listed = {type(member) for member in CHOICES[family].values()} | set(NOT_LISTED)
+        for name, cls in module._family.members.items():
+            parameters = inspect.signature(cls).parameters.values()
+            if cls not in listed and all(p.default is not p.empty for p in parameters):
+                CHOICES[family][repr(name)] = cls()
+
+
+add_registered_classes()
 
 _INTRODUCTION = """\
-# What goes together
+# Compatible settings
 
-One choice from each family makes a combination: `Prune(schedule, criterion=..., granularity=...,
-allocation=..., mode=...)`. A combination is refused exactly if a pair in it has a number in one of the
-tables below; the number is that of the reason, which `Prune(...)` and `Pruner(...)` raise as an
-`InvalidArgumentError` before anything is trained. All others train to their exact target: of the
-{total:,} combinations of the criteria, granularities, allocations and modes below {refused:,} are
-refused, and each of the other {allowed:,} is trained for 50 steps of a small GAN by
-`pytest -m full tests/test_combinations.py`.
+A combination is one choice from each family: `Prune(schedule, criterion=..., granularity=...,
+allocation=..., mode=...)`. `Prune(...)` and `Pruner(...)` refuse a combination with an
+`InvalidArgumentError` before any training if a pair in it has a number in one of the tables below. The
+number is that of the reason. All other combinations train to their exact target. The criteria,
+granularities, allocations and modes below have {total:,} combinations, of which {refused:,} are refused.
+Each of the other {allowed:,} is trained for 50 steps of a small GAN by
+`pytest -m full tests/pruning/test_compatibility.py`.
 
-This page is written by `python docs/make_combinations.py`, which asks the code; do not edit it.
+`python docs/make_combinations.py` writes this page from the code; do not edit it.
 
 ## The rules
 """
 
 
 def every(families: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield every combination of labels, one of each family."""
+    """Yield every combination of labels, one label per family."""
     return itertools.product(*(CHOICES[family] for family in families))
 
 
 def combination(labels: dict[str, str]) -> compatibility.Combination:
-    """Return the combination for family -> label; 'schedule' may be left out."""
+    """Return the combination of labels by family. 'schedule' may be left out."""
     return compatibility.Combination(**{f: CHOICES[f][label] for f, label in labels.items()})
 
 
 def conflicts(families: tuple[str, ...] = TRAINED) -> dict[tuple[str, ...], str | None]:
-    """Return, for every combination of labels, why it is refused; None where it is not."""
+    """Return for every combination of labels why it is refused, or None if it is allowed."""
     return {
         labels: compatibility.conflict(combination(dict(zip(families, labels, strict=True))))
         for labels in every(families)
@@ -114,14 +137,14 @@ Pair = tuple[tuple[str, str], tuple[str, str]]
 
 
 def refused_pairs() -> dict[Pair, str]:
-    """Return the pairs of choices that no other choices make up for, each with its reason.
+    """Return the pairs of choices that are refused whatever the other choices are, each with its reason.
 
-    A pair is (family, label), (family, label). Its reason is the one given where no other pair is
-    at fault: each of the two is allowed there beside some other partner.
+    A pair is (family, label), (family, label). Its reason comes from a combination in which no other pair
+    is refused: there, each of the two choices is allowed with another partner.
     """
     families = tuple(CHOICES)
     table = conflicts(families)
-    found: dict[Pair, str] = {}
+    pairs: dict[Pair, str] = {}
     for i, j in itertools.combinations(range(len(families)), 2):
         allowed_with: dict[tuple[int, str], set[tuple[str, ...]]] = {}
         reasons: dict[tuple[str, str], dict[tuple[str, ...], str | None]] = {}
@@ -136,24 +159,24 @@ def refused_pairs() -> dict[Pair, str]:
                 continue
             clean = allowed_with[i, one] & allowed_with[j, two]
             members = [repr(CHOICES[families[i]][one]), repr(CHOICES[families[j]][two])]
-            # Where the two have no other partner in common, the reason that names both of them.
-            found[(families[i], one), (families[j], two)] = next(
+            # If the two have no other partners in common, use the reason that names both of them.
+            pairs[(families[i], one), (families[j], two)] = next(
                 reason
                 for rest, reason in by_rest.items()
                 if rest in clean or (not clean and all(member in reason for member in members))
             )
-    return found
+    return pairs
 
 
 def _general(reason: str, members: dict[str, Any]) -> str:
-    """Return a reason with {family} in the place of what stands for one member of it."""
+    """Return a reason with {family} in place of the member of that family."""
     for family, member in members.items():
         reason = reason.replace(repr(member), "{" + family + "}")
     return reason
 
 
 def _table(rows: str, columns: str, pairs: dict[Pair, str]) -> str | None:
-    """Return the table of two families and its numbered reasons; None if all pairs go together."""
+    """Return the table of two families and its numbered reasons; None if all pairs are compatible."""
     marks: dict[tuple[str, str], str] = {}
     for pair, reason in pairs.items():
         labels = dict(pair)
@@ -161,7 +184,7 @@ def _table(rows: str, columns: str, pairs: dict[Pair, str]) -> str | None:
         marks[labels[rows], labels[columns]] = _general(reason, members)
     if not marks:
         return None
-    # Numbered in the order in which a reader of the table meets them; one for all cells alike.
+    # Numbers are in the order of the cells. Cells with the same reason have the same number.
     cells: dict[str, list[tuple[str, str]]] = {}
     for cell in itertools.product(CHOICES[rows], CHOICES[columns]):
         if cell in marks:
@@ -180,9 +203,9 @@ def _table(rows: str, columns: str, pairs: dict[Pair, str]) -> str | None:
     ]
     table = tables.markdown([header, *body]).replace("---:", ":---:")
     lines = []
-    for reason, alike in cells.items():
+    for reason, places in cells.items():
         names = {}
-        for family, labels in zip((rows, columns), zip(*alike, strict=True), strict=True):
+        for family, labels in zip((rows, columns), zip(*places, strict=True), strict=True):
             one = len(set(labels)) == 1
             names[family] = f"`{labels[0]}`" if one else f"this {family}"
         text = reason
@@ -205,7 +228,7 @@ def page() -> str:
     pairs = refused_pairs()
     free = []
     for one, two in itertools.combinations(CHOICES, 2):
-        # The longer family down the page.
+        # The longer family is in the rows.
         rows, columns = sorted((one, two), key=lambda f: len(CHOICES[f]), reverse=True)
         between = {p: r for p, r in pairs.items() if {p[0][0], p[1][0]} == {one, two}}
         table = _table(rows, columns, between)
@@ -213,7 +236,7 @@ def page() -> str:
             free.append(f"- every {rows} with every {columns}")
         else:
             parts.append(table)
-    parts += ["## The rest", "These go together always:", "\n".join(free)]
+    parts += ["## The rest", "These are always compatible:", "\n".join(free)]
     return "\n\n".join(parts) + "\n"
 
 

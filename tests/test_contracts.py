@@ -1,17 +1,19 @@
 """What every member of every family promises.
 
-A new criterion, schedule, allocation, granularity, mode or loss is one more row in `helpers/members.py`; the
+A new criterion, schedule, allocation, granularity, mode or loss needs one row in `helpers/members.py`. The
 first test fails if the row is missing.
 """
 
 import inspect
+import typing
 
 import keras
+import members
 import pytest
 from members import FAMILIES, MEMBERS, NAMES, each_family, each_member
 
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
-from keras_ganprune.pruning import criteria
+from keras_ganprune.pruning import allocation, criteria, granularity, modes
 from keras_ganprune.utils.registry import PACKAGE, Configurable, Family, snake_case
 
 
@@ -21,8 +23,39 @@ def family_of(kind) -> Family:
 
 @each_family
 def test_every_registered_class_has_a_row(kind):
-    here = {type(member) for k, member in MEMBERS if k == kind}
-    assert here == set(family_of(kind).members.values())
+    rows = {type(member) for k, member in MEMBERS if k == kind}
+    missing = set(family_of(kind).members.values()) - rows
+    assert missing == set(), f"add a row for each of them to {members.__file__}"
+    assert rows == set(family_of(kind).members.values())
+
+
+def names_alone(kind) -> set[str]:
+    """Return the names that `get` accepts: aliases, and classes whose arguments all have defaults."""
+    family = family_of(kind)
+    names = set(family.aliases)
+    for name, cls in family.members.items():
+        parameters = inspect.signature(cls).parameters.values()
+        if all(p.default is not p.empty for p in parameters):
+            names.add(name)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("kind", "literal"),
+    [
+        ("criterion", criteria.CriterionName),
+        ("granularity", granularity.GranularityName),
+        ("allocation", allocation.AllocationName),
+        ("mode", modes.ModeName),
+        ("schedule", None),  # no schedule has defaults for all arguments
+    ],
+)
+def test_the_type_of_names_lists_all_of_them(kind, literal):
+    listed = set(typing.get_args(literal))
+    module = FAMILIES[kind].__name__
+    assert listed == names_alone(kind), f"list these names in the `Literal` of {module}"
+    for name in typing.get_args(literal):
+        assert isinstance(FAMILIES[kind].get(name), family_of(kind).base)
 
 
 @each_member
@@ -32,7 +65,7 @@ def test_config_round_trip(kind, member):
     assert again is not member
     assert hash(again) == hash(member)
     assert type(member).from_config(member.get_config()) == member
-    # `from_config` must not eat what it is given.
+    # `from_config` must not change its argument.
     config = member.get_config()
     type(member).from_config(config)
     assert config == member.get_config()
@@ -116,7 +149,7 @@ def test_config_of_another_family(kind):
 
 @each_family
 def test_subclass_of_the_users_own(kind):
-    # Unregistered, and with nothing but the base class: an instance is enough.
+    # It need not be registered or define anything: an instance is enough.
     mine = type("Mine", (family_of(kind).base,), {})()
     assert FAMILIES[kind].get(mine) is mine
 

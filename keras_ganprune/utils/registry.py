@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import keras
 
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, unknown_name
 
 PACKAGE = "keras_ganprune"
+
+_Class = TypeVar("_Class", bound=type)
 
 
 def snake_case(name: str) -> str:
@@ -62,10 +64,10 @@ class Family:
         self.members: dict[str, type] = {}
         self.aliases: dict[str, Callable[[], Any]] = {}
 
-    def register(self, cls: type) -> type:
+    def register(self, cls: _Class) -> _Class:
         """Register a class in the family and for Keras serialization. Use it as a class decorator."""
         self.members[snake_case(cls.__name__)] = cls
-        return keras.saving.register_keras_serializable(package=PACKAGE)(cls)
+        return cast("_Class", keras.saving.register_keras_serializable(package=PACKAGE)(cls))
 
     def get(self, identifier: Any, convert: Callable[[Any], Any] | None = None) -> Any:
         """Return the member for a name, a Keras config dict or an instance.

@@ -695,7 +695,7 @@ def test_masks_that_a_guard_put_back_have_their_density_again():
         ({"frequency": 0}, "`frequency` must be a positive int"),
         ({"begin_step": -1}, "`begin_step` must be a non-negative int"),
         ({"allocation": {"dense": 0.5}}, r"(?s)Per-layer sparsities are for one total.*PerLayer\("),
-        ({"granularity": "2:4"}, "These settings do not go together: RigL"),
+        ({"granularity": "2:4"}, "These settings are not compatible: RigL"),
     ],
 )
 def test_bad_arguments(arguments, match):

@@ -636,7 +636,7 @@ def test_training_that_ends_before_the_cut(capsys):
         (
             2,
             {"granularity": "unstructured", "criterion": "geometric_median"},
-            "do not go together",
+            "not compatible",
         ),
     ],
 )

@@ -375,7 +375,7 @@ def test_every_kernel_has_an_initializer_to_come_back_with(make, shape):
         ),
         (
             lambda: kgp.PolynomialDecay(0.0, 0.8, 0, 1000),
-            r"another than TFMOT's; name the arguments",
+            r"unlike in TFMOT; use the names of the arguments",
         ),
         (lambda: kgp.Taylor(squared="yes"), r"`squared` must be True or False"),
         (lambda: kgp.Pruner(model()).update(sparsity=np.array(80.0)), r"For 80 %, pass 0\.8"),

@@ -1,4 +1,4 @@
-"""One row for each member of each family; the contract tests run over them all."""
+"""One row per member of each family. The contract tests run over all rows."""
 
 import re
 

@@ -1,10 +1,11 @@
-"""One total sparsity over several tensors."""
+"""Allocations: one total sparsity over several tensors."""
 
 import re
 
 import keras
 import numpy as np
 import pytest
+from seeds import seeds
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.pruning import allocation
@@ -62,14 +63,14 @@ EVERY = [
 # --- uniform -------------------------------------------------------------------------------------
 
 
-def test_uniform_counts_every_tensor_by_itself():
+def test_uniform_counts_each_tensor_alone():
     found = Uniform().rankings(tensors(a=(5,), b=(2, 2), c=(1,), d=(3,)), 0.5, 0.5)
-    assert keeps(found) == [2, 2, 1, 2]  # half to even, and never none
+    assert keeps(found) == [2, 2, 1, 2]  # half to even, and at least one
     assert [r.members for r in found] == [(0,), (1,), (2,), (3,)]
     assert not any(r.in_weights for r in found)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", seeds(40))
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.5, 0.9, 0.999])
 def test_uniform_is_the_formula_of_the_design(seed, sparsity):
     layers = random_tensors(seed)
@@ -126,8 +127,8 @@ def test_erk_of_matrices_is_erdos_renyi():
 
 
 def test_the_variant_without_kernel_axes_is_another_formula():
-    # jaxpruner's numbers for c(2, 4, 6) by its last two axes only. No power gives them: the densities of
-    # `a` and `b` need power 1, that of `c` then has the 2 in it.
+    # jaxpruner can use only the last two axes of c(2, 4, 6). No power gives its numbers: the densities of
+    # `a` and `b` need power 1, and with power 1 that of `c` depends on its first axis too.
     found = 1 - np.array(ERK().sparsities(tensors(a=(2, 4), b=(3, 6), c=(2, 4, 6)), 0.7, 0.7))
     assert found[0] / found[1] == pytest.approx((1 - 0.207) / (1 - 0.471), abs=2e-3)
     assert found[2] / found[1] == pytest.approx(0.5)
@@ -135,7 +136,7 @@ def test_the_variant_without_kernel_axes_is_another_formula():
 
 
 class ErdosRenyi(ERK):
-    """Somebody's own allocation: ERK by the last two axes."""
+    """An allocation of a user: ERK by the last two axes."""
 
     def sparsities(self, tensors, sparsity, final):
         sizes = np.array([t.size for t in tensors])
@@ -144,15 +145,15 @@ class ErdosRenyi(ERK):
         return list(1 - eps * raw)
 
 
-def test_a_subclass_changes_the_densities_alone():
+def test_a_subclass_changes_only_the_densities():
     found = ErdosRenyi().sparsities(JAXPRUNER, 0.5, 0.5)
     np.testing.assert_allclose(found, [0.207, 0.471, 0.56], atol=1e-3)
     assert (
         sum(keeps(ErdosRenyi().rankings(JAXPRUNER, 0.5, 0.5))) == 37
-    )  # rounding and total as ever
+    )  # rounding and total as in the base class
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", seeds(60))
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
 def test_erk_against_the_oracle(seed, power):
     layers = random_tensors(seed)
@@ -166,7 +167,7 @@ def test_erk_against_the_oracle(seed, power):
 
 
 def test_erk_total_is_exact_after_rounding():
-    # Rounded one by one, 300 random networks often miss their total.
+    # Rounded tensor by tensor, 300 random networks often miss their total.
     missed = 0
     for seed in range(300):
         layers = random_tensors(seed, most=12)
@@ -179,7 +180,7 @@ def test_erk_total_is_exact_after_rounding():
         assert sum(keeps(found)) == max(kept(total, sparsity), least), seed
         for ranking, layer, share in zip(found, layers, shares, strict=True):
             assert 1 <= ranking.keep <= layer.size
-            # Rounding up or down of what ERK says, or one more for the total.
+            # The share of ERK rounded up or down, or one more for the total.
             assert abs(ranking.keep - layer.size * (1 - share)) < 2 or ranking.keep == 1
         missed += sum(kept(t.size, s) for t, s in zip(layers, shares, strict=True)) != sum(
             keeps(found)
@@ -210,7 +211,7 @@ def test_erk_of_channels_counts_units():
 
 
 @pytest.mark.parametrize("power", [-1, np.inf, np.nan, "1", True, None])
-def test_erk_rejects_a_power_that_is_no_number(power):
+def test_erk_rejects_a_bad_power(power):
     with pytest.raises(InvalidArgumentError, match="`power` must be a non-negative number"):
         ERK(power=power)
 
@@ -224,7 +225,7 @@ def test_global_is_one_ranking_of_all():
     assert GlobalRanking.joint and not Uniform.joint and not ERK.joint and not PerLayer.joint
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", seeds(40))
 @pytest.mark.parametrize("sparsity", [0.0, 0.37, 0.5, 0.95])
 def test_global_total_is_exact(seed, sparsity):
     layers = random_tensors(seed)
@@ -270,7 +271,7 @@ def test_normalize_against_the_oracle(normalize, scale):
 
 
 @pytest.mark.parametrize("normalize", ["mean", "rms", "l2"])
-def test_normalize_leaves_the_order_and_what_is_protected(normalize):
+def test_normalize_keeps_the_order_and_infinite_scores(normalize):
     rule = GlobalRanking(normalize=normalize)
     found = rule.normalize(np.array([2.0, np.inf, 4.0, -np.inf]))
     scale = {"mean": 3.0, "rms": np.sqrt(10.0), "l2": np.sqrt(20.0)}[normalize]
@@ -280,7 +281,7 @@ def test_normalize_leaves_the_order_and_what_is_protected(normalize):
 
 
 @pytest.mark.parametrize("rule", [Uniform(), ERK(), PerLayer({"a": 0.5})])
-def test_others_leave_scores_as_they_are(rule):
+def test_other_allocations_do_not_change_scores(rule):
     scores = np.array([1.0, 3.0])
     assert rule.normalize(scores) is scores
 
@@ -288,7 +289,7 @@ def test_others_leave_scores_as_they_are(rule):
 @pytest.mark.parametrize("normalize", ["max", "", 0, True])
 def test_global_rejects_other_norms(normalize):
     with pytest.raises(
-        InvalidArgumentError, match=r"must be None, 'mean', 'rms' or 'l2'\. Received: "
+        InvalidArgumentError, match=r"must be one of \(None, 'mean', 'rms', 'l2'\)\. Received: "
     ):
         GlobalRanking(normalize=normalize)
 
@@ -305,7 +306,7 @@ def test_floor_is_units_or_a_share_of_them(minimum, units, floor):
         assert rule.floor(units) == floor
 
 
-def test_floors_are_kept_and_what_was_wanted_is_told():
+def test_floors_are_kept_and_the_count_without_them_is_returned():
     layers = tensors(a=(4,), b=(10, 10))
     assert Uniform(minimum=3).rankings(layers, 0.9, 0.9) == [
         Ranking((0,), 3, wanted=1),
@@ -322,7 +323,7 @@ def test_erk_takes_a_floor_from_the_other_tensors():
     assert plain[0] < 60 == raised[0]
     over = ERK(minimum=100).rankings(layers, 0.9, 0.9)
     assert keeps(over) == [100, 100]
-    assert sum(r.wanted for r in over) == 130  # so that the pruner can say what was missed
+    assert sum(r.wanted for r in over) == 130  # so that the pruner can report the difference
 
 
 @pytest.mark.parametrize("minimum", [0, -1, 0.0, 1.0, 1.5, np.nan, True, "1", None])
@@ -374,12 +375,12 @@ def test_per_layer_rules(rules, wanted):
     named = [f for f, w in zip(found, wanted, strict=True) if w is not None]
     rest = [f for f, w in zip(found, wanted, strict=True) if w is None]
     assert named == [w for w in wanted if w is not None]
-    assert len(set(rest)) <= 1  # the others share alike
+    assert len(set(rest)) <= 1  # the others have the same sparsity
     sizes = [t.size for t in NET]
     assert np.dot(found, sizes) == pytest.approx(0.7 * sum(sizes))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", seeds(40))
 def test_per_layer_total_is_met_by_the_others(seed):
     rng = np.random.default_rng(seed)
     layers = [*random_tensors(seed), tensor("rest", (40, 40))]
@@ -406,7 +407,7 @@ def test_per_layer_scales_on_the_way():
     assert rule.sparsities(NET, 0.0, 0.0) == [0.0] * 4
 
 
-def test_per_layer_never_asks_for_all_of_a_tensor():
+def test_per_layer_never_removes_a_whole_tensor():
     # A schedule may pass its end on the way.
     found = PerLayer({"stem": 0.99}).sparsities(NET, 0.6, 0.5)
     assert max(found) < 1
@@ -437,12 +438,12 @@ def test_per_layer_never_asks_for_all_of_a_tensor():
         (
             {"*": 0.5},
             0.6,
-            r"come to 0\.5000 in all, which cannot meet the total of 0\.6\. Ask for sparsity 0\.5000",
+            r"give a total of 0\.5000, which is not the requested 0\.6\. Request sparsity 0\.5000",
         ),
     ],
     ids=["unknown", "unknown path", "pattern", "too low", "too high", "all named"],
 )
-def test_per_layer_refuses_what_cannot_be(rules, total, text):
+def test_per_layer_refuses_impossible_totals(rules, total, text):
     with pytest.raises(InvalidArgumentError, match=f"(?s){text}"):
         PerLayer(rules).check(NET, total)
 
@@ -467,10 +468,10 @@ def test_per_layer_needs_a_dict(rules):
         ({"stem": np.nan}, r"Received: nan"),
         ({"stem": "0.5"}, r"Received: '0\.5' \(of type str\)"),
         ({"stem": True}, r"Received: True \(of type bool\)"),
-        ({3: 0.5}, r"A key of `sparsities` must be a layer name, .* Received: 3 \(of type int\)"),
+        ({3: 0.5}, r"A layer must be a name, a path .* Received: 3 \(of type int\)"),
         ({("a", "b"): 0.5}, r"Received: \('a', 'b'\) \(of type tuple\)"),
         ({"re:(": 0.5}, r"'re:\(' is not a regular expression: missing \)"),
-        ({re.compile(b"stem"): 0.5}, r"must be a layer name, .* Received: re\.compile\(b'stem'\)"),
+        ({re.compile(b"stem"): 0.5}, r"must be a name, .* Received: re\.compile\(b'stem'\)"),
     ],
 )
 def test_per_layer_bad_entries(rules, text):
@@ -514,7 +515,7 @@ def test_get():
 
 
 @pytest.mark.parametrize("rule", EVERY, ids=str)
-def test_every_allocation_keeps_something_of_everything(rule):
+def test_every_allocation_keeps_at_least_one_weight_per_tensor(rule):
     for seed in range(20):
         layers = random_tensors(seed)
         if isinstance(rule, PerLayer) and len(layers) == 1:

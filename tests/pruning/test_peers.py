@@ -1,7 +1,7 @@
-"""What the tests of other pruning libraries demand, with their own numbers, and where we differ.
+"""The tests of other pruning libraries with their own numbers, and where this package differs.
 
-TFMOT's, jaxpruner's and PyTorch's tests re-expressed; their schedules, N:M and block masks, ERK and RigL
-stand with ours in test_schedules.py, test_granularity.py, test_allocation.py and test_modes.py.
+They are those of TFMOT, jaxpruner and PyTorch. Their tests of schedules, N:M and block masks, ERK and RigL
+are in schedules/, granularity/, test_allocation.py and test_modes.py.
 """
 
 import h5py
@@ -158,7 +158,13 @@ def train(model, x, y, *callbacks, epochs=2, batch_size=4):
     model.fit(x, y, batch_size, epochs, verbose=0, shuffle=False, callbacks=list(callbacks))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "transpose" else pytest.param(name, marks=pytest.mark.full)
+        for name in NETWORKS
+    ],
+)
 def test_half_of_every_kernel_after_one_fit_and_stripped_is_the_same(name):
     model, x, y = built(name)
     before = model.predict(x, verbose=0)
@@ -174,6 +180,7 @@ def test_half_of_every_kernel_after_one_fit_and_stripped_is_the_same(name):
     assert not kgp.masked_weights(plain)
 
 
+@pytest.mark.full
 def test_zero_sparsity_is_no_op():
     ours, x, y = built("conv2d")
     train(ours, x, y, kgp.Prune(0.0, frequency=1, verbose=0))
@@ -183,6 +190,7 @@ def test_zero_sparsity_is_no_op():
         np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
 
 
+@pytest.mark.full
 def test_high_sparsity_keeps_one_of_each_tensor():
     model, x, y = built("dense")
     train(model, x, y, kgp.Prune(0.99, verbose=0))
@@ -258,6 +266,7 @@ def test_custom_training_loop():
     ]
 
 
+@pytest.mark.full
 def test_three_batches_are_three_steps_and_inference_is_none():
     model, x, y = built("dense")
     callback = kgp.Prune(kgp.Linear(0.6, 1, 3), frequency=1, verbose=0)
@@ -270,7 +279,9 @@ def test_three_batches_are_three_steps_and_inference_is_none():
     assert store.step == 3 and int(model.optimizer.iterations) == 3
 
 
-@pytest.mark.parametrize("kind", ["model.keras", "model.weights.h5"])
+@pytest.mark.parametrize(
+    "kind", ["model.keras", pytest.param("model.weights.h5", marks=pytest.mark.full)]
+)
 def test_checkpoints_are_sparse(kind, tmp_path):
     """TFMOT's test CheckpointsNotSparse writes down that its are not."""
     model, x, y = built("conv2d")
@@ -297,6 +308,7 @@ def test_checkpoints_are_sparse(kind, tmp_path):
         assert np.count_nonzero(array) == round(array.size * 0.5)
 
 
+@pytest.mark.full
 def test_distributed(tmp_path):
     with nets.both_replicas().scope():
         model, x, y = built("conv2d")

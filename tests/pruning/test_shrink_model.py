@@ -949,7 +949,7 @@ def test_a_sparsity_for_each_layer():
     # 7 of 14 channels go: 2 of the 8 that are named, so 5 of the others.
     small = kgp.shrink(_mlp(), sparsity=0.5, allocation={"a": 0.25})
     assert [layer.units for layer in small.layers] == [6, 1, 2]
-    with pytest.raises(InvalidArgumentError, match=r"come to 0\.3571 in all, which cannot meet"):
+    with pytest.raises(InvalidArgumentError, match=r"give a total of 0\.3571, which is not"):
         kgp.shrink(_mlp(), sparsity=0.5, allocation={"a": 0.25, "b": 0.5})
     with pytest.raises(InvalidArgumentError, match="'nowhere'"):
         kgp.shrink(_mlp(), sparsity=0.5, allocation={"nowhere": 0.25, "*": 0.5})

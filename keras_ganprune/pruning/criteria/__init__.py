@@ -1,19 +1,24 @@
-"""Which weights matter: a criterion gives scores, and the lowest scores go first."""
+"""Criteria: which weights matter. A criterion scores weights, and the lowest scores are pruned first."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from keras_ganprune.pruning.criteria.base import Criterion, Magnitude, Random, WeightContext
+from keras_ganprune.pruning.criteria.base import Criterion, WeightContext
 from keras_ganprune.pruning.criteria.base import family as _family
-from keras_ganprune.pruning.criteria.channel import BatchNormScale, GeometricMedian
+from keras_ganprune.pruning.criteria.batch_norm_scale import BatchNormScale
+from keras_ganprune.pruning.criteria.geometric_median import GeometricMedian
 from keras_ganprune.pruning.criteria.gradient import DiscriminatorSaliency, Gradient, Taylor
 from keras_ganprune.pruning.criteria.hybrid import Hybrid
+from keras_ganprune.pruning.criteria.magnitude import Magnitude
+from keras_ganprune.pruning.criteria.random import Random
 
 __all__ = [
     "BatchNormScale",
     "Criterion",
+    "CriterionLike",
+    "CriterionName",
     "DiscriminatorSaliency",
     "GeometricMedian",
     "Gradient",
@@ -33,12 +38,39 @@ _family.aliases.update(
     fpgm=GeometricMedian,
 )
 
+# The names that `get` accepts.
+CriterionName: TypeAlias = Literal[
+    "magnitude",
+    "magnitude_l1",
+    "magnitude_l2",
+    "l1",
+    "l2",
+    "random",
+    "gradient",
+    "taylor",
+    "discriminator_saliency",
+    "batch_norm_scale",
+    "geometric_median",
+    "fpgm",
+]
+# A mapping holds the weights of a `Hybrid`, or is a Keras config.
+CriterionLike: TypeAlias = (
+    Criterion | CriterionName | Mapping[str, Any] | Mapping[Criterion | str, float]
+)
 
-def get(identifier: Any) -> Criterion:
-    """Return the criterion for a name, a config or an instance, or for a dict of weights to mix.
 
-    Names: 'magnitude' ('l1'), 'l2', 'gradient', 'taylor', 'discriminator_saliency',
-    'batch_norm_scale', 'geometric_median' ('fpgm'), 'random'. {'magnitude': 1, 'taylor': 1} is a `Hybrid`.
+def get(identifier: CriterionLike) -> Criterion:
+    """Return the criterion for an identifier.
+
+    Args:
+        identifier: An instance, a Keras config, a dict of weights for a `Hybrid`, such as
+            {'magnitude': 1, 'taylor': 1}, or a name: 'magnitude' ('l1', 'magnitude_l1'), 'l2'
+            ('magnitude_l2'), 'gradient', 'taylor', 'discriminator_saliency', 'batch_norm_scale',
+            'geometric_median' ('fpgm') or 'random'.
+
+    Raises:
+        InvalidArgumentError: The name is unknown, or the weights are not those of a `Hybrid`.
+        ArgumentTypeError: `identifier` has another type.
 
     Example:
     >>> get("l2")

@@ -1,10 +1,9 @@
-"""What a criterion is, and the ones that look at nothing but the weights."""
+"""The base class of criteria, and what a criterion knows about the weight that it scores."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import keras
 import numpy as np
@@ -12,20 +11,19 @@ import numpy as np
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers.kernel_axes import KernelAxes
 from keras_ganprune.pruning.granularity import Granularity
-from keras_ganprune.utils import validation
 from keras_ganprune.utils.registry import Configurable, Family
 
 
 @dataclass(frozen=True)
 class WeightContext:
-    """What a criterion may know of the weight that it scores.
+    """What `Criterion.bind` receives about the weight that will be scored.
 
     Attributes:
-        index: Int, its place among the pruned weights.
-        path: Layer path and weight name.
-        axes: Which axes of the weight run over input and over output channels.
-        layer: The layer that holds it.
-        network: The network that holds the layer.
+        index: Int, position among the pruned weights.
+        path: Path of the layer and name of the weight, such as 'generator/dense/kernel'.
+        axes: Axes of the weight over its input and over its output channels.
+        layer: Layer that holds the weight.
+        network: Network that holds the layer.
     """
 
     index: int
@@ -36,131 +34,115 @@ class WeightContext:
 
 
 class Criterion(Configurable):
-    """Scores of weights, higher = keep.
+    """Base class of criteria. A criterion scores weights; the lowest scores are pruned first.
 
-    A new criterion overrides `score`, and `unit` where the score of a unit is not the plain sum.
+    A subclass must define `score`. It may override:
+
+    - `get_config`, which returns the arguments of the constructor. Needed if there are any.
+    - `unit`, if the score of a unit is not the pooled score of its weights, as for an L2 norm.
+    - `unit_scores`, if only a whole unit has a score.
+    - `bind`, if the scores depend on the layer or the network of the weight.
+    - `conflict`, if the criterion does not support some granularity or a joint ranking.
+
+    An instance can be passed as `criterion=` at once. A criterion of this package also has the decorator
+    `@family.register`, an import and a name in `criteria/__init__.py`, and a row in
+    `tests/helpers/members.py`.
 
     Attributes:
-        needs_gradient: Whether `score` needs a gradient.
-        moment: 1 or 2: `score` is given mean |g|, or the root of mean g^2, over the sampled batches.
-        batches: Over how many batches of the running `fit` gradients are sampled.
-        source: 'training': the gradients that the optimizers see; 'adversarial': those of the
-            generator's loss as the trained discriminator judges it.
+        needs_gradient: Bool, whether `score` needs a gradient. Defaults to False.
+        moment: 1 or 2. `score` receives the mean of |g| over the sampled batches (1), or the root of the
+            mean of g^2 (2). Defaults to 1.
+        batches: Int, number of batches of the running `fit` over which gradients are averaged.
+            Defaults to 0.
+        source: 'training' for the gradients that the optimizers use, or 'adversarial' for those of the
+            generator's loss under the current discriminator. Defaults to 'training'.
+
+    Example:
+    >>> class Power(Criterion):
+    ...     def __init__(self, power=2.0):
+    ...         self.power = power
+    ...
+    ...     def score(self, weight, gradient=None):
+    ...         return np.abs(weight) ** self.power
+    ...
+    ...     def get_config(self):
+    ...         return {"power": self.power}
+    >>> Power().score(np.array([-3.0, 1.0]))
+    array([9., 1.])
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> kgp.Pruner(model, criterion=Power(1.0)).update(sparsity=0.5).kept
+    4
     """
 
-    needs_gradient = False
-    moment = 1
-    batches = 0
-    source = "training"
+    needs_gradient: bool = False
+    moment: int = 1
+    batches: int = 0
+    source: Literal["training", "adversarial"] = "training"
 
     def bind(self, context: WeightContext) -> Criterion:
-        """Return the criterion for one weight; itself unless it has to know more than the values."""
+        """Return the criterion for one weight. The default returns `self`.
+
+        Args:
+            context: The weight's position, layer and network.
+
+        Returns:
+            A criterion. An override returns a changed copy: one criterion serves all weights.
+        """
         return self
 
     def score(self, weight: np.ndarray, gradient: np.ndarray | None = None) -> np.ndarray:
-        """Return an array of the shape of `weight`, higher = keep."""
+        """Return the scores of single weights.
+
+        Args:
+            weight: Array, the values of the weight. It must not be changed.
+            gradient: Array of the shape of `weight`, see `moment`; None if `needs_gradient` is False.
+
+        Returns:
+            Array of the shape of `weight`, higher = keep.
+        """
         raise NotImplementedError
 
     def unit(self, pooled: np.ndarray) -> np.ndarray:
-        """Return the scores of units from what `Granularity.pool` made of the scores of weights."""
+        """Return the scores of units from the result of `Granularity.pool` on the scores of weights."""
         return pooled
 
     def unit_scores(
         self, weight: np.ndarray, gradient: np.ndarray | None, granularity: Granularity
     ) -> np.ndarray:
-        """Return one score for each unit of a granularity whose axes are resolved."""
+        """Return the scores of the units of a granularity.
+
+        Args:
+            weight: Array, the values of the weight.
+            gradient: Array of the shape of `weight`, or None.
+            granularity: A granularity that was resolved for this weight.
+
+        Returns:
+            Array of the shape that `granularity.pool` returns, higher = keep.
+        """
         return self.unit(granularity.pool(self.score(weight, gradient)))
 
     def note(self) -> str | None:
-        """Return what a user should know of how a bound criterion scores its weight, or None."""
+        """Return a remark for the user on how a bound criterion scores its weight, or None."""
         return None
 
     def conflict(self, granularity: Granularity, joint: bool) -> str | None:
-        """Return why the criterion cannot go with a granularity (or a joint ranking), or None."""
+        """Return why the criterion cannot be used with these settings, or None.
+
+        Args:
+            granularity: The granularity of the pruner.
+            joint: Bool, whether raw scores of different tensors are compared.
+        """
         return None
 
 
 family = Family("criterion", Criterion)
 
 
-@family.register
-class Magnitude(Criterion):
-    """Magnitude of the weights: small ones go first.
-
-        l1: sum over the unit of |w|        l2: sqrt(sum over the unit of w^2)
-
-    For unstructured pruning a unit is one weight, so both give |w|.
-
-    Args:
-        norm: 'l1' or 'l2', the norm of a unit.
-
-    Example:
-    >>> Magnitude("l1").score(np.array([-2.0, 1.0]))
-    array([2., 1.])
-
-    Reference: [Learning both weights and connections](https://arxiv.org/abs/1506.02626), §3.
-    """
-
-    def __init__(self, norm: str = "l1"):
-        if norm not in ("l1", "l2"):
-            raise InvalidArgumentError(f"`norm` must be 'l1' or 'l2'. Received: {norm!r}.")
-        self.norm = norm
-
-    def score(self, weight, gradient=None):
-        if self.norm == "l1":
-            return np.abs(weight)
-        # float64: the square of a small float32 weight would underflow to a tie at zero.
-        return np.square(weight, dtype=np.float64)
-
-    def unit(self, pooled):
-        return pooled if self.norm == "l1" else np.sqrt(pooled)
-
-    def get_config(self):
-        return {"norm": self.norm}
-
-
-@family.register
-class Random(Criterion):
-    """Random scores in [0, 1): the yardstick that every other criterion has to beat.
-
-    They are the same at every update, so that masks nest. Two tensors never share them.
-
-    Args:
-        seed: Non-negative int.
-
-    Example:
-    >>> scores = Random(seed=1).score(np.zeros((2, 3)))
-    >>> scores.shape, bool((scores < 1).all())
-    ((2, 3), True)
-    """
-
-    _index = 0
-
-    def __init__(self, seed: int = 0):
-        self.seed = validation.non_negative_int(seed, "seed")
-
-    def bind(self, context):
-        bound = copy.copy(self)
-        bound._index = context.index
-        return bound
-
-    def score(self, weight, gradient=None):
-        return np.random.default_rng((self.seed, self._index)).random(np.shape(weight))
-
-    def unit_scores(self, weight, gradient, granularity):
-        # Drawn for units: sums over large units would all be nearly equal.
-        units = np.shape(granularity.pool(np.zeros(np.shape(weight), dtype=np.float32)))
-        return np.random.default_rng((self.seed, self._index)).random(units)
-
-    def get_config(self):
-        return {"seed": self.seed}
-
-
-def require_gradient(criterion: Criterion, gradient: Any) -> np.ndarray:
-    """Return the gradient as an array, or raise."""
+def require_gradient(criterion: Criterion, gradient: np.ndarray | None) -> np.ndarray:
+    """Return the gradient as an array, or raise `InvalidArgumentError` if it is None."""
     if gradient is None:
         raise InvalidArgumentError(
             f"{criterion!r} needs a gradient of the shape of the weight. Received: None. Inside `fit` "
-            "the `Prune` callback samples it; by hand, pass `gradients=` to `Pruner.update`."
+            "the `Prune` callback samples it; otherwise pass `gradients=` to `Pruner.update`."
         )
     return np.asarray(gradient)

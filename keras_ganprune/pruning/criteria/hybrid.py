@@ -1,4 +1,4 @@
-"""A mix of criteria."""
+"""A weighted sum of criteria."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.pruning.criteria.base import Criterion, family
+from keras_ganprune.pruning.criteria.base import Criterion, WeightContext, family
+from keras_ganprune.pruning.granularity import Granularity
+from keras_ganprune.utils.validation import is_number
 
 
-def _normalize(scores: np.ndarray) -> np.ndarray:
+def _divided_by_mean(scores: np.ndarray) -> np.ndarray:
     scores = np.asarray(scores, dtype=np.float64)
     mean = float(np.mean(np.abs(scores)))
     return scores / mean if mean > 0 else scores
@@ -21,26 +23,35 @@ def _normalize(scores: np.ndarray) -> np.ndarray:
 
 @family.register
 class Hybrid(Criterion):
-    """A weighted sum of criteria, each divided by its mean over the tensor first.
+    """A weighted sum of criteria, each divided by the mean of its scores over the tensor.
 
-        score = sum over criteria of weight_c * score_c / mean(score_c)
+        score = sum over criteria c of weight_c * score_c / mean(score_c)
 
     Args:
-        weights: dict, criterion (name, config or instance) -> positive weight. Or a list of such pairs.
+        weights: Dict of criterion (name or instance) -> positive weight, or a list of such pairs. In a
+            list a criterion can also be a config.
 
-    Raises: InvalidArgumentError (a ValueError): a weight is not positive, or two gradient criteria need
-        different averages or sources.
+    Raises:
+        InvalidArgumentError: `weights` is empty, or is not a dict or a list of pairs.
+        InvalidArgumentError: A criterion is unknown, or its weight is not a positive number.
+        InvalidArgumentError: Two gradient criteria differ in `moment` or `source`.
 
     Example:
     >>> mix = Hybrid({"magnitude": 1.0, "gradient": 1.0})
     >>> mix.score(np.array([1.0, 3.0]), np.array([0.4, 0.0]))
     array([2.5, 1.5])
 
-    Reference: magnitude with gradient, as drop and grow of
-    [RigL](https://arxiv.org/abs/1911.11134), here in one score.
+    Reference:
+        [RigL](https://arxiv.org/abs/1911.11134), §3, which drops weights by magnitude and grows them by
+        gradient. `Hybrid` combines such criteria in one score.
     """
 
-    def __init__(self, weights: Mapping[Any, float] | Sequence[tuple[Any, float]]):
+    def __init__(
+        self,
+        weights: Mapping[str, float]
+        | Mapping[Criterion | str, float]
+        | Sequence[tuple[Criterion | str | Mapping[str, Any], float]],
+    ):
         pairs = list(weights.items()) if isinstance(weights, Mapping) else weights
         if not isinstance(pairs, (list, tuple)) or not all(
             isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs
@@ -56,52 +67,63 @@ class Hybrid(Criterion):
             )
         self.parts: list[tuple[Criterion, float]] = []
         for identifier, weight in pairs:
-            if (
-                isinstance(weight, bool)
-                or not isinstance(weight, (int, float, np.number))
-                or not 0.0 < weight < math.inf
-            ):
+            if not is_number(weight) or not 0.0 < weight < math.inf:
                 raise InvalidArgumentError(
                     "The weights of a Hybrid must be positive numbers. "
                     f"Received: {weight!r} for {identifier!r}. To leave a criterion out, do not name it."
                 )
             self.parts.append((family.get(identifier), float(weight)))
-        gradient = [c for c, _ in self.parts if c.needs_gradient]
+        self._adopt_gradients([c for c, _ in self.parts if c.needs_gradient])
+
+    def _adopt_gradients(self, gradient_criteria: list[Criterion]) -> None:
+        """Take the gradient settings from the parts, and check that they agree."""
+        if not gradient_criteria:
+            return
         for name in ("moment", "source"):
-            if len({getattr(c, name) for c in gradient}) > 1:
+            if len({getattr(c, name) for c in gradient_criteria}) > 1:
                 raise InvalidArgumentError(
                     f"Gradient criteria in one Hybrid must have the same `{name}`. Received: "
-                    f"{', '.join(f'{c!r} ({getattr(c, name)})' for c in gradient)}. "
-                    "Mix criteria that look at the same gradients."
+                    f"{', '.join(f'{c!r} ({getattr(c, name)})' for c in gradient_criteria)}. "
+                    "Mix criteria that use the same gradients."
                 )
-        if gradient:
-            self.needs_gradient = True
-            self.moment, self.source = gradient[0].moment, gradient[0].source
-            self.batches = max(c.batches for c in gradient)
+        self.needs_gradient = True
+        self.moment, self.source = gradient_criteria[0].moment, gradient_criteria[0].source
+        self.batches = max(c.batches for c in gradient_criteria)
 
-    def bind(self, context):
+    def bind(self, context: WeightContext) -> Hybrid:
+        """Return a mix of the bound criteria."""
         return Hybrid([(c.bind(context), w) for c, w in self.parts])
 
-    def score(self, weight, gradient=None):
-        return sum(w * _normalize(c.score(weight, gradient)) for c, w in self.parts)
+    def score(self, weight: np.ndarray, gradient: np.ndarray | None = None) -> np.ndarray:
+        """Return the weighted sum of the divided scores of weights."""
+        parts = (w * _divided_by_mean(c.score(weight, gradient)) for c, w in self.parts)
+        return np.asarray(sum(parts))
 
-    def unit_scores(self, weight, gradient, granularity):
-        return sum(
-            w * _normalize(c.unit_scores(weight, gradient, granularity)) for c, w in self.parts
+    def unit_scores(
+        self, weight: np.ndarray, gradient: np.ndarray | None, granularity: Granularity
+    ) -> np.ndarray:
+        """Return the weighted sum of the divided scores of units."""
+        parts = (
+            w * _divided_by_mean(c.unit_scores(weight, gradient, granularity))
+            for c, w in self.parts
         )
+        return np.asarray(sum(parts))
 
-    def note(self):
+    def note(self) -> str | None:
+        """Return the remarks of all parts, or None."""
         return "; ".join(filter(None, (c.note() for c, _ in self.parts))) or None
 
-    def conflict(self, granularity, joint):
+    def conflict(self, granularity: Granularity, joint: bool) -> str | None:
+        """Return why one of the criteria cannot be used with the granularity, or None."""
         for criterion, _ in self.parts:
-            # Normalised scores do compare between tensors.
+            # Divided by their mean, scores of different tensors can be compared.
             reason = criterion.conflict(granularity, joint=False)
             if reason:
                 return f"{type(criterion).__name__}: {reason}"
         return None
 
-    def get_config(self):
+    def get_config(self) -> dict:
+        """Return the constructor's arguments, with the config of each criterion."""
         return {
             "weights": [[keras.saving.serialize_keras_object(c), w] for c, w in self.parts],
         }

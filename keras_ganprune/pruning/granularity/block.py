@@ -1,57 +1,61 @@
-"""Rectangles of weights."""
+"""Rectangular blocks of weights."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.pruning.granularity.base import Granularity, _family, is_int
+from keras_ganprune.pruning.granularity.base import Granularity, family
+from keras_ganprune.utils.validation import is_int, one_of
 
 
 def _fold(
     array: np.ndarray, size: int, axis: int, ufunc: np.ufunc, dtype: Any = None
 ) -> np.ndarray:
-    """Reduce runs of `size` entries along an axis to one, of `dtype`; the last run may be shorter.
+    """Reduce runs of `size` entries along an axis to one entry each; the last run may be shorter.
 
-    Goes over the positions inside a run, each at one go: several times as fast as `ufunc.reduceat`,
-    which goes over the runs.
+    The loop is over the positions inside a run. This is several times as fast as `ufunc.reduceat`, which
+    loops over the runs.
     """
     array = np.moveaxis(array, axis, 0)
     folded = array[::size].astype(dtype or array.dtype)
     for offset in range(1, min(size, len(array))):
-        part = array[offset::size]
-        ufunc(folded[: len(part)], part, out=folded[: len(part)])
+        entries = array[offset::size]
+        ufunc(folded[: len(entries)], entries, out=folded[: len(entries)])
     return np.moveaxis(folded, 0, axis)
 
 
-@_family.register
+@family.register
 class Block(Granularity):
     """Rectangles of neighbouring weights over the last axes of a kernel.
 
-    (4, 4) covers 4 inputs x 4 outputs of a `Dense` layer, and the same at each tap of a `Conv2D`
-    kernel (height, width, in, out); a `Conv2DTranspose` kernel is (height, width, out, in), so there
-    it is 4 outputs x 4 inputs. Where the kernel is not a multiple of the block, the blocks at its
-    edge are smaller units, and `note` says so; nothing outside the kernel counts.
+    (4, 4) covers 4 inputs x 4 outputs of a `Dense` layer, and the same at each position of a `Conv2D`
+    kernel (height, width, in, out). A `Conv2DTranspose` kernel is (height, width, out, in), so there
+    it covers 4 outputs x 4 inputs. If the kernel is not a multiple of the block, the blocks at its edge
+    are smaller, and `note` reports it. Nothing is padded.
 
     Args:
-        shape: Tuple of positive ints, in weights; as many as the last axes that it covers.
-        pool: 'mean' or 'max' of the scores in a block. A mean lets small edge blocks compete as
-            equals.
+        shape: Tuple of positive ints, in weights. It covers as many of the last axes as it has ints.
+        pool: 'mean' or 'max', how the scores in a block are combined. With 'mean', the scores of small
+            blocks at the edge are comparable with the others. Defaults to 'mean'.
 
-    Raises: InvalidArgumentError (a ValueError).
+    Raises:
+        InvalidArgumentError: `shape` is not a tuple or list of positive ints.
+        InvalidArgumentError: `pool` is not 'mean' or 'max'.
 
     Example:
     >>> Block((2, 2)).pool(np.array([[1.0, 2.0, 5.0], [3.0, 4.0, 7.0]]))
     array([[2.5, 6. ]])
 
-    Reference: [Block-Sparse Recurrent Neural Networks](https://arxiv.org/abs/1711.02782), with 'max'.
+    Reference:
+        [Block-sparse recurrent neural networks](https://arxiv.org/abs/1711.02782), with 'max'.
     """
 
-    def __init__(self, shape: Sequence[int], pool: str = "mean"):
+    def __init__(self, shape: Sequence[int], pool: Literal["mean", "max"] = "mean"):
         if (
             not isinstance(shape, (tuple, list))
             or not shape
@@ -60,12 +64,11 @@ class Block(Granularity):
             raise InvalidArgumentError(
                 f"`shape` must be positive ints, such as (4, 4). Received: {shape!r}."
             )
-        if pool not in ("mean", "max"):
-            raise InvalidArgumentError(f"`pool` must be 'mean' or 'max'. Received: {pool!r}.")
         self.shape = tuple(int(size) for size in shape)
-        self.pooling = pool  # `pool` is the method
+        self.pooling = one_of(pool, "pool", ("mean", "max"))  # `pool` is the method
 
-    def get_config(self):
+    def get_config(self) -> dict:
+        """Return the constructor's arguments."""
         return {"shape": list(self.shape), "pool": self.pooling}
 
     def _sizes(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
@@ -73,7 +76,8 @@ class Block(Granularity):
         first = len(shape) - len(self.shape)
         return [(first + i, size) for i, size in enumerate(self.shape) if size > 1]
 
-    def check(self, shape):
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise `InvalidArgumentError` if the block does not fit into a kernel of `shape`."""
         problem = None
         if len(self.shape) > len(shape):
             problem = f"the kernel has only {len(shape)} axes"
@@ -90,7 +94,8 @@ class Block(Granularity):
                 "`scope`."
             )
 
-    def note(self, shape):
+    def note(self, shape: tuple[int, ...]) -> str | None:
+        """Return a remark if blocks at the edge are smaller, or None."""
         self.check(shape)
         ragged = [
             f"{shape[axis] % size} along axis {axis - len(shape)}"
@@ -104,13 +109,15 @@ class Block(Granularity):
             + " and ".join(ragged)
         )
 
-    def pool(self, scores):
+    def pool(self, scores: np.ndarray) -> np.ndarray:
+        """Return the mean or the maximum of the scores in each block."""
         self.check(scores.shape)
         if self.pooling == "max":
             return self._fold_all(scores, np.maximum)
         return self._fold_all(scores, np.add, np.float64) / self.unit_sizes(scores.shape)
 
-    def alive(self, mask):
+    def alive(self, mask: np.ndarray) -> np.ndarray:
+        """Return which blocks have at least one kept weight."""
         self.check(mask.shape)
         return self._fold_all(np.asarray(mask, dtype=bool), np.logical_or)
 
@@ -119,7 +126,8 @@ class Block(Granularity):
             array = _fold(array, size, axis, ufunc, dtype)
         return array
 
-    def expand(self, keep, shape):
+    def expand(self, keep: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the mask of the weights from one bool per block."""
         self.check(shape)
         sizes = dict(self._sizes(shape))
         keep = keep.reshape([-(-n // sizes.get(axis, 1)) for axis, n in enumerate(shape)])
@@ -127,12 +135,13 @@ class Block(Granularity):
             keep = keep.repeat(size, axis)
         return keep[tuple(slice(length) for length in shape)]
 
-    def unit_sizes(self, shape):
+    def unit_sizes(self, shape: tuple[int, ...]) -> int | np.ndarray:
+        """Return the number of weights in each block: an int, or an array if edge blocks are smaller."""
         self.check(shape)
         sizes = self._sizes(shape)
         if not any(shape[axis] % size for axis, size in sizes):
             return math.prod(self.shape)
-        along = [np.ones(length, dtype=np.int64) for length in shape]
+        lengths = [np.ones(length, dtype=np.int64) for length in shape]
         for axis, size in sizes:
-            along[axis] = _fold(along[axis], size, 0, np.add)
-        return math.prod(np.ix_(*along))
+            lengths[axis] = _fold(lengths[axis], size, 0, np.add)
+        return math.prod(np.ix_(*lengths))

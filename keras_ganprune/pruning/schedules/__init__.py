@@ -1,9 +1,12 @@
-"""How the target moves with training: step -> sparsity, or step -> threshold."""
+"""Schedules: how the target changes during training. A schedule maps a step to a sparsity or a threshold."""
 
 from keras_ganprune.pruning.schedules.adaptive import AdaptiveSparsity
-from keras_ganprune.pruning.schedules.base import Schedule, _family
-from keras_ganprune.pruning.schedules.composed import Cyclic, IterativeRewind, LayerwiseOrder
-from keras_ganprune.pruning.schedules.lookup import get
+from keras_ganprune.pruning.schedules.base import Schedule
+from keras_ganprune.pruning.schedules.base import family as _family  # noqa: F401  (for tests)
+from keras_ganprune.pruning.schedules.cyclic import Cyclic
+from keras_ganprune.pruning.schedules.iterative_rewind import IterativeRewind
+from keras_ganprune.pruning.schedules.layerwise_order import LayerwiseOrder
+from keras_ganprune.pruning.schedules.lookup import ScheduleLike, get
 from keras_ganprune.pruning.schedules.ramps import (
     ConstantSparsity,
     Cosine,
@@ -27,7 +30,7 @@ __all__ = [
     "OneShot",
     "PolynomialDecay",
     "Schedule",
+    "ScheduleLike",
     "Threshold",
-    "_family",
     "get",
 ]

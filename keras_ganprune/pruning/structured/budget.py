@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, unknown_name
-from keras_ganprune.pruning.allocation import Tensor, _check_minimum, _matches, _rule_text
+from keras_ganprune.pruning.allocation import Tensor
+from keras_ganprune.pruning.allocation.base import checked_minimum as _check_minimum
+from keras_ganprune.pruning.allocation.layer_patterns import matches as _matches
+from keras_ganprune.pruning.allocation.layer_patterns import pattern_text as _rule_text
 from keras_ganprune.pruning.structured.budget_search import TOLERANCE, Path, Search
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import Group, Groups

@@ -84,7 +84,7 @@ def test_l2_tells_tiny_weights_apart():
 
 @pytest.mark.parametrize("norm", ["l3", None, 1])
 def test_magnitude_rejects_other_norms(norm):
-    with pytest.raises(InvalidArgumentError, match=rf"'l1' or 'l2'\. Received: {norm!r}"):
+    with pytest.raises(InvalidArgumentError, match=rf"\('l1', 'l2'\)\. Received: {norm!r}"):
         Magnitude(norm)
 
 
@@ -331,7 +331,7 @@ def test_batch_norm_scale_of_a_layer_with_several_kernels():
 
 @pytest.mark.parametrize("fallback", ["none", None, True])
 def test_batch_norm_scale_bad_fallback(fallback):
-    with pytest.raises(InvalidArgumentError, match="`fallback` must be 'magnitude' or 'error'"):
+    with pytest.raises(InvalidArgumentError, match=r"`fallback` must be one of \('magnitude'"):
         BatchNormScale(fallback)
 
 

@@ -1,4 +1,4 @@
-"""`DiscriminatorSaliency`: |w dL/dw| of the generator, L its loss as the discriminator judges it."""
+"""`DiscriminatorSaliency`: |w dL/dw| of the generator, where L is its loss under the discriminator."""
 
 import functools
 import re
@@ -20,7 +20,7 @@ BATCH, BATCHES = 8, 5
 DUE, WINDOW = 5, 3
 
 
-# --- what the criterion is given, and what a tape gives ------------------------------------------
+# --- the gradients of the criterion against those of a tape --------------------------------------
 
 
 class Spy(kgp.DiscriminatorSaliency):
@@ -59,7 +59,7 @@ def kernels(network):
 
 
 def generator_loss(loss, fake, real):
-    """Return the generator's loss by its textbook formula."""
+    """Return the generator's loss by its formula in the literature."""
     bce = lambda logits, target: ops.mean(  # noqa: E731
         ops.softplus(logits) - target * logits
     )
@@ -129,12 +129,12 @@ PAIRS = {
     ("pair", "loss", "squared"),
     [
         ("mlp", "non_saturating", False),
-        ("mlp", "minimax", False),
-        ("mlp", "hinge", True),
-        ("mlp", "wasserstein", False),
-        ("mlp", "least_squares", False),
+        pytest.param("mlp", "minimax", False, marks=pytest.mark.full),
+        pytest.param("mlp", "hinge", True, marks=pytest.mark.full),
+        pytest.param("mlp", "wasserstein", False, marks=pytest.mark.full),
+        pytest.param("mlp", "least_squares", False, marks=pytest.mark.full),
         ("mlp", "relativistic", True),
-        ("dropout", "non_saturating", False),
+        pytest.param("dropout", "non_saturating", False, marks=pytest.mark.full),
     ],
 )
 def test_scores_against_a_tape(pair, loss, squared):
@@ -145,7 +145,7 @@ def test_scores_against_a_tape(pair, loss, squared):
     assert_scores(spy, gan, gradients, squared)
 
 
-@pytest.mark.parametrize("loss", ["hinge", "relativistic"])
+@pytest.mark.parametrize("loss", ["hinge", pytest.param("relativistic", marks=pytest.mark.full)])
 def test_batch_statistics_and_spectral_norms_are_those_of_inference(loss):
     """The first batch is sampled before its step moves them."""
     gan, x = gan_model(PAIRS["dcgan"](), loss=loss), nets.images(2 * BATCH)
@@ -168,6 +168,7 @@ def test_labels_of_a_conditional_gan():
     assert_scores(spy, gan, gradients)
 
 
+@pytest.mark.full
 def test_label_smoothing_is_of_the_discriminator_alone():
     gan, x = gan_model(loss="non_saturating", label_smoothing=0.2), nets.images(BATCH * BATCHES)
     spy = Spy(WINDOW)
@@ -176,6 +177,7 @@ def test_label_smoothing_is_of_the_discriminator_alone():
     assert_scores(spy, gan, gradients)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["run_eagerly", "jit_compile"])
 def test_compile_options(how):
     gan, x = gan_model(), nets.images(BATCH * BATCHES)
@@ -222,6 +224,7 @@ def agreement(one, two):
     return [np.mean(a[b]) for a, b in zip(one, two, strict=True)]
 
 
+@pytest.mark.full
 def test_other_weights_stay_than_by_taylor():
     """Taylor's gradients are those of training: with dropout here, of a loss with regularization."""
     pair = functools.partial(nets.mlp_pair, dropout=0.5)
@@ -243,8 +246,9 @@ def regular_pair():
     return generator, nets.mlp_discriminator()
 
 
-def test_regularization_has_no_say():
-    """Its gradient is 20 w, beside which that of the adversarial loss is nothing to Taylor."""
+@pytest.mark.full
+def test_regularization_does_not_count():
+    """Its gradient is 20 w, which dominates the scores of `Taylor`."""
     gan, x = gan_model(regular_pair()), nets.images(BATCH * BATCHES)
     assert len(gan.generator.losses) == 2
     spy = Spy(WINDOW)
@@ -256,7 +260,7 @@ def test_regularization_has_no_say():
         mask = nets.value(weight.mask).reshape(-1)
         largest = np.argsort(-size, axis=None, kind="stable")[: mask.sum()]
         assert 0.5 < np.mean(mask[largest]) < 0.97
-    # Taylor sees nothing else: w * 20 w keeps the largest.
+    # Taylor scores by w * 20 w, which keeps the largest weights.
     twin = gan_model(regular_pair())
     sizes = [np.abs(nets.value(w)) for w in kernels(twin.generator)]
     fit(twin, prune(kgp.Taylor(WINDOW)), x)
@@ -266,7 +270,8 @@ def test_regularization_has_no_say():
         assert np.mean(mask[largest]) > 0.99
 
 
-def test_train_score_prune_recover_go_on():
+@pytest.mark.full
+def test_train_score_prune_recover_and_continue():
     gan, x = gan_model(make=lambda: Adam(1e-2, 0.5)), nets.images(BATCH * 8)
     schedule = kgp.Linear(0.8, begin_step=8, end_step=24, initial_sparsity=0.4)
     criterion = kgp.DiscriminatorSaliency(3)
@@ -277,7 +282,7 @@ def test_train_score_prune_recover_go_on():
     nets.assert_held(watch, 0.8)
 
 
-# --- a GAN of one's own --------------------------------------------------------------------------
+# --- other GAN classes ---------------------------------------------------------------------------
 
 
 def guide_gan(cls=nets.GuideGAN):
@@ -293,8 +298,15 @@ def critic_loss(model, batch):
     return ops.mean(ops.square(gap))
 
 
-@pytest.mark.parametrize("cls", [nets.GuideGAN, nets.WGAN])
-@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize(
+    ("cls", "squared"),
+    [
+        (nets.GuideGAN, True),
+        pytest.param(nets.GuideGAN, False, marks=pytest.mark.full),
+        pytest.param(nets.WGAN, True, marks=pytest.mark.full),
+        pytest.param(nets.WGAN, False, marks=pytest.mark.full),
+    ],
+)
 def test_gradient_loss_of_a_foreign_gan(cls, squared):
     gan, x = guide_gan(cls), nets.images(BATCH * BATCHES)
     variables = [w.value for w in kernels(gan.generator)]
@@ -308,6 +320,7 @@ def test_gradient_loss_of_a_foreign_gan(cls, squared):
     assert_scores(spy, gan, gradients, squared)
 
 
+@pytest.mark.full
 def test_gradient_loss_goes_before_what_the_model_tells():
     gan, x = gan_model(), nets.images(BATCH * BATCHES)
     variables = [w.value for w in kernels(gan.generator)]
@@ -326,6 +339,7 @@ class TellingGAN(nets.GuideGAN):
         return critic_loss(self, data)
 
 
+@pytest.mark.full
 def test_a_foreign_gan_may_tell_its_loss_itself():
     gan, x = guide_gan(TellingGAN), nets.images(BATCH * BATCHES)
     variables = [w.value for w in kernels(gan.generator)]
@@ -337,7 +351,7 @@ def test_a_foreign_gan_may_tell_its_loss_itself():
     assert_scores(spy, gan, [gradients])
 
 
-# --- what is refused -----------------------------------------------------------------------------
+# --- refused settings ----------------------------------------------------------------------------
 
 NO_TARGET = (
     r"^DiscriminatorSaliency\(.*\) asks what the discriminator makes of the generator's weights, so the "
@@ -398,6 +412,7 @@ def test_labels_that_a_batch_lacks_are_missed_before_training():
 PAGE = paths.DOCS / "discriminator_saliency.md"
 
 
+@pytest.mark.full
 def test_the_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "page"}
