@@ -206,7 +206,7 @@ class Run:
         seen = [step for step, *_ in self.watch.updates]
         if schedule.adaptive:
             # A trial begins with an epoch, once there are gradients if it needs some.
-            due = [s for s in seen if s % EPOCH == self.prune._batches]
+            due = [s for s in seen if s % EPOCH == self.prune.settings.gradient_batches]
         else:
             due = [s for s in range(first, last + 1) if schedule.is_update_step(s, FREQUENCY)]
             due = due if first == 0 else [s for s in due if s > first]

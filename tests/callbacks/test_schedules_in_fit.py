@@ -799,7 +799,7 @@ def test_a_run_that_ends_in_mid_trial_ends_with_what_held(capsys):
     nets.assert_exact(0.2, gan.generator, gan.ema_generator)
     said = capsys.readouterr().out
     assert "Prune: sparsity 0.2000 held (quality 1.05 against 1)." in said
-    assert "Prune: training ended before sparsity 0.4000 was judged." in said
+    assert "Prune: training ended before sparsity 0.4000 was evaluated." in said
 
 
 def test_a_trial_that_no_epoch_is_left_for_is_not_made(capsys):

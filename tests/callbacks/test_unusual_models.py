@@ -104,7 +104,7 @@ def test_an_average_and_what_cannot_be_pruned_are_left_out(capsys):
 def test_a_stranger_is_no_target_without_a_word():
     other = keras.Sequential([keras.Input((8,)), layers.Dense(4)], name="stranger")
     with pytest.warns(
-        PruningWarning, match=r"target 'stranger' is no part of the Sequential that is"
+        PruningWarning, match=r"target 'stranger' is not part of the Sequential that is"
     ):
         fit(model(), prune(0.5, other))
 
@@ -294,7 +294,7 @@ def test_a_late_update_is_noted_at_the_step_that_it_was_made_at():
 
 
 def test_a_gradient_loss_without_a_use_is_refused():
-    with pytest.raises(InvalidArgumentError, match="`gradient_loss` has no use"):
+    with pytest.raises(InvalidArgumentError, match="`gradient_loss` is not used"):
         kgp.Prune(0.5, gradient_loss=lambda model, batch: 0.0)
 
 
