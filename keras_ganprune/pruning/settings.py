@@ -11,7 +11,7 @@ from keras_ganprune.pruning import compatibility
 from keras_ganprune.pruning.allocation import Allocation
 from keras_ganprune.pruning.compatibility import Combination
 from keras_ganprune.pruning.criteria import Criterion
-from keras_ganprune.pruning.granularity import Granularity
+from keras_ganprune.pruning.granularity import Channel, Granularity
 from keras_ganprune.pruning.modes import Mode
 
 _FAMILIES = ("criterion", "granularity", "allocation", "mode")
@@ -102,7 +102,8 @@ class PruningSettings(Combination):
     @property
     def cost_quantity(self) -> str | None:
         """The cost that a sparsity is a share of: 'macs', 'parameters' or 'bytes'; None for units."""
-        quantity = getattr(self.granularity, "of", "channels")
+        # `NM` has an `of` too: the size of its groups.
+        quantity = self.granularity.of if isinstance(self.granularity, Channel) else "channels"
         return None if quantity == "channels" else quantity
 
     def stamp(self, step: int) -> int:
