@@ -19,8 +19,8 @@ def clear(model: keras.Model, pruner: Pruner) -> None:
             if id(variable) not in masks:
                 continue
             keep = to_numpy(masks[id(variable)])
-            # If the mode collects the updates of pruned weights, their moments stay. Averages do not: they may
-            # be written over the weight, and would be collected again.
+            # If the mode collects the updates of pruned weights, their moments stay. Averages do not: they
+            # may be written over the weight, and would be collected again.
             if pruner.mode.collects and id(slot) not in averages:
                 keep = keep | True
             regrown = pruner.regrown.get(id(variable))

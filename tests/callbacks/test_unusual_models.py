@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import cases
 from keras import layers
 
 import keras_ganprune as kgp
@@ -63,7 +64,7 @@ class Classifier(keras.Model):
         return self.head(self.drop(self.avg_pool(x), training=training))
 
 
-@pytest.mark.parametrize("built", [True, False])
+@cases(1, "built", [True, False])
 def test_a_name_alone_makes_no_average(built, capsys):
     images, labels = np.random.default_rng(0).normal(size=(16, 8, 8, 1)), np.arange(16) % 3
     made = Classifier()
@@ -136,6 +137,7 @@ def test_two_callbacks_on_one_layer_are_said_if_one_brings_weights_back():
     assert "a/kernel, b/kernel, c/kernel" in text and "RigL(" in text and "`scope`" in text
 
 
+@pytest.mark.full
 def test_two_callbacks_with_layers_of_their_own_share_one_log():
     made = model()
     first = prune(kgp.Linear(0.8, 0, 6), None, 2, scope="a", mode="rigl")
@@ -156,8 +158,11 @@ def test_a_callback_on_another_model_begins_anew():
 # --- a second fit --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "settings", [{"granularity": "2:4"}, {"allocation": "erk"}, {"mode": "soft"}], ids=str
+@cases(
+    ("soft",),
+    "settings",
+    [{"granularity": "2:4"}, {"allocation": "erk"}, {"mode": "soft"}],
+    ids=str,
 )
 def test_other_settings_are_another_update(settings):
     made = model()
@@ -195,7 +200,8 @@ def test_weights_restored_behind_the_mask_are_said():
 # --- schedules -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@cases(
+    1,
     "schedule",
     [
         kgp.ConstantSparsity(0.5, begin_step=1000),
@@ -211,6 +217,7 @@ def test_a_begin_that_is_never_reached_is_said(schedule):
         fit(model(), prune(schedule))
 
 
+@pytest.mark.full
 def test_the_logs_of_an_epoch_are_those_of_its_sparsity():
     made = model()
     callback = prune(kgp.AdaptiveSparsity("val_loss", 5.0, increment=0.3, maximum=0.9))
@@ -229,6 +236,7 @@ def test_the_logs_of_an_epoch_are_those_of_its_sparsity():
     assert callback.report.achieved == callback.pruner.sparsity
 
 
+@pytest.mark.full
 def test_an_order_that_no_update_can_follow_is_said():
     schedule = kgp.LayerwiseOrder(kgp.Linear(0.8, 0, 8))
     with pytest.warns(PruningWarning, match=r"gives each of 3 tensors 2\.667 steps, but masks are"):
@@ -284,6 +292,7 @@ def test_fewer_batches_than_asked_for_are_said(capsys):
     )
 
 
+@pytest.mark.full
 def test_a_late_update_is_noted_at_the_step_that_it_was_made_at():
     made = model()
     fit(made, epochs=3)
@@ -409,6 +418,7 @@ def test_a_number_in_an_array_is_a_number():
     assert kgp.Pruner(model()).update(sparsity=np.array(0.5)).achieved == 0.5
 
 
+@pytest.mark.full
 def test_a_rewind_step_that_one_call_passes_over_is_explained():
     schedule = kgp.IterativeRewind(0.8, 2, 12, 4, rewind_step=5)
     with pytest.raises(InvalidArgumentError, match="`steps_per_execution`, a multiple of it"):

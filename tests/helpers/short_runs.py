@@ -339,8 +339,7 @@ def kept_units(n, sparsity, minimum=1):
 
 def problems_of_masks(pruner, masks, sparsity, final):
     """Return what is wrong with masks at a total sparsity (or one for each tensor), as a list of str."""
-    granularity, allocation = pruner.granularity, pruner.allocation
-    found = []
+    granularity, found = pruner.granularity, []
     if pruner.coupled:
         counted = groups_of(pruner, masks)
         wrong = problems_of_coupling(pruner, masks, counted)
@@ -358,6 +357,12 @@ def problems_of_masks(pruner, masks, sparsity, final):
         for weight, mask in zip(pruner.weights, masks, strict=True):
             found += _problems_of_pattern(granularity, weight, mask, sparsity)
         return found
+    return found + _problems_of_counts(pruner, counted, sparsity, final)
+
+
+def _problems_of_counts(pruner, counted, sparsity, final):
+    """Return which numbers of kept units are wrong; `counted` has (sizes, kept) for each ranking."""
+    allocation, found = pruner.allocation, []
     numbers = [(len(sizes), int(np.count_nonzero(kept))) for sizes, kept in counted]
     if isinstance(sparsity, (list, tuple)):
         each = list(sparsity)
