@@ -45,7 +45,7 @@ class AdaptiveTrials:
         value = controller.read(logs)
         if sums_not_finite(run.model) or getattr(run.model, "_nan_guarded", "") == "stopped":
             value = math.nan  # the log was measured before the step that ruined the weights
-        value = float(distribution.broadcast(np.float64(value), run.model))
+        value = float(distribution.broadcast(np.array(value), run.model))
         message = controller.after_epoch(value)
         if message:
             run.say(message)

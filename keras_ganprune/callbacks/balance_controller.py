@@ -281,10 +281,11 @@ class _BalanceRun(PruningRun):
         return None
 
     def update(self, due, target, harden=False):
+        """Update the masks, and note the density that they have then."""
         updated = super().update(due, target, harden)
         if updated:
             # Not before: an update may wait for its gradients, or find that training has diverged.
-            self.balance.density = round(1.0 - target, _DIGITS)
+            self.balance.density = round(1.0 - float(target), _DIGITS)
             self._sparsity, self._begun = self.pruner.sparsity, True
             self._window.clear()
             self._remember()
@@ -301,7 +302,7 @@ class _BalanceRun(PruningRun):
     def _next_density(self) -> float:
         """Return the density that the measured ratio asks for."""
         balance = self.balance
-        ratio = float(distribution.broadcast(np.float64(self._window.mean), self.model))
+        ratio = float(distribution.broadcast(np.array(self._window.mean), self.model))
         if ratio > balance.high:
             return min(balance.density + balance.increment, balance.maximum)
         if ratio < balance.low:

@@ -47,7 +47,7 @@ def track(weights: Sequence[MaskedWeight], optimizer: keras.optimizers.Optimizer
 def _trained_by(
     weights: Sequence[MaskedWeight], optimizer: keras.optimizers.Optimizer
 ) -> list[MaskedWeight]:
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
     trained = {id(v) for v in tracing.trained_variables(inner)}
     return [weight for weight in weights if id(weight.variable) in trained]
 

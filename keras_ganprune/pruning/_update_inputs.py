@@ -46,7 +46,7 @@ def match_gradients(
         if unknown:
             raise InvalidArgumentError(unknown_name(f"weight in `{name}`:", unknown[0], paths))
         gradients = [gradients.get(path) for path in paths]
-    arrays = [None if g is None else dense_array(g) for g in gradients]
+    arrays: list[Any] = [None if g is None else dense_array(g) for g in gradients]
     received = [None if array is None else tuple(array.shape) for array in arrays]
     expected = [tuple(weight.mask.shape) for weight in weights]
     if received != expected:

@@ -320,7 +320,7 @@ class Pruner:
             self.groups,
             self._costs,
             [ranking.scores(self.mode.collects, scored) for ranking in self._rankings],
-            Budget(**{quantity: 1.0 - sparsity}),
+            Budget(**{str(quantity): 1.0 - sparsity}),
             self.allocation,
             getattr(self.granularity, "round_to", None),
             self.mode.regrows,

@@ -483,7 +483,7 @@ class Alternates(criteria.Criterion):
 def test_a_broken_mode_is_noticed(benches, mode, wrong, monkeypatch):
     bench = benches["subclassed"]
     bench.reset()
-    monkeypatch.setattr(kgp.modes, "Hard", type(mode))  # a promise of `hard`, asked of this one
+    monkeypatch.setattr(kgp, "Hard", type(mode))  # a promise of `hard`, asked of this one
     run = Run({**settings_for("mode", kgp.Soft()), "mode": mode}).fit(bench.fit)
     assert any(re.search(wrong, problem) for problem in run.problems())
 

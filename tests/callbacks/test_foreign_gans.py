@@ -238,6 +238,7 @@ def test_a_mask_change_retraces_nothing():
     assert set(traces) == {traces[0]}
 
 
+@pytest.mark.full
 def test_traced_dense_first():
     gan = guide()
     gan.fit(batches(), verbose=0)
@@ -249,6 +250,7 @@ def test_traced_dense_first():
     nets.assert_held(watch, 0.8)
 
 
+@pytest.mark.full
 def test_logs_of_a_foreign_gan():
     gan = guide()
     prune = kgp.Prune(SCHEDULE, ["generator", "discriminator"], 2, verbose=0)

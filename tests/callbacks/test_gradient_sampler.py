@@ -402,6 +402,7 @@ def test_embedding_gradients_are_not_slices(reads):
     assert [g.shape for g in reads[0]["gradients"]] == [(12, 5), (5, 3)]
 
 
+@pytest.mark.full
 def test_loss_scaling_is_undone(reads):
     x, y = nets.classifier_data(48)
     compare_with_the_recorder(
@@ -503,6 +504,7 @@ GANS = {
 }
 
 
+@pytest.mark.full
 @cases(("generator",), "target", ["generator", "discriminator"])
 @cases(("guide",), "name", GANS)
 def test_gans(reads, name, target):
@@ -792,6 +794,7 @@ def test_unsampled_batches_run_the_very_function_that_ran_without():
     assert_nothing_left(gan)
 
 
+@pytest.mark.full
 def test_at_most_two_traces_for_each_shape_of_batch():
     gan, x = guide_gan(), nets.images(60)  # seven batches of 8, one of 4
     fit(gan, x)

@@ -131,7 +131,11 @@ def run(model, mode):
 
 
 each_model = cases(("ema", "foreign"), "model", MODELS)
-each_exchange = cases(("rigl", "splice"), "mode", EXCHANGING)
+each_exchange = cases(
+    (("foreign", "rigl"), ("ema", "splice")),
+    ("model", "mode"),
+    [(model, mode) for model in MODELS for mode in EXCHANGING],
+)
 
 
 def kept(states):
@@ -292,7 +296,6 @@ def test_averages_that_keras_keeps(mode, overwrite):
 # --- exchanging modes: rigl, set, splice ---------------------------------------------------------
 
 
-@each_model
 @each_exchange
 def test_the_number_kept_is_exact_and_nothing_leaks(model, mode):
     result = run(model, mode)
@@ -318,7 +321,6 @@ def test_the_number_kept_is_exact_and_nothing_leaks(model, mode):
             np.testing.assert_array_equal(nets.value(own.mask), nets.value(other.mask))
 
 
-@each_model
 @each_exchange
 def test_kept_weights_are_left_as_they_are(model, mode):
     for step, before, after in run(model, mode).at_updates:
@@ -391,7 +393,7 @@ def test_growth_is_by_the_gradient_of_the_batch_before():
         np.testing.assert_array_equal(growth, gradient.reshape(-1))
 
 
-@cases(("initializer", "previous"), "restore", ["zero", "initializer", "previous"])
+@cases(("previous",), "restore", ["zero", "initializer", "previous"])
 @cases(1, "kind", [RigL, SET, Splice])
 def test_what_comes_back_comes_back_with(kind, restore):
     mode = kind(
@@ -431,6 +433,7 @@ def test_what_comes_back_comes_back_with(kind, restore):
     assert len(np.unique(fresh)) == np.size(fresh), "the initializer gave the same values again"
 
 
+@pytest.mark.full
 def test_previous_values_wait_unchanged_where_nothing_is_collected():
     result = Run(MODELS["classifier"], RigL(0.3, "constant", "previous"), 0.6, 3)
     for one, two in zip(result.after.states[:-1], result.before.states[1:], strict=True):
@@ -438,8 +441,11 @@ def test_previous_values_wait_unchanged_where_nothing_is_collected():
             np.testing.assert_array_equal(earlier["hidden"], later["hidden"])
 
 
-@each_model
-@pytest.mark.parametrize("mode", ["rigl", "set"])
+@cases(
+    (("foreign", "rigl"),),
+    ("model", "mode"),
+    [(model, mode) for model in MODELS for mode in ("rigl", "set")],
+)
 def test_both_moments_are_zero_where_a_weight_is_pruned_or_has_come_back(model, mode):
     touched = 0
     for step, before, after in run(model, mode).at_updates:
@@ -454,7 +460,7 @@ def test_both_moments_are_zero_where_a_weight_is_pruned_or_has_come_back(model, 
     assert touched > 0, "there was nothing to clear"
 
 
-@each_model
+@cases(("ema",), "model", MODELS)
 def test_splice_keeps_the_moments_of_what_is_pruned_and_clears_those_of_what_returns(model):
     alive = 0
     for step, before, after in run(model, "splice").at_updates:
@@ -652,6 +658,7 @@ def check_fit(gan, mode):
     return callback
 
 
+@pytest.mark.full
 @cases(("rigl",), "mode", ["soft", *EXCHANGING])
 def test_spectral_norm(mode):
     gan = gan_model((nets.dcgan_generator(), nets.dcgan_discriminator(spectral=True)))

@@ -560,6 +560,7 @@ def test_frequency_of_the_guard():
     nets.assert_exact(0.8, gan.generator)
 
 
+@pytest.mark.full
 @cases(1, "frequency", [1, 100])
 @cases(1, "loss", ["least_squares", "wasserstein"])
 def test_a_huge_learning_rate(loss, frequency):

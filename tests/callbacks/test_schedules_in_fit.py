@@ -800,6 +800,7 @@ def test_recovery_epochs_judges_only_the_last_of_them():
     nets.assert_exact(0.3, run.model)
 
 
+@pytest.mark.full
 def test_a_run_that_ends_in_mid_trial_ends_with_what_held(capsys):
     gan = fresh("dcgan")
     callback, before, after = prune(gan, SLOW, verbose=1), Look(), Look()
@@ -1084,6 +1085,7 @@ def test_a_trial_that_diverges_does_not_hold(model):
     nets.assert_exact(0.4, pruned_network(gan))
 
 
+@pytest.mark.full
 def test_a_trial_that_diverges_in_its_last_step_does_not_hold():
     gan = fresh("subclassed")
     schedule = AdaptiveSparsity("generator_loss", 50.0, increment=0.2)
@@ -1124,6 +1126,7 @@ def test_a_search_by_gradients():
     nets.assert_exact(HELD, model)
 
 
+@pytest.mark.full
 @cases(
     1,
     ("schedule", "values", "batches", "steps"),

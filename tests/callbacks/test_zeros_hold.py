@@ -47,7 +47,7 @@ def fit_classifier(model, epochs=2):
 
 
 @cases(
-    ("adam", "ema"),
+    ("ema",),
     "make",
     [
         lambda: Adam(1e-2, 0.5),
@@ -100,6 +100,7 @@ def test_gan_model_copies_the_average_into_the_weights_at_the_end():
             np.testing.assert_array_equal(nets.value(weight), nets.value(average))
 
 
+@pytest.mark.full
 def test_averaged_generator():
     gan = gan_model(ema_decay=0.9)
     nets.assert_held(fit(gan), 0.8)
@@ -110,6 +111,7 @@ def test_averaged_generator():
         np.testing.assert_array_equal(nets.value(own.mask), nets.value(copy.mask))
 
 
+@pytest.mark.full
 @cases(
     1,
     "pair",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -103,10 +104,11 @@ def _values(
             "Give exactly one of `sparsity` and `threshold`. "
             f"Received: sparsity={sparsity}, threshold={threshold}."
         )
-    if threshold is None:
-        quantity, value, check = "sparsity", sparsity, mask_ops.validate_sparsity
-    else:
-        quantity, value, check = "threshold", threshold, _validate_threshold
+    quantity = "sparsity" if threshold is None else "threshold"
+    check: Callable[[Any], float] = (
+        mask_ops.validate_sparsity if threshold is None else _validate_threshold
+    )
+    value = sparsity if threshold is None else threshold
     if not isinstance(value, (list, tuple, np.ndarray)):
         return quantity, [check(value)] * len(tensors)
     if len(value) != len(tensors):

@@ -74,11 +74,11 @@ def rounded(
         return kept
     possible = np.ones_like(kept) if possible is None else possible | kept
     count = max(round(np.count_nonzero(kept) / step), -(-floor // step)) * step
-    count = min(count, np.count_nonzero(possible))
+    count = min(count, int(np.count_nonzero(possible)))
     if count <= np.count_nonzero(kept):
         return best(np.where(kept, scores, -np.inf), count)
     # A unit that is pruned already has the score -inf, but may have to be kept again.
-    others = np.nan_to_num(scores, neginf=np.finfo(np.float64).min)
+    others = np.nan_to_num(scores, neginf=float(np.finfo(np.float64).min))
     return best(np.where(kept, np.inf, np.where(possible, others, -np.inf)), count)
 
 

@@ -279,7 +279,7 @@ def dead_of(model, blocks):
     return np.array(gone)
 
 
-@pytest.mark.parametrize("scale", [True, False])
+@cases(1, "scale", [True, False])
 @cases(((0.5, 2),), ("sparsity", "count"), [(0.25, 3), (0.5, 2), (0.6, 2), (0.99, 1)])
 def test_blocks_are_masked_whole(sparsity, count, scale):
     model = nets.filled(generator(scale=scale), seed=1)

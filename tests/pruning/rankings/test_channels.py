@@ -1160,6 +1160,7 @@ def test_a_file_of_a_functional_network_with_a_layer_of_layers(granularity, tmp_
     assert_same_masks(model, kgp.load_model(tmp_path / "m.keras"))
 
 
+@pytest.mark.full
 def test_a_foreign_gan():
     gan = nets.EmaGAN(nets.dcgan_discriminator(spectral=True), nets.dcgan_generator())
     gan.compile(SGD(1e-2, momentum=0.9), Adam(1e-2, use_ema=True, ema_momentum=0.9))
