@@ -11,38 +11,20 @@ import importlib
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_ganprune.backend import tracing
+from keras_ganprune.callbacks._gradient_requests import Loss, Request
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.mask_store import companion, tensor, to_numpy
 from keras_ganprune.layers.prunable import MaskedWeight
-from keras_ganprune.pruning.criteria import Criterion
-from keras_ganprune.pruning.modes import Mode
 from keras_ganprune.training import discovery
 
-Loss = Callable[[keras.Model, Any], Any]
-
 _LOSS_INSTEAD = "give `gradient_loss=`, a function (model, batch) -> scalar loss"
-
-
-@dataclass(frozen=True)
-class Request:
-    """The gradients to sample.
-
-    Attributes:
-        moment: 1 for mean |g|, 2 for the root of mean g^2.
-        loss: Function (model, batch) -> scalar whose gradient is sampled; None for the gradients that the
-            optimizers receive.
-    """
-
-    moment: int
-    loss: Loss | None = None
 
 
 class _Sums:
@@ -70,13 +52,14 @@ class _Sums:
         index = self.index.get(id(variable))
         if index is None or gradient is None:
             return
-        size = ops.abs(ops.cast(_dense(gradient), "float32"))
+        size: Any = ops.abs(ops.cast(_dense(gradient), "float32"))
         if self.share > 1:
             size = ops.multiply(size, float(self.share))
         if self.request.moment == 2:
             size = ops.square(size)
         # Always 1, but computed from the gradient: a call that finds no more data must not count.
-        one = ops.maximum(ops.cast(ops.isnan(ops.ravel(size)[0]), "float32"), 1.0)
+        flat: Any = ops.ravel(size)
+        one = ops.maximum(ops.cast(ops.isnan(flat[0]), "float32"), 1.0)
         if usable is not None:
             size, one = ops.where(usable, size, 0.0), ops.cast(usable, "float32")
         self.sums[index].assign_add(size)
@@ -107,12 +90,14 @@ class _Sums:
 
     def read(self) -> list[np.ndarray | None]:
         """Return the average for each weight; None for a weight without any gradient."""
-        averages = []
+        averages: list[np.ndarray | None] = []
         for total, count in zip(self.sums, self.counts, strict=True):
             n = float(to_numpy(count))
-            mean = np.array(to_numpy(total)) / n if n else None
-            is_root = mean is not None and self.request.moment == 2
-            averages.append(np.sqrt(mean) if is_root else mean)
+            if not n:
+                averages.append(None)
+                continue
+            mean = np.array(to_numpy(total)) / n
+            averages.append(np.sqrt(mean) if self.request.moment == 2 else mean)
         return averages
 
 
@@ -255,7 +240,7 @@ class _Tap:
     """
 
     def __init__(self, model: keras.Model):
-        self.model = model
+        self.model: Any = model
         self.plain: Any = None
         self.armed: list[GradientSampler] = []
         # Weak references to the samplers that a function feeds: they end with their callback.
@@ -381,11 +366,12 @@ def _sample_loss(model: keras.Model, data: Any, sums: _Sums) -> None:
     scale = _loss_scale(model)
 
     def loss():
-        value = sums.request.loss(model, data)
-        if len(ops.shape(value)):
+        value = cast(Loss, sums.request.loss)(model, data)  # only requests with a loss come here
+        shape: Any = ops.shape(value)
+        if len(shape):
             raise InvalidArgumentError(
                 "`gradient_loss` must return a scalar. Received a tensor of shape "
-                f"{ops.shape(value)}. Take the mean over the batch."
+                f"{shape}. Take the mean over the batch."
             )
         value = ops.cast(value, "float32")
         return value if scale is None else value * scale
@@ -409,59 +395,3 @@ def _loss_scale(model: keras.Model) -> Any:
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     ]
     return functools.reduce(ops.minimum, scales) if scales else None
-
-
-def adversarial_loss(model: keras.Model, data: Any) -> Any:
-    """Return the adversarial loss of a model that has one (`GANModel`)."""
-    return model.adversarial_loss(data)
-
-
-def requests(
-    model: keras.Model,
-    networks: Sequence[keras.layers.Layer],
-    criterion: Criterion,
-    mode: Mode,
-    loss: Loss | None,
-) -> tuple[Request | None, Request | None]:
-    """Return which gradients a criterion and a mode need; None where they need none.
-
-    Args:
-        model: The model that is fitted.
-        networks: The networks to prune.
-        criterion: The criterion.
-        mode: The mode.
-        loss: The `gradient_loss` of the user, or None.
-
-    Raises:
-        InvalidArgumentError: The criterion needs the adversarial loss, but the model has none, or a target is
-            the discriminator itself.
-    """
-    if not criterion.needs_gradient:
-        scoring = None
-    elif criterion.source == "adversarial":
-        _check_adversarial(model, networks, criterion, loss)
-        scoring = Request(criterion.moment, loss or adversarial_loss)
-    else:
-        scoring = Request(criterion.moment, loss)
-    return scoring, Request(1, loss) if mode.needs_gradient else None
-
-
-def _check_adversarial(
-    model: keras.Model,
-    networks: Sequence[keras.layers.Layer],
-    criterion: Criterion,
-    loss: Loss | None,
-) -> None:
-    discriminator = getattr(model, "discriminator", None)
-    layers = (layer for network in networks for layer in network._flatten_layers())
-    if discriminator is not None and any(layer is discriminator for layer in layers):
-        raise InvalidArgumentError(
-            f"{criterion!r} scores the generator's weights by the discriminator, so the discriminator "
-            f"cannot be its target. Received: '{discriminator.name}'. Use 'taylor' there."
-        )
-    if loss is None and not hasattr(model, "adversarial_loss"):
-        raise InvalidArgumentError(
-            f"{criterion!r} needs the adversarial loss of the generator, which "
-            f"{type(model).__name__} does not provide. Pass `Prune(gradient_loss=function)`, a "
-            "function (model, batch) -> scalar loss, or use `GANModel`."
-        )

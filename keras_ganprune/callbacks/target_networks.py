@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.backend import distribution, tracing
-from keras_ganprune.callbacks import _gradient_sampler
+from keras_ganprune.callbacks._gradient_requests import requests
 from keras_ganprune.callbacks._gradient_sampler import GradientSampler
 from keras_ganprune.callbacks._rewinder import Rewinder
 from keras_ganprune.errors import PruningWarning, UnbuiltModelError
@@ -76,7 +76,7 @@ class TargetNetworks:
         self.networks = discovery.resolve_target(model, callback.target)
         self._warn_of_strangers()
         settings = callback.settings
-        self.requests = _gradient_sampler.requests(
+        self.requests = requests(
             model,
             [network for _, network in self.networks],
             settings.criterion,
@@ -159,10 +159,9 @@ class TargetNetworks:
         self._announce_settings(pruner)
         self.stores = list({id(w.layer): w.layer.pruning_masks for w in pruner.weights}.values())
         prunable_after = self._prunable_layers()
-        requests = [request for request in self.requests if request is not None]
-        self.sampler = (
-            GradientSampler(callback.model, pruner.weights, requests) if requests else None
-        )
+        needed = [request for request in self.requests if request is not None]
+        if needed:
+            self.sampler = GradientSampler(callback.model, pruner.weights, needed)
         # A list of schedules of the wrong length is refused now, not when it is first needed.
         schedule.targets(schedule.begin_step, [to_numpy(w.variable) for w in pruner.ranked])
         # Layers may also have become Prunable by hand, after the step was traced without masks.

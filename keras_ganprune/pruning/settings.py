@@ -103,7 +103,9 @@ class PruningSettings(Combination):
     def cost_quantity(self) -> str | None:
         """The cost that a sparsity is a share of: 'macs', 'parameters' or 'bytes'; None for units."""
         # `NM` has an `of` too: the size of its groups.
-        quantity = self.granularity.of if isinstance(self.granularity, Channel) else "channels"
+        if not isinstance(self.granularity, Channel):
+            return None
+        quantity = getattr(self.granularity, "of", "channels")
         return None if quantity == "channels" else quantity
 
     def stamp(self, step: int) -> int:

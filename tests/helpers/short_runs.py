@@ -14,7 +14,7 @@ from keras import layers
 
 import keras_ganprune as kgp
 from keras_ganprune.backend import tracing
-from keras_ganprune.callbacks import _gradient_sampler
+from keras_ganprune.callbacks import target_networks
 from keras_ganprune.layers.mask_store import memory
 from keras_ganprune.pruning import allocation as allocations
 from keras_ganprune.pruning import granularity as granularities
@@ -135,7 +135,7 @@ class Runs:
 
     @contextlib.contextmanager
     def _shared_samplers(self):
-        original = _gradient_sampler.GradientSampler
+        original = target_networks.GradientSampler
 
         def shared(model, weights, requests):
             key = (tuple(id(w.variable) for w in weights), tuple(dict.fromkeys(requests)))
@@ -144,11 +144,11 @@ class Runs:
             self.samplers[key].reset()
             return self.samplers[key]
 
-        _gradient_sampler.GradientSampler = shared
+        target_networks.GradientSampler = shared
         try:
             yield
         finally:
-            _gradient_sampler.GradientSampler = original
+            target_networks.GradientSampler = original
 
 
 class Before(keras.callbacks.Callback):

@@ -272,7 +272,7 @@ def without_outputs(
     Raises:
         InvalidArgumentError: No weight is left.
     """
-    if not isinstance(granularity, Channel) or granularity.axis == "in":
+    if not isinstance(granularity, Channel) or getattr(granularity, "axis", None) == "in":
         return list(weights), []
     kept, remarks, unknown = [], [], False
     for weight in weights:
