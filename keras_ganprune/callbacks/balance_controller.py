@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -285,7 +285,7 @@ class _BalanceRun(PruningRun):
         updated = super().update(due, target, harden)
         if updated:
             # Not before: an update may wait for its gradients, or find that training has diverged.
-            self.balance.density = round(1.0 - float(target), _DIGITS)
+            self.balance.density = round(1.0 - cast(float, target), _DIGITS)
             self._sparsity, self._begun = self.pruner.sparsity, True
             self._window.clear()
             self._remember()

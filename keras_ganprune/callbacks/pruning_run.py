@@ -317,7 +317,7 @@ class PruningRun:
         if sampler is not None:
             sampler.reset()
         if self.trials is not None:
-            self.trials.controller.begin_trial(float(target))
+            self.trials.controller.begin_trial(cast(float, target))  # one for all tensors
         if self.targets.rewinder is not None:
             # Copies are found before they are rewound too, perhaps to the values first seen.
             self.copies.look()

@@ -105,9 +105,7 @@ def _values(
             f"Received: sparsity={sparsity}, threshold={threshold}."
         )
     quantity = "sparsity" if threshold is None else "threshold"
-    check: Callable[[Any], float] = (
-        mask_ops.validate_sparsity if threshold is None else _validate_threshold
-    )
+    check = _CHECKS[quantity]
     value = sparsity if threshold is None else threshold
     if not isinstance(value, (list, tuple, np.ndarray)):
         return quantity, [check(value)] * len(tensors)
@@ -121,3 +119,9 @@ def _values(
 
 def _validate_threshold(threshold: object) -> float:
     return validation.non_negative(threshold, "threshold", "a finite, non-negative number")
+
+
+_CHECKS: dict[str, Callable[[Any], float]] = {
+    "sparsity": mask_ops.validate_sparsity,
+    "threshold": _validate_threshold,
+}
