@@ -1,5 +1,6 @@
 """`Prune`: when masks change, what is logged, what it says no to; and `NaNGuard`."""
 
+import copy
 import csv
 import re
 
@@ -208,6 +209,17 @@ def test_two_callbacks_for_two_networks():
     for weight in kgp.masked_weights(gan.discriminator):
         assert 0 < nets.value(weight.mask).sum() < np.prod(weight.mask.shape)
     assert nets.leaks(gan.generator, gan.discriminator) == {}
+
+
+def test_all_state_is_set_in_the_constructor():
+    gan, callback = gan_model(), prune(kgp.PolynomialDecay(0.8, 2, 6), target=BOTH)
+    twin = copy.deepcopy(callback)
+    names = set(vars(callback))
+    fit(gan, callback)
+    assert set(vars(callback)) == names
+    assert callback.report is callback.reports[-1] and callback.pruner is not None
+    assert twin.pruner is None and twin.report is None and twin.updates == []
+    assert twin.settings == callback.settings
 
 
 # --- targets -------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""Short runs of one compiled GAN, put back to its start between them, and what they must come to.
+"""Short runs of one compiled GAN, reset between runs, and checks of their results.
 
-A step is traced once, not once for every run, so that hundreds of settings fit into a few minutes.
+The step is traced once for all runs, so that hundreds of settings take a few minutes.
 """
 
 import contextlib
