@@ -34,6 +34,13 @@ class PruningSettings(Combination):
 
     Raises:
         InvalidArgumentError: The choices are not compatible.
+
+    Example:
+    >>> from keras_ganprune.pruning import PruningSettings
+    >>> settings = PruningSettings.of("l2", "channel", schedule=0.5)
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6), keras.layers.Dense(2)])
+    >>> Pruner(model, **settings).update(sparsity=0.5).kept
+    3
     """
 
     scope: Any = None
@@ -53,11 +60,19 @@ class PruningSettings(Combination):
     ) -> PruningSettings:
         """Return the settings for names, configs or instances.
 
+        Args:
+            criterion: As for `Pruner`. Defaults to 'magnitude'.
+            granularity: As for `Pruner`. Defaults to 'unstructured'.
+            allocation: As for `Pruner`. Defaults to 'uniform'.
+            mode: As for `Pruner`. Defaults to 'hard'.
+            scope: As for `Pruner`. Defaults to None, all layers.
+            schedule: A `Schedule`, or a float for a constant sparsity. Defaults to None.
+
         Raises:
             InvalidArgumentError: A name is unknown, or the choices are not compatible.
 
         Example:
-        >>> from keras_ganprune.pruning.settings import PruningSettings
+        >>> from keras_ganprune.pruning import PruningSettings
         >>> PruningSettings.of("l2", "channel").granularity
         Channel(axis='out')
         """
