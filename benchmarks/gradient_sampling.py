@@ -56,13 +56,13 @@ class Batches:
         if not self.prune.updates:
             raise RuntimeError(f"{criterion!r} made no masks.")
         if sampled:
-            self.prune._samples_next = lambda: True
+            self.prune._run.samples_next = lambda: True
         self.sampled_batches = 0
 
     def __call__(self, count: int) -> None:
         for _ in range(count):
             self.callbacks.on_train_batch_begin(self.done)
-            sampler = self.prune._sampler
+            sampler = self.prune._targets.sampler
             self.sampled_batches += sampler is not None and sampler.active
             logs = self.model.train_function(self.runner.batches)
             self.callbacks.on_train_batch_end(self.done, logs)

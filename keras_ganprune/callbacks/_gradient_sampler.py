@@ -1,7 +1,7 @@
 """Gradients for criteria and regrowth, sampled in the compiled step of a running `fit`.
 
-Outside the sampled batches the model runs the very function that it would run without this: a second
-one, with the accumulators in it, is traced and put in its place for the sampled batches alone.
+In all other batches the model runs exactly its own function: a second function, which contains the
+accumulators, is traced and replaces it for the sampled batches only.
 """
 
 from __future__ import annotations
@@ -11,48 +11,30 @@ import importlib
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_ganprune.backend import tracing
+from keras_ganprune.callbacks._gradient_requests import Loss, Request
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.mask_store import companion, tensor, to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight
-from keras_ganprune.pruning.criteria import Criterion
-from keras_ganprune.pruning.modes import Mode
 from keras_ganprune.training import discovery
-
-Loss = Callable[[keras.Model, Any], Any]
 
 _LOSS_INSTEAD = "give `gradient_loss=`, a function (model, batch) -> scalar loss"
 
 
-@dataclass(frozen=True)
-class Request:
-    """Which gradients are wanted.
-
-    Attributes:
-        moment: 1 for mean |g|, 2 for the root of mean g^2.
-        loss: Function (model, batch) -> scalar whose gradient is meant; None for the gradients that the
-            optimizers are given.
-    """
-
-    moment: int
-    loss: Loss | None = None
-
-
 class _Sums:
-    """Running sums of one request: for each weight, and how many gradients went into it."""
+    """Running sums of one request: the sum for each weight, and the number of gradients in it."""
 
     def __init__(self, weights: Sequence[MaskedWeight], request: Request):
         self.request = request
         self.variables = [w.variable for w in weights]
         self.index = {id(w.variable): i for i, w in enumerate(weights)}
-        # Under tf.distribute what the replicas add is averaged.
+        # Under tf.distribute the sums of the replicas are averaged.
         self.sums = [
             companion(w.variable, np.zeros(w.mask.shape, "float32"), "gradient", "mean")
             for w in weights
@@ -60,56 +42,63 @@ class _Sums:
         self.counts = [
             companion(w.variable, np.zeros((), "float32"), "gradients", "mean") for w in weights
         ]
-        # An optimizer is given the gradient of its replica's share of the loss, a loss function
+        # An optimizer receives the gradient of its replica's share of the loss, but a loss function
         # returns the mean over the batch of its replica.
         strategy = getattr(weights[0].variable.value, "distribute_strategy", None)
         self.share = 1 if request.loss else getattr(strategy, "num_replicas_in_sync", 1)
 
     def add(self, gradient: Any, variable: keras.Variable, usable: Any = None) -> None:
-        """Add a gradient; one that is not `usable` (a bool tensor) is left out."""
-        where = self.index.get(id(variable))
-        if where is None or gradient is None:
+        """Add a gradient, unless the bool tensor `usable` is False."""
+        index = self.index.get(id(variable))
+        if index is None or gradient is None:
             return
-        size = ops.abs(ops.cast(_dense(gradient), "float32"))
+        size: Any = ops.abs(ops.cast(_dense(gradient), "float32"))
         if self.share > 1:
             size = ops.multiply(size, float(self.share))
         if self.request.moment == 2:
             size = ops.square(size)
-        # Always 1, but only with a gradient: the call that finds no more data must not count.
-        one = ops.maximum(ops.cast(ops.isnan(ops.ravel(size)[0]), "float32"), 1.0)
+        # Always 1, but computed from the gradient: a call that finds no more data must not count.
+        flat: Any = ops.ravel(size)
+        one = ops.maximum(ops.cast(ops.isnan(flat[0]), "float32"), 1.0)
         if usable is not None:
             size, one = ops.where(usable, size, 0.0), ops.cast(usable, "float32")
-        self.sums[where].assign_add(size)
-        self.counts[where].assign_add(one)
+        self.sums[index].assign_add(size)
+        self.counts[index].assign_add(one)
 
     def track(self, model: keras.Model) -> None:
-        """On JAX, make the sums a part of the state of optimizers, or a compiled step would lose them."""
-        left = {id(v): i for i, v in enumerate(self.variables)}
-        found = discovery.optimizers(model, unwrap=False)
-        for optimizer in found:
-            own = [id(v) for v in discovery.trained_variables(optimizer) if id(v) in left]
-            tracing.track(optimizer, self._companions([left.pop(key) for key in own]))
-        if found:  # of weights that are not trained, for a loss of the user's
-            tracing.track(found[0], self._companions(left.values()))
+        """On JAX, make the sums part of the optimizers' state; otherwise a compiled step would lose them."""
+        untracked = {id(v): i for i, v in enumerate(self.variables)}
+        optimizers = discovery.optimizers(model, unwrap=False)
+        for optimizer in optimizers:
+            trained = [id(v) for v in discovery.trained_variables(optimizer) if id(v) in untracked]
+            tracing.track(optimizer, self._companions([untracked.pop(key) for key in trained]))
+        if optimizers:  # the loss of a user may depend on weights that are not trained
+            tracing.track(optimizers[0], self._companions(untracked.values()))
 
     def _companions(self, indices: Iterable[int]) -> list[tuple[keras.Variable, keras.Variable]]:
         return [(self.variables[i], v) for i in indices for v in (self.sums[i], self.counts[i])]
 
     def reset(self) -> None:
+        """Set all sums and counts to zero."""
         for variable in (*self.sums, *self.counts):
             variable.assign(ops.zeros_like(tensor(variable)))
 
     @property
     def empty(self) -> bool:
+        """Whether no gradient was added."""
         return not any(float(to_numpy(count)) for count in self.counts)
 
     def read(self) -> list[np.ndarray | None]:
-        found = []
+        """Return the average for each weight; None for a weight without any gradient."""
+        averages: list[np.ndarray | None] = []
         for total, count in zip(self.sums, self.counts, strict=True):
             n = float(to_numpy(count))
-            mean = np.array(to_numpy(total)) / n if n else None
-            found.append(np.sqrt(mean) if n and self.request.moment == 2 else mean)
-        return found
+            if not n:
+                averages.append(None)
+                continue
+            mean = np.array(to_numpy(total)) / n
+            averages.append(np.sqrt(mean) if self.request.moment == 2 else mean)
+        return averages
 
 
 def _backend():
@@ -121,37 +110,37 @@ def _backend():
         raise NotImplementedError(
             f"Gradients of a loss function cannot be taken on the Keras backend "
             f"'{keras.backend.backend()}' yet. Set KERAS_BACKEND=tensorflow before Keras is imported, or "
-            "use a criterion of the training gradients ('gradient', 'taylor')."
+            "use a criterion that needs the training gradients only ('gradient', 'taylor')."
         ) from error
 
 
 def _dense(gradient: Any) -> Any:
     """Return a gradient as a tensor of the shape of its weight.
 
-    Those of embeddings are lists of rows, in which a row may stand several times: its sum is wanted.
+    The gradients of embeddings are lists of rows; rows that occur several times are summed.
     """
     if keras.backend.backend() == "tensorflow":
-        return _backend().dense(gradient)  # which Keras's own conversion leaves as it is
+        return _backend().dense(gradient)  # Keras's own conversion keeps the list of rows
     return ops.convert_to_tensor(gradient)
 
 
 class GradientSampler:
-    """Accumulates gradients of some weights over batches of the `fit` that is running.
+    """Accumulates the gradients of some weights over batches of a running `fit`.
 
-    Sampled are the gradients that the optimizers are given, before they clip them; under tf.distribute
-    the mean over replicas of |g|, each g that of the replica's own mean loss.
+    It samples the gradients that the optimizers receive, before they clip them. Under tf.distribute it takes
+    the mean over replicas of |g|, where g is the gradient of the mean loss of one replica.
 
     Args:
-        model: The model that is being fitted.
-        weights: The weights whose gradients are wanted.
+        model: The model that is fitted.
+        weights: The weights whose gradients are sampled.
         requests: Which gradients.
 
     Attributes:
-        batches: Int, batches sampled since the last `reset`; whoever runs the batches counts them.
-        active: Bool, whether the batch that is run next, or was run last, is sampled.
+        batches: Int, batches sampled since the last `reset`; the caller counts them.
+        active: Bool, whether the next (or last) batch is sampled.
 
     Raises:
-        UnsupportedLayerError: the gradients of some weights can't be sampled.
+        UnsupportedLayerError: The gradients of some weights cannot be sampled.
     """
 
     def __init__(
@@ -173,8 +162,8 @@ class GradientSampler:
         if hasattr(self.model.train_step, "get_concrete_function"):
             raise UnsupportedLayerError(
                 f"`{type(self.model).__name__}.train_step` is decorated with `tf.function`, which traces "
-                "it once, so that no gradients can be sampled in some batches only. Take the decorator "
-                f"away (`fit` compiles `train_step`), or {_LOSS_INSTEAD}."
+                "it once, so gradients cannot be sampled in some batches only. Remove the decorator "
+                f"(`fit` compiles `train_step`), or {_LOSS_INSTEAD}."
             )
         frozen = [w.path for w in self.weights if not w.variable.trainable]
         if frozen:
@@ -185,26 +174,26 @@ class GradientSampler:
             )
 
     def start(self) -> None:
-        """Sample the batch (the call of the train function) that comes next."""
+        """Sample the next batch (the next call of the train function)."""
         if not self.active:
             tracing.sync(self.model)
         if not self.active and not self.batches and not self.empty:
             self.reset()
             raise UnsupportedLayerError(
-                f"`{type(self.model).__name__}.train_step` calls a `tf.function` of its own, which goes on "
-                "sampling gradients in batches where none are wanted. Take that decorator away "
-                f"(`fit` compiles all of `train_step`), or {_LOSS_INSTEAD}."
+                f"`{type(self.model).__name__}.train_step` calls a `tf.function` of its own, which would "
+                "sample gradients in all batches. Remove that decorator (`fit` compiles all of "
+                f"`train_step`), or {_LOSS_INSTEAD}."
             )
         self.active = True
         _Tap.of(self.model).arm(self)
 
     def stop(self) -> None:
-        """Sample no more."""
+        """Stop sampling."""
         self.active = False
         _Tap.of(self.model).disarm(self)
 
     def reset(self) -> None:
-        """Forget what was sampled."""
+        """Forget all sampled gradients."""
         self.batches = 0
         for sums in self.sums.values():
             sums.reset()
@@ -216,54 +205,54 @@ class GradientSampler:
 
     @property
     def skipped(self) -> bool:
-        """Whether loss scaling skipped all sampled batches, since their gradients overflowed."""
+        """Whether loss scaling skipped all sampled batches because their gradients overflowed."""
         return _loss_scale(self.model) is not None and self.empty
 
     def read(self, request: Request) -> list[np.ndarray]:
         """Return the averages for each weight, in order.
 
         Raises:
-            UnsupportedLayerError: a weight got no gradient in the sampled batches.
+            UnsupportedLayerError: A weight got no gradient in the sampled batches.
         """
-        found = self.sums[request].read()
-        missing = [w.path for w, g in zip(self.weights, found, strict=True) if g is None]
+        averages = self.sums[request].read()
+        missing = [w.path for w, g in zip(self.weights, averages, strict=True) if g is None]
         if missing and request.loss is not None:
             raise UnsupportedLayerError(
                 f"The gradient loss does not depend on {', '.join(missing[:3])}. Leave these weights out "
-                "of `scope`, or give a `gradient_loss` that runs the network they are in."
+                "of `scope`, or pass a `gradient_loss` that runs their network."
             )
         if missing:
             raise UnsupportedLayerError(
                 f"No gradient reached {', '.join(missing[:3])} in {self.batches} sampled batch(es). "
-                "Gradients are sampled where an optimizer that is an attribute of the model applies "
-                "them. If `train_step` calls a `tf.function` of its own, take that decorator away "
+                "Gradients are sampled when an optimizer that is an attribute of the model applies "
+                "them. If `train_step` calls a `tf.function` of its own, remove that decorator "
                 "(`fit` compiles all of `train_step`); if these weights are not trained, leave them out "
                 f"of `scope`; or {_LOSS_INSTEAD}."
             )
-        return found
+        return [average for average in averages if average is not None]
 
 
 class _Tap:
-    """Stands in for the train function of a model for the length of one call, if that is sampled.
+    """Replaces the train function of a model during one call, if that call is sampled.
 
-    At all other times the model has the very function that it would have without it, so that nothing
-    is left behind when training is interrupted, or the model saved or copied.
+    At all other times the model has its own function, so that nothing is left behind when training is
+    interrupted, or the model is saved or copied.
     """
 
     def __init__(self, model: keras.Model):
-        self.model = model
+        self.model: Any = model
         self.plain: Any = None
         self.armed: list[GradientSampler] = []
-        # Keyed by the samplers that a function feeds, weakly: they go with their callback.
+        # Weak references to the samplers that a function feeds: they end with their callback.
         self.functions: dict[frozenset[weakref.ref], tuple[Any, Any, Callable | None]] = {}
 
     @classmethod
     def of(cls, model: keras.Model) -> _Tap:
-        """Return the tap of a model. Several callbacks share it, and a later `fit` its functions."""
+        """Return the tap of a model, which several callbacks and a later `fit` share."""
         tap = vars(model).get("_gradient_tap")
         if tap is None or tap.model is not model:
             tap = cls(model)
-            # Past Keras's attribute tracking, which has no use for it.
+            # Past Keras's attribute tracking, which must not track it.
             object.__setattr__(model, "_gradient_tap", tap)
         return tap
 
@@ -272,6 +261,7 @@ class _Tap:
         return getattr(self.model.train_function, "__self__", None) is self
 
     def arm(self, sampler: GradientSampler) -> None:
+        """Sample the next call for a sampler, too."""
         if not self._inserted:
             self.plain, self.armed = self.model.train_function, []
             self.model.train_function = self.run
@@ -279,20 +269,21 @@ class _Tap:
             self.armed.append(sampler)
 
     def disarm(self, sampler: GradientSampler) -> None:
+        """Do not sample the next call for a sampler."""
         if self._inserted and sampler in self.armed:
             self.armed.remove(sampler)
             if not self.armed:
                 self.model.train_function = self.plain
 
     def run(self, *arguments: Any) -> Any:
-        """Run one call of the train function, sampled: of an iterator; on JAX, of the state and one."""
+        """Run one sampled call of the train function, with its own arguments."""
         samplers, self.armed = self.armed, []
         self.model.train_function = self.plain
         sums = [s for sampler in samplers for s in sampler.sums.values()]
         with ExitStack() as stack:
             function, step = self._function(samplers, sums)
             if step is not None and keras.backend.backend() == "torch":
-                # Elsewhere the function was made with it; here it looks for it when it runs.
+                # On other backends the function was made with this step; here it looks it up at each call.
                 _replace(stack, self.model, "train_step", step)
             training = [s for s in sums if s.request.loss is None]
             if training:
@@ -303,9 +294,9 @@ class _Tap:
     def _function(
         self, samplers: Sequence[GradientSampler], sums: Sequence[_Sums]
     ) -> tuple[Any, Callable | None]:
-        """Return the train function that feeds some samplers, as yet untraced if it is new, and its step.
+        """Return the train function that feeds some samplers, and its step.
 
-        The step is None where it is the model's own.
+        A new function is not traced yet. The step is None if it is the model's own.
         """
         key = frozenset(weakref.ref(sampler) for sampler in samplers)
         known = self.functions.get(key)
@@ -327,15 +318,14 @@ class _Tap:
         return known[1:]
 
 
-# Two hooks, both on instances and only for the length of a call: the optimizers' public `apply`,
-# through which every Keras training step hands its gradients, and the model's public `train_step`,
-# which alone sees the batch.
+# Two hooks, both on instances and only during a call: the optimizers' public `apply`, which receives the
+# gradients of every Keras training step, and the model's public `train_step`, which receives the batch.
 
 
 def _replace(stack: ExitStack, owner: Any, name: str, function: Callable) -> None:
-    """Put a function in the place of a method of one object, until the stack is closed."""
+    """Replace a method of one object by a function, until the stack is closed."""
     before = vars(owner).get(name)
-    # Past Keras's attribute tracking, which has no use for a function.
+    # Past Keras's attribute tracking, which must not track a function.
     object.__setattr__(owner, name, function)
     if before is None:
         stack.callback(object.__delattr__, owner, name)
@@ -376,89 +366,32 @@ def _sample_loss(model: keras.Model, data: Any, sums: _Sums) -> None:
     scale = _loss_scale(model)
 
     def loss():
-        value = sums.request.loss(model, data)
-        if len(ops.shape(value)):
+        value = cast(Loss, sums.request.loss)(model, data)  # only requests with a loss come here
+        shape: Any = ops.shape(value)
+        if len(shape):
             raise InvalidArgumentError(
                 "`gradient_loss` must return a scalar. Received a tensor of shape "
-                f"{ops.shape(value)}. Take the mean over the batch."
+                f"{shape}. Take the mean over the batch."
             )
         value = ops.cast(value, "float32")
         return value if scale is None else value * scale
 
-    found = _backend().gradients(loss, sums.variables)
+    gradients = _backend().gradients(loss, sums.variables)
     usable = None
     if scale is not None:
-        found = [g if g is None else ops.cast(g, "float32") / scale for g in found]
+        gradients = [g if g is None else ops.cast(g, "float32") / scale for g in gradients]
         # As the optimizer does: a batch whose scaled gradients overflow is left out.
-        finite = [ops.all(ops.isfinite(g)) for g in found if g is not None]
+        finite = [ops.all(ops.isfinite(g)) for g in gradients if g is not None]
         usable = ops.all(ops.stack(finite)) if finite else None
-    for gradient, variable in zip(found, sums.variables, strict=True):
+    for gradient, variable in zip(gradients, sums.variables, strict=True):
         sums.add(gradient, variable, usable)
 
 
 def _loss_scale(model: keras.Model) -> Any:
-    """Return by what losses are multiplied lest gradients vanish in half precision, or None."""
+    """Return the factor that scales losses so that half-precision gradients do not vanish, or None."""
     scales = [
         optimizer.scale_loss(1.0)
         for optimizer in discovery.optimizers(model, unwrap=False)
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     ]
     return functools.reduce(ops.minimum, scales) if scales else None
-
-
-def adversarial_loss(model: keras.Model, data: Any) -> Any:
-    """Return the adversarial loss of a model that knows it (`GANModel`)."""
-    return model.adversarial_loss(data)
-
-
-def check_loss(loss: Any) -> Loss | None:
-    """Return `gradient_loss` if it is a function or None."""
-    if loss is not None and not callable(loss):
-        raise InvalidArgumentError(
-            "`gradient_loss` must be a function (model, batch) -> scalar loss. "
-            f"Received: {loss!r} (of type {type(loss).__name__})."
-        )
-    return loss
-
-
-def requests(
-    model: keras.Model,
-    networks: Sequence[keras.layers.Layer],
-    criterion: Criterion,
-    mode: Mode,
-    loss: Loss | None,
-) -> tuple[Request | None, Request | None]:
-    """Return which gradients a criterion and a mode need for some networks; None where they need none.
-
-    Raises:
-        InvalidArgumentError: the criterion asks the discriminator, and there is no way to, or no sense.
-    """
-    if not criterion.needs_gradient:
-        scoring = None
-    elif criterion.source == "adversarial":
-        _check_adversarial(model, networks, criterion, loss)
-        scoring = Request(criterion.moment, loss or adversarial_loss)
-    else:
-        scoring = Request(criterion.moment, loss)
-    return scoring, Request(1, loss) if mode.needs_gradient else None
-
-
-def _check_adversarial(
-    model: keras.Model,
-    networks: Sequence[keras.layers.Layer],
-    criterion: Criterion,
-    loss: Loss | None,
-) -> None:
-    judge = getattr(model, "discriminator", None)
-    inside = (layer for network in networks for layer in network._flatten_layers())
-    if judge is not None and any(layer is judge for layer in inside):
-        raise InvalidArgumentError(
-            f"{criterion!r} asks what the discriminator makes of the generator's weights, so "
-            f"the discriminator cannot be its target. Received: '{judge.name}'. Use 'taylor' there."
-        )
-    if loss is None and not hasattr(model, "adversarial_loss"):
-        raise InvalidArgumentError(
-            f"{criterion!r} needs the adversarial loss of the generator, which "
-            f"{type(model).__name__} does not tell. Give `Prune(gradient_loss=function)`, a "
-            "function (model, batch) -> scalar loss, or use `GANModel`."
-        )

@@ -1,4 +1,4 @@
-"""Optimizer slots of pruned weights: moments that would push them, averages that would bring them back."""
+"""Optimizer slots of pruned weights: moments would move them, averages would bring them back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_ganprune.training import discovery
 
 
 def clear(model: keras.Model, pruner: Pruner) -> None:
-    """Zero the slots of a model's optimizers where a weight is pruned, or came back at the last update."""
+    """Set optimizer slots to zero where a weight is pruned, or was brought back by the last update."""
     masks = {id(w.variable): w.mask for w in pruner.weights}
     for optimizer in discovery.optimizers(model):
         averages = {id(slot) for _, slot in discovery.slots(optimizer, only_averages=True)}
@@ -19,24 +19,24 @@ def clear(model: keras.Model, pruner: Pruner) -> None:
             if id(variable) not in masks:
                 continue
             keep = to_numpy(masks[id(variable)])
-            # Pruned weights that go on training unseen keep theirs; not an average, which may be written
-            # over the weight and would be collected once more.
+            # If the mode collects the updates of pruned weights, their moments stay. Averages do not: they
+            # may be written over the weight, and would be collected again.
             if pruner.mode.collects and id(slot) not in averages:
                 keep = keep | True
-            grown = pruner.regrown.get(id(variable))
-            if grown is not None:
-                keep = keep & ~grown
+            regrown = pruner.regrown.get(id(variable))
+            if regrown is not None:
+                keep = keep & ~regrown
             slot.assign(masked(slot, keep))
 
 
 def hold_averages(optimizer: keras.optimizers.Optimizer) -> bool:
-    """Return whether the trained weights are the averages that an optimizer keeps (`use_ema`)."""
+    """Return whether the trained weights equal the averages of an optimizer (`use_ema`)."""
     pairs = list(discovery.slots(optimizer, only_averages=True))
     return bool(pairs) and all(np.array_equal(to_numpy(w), to_numpy(a)) for w, a in pairs)
 
 
 def mask_averages(model: keras.Model, pruner: Pruner) -> None:
-    """Zero the weight averages that optimizers keep (`use_ema`) where a weight is pruned."""
+    """Set the weight averages of optimizers (`use_ema`) to zero where a weight is pruned."""
     masks = {id(w.variable): w.mask for w in pruner.weights}
     for optimizer in discovery.optimizers(model):
         for variable, average in discovery.slots(optimizer, only_averages=True):

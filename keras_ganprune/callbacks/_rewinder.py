@@ -1,4 +1,4 @@
-"""Weights as they were at an early step, for lottery tickets."""
+"""The weights of an early step, kept to rewind to: lottery tickets."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from keras_ganprune.training.snapshot import mask_stores
 
 
 class Rewinder:
-    """Keeps the weights of some networks at one step, and puts them back.
+    """Keeps the weights of some networks at one step, and restores them.
 
-    The copy is saved with the first network's weights, so that a resumed run can rewind too.
+    The copy is saved with the weights of the first network, so that a resumed run can rewind too.
 
     Args:
-        model: The model that is being fitted.
+        model: The model that is fitted.
         networks: The pruned networks.
-        step: Int, optimizer steps at which the weights are kept.
-        everything: Whether all networks of the model go back, not only the pruned ones.
+        step: Int, the optimizer step at which the weights are kept.
+        everything: Whether all networks of the model are rewound, not only the pruned ones.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Rewinder:
 
     @property
     def ready(self) -> bool:
+        """Whether the weights of `step` are kept."""
         arrays = self.store.arrays
         # Another schedule may have kept weights of another step before.
         if "rewind_step" not in arrays or int(arrays["rewind_step"]) != self.step:
@@ -54,10 +55,10 @@ class Rewinder:
         return all(name in arrays for name in self._names())
 
     def look(self, step: int) -> None:
-        """Keep the weights if this is the step to keep them at.
+        """Keep the weights if `step` is the step to keep them at.
 
         Raises:
-            InvalidArgumentError: the step has passed and the weights were not kept.
+            InvalidArgumentError: The step has passed, and the weights were not kept.
         """
         if self.ready or step < self.step:
             return
@@ -72,25 +73,25 @@ class Rewinder:
         self.store.arrays["rewind_step"] = np.array(self.step, dtype=np.int64)
 
     def rewind(self) -> None:
-        """Put the weights back, and let the optimizers begin anew; their count of steps goes on."""
+        """Restore the weights and reset the optimizers, except for their count of steps."""
         weights = self._weights()
         for name, weight in zip(self._names(), weights, strict=True):
             weight.assign(self.store.arrays[name])
-        # They were kept dense: also the networks that another callback prunes.
+        # The kept weights are dense, also those of networks that another callback prunes.
         for network in self.networks:
             for store in mask_stores(network):
                 store.apply()
         known = {id(w) for w in weights}
         for optimizer in discovery.optimizers(self.model):
             averages = {id(slot) for _, slot in discovery.slots(optimizer, only_averages=True)}
-            # Private touch: the one kind of slot (of Adagrad, Ftrl) that does not begin at 0.
+            # Private: the only slots (of Adagrad, Ftrl) that do not begin at 0.
             sums = {id(slot) for slot in getattr(optimizer, "_accumulators", None) or ()}
             for variable, slot in discovery.slots(optimizer):
                 if id(variable) not in known:
                     continue
                 if id(slot) in averages:
-                    # An average (`use_ema`) begins at the weights: Keras will write it over them.
-                    # (A copy: on JAX both variables would hold one array.)
+                    # An average (`use_ema`) begins at the weights, since Keras writes it over them.
+                    # (A copy: on JAX both variables would hold the same array.)
                     slot.assign(np.array(to_numpy(variable)))
                 else:
                     begin = optimizer.initial_accumulator_value if id(slot) in sums else 0.0

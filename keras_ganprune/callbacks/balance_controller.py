@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 
 from keras_ganprune.backend import distribution, tracing
 from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.callbacks.pruning_run import PruningRun
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.layers.mask_store import memory, to_numpy
 from keras_ganprune.pruning.allocation import PerLayer
@@ -151,7 +152,7 @@ class BalanceController(Prune):
                 "The band that ADAPT uses is low=0.45, high=0.55."
             )
         self.minimum, self.maximum = _density(minimum, "minimum"), _density(maximum, "maximum")
-        self.density = self._given = _density(density, "density")
+        self.density = self._initial_density = _density(density, "density")
         if not self.minimum <= self.density <= self.maximum:
             raise InvalidArgumentError(
                 "`density` must be between `minimum` and `maximum`. Received: "
@@ -172,22 +173,19 @@ class BalanceController(Prune):
             mode=mode,
             **kwargs,
         )
-        if not self._combination.mode.regrows or not self._combination.mode.enforced:
+        if not self.settings.mode.regrows or not self.settings.mode.enforced:
             raise InvalidArgumentError(
                 "`mode` must hold its masks and let weights return: 'rigl', 'set' or 'splice'. "
-                f"Received: {self._combination.mode!r}."
+                f"Received: {self.settings.mode!r}."
             )
-        if isinstance(self._combination.allocation, PerLayer):
+        if isinstance(self.settings.allocation, PerLayer):
             # They are those at the end of a schedule, and a density that moves has none.
             raise InvalidArgumentError(
                 "Per-layer sparsities are for one total, which moves here. "
-                f"Received: allocation={self._combination.allocation!r}. Use 'uniform', 'erk' or "
+                f"Received: allocation={self.settings.allocation!r}. Use 'uniform', 'erk' or "
                 "'global_ranking'."
             )
         self.low, self.high, self.increment, self.monitor = low, high, increment, monitor
-        self._window: _Window | None = None
-        self._seen_log = self._begun = False
-        self._sparsity = 0.0
 
     def __repr__(self):
         done = f", {self.pruner!r}" if self.pruner else ""
@@ -197,95 +195,116 @@ class BalanceController(Prune):
             f"[{self.low:g}, {self.high:g}]{done}>"
         )
 
+    def _make_run(self, targets):
+        return _BalanceRun(self, targets, self._say)
+
+
+class _BalanceRun(PruningRun):
+    """Prunes the discriminator during one `fit`, at the density that the balance ratio asks for.
+
+    Args:
+        controller: The `BalanceController`; its `density` is moved.
+        targets: The networks to prune.
+        say: Function that prints a line for the user.
+    """
+
+    def __init__(self, controller: BalanceController, targets, say):
+        super().__init__(controller, targets, say)
+        self.balance = controller
+        self._window = _Window(self.model, controller.monitor)
+        self._seen_log = False
+        # Whether the density has been applied, and the sparsity that it gave.
+        self._begun = False
+        self._sparsity = 0.0
+
     # --- what was measured -----------------------------------------------------------------------
 
-    def on_train_begin(self, logs=None):
-        super().on_train_begin(logs)
-        self._window = _Window(self.model, self.monitor)
-        self._seen_log = self._begun = False
+    def begin_epoch(self):
+        super().begin_epoch()
+        self._window.look()  # metrics were reset just now, and may still show their last value
 
-    def on_epoch_begin(self, epoch, logs=None):
-        super().on_epoch_begin(epoch, logs)
-        self._window.look()  # metrics were reset just now, and may hold on to what they showed
-
-    def on_train_batch_end(self, batch, logs=None):
-        if logs and self.monitor in logs:
+    def end_batch(self, batch, logs):
+        monitor = self.balance.monitor
+        if logs and monitor in logs:
             self._seen_log = True
-            self._window.add(logs[self.monitor])
+            self._window.add(logs[monitor])
         elif not self._seen_log:
             raise InvalidArgumentError(
-                unknown_name("log in `monitor`:", self.monitor, logs or ())
+                unknown_name("log in `monitor`:", monitor, logs or ())
                 + " It must be a log of every batch; `GANModel` logs 'balance_ratio' unless "
                 "balance_frequency=0."
             )
-        super().on_train_batch_end(batch, logs)
+        super().end_batch(batch, logs)
         self._remember()
 
     # --- what follows from it --------------------------------------------------------------------
 
-    def _start(self):
-        saved = memory(self._targets[0][1]).arrays.get(_MEMORY)
-        pruned = any(store.stamp for store in self._stores())
-        self.density = self._given
-        # One that is told to begin with another density does.
-        if saved is not None and pruned and saved[0] == self._given:
+    def start(self):
+        balance = self.balance
+        saved = memory(self.targets.first).arrays.get(_MEMORY)
+        pruned = any(store.stamp for store in self.stores)
+        balance.density = balance._initial_density
+        # A controller with another initial density begins with that.
+        if saved is not None and pruned and saved[0] == balance._initial_density:
             _, density, sparsity, self._window.total, self._window.weight = map(float, saved)
             if sparsity != self.pruner.sparsity:
-                # The masks are others than those of that density: a guard has put older ones back.
-                density = min(max(1.0 - self.pruner.sparsity, self.minimum), self.maximum)
-            self.density, self._sparsity, self._begun = density, self.pruner.sparsity, True
-        super()._start()
+                # The masks do not have that density: a guard has restored older ones.
+                density = min(max(1.0 - self.pruner.sparsity, balance.minimum), balance.maximum)
+            balance.density, self._sparsity, self._begun = density, self.pruner.sparsity, True
+        super().start()
 
     def _remember(self) -> None:
         """Keep with the masks what a resumed run needs."""
         if self._begun:
             # Not the sparsity now: a guard may have changed the masks since.
-            numbers = [self._given, self.density, self._sparsity]
+            numbers = [self.balance._initial_density, self.balance.density, self._sparsity]
             numbers += [self._window.total, self._window.weight]
-            memory(self._targets[0][1]).arrays[_MEMORY] = np.array(numbers, dtype=np.float64)
+            memory(self.targets.first).arrays[_MEMORY] = np.array(numbers, dtype=np.float64)
 
-    def _due(self, step):
-        waiting = self._postponed
-        due = super()._due(step)
+    def due_update(self, step):
+        postponed = self.postponed
+        due = super().due_update(step)
         if due is None or not self._begun:
             return due
-        if waiting is not None:
-            return due[0], waiting[1]  # decided already, but the gradients were not there
-        density = self._next_density()
-        if density != self.density:
+        if postponed is not None:
+            return due[0], postponed[1]  # decided already, but the gradients were missing
+        balance, density = self.balance, self._next_density()
+        if density != balance.density:
             return due[0], 1.0 - density
-        # Nothing to do is done, too: the next `fit` must not make this update again, and the next
-        # update wants gradients of its own.
-        for store in self._stores():
-            store.stamp = self._stamp(due[0])
-        if self._sampler is not None:
-            self._sampler.reset()
+        # An update that changes nothing counts as made: the next `fit` must not make it again, and the
+        # next update needs gradients of its own.
+        for store in self.stores:
+            store.stamp = balance.settings.stamp(due[0])
+        if self.targets.sampler is not None:
+            self.targets.sampler.reset()
         self._window.clear()
         return None
 
-    def _update(self, due, target, harden=False):
-        done = super()._update(due, target, harden)
-        if done:
+    def update(self, due, target, harden=False):
+        """Update the masks, and note the density that they have then."""
+        updated = super().update(due, target, harden)
+        if updated:
             # Not before: an update may wait for its gradients, or find that training has diverged.
-            self.density = round(1.0 - target, _DIGITS)
+            self.balance.density = round(1.0 - cast(float, target), _DIGITS)
             self._sparsity, self._begun = self.pruner.sparsity, True
             self._window.clear()
             self._remember()
-        return done
+        return updated
 
-    def _target(self, due):
-        return 1.0 - self.density
+    def target_at(self, due):
+        return 1.0 - self.balance.density
 
-    def _progress(self, due):
-        # The end of the cosine: modes that exchange less and less weights exchange none, so that a move
+    def progress_at(self, due):
+        # The end of the cosine: modes that exchange fewer weights over time exchange none, so that an update
         # changes the density and nothing else. The number that may return under 'splice' stays.
-        return 1.0 if self._combination.mode.needs_budget else 0.0
+        return 1.0 if self.balance.settings.mode.needs_budget else 0.0
 
     def _next_density(self) -> float:
         """Return the density that the measured ratio asks for."""
-        ratio = float(distribution.broadcast(np.float64(self._window.mean), self.model))
-        if ratio > self.high:
-            return min(self.density + self.increment, self.maximum)
-        if ratio < self.low:
-            return max(self.density - self.increment, self.minimum)
-        return self.density
+        balance = self.balance
+        ratio = float(distribution.broadcast(np.array(self._window.mean), self.model))
+        if ratio > balance.high:
+            return min(balance.density + balance.increment, balance.maximum)
+        if ratio < balance.low:
+            return max(balance.density - balance.increment, balance.minimum)
+        return balance.density

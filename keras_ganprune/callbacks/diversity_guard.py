@@ -11,7 +11,7 @@ import keras
 
 from keras_ganprune.callbacks.quality_monitor import QualityMonitor, callbacks_beside
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
-from keras_ganprune.pruning.pruner import sparsity_of
+from keras_ganprune.pruning.mask_state import sparsity_of
 from keras_ganprune.training.snapshot import TrainingState
 from keras_ganprune.utils import validation
 

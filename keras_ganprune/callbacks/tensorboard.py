@@ -25,7 +25,7 @@ from keras_ganprune.errors import (
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import is_built, masked_weights
 from keras_ganprune.metrics.sparsity import count_parameters
-from keras_ganprune.pruning.pruner import sparsity_of
+from keras_ganprune.pruning.mask_state import sparsity_of
 from keras_ganprune.training import discovery
 from keras_ganprune.utils import files, plotting, validation
 

@@ -1,4 +1,4 @@
-"""What one mask update asked for and what came out."""
+"""The report of one mask update: requested and achieved sparsity."""
 
 from __future__ import annotations
 
@@ -8,11 +8,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MaskRow:
-    """One weight after an update; or, of coupled channels, one group of them.
+    """One ranking after an update: a weight, a group of coupled channels, or the blocks of a network.
 
     Attributes:
-        kept, total: Weights, or channels.
-        kept_units, units: Removable units: the same, or blocks, or channels.
+        path: Layer path and weight name.
+        shape: Shape of the weight, or the number of channels or blocks.
+        kept: Int, number of weights (or channels, or blocks) that are kept.
+        total: Int, number of all of them.
+        kept_units: Int, number of removable units of which any weight is kept.
+        units: Int, number of all removable units.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name="head")])
+    >>> row = Pruner(model).update(sparsity=0.5).rows[0]
+    >>> row.path, row.kept, row.sparsity
+    ('head/kernel', 10, 0.5)
     """
 
     path: str
@@ -24,22 +34,28 @@ class MaskRow:
 
     @property
     def sparsity(self) -> float:
+        """Pruned share of the weights (or channels, or blocks)."""
         return 1.0 - self.kept / self.total
 
 
 @dataclass(frozen=True)
 class MaskReport:
-    """What one update asked for and what came out.
+    """Requested and achieved sparsity of one mask update, with one row per ranking.
 
     Attributes:
-        quantity: 'sparsity' or 'threshold'.
-        requested: The target, in units of `quantity`; of targets given tensor by tensor, the mean over
-            all weights.
-        rows: One `MaskRow` for each weight.
-        newly_pruned: Int, weights that this update removed.
-        regrown: Int, weights that it brought back.
-        counted: What `kept` and `total` count: 'weights'; 'channels' or 'blocks' where these go as one.
-        share: Of `Channel(of="macs")` and the like, the share of these that is cut; else None.
+        quantity: 'sparsity' or 'threshold', what was requested.
+        requested: Float, the target. For a list of targets, their mean over all weights.
+        rows: Tuple of `MaskRow`, one per weight (or per group of coupled channels).
+        newly_pruned: Int, number of weights that this update pruned.
+        regrown: Int, number of weights that it brought back.
+        counted: What `kept` and `total` count: 'weights', 'channels' or 'blocks'.
+        share: With `Channel(of="macs")` and the like, the removed share of this cost; otherwise None.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)])
+    >>> report = Pruner(model).update(sparsity=0.52)
+    >>> report.requested, report.achieved, report.newly_pruned
+    (0.52, 0.5, 10)
     """
 
     quantity: str
@@ -52,15 +68,17 @@ class MaskReport:
 
     @property
     def kept(self) -> int:
+        """Number of weights (or channels, or blocks) that are kept."""
         return sum(row.kept for row in self.rows)
 
     @property
     def total(self) -> int:
+        """Number of all weights (or channels, or blocks)."""
         return sum(row.total for row in self.rows)
 
     @property
     def achieved(self) -> float:
-        """Sparsity over all rows together, whatever the quantity asked for; or `share`."""
+        """Sparsity over all rows together, also if a threshold was requested; or `share`."""
         return self.share if self.share is not None else 1.0 - self.kept / self.total
 
     def __iter__(self) -> Iterator[MaskRow]:
@@ -72,13 +90,13 @@ class MaskReport:
     def __str__(self) -> str:
         units = sum(row.units for row in self.rows)
         kept_units = sum(row.kept_units for row in self.rows)
-        where = {"weights": "tensors", "channels": "groups"}.get(self.counted, "networks")
+        places = {"weights": "tensors", "channels": "groups"}.get(self.counted, "networks")
         text = (
             f"{self.quantity} {self.requested:g} requested, sparsity {self.achieved:.4f} achieved: "
-            f"{self.kept:,} of {self.total:,} {self.counted} kept in {len(self.rows)} {where}"
+            f"{self.kept:,} of {self.total:,} {self.counted} kept in {len(self.rows)} {places}"
         )
         if units != self.total:
             text += f" ({kept_units:,} of {units:,} units)"
         if self.regrown:
-            text += f"; {self.regrown:,} {'weights ' if where != 'tensors' else ''}regrown"
+            text += f"; {self.regrown:,} {'weights ' if places != 'tensors' else ''}regrown"
         return text

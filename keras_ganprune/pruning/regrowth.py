@@ -1,4 +1,4 @@
-"""What becomes of the values of weights that are pruned, and of those that return."""
+"""Stores the values of pruned weights, and initialises weights that return."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from keras_ganprune.pruning.modes import Mode
 def exchange_values(
     weight: MaskedWeight, mode: Mode, pruned: np.ndarray, grown: np.ndarray
 ) -> None:
-    """Put away the values of what is pruned, and give what returns the value that the mode says.
+    """Store the values of newly pruned entries, and set returning entries to the value the mode defines.
 
     Args:
-        pruned, grown: Bool arrays of the shape of the weight: what an update removes, and brings back.
+        weight: The weight, before its mask changes.
+        mode: The mode, whose `restore` is 'zero', 'initializer' or 'previous'.
+        pruned: Bool array of the shape of the weight, the entries that an update prunes.
+        grown: Bool array of the shape of the weight, the entries that it brings back.
     """
     hidden = weight.layer.pruning_masks.hidden.get(weight.name)
     if hidden is None and not grown.any():
@@ -26,17 +29,17 @@ def exchange_values(
         weight.variable.assign(value)
     if hidden is None:
         return
-    put_away = np.array(to_numpy(hidden))
-    put_away[pruned] = value[pruned]
+    stored = np.array(to_numpy(hidden))
+    stored[pruned] = value[pruned]
     if mode.restore == "previous" and grown.any():
-        value[grown] = put_away[grown].astype(value.dtype)
+        value[grown] = stored[grown].astype(value.dtype)
         weight.variable.assign(value)
-    put_away[grown] = 0.0
-    hidden.assign(put_away)
+    stored[grown] = 0.0
+    hidden.assign(stored)
 
 
 def _fresh_values(weight: MaskedWeight) -> np.ndarray:
-    """Return new values from the initializer of a weight's layer, or zeros where it has none."""
+    """Return new values from the initializer of a weight, or zeros if it has none."""
     *parents, name = weight.name.split(".")
     holder = weight.layer
     for parent in parents:
@@ -44,8 +47,8 @@ def _fresh_values(weight: MaskedWeight) -> np.ndarray:
     # Keras: `kernel_initializer`, but `recurrent_initializer` for the `recurrent_kernel`, and
     # `depthwise_initializer` for a depthwise convolution's only `kernel`.
     names = (name, name.removesuffix("_kernel"), "depthwise")
-    found = (getattr(holder, f"{each}_initializer", None) for each in names)
-    initializer = next((each for each in found if each is not None), None)
+    initializers = (getattr(holder, f"{prefix}_initializer", None) for prefix in names)
+    initializer = next((i for i in initializers if i is not None), None)
     if initializer is None:
         return np.zeros(weight.mask.shape, dtype="float32")
     # A new seed each time: Keras's own initializers give the same values at every call.

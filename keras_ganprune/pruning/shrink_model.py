@@ -17,7 +17,7 @@ from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.pruning import compatibility, criteria
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.rankings import top_k
-from keras_ganprune.pruning.rankings.channels import parts_of
+from keras_ganprune.pruning.rankings.channels import channel_rankings
 from keras_ganprune.pruning.rankings.targets import make_targets
 from keras_ganprune.pruning.structured.budget import Budget, fit
 from keras_ganprune.pruning.structured.channels import IN, OUT
@@ -360,7 +360,7 @@ def _chosen(
     """Return which units of each group stay, by their scores."""
     settings = compatibility.get(criterion, granularity, allocation, "hard")
     _check_settings(settings, groups)
-    _, parts = parts_of(
+    _, parts = channel_rankings(
         [groups],
         criteria.get(criterion),
         settings.granularity,

@@ -273,7 +273,7 @@ def test_clock_counts_on_where_it_does_not_read(monkeypatch):
 
     class Steps(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
-            steps.append(prune._last_step)
+            steps.append(prune._run.last_step)
 
     model.fit(
         nets.images(600), nets.labels(600), batch_size=4, verbose=0, callbacks=[prune, Steps()]

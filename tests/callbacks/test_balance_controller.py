@@ -14,9 +14,10 @@ from keras.optimizers import SGD, Adam
 
 import keras_ganprune as kgp
 from keras_ganprune.callbacks import _gradient_sampler as engine
+from keras_ganprune.callbacks.pruning_run import PruningRun
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
+from keras_ganprune.pruning.mask_state import sparsity_of
 from keras_ganprune.pruning.modes import SET, RigL
-from keras_ganprune.pruning.pruner import sparsity_of
 from keras_ganprune.training import discovery
 
 BOTH = ["generator", "discriminator"]
@@ -289,13 +290,13 @@ def test_growth_uses_the_gradient_of_the_batch_before_alone(monkeypatch):
     assert batches == [1, 1]
 
 
-def test_an_update_that_waits_for_its_gradients_is_made_as_it_was_decided():
+def test_an_update_that_waits_for_its_gradients_is_made_as_it_was_decided(monkeypatch):
     gan = scripted([0.5] * 2 + [0.9] * 4 + [-100.0] + [0.5] * 9)
     callback = controller(monitor="plain", begin_step=2)
-    samples = callback._samples_next
+    samples = PruningRun.samples_next
     seen = itertools.count(1)
     # The batch before the update at step 6 is left out, as where the clock was wrong about the next step.
-    callback._samples_next = lambda: next(seen) != 6 and samples()
+    monkeypatch.setattr(PruningRun, "samples_next", lambda run: next(seen) != 6 and samples(run))
     look = Look()
     fit(gan, callback, look, batches=16)
     assert densities(callback) == [(2, 0.5), (7, 0.55)]

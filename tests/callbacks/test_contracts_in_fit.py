@@ -15,6 +15,7 @@ import networks as nets
 import numpy as np
 import pytest
 import short_runs as runs
+from cases import cases
 
 import keras_ganprune as kgp
 from keras_ganprune.backend import tracing
@@ -31,7 +32,9 @@ FAMILIES = [kind for kind in members.FAMILIES if kind != "loss"]
 # Whole blocks need a network that has some: rankings/test_blocks.py.
 ROWS = [row for row in members.MEMBERS if row[0] != "loss" and not isinstance(row[1], Layer)]
 IDS = [f"{kind}-{member!r}" for kind, member in ROWS]
-each_row = pytest.mark.parametrize(("kind", "member"), ROWS, ids=IDS)
+# By default one row of each family; `test_every_family_is_walked` has them all in `SAMPLE`.
+DEFAULT = {kind: index for index, (kind, _) in reversed(list(enumerate(ROWS)))}.values()
+each_row = cases(tuple(IDS[index] for index in DEFAULT), ("kind", "member"), ROWS, ids=IDS)
 
 # What a row is combined with: the first of each family that goes with it.
 PARTNERS = {
@@ -206,7 +209,7 @@ class Run:
         seen = [step for step, *_ in self.watch.updates]
         if schedule.adaptive:
             # A trial begins with an epoch, once there are gradients if it needs some.
-            due = [s for s in seen if s % EPOCH == self.prune._batches]
+            due = [s for s in seen if s % EPOCH == self.prune.settings.gradient_batches]
         else:
             due = [s for s in range(first, last + 1) if schedule.is_update_step(s, FREQUENCY)]
             due = due if first == 0 else [s for s in due if s > first]
@@ -370,7 +373,7 @@ expected_warnings = pytest.mark.filterwarnings(
 
 
 @expected_warnings
-@pytest.mark.parametrize("chosen", SAMPLE, ids=label)
+@cases(1, "chosen", SAMPLE, ids=label)
 def test_sample_saved_in_mid_schedule_goes_on_as_if_uninterrupted(benches, chosen, tmp_path):
     bench = benches["functional" if chosen["criterion"] in NEED_THE_GRAPH else "subclassed"]
     assert save_load_and_go_on(bench, chosen, tmp_path / "gan.keras") == []
@@ -386,6 +389,7 @@ def test_row_saved_in_mid_schedule_goes_on_as_if_uninterrupted(bench, kind, memb
     assert save_load_and_go_on(bench, chosen, tmp_path / "gan.keras") == []
 
 
+@pytest.mark.full
 @expected_warnings
 def test_soft_saved_between_updates_is_sparse_where_training_ends_before_the_next(
     benches, tmp_path
@@ -427,6 +431,7 @@ def problems_on_replicas(mirrored, chosen):
     return found
 
 
+@pytest.mark.full
 @expected_warnings
 @pytest.mark.parametrize("chosen", REPLICATED, ids=label)
 def test_sample_is_exact_and_held_on_two_replicas(mirrored, chosen):
@@ -478,7 +483,7 @@ class Alternates(criteria.Criterion):
 def test_a_broken_mode_is_noticed(benches, mode, wrong, monkeypatch):
     bench = benches["subclassed"]
     bench.reset()
-    monkeypatch.setattr(kgp.modes, "Hard", type(mode))  # a promise of `hard`, asked of this one
+    monkeypatch.setattr(kgp, "Hard", type(mode))  # a promise of `hard`, asked of this one
     run = Run({**settings_for("mode", kgp.Soft()), "mode": mode}).fit(bench.fit)
     assert any(re.search(wrong, problem) for problem in run.problems())
 

@@ -5,6 +5,7 @@ import networks as nets
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import cases
 from keras.optimizers import Adam, RMSprop
 
 import keras_ganprune as kgp
@@ -41,7 +42,8 @@ def nonzero_share(network, pruned):
     return np.mean(counts)
 
 
-@pytest.mark.parametrize(
+@cases(
+    ("guide",),
     "make",
     [
         lambda: guide(),
@@ -90,6 +92,7 @@ def test_the_averages_of_two_optimizers_with_use_ema_are_as_sparse():
         nets.assert_exact(0.8, network)
 
 
+@pytest.mark.full
 def test_clipping_wgan():
     gan = guide(
         nets.WGAN,
@@ -102,7 +105,7 @@ def test_clipping_wgan():
         assert np.max(np.abs(nets.value(weight.variable))) <= np.float32(0.02)
 
 
-@pytest.mark.parametrize("networks", ["mlp", "dcgan"])
+@cases(1, "networks", ["mlp", "dcgan"])
 def test_hand_kept_average_ends_exactly_as_sparse(networks, capsys):
     pair = {} if networks == "mlp" else {"generator": nets.dcgan_generator()}
     gan = guide(nets.EmaGAN, **pair)
@@ -121,6 +124,7 @@ def test_hand_kept_average_ends_exactly_as_sparse(networks, capsys):
         np.testing.assert_array_equal(nets.value(own), nets.value(copy))
 
 
+@pytest.mark.full
 def test_one_update_in_one_epoch_is_enough_to_find_the_average():
     gan = guide(nets.EmaGAN)
     prune = kgp.Prune(0.5, "generator", verbose=0)
@@ -129,12 +133,14 @@ def test_one_update_in_one_epoch_is_enough_to_find_the_average():
     nets.assert_exact(0.5, gan.ema_generator)
 
 
+@pytest.mark.full
 def test_named_copies():
     gan = guide(nets.EmaGAN)
     fit(gan, ["generator"], copies="ema_generator")
     nets.assert_exact(0.8, gan.ema_generator)
 
 
+@pytest.mark.full
 def test_copies_can_be_left_alone():
     gan = guide(nets.EmaGAN)
     fit(gan, ["generator"], copies=None)
@@ -167,6 +173,7 @@ class TalkingTeacherGAN(nets.DistilledGAN):
         self.teacher(self.noise(4), training=True)
 
 
+@pytest.mark.full
 def test_a_teacher_whose_batch_statistics_move_is_not_masked():
     gan = guide(TalkingTeacherGAN, generator=nets.dcgan_generator())
     gan.teacher.trainable = True
@@ -185,6 +192,7 @@ def cycle_gan():
     return gan, tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
 
 
+@pytest.mark.full
 def test_cycle_gan_twin_is_not_taken_for_a_copy(capsys):
     gan, data = cycle_gan()
     watch, _ = fit(gan, ["gen_G"], x=data, verbose=1)
@@ -195,6 +203,7 @@ def test_cycle_gan_twin_is_not_taken_for_a_copy(capsys):
     assert nonzero_share(gan.gen_F, gan.gen_G) == 1.0
 
 
+@pytest.mark.full
 def test_cycle_gan_four_networks():
     gan, data = cycle_gan()
     names = ["gen_G", "gen_F", "disc_X", "disc_Y"]
@@ -229,6 +238,7 @@ def test_a_mask_change_retraces_nothing():
     assert set(traces) == {traces[0]}
 
 
+@pytest.mark.full
 def test_traced_dense_first():
     gan = guide()
     gan.fit(batches(), verbose=0)
@@ -240,6 +250,7 @@ def test_traced_dense_first():
     nets.assert_held(watch, 0.8)
 
 
+@pytest.mark.full
 def test_logs_of_a_foreign_gan():
     gan = guide()
     prune = kgp.Prune(SCHEDULE, ["generator", "discriminator"], 2, verbose=0)

@@ -8,6 +8,7 @@ import networks as nets
 import numpy as np
 import pytest
 import short_runs as runs
+from cases import cases
 from keras.optimizers import SGD, Adam
 
 import keras_ganprune as kgp
@@ -129,8 +130,12 @@ def run(model, mode):
     return Run(MODELS[model], mode)
 
 
-each_model = pytest.mark.parametrize("model", MODELS)
-each_exchange = pytest.mark.parametrize("mode", EXCHANGING)
+each_model = cases(("ema", "foreign"), "model", MODELS)
+each_exchange = cases(
+    (("foreign", "rigl"), ("ema", "splice")),
+    ("model", "mode"),
+    [(model, mode) for model in MODELS for mode in EXCHANGING],
+)
 
 
 def kept(states):
@@ -224,7 +229,7 @@ def test_soft_gives_the_copy_the_masks_once_they_are_held(model):
         np.testing.assert_array_equal(nets.value(own.mask), nets.value(copy.mask))
 
 
-@pytest.mark.parametrize("model", ["dcgan", "classifier"])
+@cases(("classifier",), "model", ["dcgan", "classifier"])
 def test_soft_without_an_end_is_held_at_the_end_of_fit(model):
     result = Run(MODELS[model], "soft", kgp.ConstantSparsity(0.7, 1), 3, epochs=2)
     assert [step for step, *_ in result.prune.updates] == [1, 4, 7, 10]
@@ -258,7 +263,7 @@ def test_soft_that_ends_in_mid_schedule_warns_and_holds_what_it_has():
     nets.assert_exact(0.8, gan.generator)
 
 
-@pytest.mark.parametrize("mode", ["soft", *EXCHANGING])
+@cases(("rigl",), "mode", ["soft", *EXCHANGING])
 def test_a_guard_that_goes_back_leaves_exact_masks(mode):
     gan = gan_model()
     callback = prune(gan, mode)
@@ -276,8 +281,8 @@ def test_a_guard_that_goes_back_leaves_exact_masks(mode):
     assert nets.leaks(gan.generator) == {}
 
 
-@pytest.mark.parametrize("overwrite", [None, 3])
-@pytest.mark.parametrize("mode", ["soft", *EXCHANGING])
+@cases(1, "overwrite", [None, 3])
+@cases(("rigl",), "mode", ["soft", *EXCHANGING])
 def test_averages_that_keras_keeps(mode, overwrite):
     gan = gan_model(
         make=lambda: Adam(1e-2, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=overwrite)
@@ -291,7 +296,6 @@ def test_averages_that_keras_keeps(mode, overwrite):
 # --- exchanging modes: rigl, set, splice ---------------------------------------------------------
 
 
-@each_model
 @each_exchange
 def test_the_number_kept_is_exact_and_nothing_leaks(model, mode):
     result = run(model, mode)
@@ -317,7 +321,6 @@ def test_the_number_kept_is_exact_and_nothing_leaks(model, mode):
             np.testing.assert_array_equal(nets.value(own.mask), nets.value(other.mask))
 
 
-@each_model
 @each_exchange
 def test_kept_weights_are_left_as_they_are(model, mode):
     for step, before, after in run(model, mode).at_updates:
@@ -326,8 +329,8 @@ def test_kept_weights_are_left_as_they_are(model, mode):
             np.testing.assert_array_equal(new["value"][both], old["value"][both], f"step {step}")
 
 
-@pytest.mark.parametrize("model", ["dcgan", "classifier"])
-@pytest.mark.parametrize("mode", ["rigl", "set"])
+@cases(("classifier",), "model", ["dcgan", "classifier"])
+@cases(2, "mode", ["rigl", "set"])
 def test_weights_are_exchanged_at_a_constant_number(model, mode):
     mode = {"rigl": RigL(0.4), "set": SET(0.4)}[mode]
     result = Run(MODELS[model], mode, kgp.ConstantSparsity(0.75, 1, 17), 4)
@@ -390,8 +393,8 @@ def test_growth_is_by_the_gradient_of_the_batch_before():
         np.testing.assert_array_equal(growth, gradient.reshape(-1))
 
 
-@pytest.mark.parametrize("restore", ["zero", "initializer", "previous"])
-@pytest.mark.parametrize("kind", [RigL, SET, Splice])
+@cases(("previous",), "restore", ["zero", "initializer", "previous"])
+@cases(1, "kind", [RigL, SET, Splice])
 def test_what_comes_back_comes_back_with(kind, restore):
     mode = kind(
         **({"margin": 0.0} if kind is Splice else {}),
@@ -430,6 +433,7 @@ def test_what_comes_back_comes_back_with(kind, restore):
     assert len(np.unique(fresh)) == np.size(fresh), "the initializer gave the same values again"
 
 
+@pytest.mark.full
 def test_previous_values_wait_unchanged_where_nothing_is_collected():
     result = Run(MODELS["classifier"], RigL(0.3, "constant", "previous"), 0.6, 3)
     for one, two in zip(result.after.states[:-1], result.before.states[1:], strict=True):
@@ -437,8 +441,11 @@ def test_previous_values_wait_unchanged_where_nothing_is_collected():
             np.testing.assert_array_equal(earlier["hidden"], later["hidden"])
 
 
-@each_model
-@pytest.mark.parametrize("mode", ["rigl", "set"])
+@cases(
+    (("foreign", "rigl"),),
+    ("model", "mode"),
+    [(model, mode) for model in MODELS for mode in ("rigl", "set")],
+)
 def test_both_moments_are_zero_where_a_weight_is_pruned_or_has_come_back(model, mode):
     touched = 0
     for step, before, after in run(model, mode).at_updates:
@@ -453,7 +460,7 @@ def test_both_moments_are_zero_where_a_weight_is_pruned_or_has_come_back(model, 
     assert touched > 0, "there was nothing to clear"
 
 
-@each_model
+@cases(("ema",), "model", MODELS)
 def test_splice_keeps_the_moments_of_what_is_pruned_and_clears_those_of_what_returns(model):
     alive = 0
     for step, before, after in run(model, "splice").at_updates:
@@ -570,7 +577,7 @@ def test_an_average_written_over_the_weights_is_not_collected():
         assert (moved <= np.abs(STEP)[waiting] * 1.001).all(), step
 
 
-@pytest.mark.parametrize("restore", ["initializer", "previous"])
+@cases(1, "restore", ["initializer", "previous"])
 def test_what_comes_back_obeys_the_users_constraint_at_once(restore):
     pair = nets.mlp_generator(), nets.mlp_discriminator(constraint=nets.Clip(0.02))
     gan = gan_model(pair)
@@ -592,6 +599,7 @@ def test_what_comes_back_obeys_the_users_constraint_at_once(restore):
         assert s["value"][s["mask"]].any()
 
 
+@pytest.mark.full
 def test_splice_that_turns_hard_traces_anew_and_collects_no_more():
     gan = gan_model()
     with pytest.warns(kgp.PruningWarning, match="Training ended at step 10"):
@@ -650,7 +658,8 @@ def check_fit(gan, mode):
     return callback
 
 
-@pytest.mark.parametrize("mode", ["soft", *EXCHANGING])
+@pytest.mark.full
+@cases(("rigl",), "mode", ["soft", *EXCHANGING])
 def test_spectral_norm(mode):
     gan = gan_model((nets.dcgan_generator(), nets.dcgan_discriminator(spectral=True)))
     callback = kgp.Prune(SCHEDULE, "discriminator", FREQUENCY, mode=mode, verbose=0)
@@ -661,6 +670,7 @@ def test_spectral_norm(mode):
     assert kept(states) == wanted(states, 0.8)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "options",
     [{"steps_per_execution": 5}, {"jit_compile": True}, {"run_eagerly": True}],
@@ -674,6 +684,7 @@ def test_compile_options(mode, options):
         assert [step for step, *_ in callback.updates] == [2, 10, 14]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mode", ["soft", *EXCHANGING])
 def test_mixed_precision(mode):
     gan = gan_model(nets.mlp_pair(dtype="mixed_float16"))
@@ -681,6 +692,7 @@ def test_mixed_precision(mode):
     check_fit(gan, mode)
 
 
+@pytest.mark.full
 def test_a_step_that_loss_scaling_skips_gives_no_gradient_to_grow_by():
     gan = gan_model(nets.mlp_pair(dtype="mixed_float16"))
     # Far too high: Keras halves it, and leaves out the update, until gradients are finite.
@@ -695,6 +707,7 @@ def test_a_step_that_loss_scaling_skips_gives_no_gradient_to_grow_by():
     assert kept(states) == wanted(states, 0.8)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mode", ["soft", *EXCHANGING])
 def test_two_replicas(mode):
 
@@ -710,6 +723,7 @@ def test_two_replicas(mode):
     assert nets.leaks(gan.ema_generator) == {}
 
 
+@pytest.mark.full
 def test_splice_on_two_replicas_collects_an_update_once():
 
     def train(strategy):
@@ -728,6 +742,7 @@ def test_splice_on_two_replicas_collects_an_update_once():
         np.testing.assert_array_equal(one[key], two[key], key)
 
 
+@pytest.mark.full
 def test_channels_come_back_whole():
     gan = gan_model(nets.dcgan_pair())
     callback = prune(

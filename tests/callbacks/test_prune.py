@@ -1,5 +1,6 @@
 """`Prune`: when masks change, what is logged, what it says no to; and `NaNGuard`."""
 
+import copy
 import csv
 import re
 
@@ -8,6 +9,7 @@ import networks as nets
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import cases
 from keras import layers
 from keras.optimizers import SGD, Adam
 
@@ -50,7 +52,8 @@ def prune(schedule=0.8, target="generator", frequency=2, **kwargs):
 # --- when ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@cases(
+    2,
     ("begin", "end", "frequency", "steps"),
     [
         (0, 8, 2, [0, 2, 4, 6, 8]),
@@ -74,7 +77,8 @@ def test_update_steps(begin, end, frequency, steps):
         assert achieved == 1 - kept / sum(sizes)
 
 
-@pytest.mark.parametrize(
+@cases(
+    2,
     ("schedule", "steps"),
     [
         (kgp.ConstantSparsity(0.5), [0, 3, 6]),
@@ -163,7 +167,8 @@ class Slots(keras.callbacks.Callback):
                     self.found.append((np.count_nonzero(nets.value(slot)[~mask]), kept))
 
 
-@pytest.mark.parametrize(
+@cases(
+    ("adam", "ema"),
     "optimizer",
     [lambda: Adam(1e-2), lambda: SGD(1e-2, momentum=0.9), lambda: Adam(1e-2, use_ema=True)],
     ids=["adam", "sgd", "ema"],
@@ -207,10 +212,22 @@ def test_two_callbacks_for_two_networks():
     assert nets.leaks(gan.generator, gan.discriminator) == {}
 
 
+def test_all_state_is_set_in_the_constructor():
+    gan, callback = gan_model(), prune(kgp.PolynomialDecay(0.8, 2, 6), target=BOTH)
+    twin = copy.deepcopy(callback)
+    names = set(vars(callback))
+    fit(gan, callback)
+    assert set(vars(callback)) == names
+    assert callback.report is callback.reports[-1] and callback.pruner is not None
+    assert twin.pruner is None and twin.report is None and twin.updates == []
+    assert twin.settings == callback.settings
+
+
 # --- targets -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@cases(
+    2,
     ("target", "keys"),
     [
         ("generator", {"generator_sparsity"}),
@@ -227,6 +244,7 @@ def test_target_forms(target, keys):
     assert pruned == (target != "generator")
 
 
+@pytest.mark.full
 def test_none_with_an_averaged_generator():
     gan = gan_model(ema_decay=0.9)
     history = fit(gan, prune(0.5, None)).history
@@ -234,6 +252,7 @@ def test_none_with_an_averaged_generator():
     nets.assert_exact(0.5, gan.generator, gan.discriminator, gan.ema_generator)
 
 
+@pytest.mark.full
 def test_a_network_as_target():
     gan = gan_model()
     history = fit(gan, prune(0.5, gan.discriminator)).history
@@ -242,6 +261,7 @@ def test_a_network_as_target():
     assert kgp.masked_weights(gan.generator) == []
 
 
+@pytest.mark.full
 def test_dotted_target():
     class Outer(nets.GuideGAN):
         def __init__(self):
@@ -299,6 +319,7 @@ def test_logs_reach_history_csv_and_progress_bar(tmp_path, capsys):
     assert re.search(r"generator_sparsity: 0\.[6-8]", capsys.readouterr().out)
 
 
+@pytest.mark.full
 def test_tensorboard_gets_the_sparsity(tmp_path):
     pytest.importorskip("tensorboard")
     gan = gan_model()
@@ -355,6 +376,7 @@ def test_tfmot_schedules_bring_their_frequency(tfmot):
     nets.assert_exact(0.8, gan.generator)
 
 
+@pytest.mark.full
 def test_tfmot_schedule_without_an_end(tfmot):
     gan = gan_model()
     callback = kgp.Prune(tfmot.ConstantSparsity(0.5, 0, frequency=4), "generator", verbose=0)
@@ -385,6 +407,7 @@ def test_a_start_in_mid_schedule_warns():
     nets.assert_exact(0.8, gan.generator)
 
 
+@pytest.mark.full
 def test_a_start_at_the_step_it_is_at_does_not_warn():
     gan = gan_model()
     fit(gan)
@@ -539,6 +562,7 @@ def test_nan_between_two_mask_updates_puts_the_masks_of_the_good_state_back():
     nets.assert_exact(schedule(8), gan.generator)
 
 
+@pytest.mark.full
 def test_frequency_of_the_guard():
     gan = gan_model()
     guard = kgp.NaNGuard(frequency=3)
@@ -549,8 +573,9 @@ def test_frequency_of_the_guard():
     nets.assert_exact(0.8, gan.generator)
 
 
-@pytest.mark.parametrize("frequency", [1, 100])
-@pytest.mark.parametrize("loss", ["least_squares", "wasserstein"])
+@pytest.mark.full
+@cases(1, "frequency", [1, 100])
+@cases(1, "loss", ["least_squares", "wasserstein"])
 def test_a_huge_learning_rate(loss, frequency):
     """The step that ruins the weights has a finite loss, and may be one at which masks are due."""
     gan = gan_model(optimizer=lambda: SGD(1e30), loss=loss)
@@ -576,6 +601,7 @@ class PoisonAfter(nets.Poison):
         super().on_train_batch_begin(batch, logs)
 
 
+@pytest.mark.full
 def test_weights_ruined_by_the_last_step_of_an_epoch():
     gan = gan_model()
     keep = Keep()
@@ -605,7 +631,7 @@ def test_prune_without_a_guard_says_that_training_diverged():
         fit(gan, nets.Poison(4), prune(kgp.ConstantSparsity(0.5, 6), frequency=1))
 
 
-@pytest.mark.parametrize("first", [True, False])
+@cases(1, "first", [True, False])
 def test_guard_of_a_foreign_gan(first):
     gan = nets.GuideGAN()
     gan.compile(Adam(1e-2), Adam(1e-2))
@@ -621,6 +647,7 @@ def test_guard_of_a_foreign_gan(first):
         assert all(np.isfinite(nets.value(v)).all() for v in optimizer.variables)
 
 
+@pytest.mark.full
 def test_guard_keeps_networks_that_the_first_batch_built():
     gan = nets.GuideGAN(*reversed(nets.unbuilt_pair()))
     gan.compile(Adam(1e-2), Adam(1e-2))
@@ -639,6 +666,7 @@ def test_guard_of_a_classifier():
     assert all(np.isfinite(w).all() for w in model.get_weights())
 
 
+@pytest.mark.full
 def test_a_quiet_guard_changes_nothing():
     runs = []
     for callbacks in ([], [kgp.NaNGuard(frequency=1)]):
@@ -656,6 +684,7 @@ def test_bad_guard_frequency(value):
         kgp.NaNGuard(value)
 
 
+@pytest.mark.full
 def test_the_clock_can_be_named_where_several_optimizers_have_trained_the_target():
     gan = gan_model()
     fit(gan, epochs=2)  # 16 steps that are not to count

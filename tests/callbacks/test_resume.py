@@ -12,6 +12,7 @@ import numpy as np
 import paths
 import pytest
 import resume_script
+from cases import cases
 from keras.optimizers import Adam
 
 import keras_ganprune as kgp
@@ -52,6 +53,7 @@ def expected_kept(step, sizes):
 
 # Batch 13 is the fifth of the second epoch; the last backup is of the end of batch 10 or so, between
 # the mask updates at steps 8 and 14.
+@pytest.mark.full
 @pytest.mark.parametrize("kill_at", [13])
 def test_gan_model_killed_in_mid_epoch(kill_at, tmp_path):
     result, _ = killed_and_resumed("gan_model", tmp_path, kill_at)
@@ -76,6 +78,7 @@ def test_gan_model_killed_in_mid_epoch(kill_at, tmp_path):
         assert (nonzero, kept) == (nets.kept_oracle(size, 0.8),) * 2
 
 
+@pytest.mark.full
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="its `train_step` is written for TensorFlow"
 )
@@ -131,7 +134,7 @@ def fit(gan, folder, *callbacks, epochs=4):
     return prune
 
 
-@pytest.mark.parametrize("at", [3, 9, 20, 30])
+@cases((9,), "at", [3, 9, 20, 30])
 def test_restored_at_an_epoch_end_gives_the_weights_of_an_uninterrupted_run(at, tmp_path):
     """Backups of epoch ends hold all there is: weights, masks, both optimizers, random states."""
     whole = gan_model()
@@ -150,6 +153,7 @@ def test_restored_at_an_epoch_end_gives_the_weights_of_an_uninterrupted_run(at, 
     nets.assert_exact(0.8, gan.generator, gan.discriminator, gan.ema_generator)
 
 
+@pytest.mark.full
 def test_a_finished_run_restored_trains_no_more(tmp_path):
     gan = gan_model()
     fit(gan, tmp_path)
@@ -162,6 +166,7 @@ def test_a_finished_run_restored_trains_no_more(tmp_path):
     nets.assert_exact(0.8, again.generator)
 
 
+@pytest.mark.full
 def test_weights_put_back_by_hand_before_fit(tmp_path):
     """The plain way to resume: build, make prunable, load weights, fit; the optimizer starts anew."""
     gan = gan_model()

@@ -9,6 +9,7 @@ import networks as nets
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import cases
 from keras.optimizers import Adagrad, Adam
 
 import keras_ganprune as kgp
@@ -63,7 +64,9 @@ MODELS = {
     "eager": lambda optimizer=None: classifier(optimizer, run_eagerly=True),
     "chunks": lambda: classifier(steps_per_execution=3),
 }
-each_model = pytest.mark.parametrize("model", ["dcgan", "subclassed", "foreign", "classifier"])
+each_model = cases(
+    ("foreign", "classifier"), "model", ["dcgan", "subclassed", "foreign", "classifier"]
+)
 
 
 def make(model, *args, **kwargs):
@@ -252,7 +255,8 @@ def due_steps(schedule, frequency):
     return sorted(steps if schedule.end_step is None else steps | {end})
 
 
-@pytest.mark.parametrize(
+@cases(
+    (("classifier", "one_shot"), ("classifier", "cubic"), ("foreign", "linear_from_0")),
     ("model", "rise"),
     [
         *(("classifier", rise) for rise in RISES),
@@ -284,7 +288,7 @@ def test_a_rise_keeps_exact_counts_of_the_largest_weights(model, rise):
     nets.assert_exact(schedule(LAST), pruned_network(gan))
 
 
-@pytest.mark.parametrize("rise", ["one_shot_at_0", "linear", "square"])
+@cases(("linear",), "rise", ["one_shot_at_0", "linear", "square"])
 def test_a_rise_with_several_steps_per_execution(rise):
     schedule, model = RISES[rise], fresh("chunks")
     callback, before, after = prune(model, schedule), Look(), Look()
@@ -302,6 +306,7 @@ def test_a_rise_with_several_steps_per_execution(rise):
     nets.assert_exact(schedule(15), model)
 
 
+@pytest.mark.full
 def test_a_rise_of_a_spectrally_normalised_discriminator():
     schedule, gan = RISES["linear"], fresh("dcgan")
     inside = [w.layer.name for w in kgp.masked_weights(gan.discriminator)]
@@ -343,7 +348,8 @@ ORDERS = {
 }
 
 
-@pytest.mark.parametrize(
+@cases(
+    1,
     ("model", "order"),
     [
         *(("classifier", order) for order in ORDERS),
@@ -420,7 +426,8 @@ STATISTICS = {
 }
 
 
-@pytest.mark.parametrize(
+@cases(
+    2,
     ("model", "statistic", "final", "power"),
     [
         ("classifier", None, 0.15, 1.0),
@@ -477,7 +484,8 @@ def cycle(step):
     return 0.7 - 0.4 * (1 - position / 3) ** 3
 
 
-@pytest.mark.parametrize(
+@cases(
+    ("soft", "splice"),
     ("model", "mode"),
     [
         ("classifier", "soft"),
@@ -535,6 +543,7 @@ def test_cycles_bring_weights_back():
     assert grown[2] >= at_7 > 0
 
 
+@pytest.mark.full
 def test_cycles_with_several_steps_per_execution():
     model = fresh("chunks")
     callback, after = prune(model, CYCLES, frequency=2, mode="set"), Look()
@@ -691,6 +700,7 @@ def test_backing_off_puts_the_last_good_state_back_bit_for_bit(model):
         np.testing.assert_allclose(moved, np.where(mask, weight, 0), atol=0.05)
 
 
+@pytest.mark.full
 def test_a_copy_has_the_masks_that_are_gone_back_to():
     gan = fresh("foreign")
     Adaptive(gan, SEARCH, QUALITY[:6])
@@ -698,6 +708,7 @@ def test_a_copy_has_the_masks_that_are_gone_back_to():
     assert same(masks_of(gan.generator), masks_of(gan.ema_generator))
 
 
+@pytest.mark.full
 def test_backing_off_puts_hidden_values_back():
     run = Adaptive(make("eager"), SEARCH, QUALITY, mode=SET(0.4, restore="previous"), steps=3)
     before, after = run.before.epochs, run.after.epochs
@@ -720,7 +731,8 @@ def test_the_learning_rate_does_not_step_back():
     assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
 
 
-@pytest.mark.parametrize(
+@cases(
+    3,
     ("schedule", "values", "trials", "held"),
     [
         # Higher is better.
@@ -788,6 +800,7 @@ def test_recovery_epochs_judges_only_the_last_of_them():
     nets.assert_exact(0.3, run.model)
 
 
+@pytest.mark.full
 def test_a_run_that_ends_in_mid_trial_ends_with_what_held(capsys):
     gan = fresh("dcgan")
     callback, before, after = prune(gan, SLOW, verbose=1), Look(), Look()
@@ -799,9 +812,10 @@ def test_a_run_that_ends_in_mid_trial_ends_with_what_held(capsys):
     nets.assert_exact(0.2, gan.generator, gan.ema_generator)
     said = capsys.readouterr().out
     assert "Prune: sparsity 0.2000 held (quality 1.05 against 1)." in said
-    assert "Prune: training ended before sparsity 0.4000 was judged." in said
+    assert "Prune: training ended before sparsity 0.4000 was evaluated." in said
 
 
+@pytest.mark.full
 def test_a_trial_that_no_epoch_is_left_for_is_not_made(capsys):
     gan = fresh("dcgan")
     callback, before, after = prune(gan, SEARCH, verbose=1), Look(), Look()
@@ -816,6 +830,7 @@ def test_a_trial_that_no_epoch_is_left_for_is_not_made(capsys):
     assert "0.4000" not in said and "training ended" not in said
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("first", range(1, 7))
 def test_a_search_in_two_fits_is_as_in_one(first):
     """Whether the second begins with a trial that holds, or with one that does not and has to go back."""
@@ -857,6 +872,7 @@ def test_a_second_fit_goes_on_with_the_search():
     nets.assert_exact(0.3, model)
 
 
+@pytest.mark.full
 def test_other_settings_begin_another_search_at_the_sparsity_that_held():
     model = fresh("classifier")
     Adaptive(model, SEARCH, QUALITY)
@@ -873,7 +889,7 @@ def test_other_settings_begin_another_search_at_the_sparsity_that_held():
     nets.assert_exact(0.42, model)
 
 
-@pytest.mark.parametrize("steps", [2, 3])
+@cases(1, "steps", [2, 3])
 def test_nothing_is_pruned_or_read_before_begin_step(steps):
     schedule = AdaptiveSparsity("quality", 0.1, increment=0.2, begin_step=2 * steps)
     run = Adaptive(fresh("classifier"), schedule, [7.0, 1.0, 1.0, 9.0], steps=steps)
@@ -889,7 +905,7 @@ def test_a_log_that_is_not_there():
     with pytest.raises(
         InvalidArgumentError,
         match=r"Unknown log in `monitor`: 'qualty'\. Did you mean 'quality'\?(.|\n)*"
-        r"loss(.|\n)*A callback that writes it must stand before `Prune`\.",
+        r"loss(.|\n)*Place the callback that writes it before `Prune`\.",
     ):
         Adaptive(model, AdaptiveSparsity("qualty"), [1.0])
     assert all(m.all() for m in masks_of(model))
@@ -897,10 +913,11 @@ def test_a_log_that_is_not_there():
 
 def test_a_log_that_is_written_too_late():
     model = fresh("classifier")
-    with pytest.raises(InvalidArgumentError, match="must stand before `Prune`"):
+    with pytest.raises(InvalidArgumentError, match=r"Place the callback .* before `Prune`"):
         fit(model, prune(model, SEARCH), Script([1.0]), steps=2)
 
 
+@pytest.mark.full
 def test_the_accuracy_of_a_discriminator_that_is_to_stay_where_it_is():
     name = "discriminator_fake_accuracy"
     schedule = AdaptiveSparsity(
@@ -921,6 +938,7 @@ def test_the_accuracy_of_a_discriminator_that_is_to_stay_where_it_is():
     assert kept(masks_of(gan.generator)) == wanted(masks_of(gan.generator), 0.0)
 
 
+@pytest.mark.full
 def test_one_search_over_both_networks():
     gan = fresh("subclassed")
     callback = prune(gan, SEARCH, ["generator", "discriminator"])
@@ -949,6 +967,7 @@ def backup(folder):
     return keras.callbacks.BackupAndRestore(str(folder), delete_checkpoint=False)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("model", "at"), [("classifier", 4), ("subclassed", 7), ("subclassed", 9), ("classifier", 12)]
 )
@@ -980,6 +999,7 @@ def test_a_search_that_is_killed_goes_on_where_it_was(model, at, tmp_path):
     nets.assert_exact(0.6, pruned_network(gan))
 
 
+@pytest.mark.full
 def test_a_search_that_is_killed_between_the_epochs_of_a_trial(tmp_path):
     values = [1.0, 9.0, 1.0, 9.0, 1.0, 1.0, 1.0]
     model = fresh("classifier")
@@ -1017,7 +1037,7 @@ def test_a_search_that_is_killed_in_a_trial_that_does_not_hold(tmp_path):
     callback = prune(model, SLOW)
     with pytest.warns(
         PruningWarning,
-        match="Sparsity 0.4000 was not found to hold, but the state before it was not kept",
+        match="Sparsity 0.4000 did not hold, but the state before it was lost",
     ):
         fit(model, Script(values), callback, backup(tmp_path), steps=2, epochs=7)
     # It stays, as was said, and nothing more is tried.
@@ -1047,7 +1067,7 @@ class Poison(keras.callbacks.Callback):
             self.ruin()
 
 
-@pytest.mark.parametrize("model", ["subclassed", "foreign", "classifier"])
+@cases(("classifier",), "model", ["subclassed", "foreign", "classifier"])
 def test_a_trial_that_diverges_does_not_hold(model):
     """`GANModel` adds the guard by itself; it stops training, and the search goes back further."""
     gan = fresh(model)
@@ -1065,6 +1085,7 @@ def test_a_trial_that_diverges_does_not_hold(model):
     nets.assert_exact(0.4, pruned_network(gan))
 
 
+@pytest.mark.full
 def test_a_trial_that_diverges_in_its_last_step_does_not_hold():
     gan = fresh("subclassed")
     schedule = AdaptiveSparsity("generator_loss", 50.0, increment=0.2)
@@ -1105,7 +1126,9 @@ def test_a_search_by_gradients():
     nets.assert_exact(HELD, model)
 
 
-@pytest.mark.parametrize(
+@pytest.mark.full
+@cases(
+    1,
     ("schedule", "values", "batches", "steps"),
     [
         # In mid-trial.
@@ -1203,7 +1226,8 @@ class Rewound:
         fit(gan, *callbacks, *more, steps=steps)
 
 
-@pytest.mark.parametrize(
+@cases(
+    (("classifier", "model", 0), ("foreign", "model", 2)),
     ("model", "rewind", "rewind_step"),
     [
         ("classifier", "model", 0),
@@ -1275,6 +1299,7 @@ def test_copies_carry_the_masks_of_every_round():
     nets.assert_exact(0.784, gan.ema_generator)
 
 
+@pytest.mark.full
 def test_a_copy_that_goes_back_to_step_0_gets_the_masks():
     gan = make("foreign", run_eagerly=True)
     fit(gan, prune(gan, IterativeRewind(0.5, 1, 4, 1)), steps=4)
@@ -1310,6 +1335,7 @@ def test_averages_of_use_ema_begin_anew_at_the_rewound_weights():
     nets.assert_exact(0.784, model)
 
 
+@pytest.mark.full
 def test_accumulators_begin_anew_at_their_initial_value():
     model = make("eager", Adagrad(0.05, initial_accumulator_value=0.25))
     run = Rewound(model, rounds())
@@ -1324,6 +1350,7 @@ def test_accumulators_begin_anew_at_their_initial_value():
     assert not same(run.before.slots[4, "model"], run.after.slots[4, "model"])
 
 
+@pytest.mark.full
 def test_a_model_that_goes_back_leaves_the_zeros_of_the_other_network():
     gan = fresh("subclassed")
     other, watch = prune(gan, OneShot(0.5, 3), "discriminator"), nets.Watch(gan.discriminator)
@@ -1333,6 +1360,7 @@ def test_a_model_that_goes_back_leaves_the_zeros_of_the_other_network():
     nets.assert_exact(0.784, gan.generator)
 
 
+@pytest.mark.full
 def test_both_networks_in_one_callback():
     gan = fresh("subclassed")
     run = Rewound(gan, rounds("target"), target=["generator", "discriminator"])
@@ -1347,6 +1375,7 @@ def test_both_networks_in_one_callback():
 # --- rounds that are cut -------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("model", "first"),
     [
@@ -1377,6 +1406,7 @@ def test_two_fits_are_as_one(model, first):
     assert_same_state(expected, look_at(gan))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", ["dcgan", "classifier"])
 def test_a_model_that_is_saved_and_loaded_between_rounds_rewinds_to_the_same_weights(
     model, tmp_path
@@ -1399,6 +1429,7 @@ def test_a_model_that_is_saved_and_loaded_between_rounds_rewinds_to_the_same_wei
         assert same(rest.after.weights[10, "discriminator"], run.after.weights[2, "discriminator"])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("at", [3, 9])
 def test_rounds_that_are_killed_go_on_to_the_same_weights(at, tmp_path):
     gan = fresh("subclassed")

@@ -5,6 +5,7 @@ import networks as nets
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import cases
 from keras.optimizers import SGD, Adam, AdamW, RMSprop
 
 import keras_ganprune as kgp
@@ -45,7 +46,8 @@ def fit_classifier(model, epochs=2):
     return watch
 
 
-@pytest.mark.parametrize(
+@cases(
+    ("ema",),
     "make",
     [
         lambda: Adam(1e-2, 0.5),
@@ -66,7 +68,7 @@ def test_optimizers(make):
     nets.assert_held(watch, 0.8)
 
 
-@pytest.mark.parametrize("overwrite", [None, 3])
+@cases(1, "overwrite", [None, 3])
 def test_the_average_that_keras_keeps_is_as_sparse(overwrite):
     model = nets.classifier()
     optimizer = Adam(1e-2, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=overwrite)
@@ -98,6 +100,7 @@ def test_gan_model_copies_the_average_into_the_weights_at_the_end():
             np.testing.assert_array_equal(nets.value(weight), nets.value(average))
 
 
+@pytest.mark.full
 def test_averaged_generator():
     gan = gan_model(ema_decay=0.9)
     nets.assert_held(fit(gan), 0.8)
@@ -108,7 +111,9 @@ def test_averaged_generator():
         np.testing.assert_array_equal(nets.value(own.mask), nets.value(copy.mask))
 
 
-@pytest.mark.parametrize(
+@pytest.mark.full
+@cases(
+    1,
     "pair",
     [
         nets.dcgan_pair,
@@ -121,6 +126,7 @@ def test_networks(pair):
     nets.assert_held(fit(gan_model(pair())), 0.8)
 
 
+@pytest.mark.full
 def test_conditional_gan():
     gan = gan_model(nets.conditional_pair())
     x = tf.data.Dataset.from_tensor_slices((nets.images(), nets.labels())).batch(8)
@@ -141,6 +147,7 @@ def test_weight_clipping_is_kept_and_composed():
         assert np.max(np.abs(nets.value(weight.variable))) <= np.float32(0.02)
 
 
+@pytest.mark.full
 def test_five_critic_steps_with_gradient_penalty():
     gan = gan_model(loss="wasserstein", gradient_penalty=10.0, discriminator_steps=5)
     nets.assert_held(fit(gan), 0.8)
@@ -149,6 +156,7 @@ def test_five_critic_steps_with_gradient_penalty():
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "options",
     [{"jit_compile": True}, {"run_eagerly": True}],
@@ -159,7 +167,7 @@ def test_compile_options(options):
     nets.assert_held(fit(gan), 0.8)
 
 
-@pytest.mark.parametrize("steps", [3, 4, 16])
+@cases(1, "steps", [3, 4, 16])
 def test_steps_per_execution_skips_no_update(steps):
     gan = gan_model(compile_options={"steps_per_execution": steps})
     prune = kgp.Prune(kgp.PolynomialDecay(0.8, 0, 7), "generator", 3, verbose=0)
@@ -171,6 +179,7 @@ def test_steps_per_execution_skips_no_update(steps):
     nets.assert_held(watch, 0.8)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(policy):
     gan = gan_model(nets.mlp_pair(dtype=policy))
@@ -182,18 +191,21 @@ def test_mixed_precision(policy):
     assert {w.dtype for w in gan.generator.weights} == {"float32"}
 
 
+@pytest.mark.full
 def test_mixed_precision_classifier():
     model = nets.classifier(dtype="mixed_float16")
     model.compile(Adam(1e-2), nets.classifier_loss())
     nets.assert_held(fit_classifier(model), 0.8)
 
 
+@pytest.mark.full
 def test_loss_scaling_of_a_classifier():
     model = nets.classifier(dtype="mixed_float16")
     model.compile(keras.optimizers.LossScaleOptimizer(Adam(1e-2)), nets.classifier_loss())
     nets.assert_held(fit_classifier(model), 0.8)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("ema", [None, 0.9], ids=["plain", "ema"])
 def test_mirrored_gan_model(ema):
     with nets.both_replicas().scope():
@@ -207,6 +219,7 @@ def test_mirrored_gan_model(ema):
         nets.assert_exact(0.8, gan.ema_generator)
 
 
+@pytest.mark.full
 def test_mirrored_classifier():
     with nets.both_replicas().scope():
         model = nets.classifier()
@@ -230,6 +243,7 @@ def test_set_weights_by_another_callback():
     nets.assert_held(fit(gan, SetWeights(), epochs=3), 0.8)
 
 
+@pytest.mark.full
 def test_set_weights_between_two_fits():
     gan = gan_model()
     dense = gan.generator.get_weights()
@@ -239,7 +253,7 @@ def test_set_weights_between_two_fits():
     nets.assert_held(watch, 0.8)
 
 
-@pytest.mark.parametrize("new_callback", [False, True])
+@cases(1, "new_callback", [False, True])
 def test_second_fit(new_callback):
     gan = gan_model()
     prune = kgp.Prune(SCHEDULE, "generator", 2, verbose=0)
@@ -273,6 +287,7 @@ def test_fit_that_was_traced_dense_before():
     nets.assert_held(watch, 0.8)
 
 
+@pytest.mark.full
 def test_compile_after_pruning():
     gan = gan_model()
     fit(gan)

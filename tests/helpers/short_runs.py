@@ -1,6 +1,6 @@
-"""Short runs of one compiled GAN, put back to its start between them, and what they must come to.
+"""Short runs of one compiled GAN, reset between runs, and checks of their results.
 
-A step is traced once, not once for every run, so that hundreds of settings fit into a few minutes.
+The step is traced once for all runs, so that hundreds of settings take a few minutes.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from keras import layers
 
 import keras_ganprune as kgp
 from keras_ganprune.backend import tracing
-from keras_ganprune.callbacks import _gradient_sampler
+from keras_ganprune.callbacks import target_networks
 from keras_ganprune.layers.mask_store import memory
 from keras_ganprune.pruning import allocation as allocations
 from keras_ganprune.pruning import granularity as granularities
@@ -135,7 +135,7 @@ class Runs:
 
     @contextlib.contextmanager
     def _shared_samplers(self):
-        original = _gradient_sampler.GradientSampler
+        original = target_networks.GradientSampler
 
         def shared(model, weights, requests):
             key = (tuple(id(w.variable) for w in weights), tuple(dict.fromkeys(requests)))
@@ -144,11 +144,11 @@ class Runs:
             self.samplers[key].reset()
             return self.samplers[key]
 
-        _gradient_sampler.GradientSampler = shared
+        target_networks.GradientSampler = shared
         try:
             yield
         finally:
-            _gradient_sampler.GradientSampler = original
+            target_networks.GradientSampler = original
 
 
 class Before(keras.callbacks.Callback):
@@ -339,8 +339,7 @@ def kept_units(n, sparsity, minimum=1):
 
 def problems_of_masks(pruner, masks, sparsity, final):
     """Return what is wrong with masks at a total sparsity (or one for each tensor), as a list of str."""
-    granularity, allocation = pruner.granularity, pruner.allocation
-    found = []
+    granularity, found = pruner.granularity, []
     if pruner.coupled:
         counted = groups_of(pruner, masks)
         wrong = problems_of_coupling(pruner, masks, counted)
@@ -358,6 +357,12 @@ def problems_of_masks(pruner, masks, sparsity, final):
         for weight, mask in zip(pruner.weights, masks, strict=True):
             found += _problems_of_pattern(granularity, weight, mask, sparsity)
         return found
+    return found + _problems_of_counts(pruner, counted, sparsity, final)
+
+
+def _problems_of_counts(pruner, counted, sparsity, final):
+    """Return which numbers of kept units are wrong; `counted` has (sizes, kept) for each ranking."""
+    allocation, found = pruner.allocation, []
     numbers = [(len(sizes), int(np.count_nonzero(kept))) for sizes, kept in counted]
     if isinstance(sparsity, (list, tuple)):
         each = list(sparsity)

@@ -1,4 +1,4 @@
-"""Short runs that something watches, and a judge of images that says what it is told to."""
+"""Short watched runs, and a stand-in for an image quality measure that returns scripted numbers."""
 
 import functools
 
@@ -26,7 +26,7 @@ class Report:
 
 
 class Judge:
-    """Stands for `ImageQuality`: numbers that tell one set of images from another."""
+    """Stands in for `ImageQuality`: simple statistics of the images, or scripted numbers."""
 
     def __init__(self, script=None, missing=None):
         self.script, self.missing, self.calls = script, missing, []
@@ -63,7 +63,7 @@ def gan_model(pair=None, make=lambda: Adam(1e-2, 0.5), **kwargs):
 
 @functools.cache
 def any_gan():
-    """Return a GAN for tests that do not care what it has learnt: it is traced once for all of them."""
+    """Return a GAN for tests in which its weights do not matter, so that it is traced only once."""
     return gan_model()
 
 
@@ -75,7 +75,7 @@ def foreign_gan(cls, make=lambda: Adam(1e-2, 0.5), **kwargs):
 
 
 def fit(gan, *callbacks, epochs=3, labels=None, **kwargs):
-    """Train on four batches an epoch, and return the history."""
+    """Train on four batches per epoch, and return the history."""
     x = nets.images(4 * BATCHES)
     return gan.fit(
         *([x] if labels is None else [x, labels]),
@@ -116,9 +116,9 @@ def assert_untouched(make, *callbacks, before=(), written=()):
 
     Args:
         make: Function that returns the GAN.
-        callbacks: Those that are to leave no trace.
-        before: Those of them that must stand before `Prune`.
-        written: Names that they add to the logs.
+        callbacks: Callbacks that must not change the training.
+        before: Callbacks of this kind that are placed before `Prune`.
+        written: Names of the logs that they write.
     """
 
     def train(front, behind):

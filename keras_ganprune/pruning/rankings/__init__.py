@@ -1,1 +1,1 @@
-"""One ranking: the units that are compared with each other, and how many of them stay."""
+"""Rankings: the units that are compared with each other, and how many of them are kept."""

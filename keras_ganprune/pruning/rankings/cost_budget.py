@@ -1,4 +1,4 @@
-"""Channels by what they cost: a sparsity that is a share of the MACs, parameters or bytes."""
+"""Channels by their cost: a sparsity that is a share of the MACs, parameters or bytes."""
 
 from __future__ import annotations
 
@@ -8,65 +8,80 @@ from typing import Any
 import numpy as np
 
 from keras_ganprune.pruning.allocation import Allocation
-from keras_ganprune.pruning.rankings.channels import GroupPart
+from keras_ganprune.pruning.rankings.channels import ChannelRanking
 from keras_ganprune.pruning.structured.budget import Budget, fit
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import Groups
 
 
 def _networks(
-    everything: Sequence[Groups], costs: Sequence[Costs]
+    groups_of_models: Sequence[Groups], costs: Sequence[Costs]
 ) -> Iterator[tuple[Groups, Costs, slice]]:
-    """Yield the groups of each network, their costs, and where they are among all parts."""
-    begun = 0
-    for groups, own in zip(everything, costs, strict=True):
-        yield groups, own, slice(begun, begun + len(groups))
-        begun += len(groups)
+    """Yield the groups and costs of each network, and the slice of its groups among all rankings."""
+    start = 0
+    for groups, groups_costs in zip(groups_of_models, costs, strict=True):
+        yield groups, groups_costs, slice(start, start + len(groups))
+        start += len(groups)
 
 
 def choose(
-    parts: Sequence[GroupPart],
-    everything: Sequence[Groups],
+    rankings: Sequence[ChannelRanking],
+    groups_of_models: Sequence[Groups],
     costs: Sequence[Costs],
     scores: Sequence[np.ndarray],
     budget: Budget,
     allocation: Allocation,
     round_to: int | None,
-    regrows: bool,
+    may_return: bool,
 ) -> list[np.ndarray]:
-    """Return which units of each part stay, so that every network costs what the budget says.
+    """Return the kept channels of each group, so that the cost of every network meets the budget.
 
     Args:
-        parts: The groups of all networks, network by network.
-        everything, costs: The groups and costs of each network.
-        scores: Of the units of each part.
-        regrows: Whether units that are pruned may stay again.
+        rankings: The rankings of all networks, network by network.
+        groups_of_models: The groups of each network.
+        costs: The costs of each network.
+        scores: The scores of the channels of each ranking.
+        budget: The cost that each network may have.
+        allocation: Decides whether groups are compared, and the minimum of each.
+        round_to: The number of kept channels of a group is a multiple of this; None for any number.
+        may_return: Whether a channel that is pruned now may be kept again.
     """
-    alive = [np.ones(p.group.size, dtype=bool) if regrows else p.alive() for p in parts]
-    lowest: Any = np.finfo(np.float64).min  # pruned units score -inf, for which there is no mean
-    chosen: list[np.ndarray] = []
-    for groups, own_costs, own in _networks(everything, costs):
-        chosen += fit(
+    alive = [np.ones(r.group.size, dtype=bool) if may_return else r.alive() for r in rankings]
+    lowest: Any = np.finfo(np.float64).min  # pruned channels score -inf, which has no mean
+    keeps: list[np.ndarray] = []
+    for groups, groups_costs, members in _networks(groups_of_models, costs):
+        keeps += fit(
             groups,
-            [np.nan_to_num(s, neginf=lowest) for s in scores[own]],
+            [np.nan_to_num(s, neginf=lowest) for s in scores[members]],
             budget,
             ranking="global" if allocation.joint else "uniform",
             minimum=allocation.minimum,
             round_to=round_to,
-            costs=own_costs,
-            alive=alive[own],
+            costs=groups_costs,
+            alive=alive[members],
         )
-    return chosen
+    return keeps
 
 
-def cut(
-    parts: Sequence[GroupPart],
-    everything: Sequence[Groups],
+def removed_share(
+    rankings: Sequence[ChannelRanking],
+    groups_of_models: Sequence[Groups],
     costs: Sequence[Costs],
-    masks: Sequence[np.ndarray],
+    masks_now: Sequence[np.ndarray],
     quantity: str,
 ) -> float:
-    """Return the share of all networks' cost that masks take away."""
-    keeps = [part.alive_in(masks) for part in parts]
-    left = sum(own.of(quantity, keeps[part]) for _, own, part in _networks(everything, costs))
-    return 1.0 - left / sum(own.of(quantity) for own in costs)
+    """Return the share of the cost of all networks that masks remove.
+
+    Args:
+        rankings: The rankings of all networks, network by network.
+        groups_of_models: The groups of each network.
+        costs: The costs of each network.
+        masks_now: One mask per weight of the pruner.
+        quantity: 'macs', 'parameters' or 'bytes'.
+    """
+    keeps = [ranking.alive_in(masks_now) for ranking in rankings]
+    left = sum(
+        groups_costs.of(quantity, keeps[members])
+        for _, groups_costs, members in _networks(groups_of_models, costs)
+    )
+    return 1.0 - left / sum(groups_costs.of(quantity) for groups_costs in costs)

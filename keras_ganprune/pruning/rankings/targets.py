@@ -1,8 +1,8 @@
-"""What one mask update is to reach, ranking by ranking."""
+"""The target of each ranking at one mask update: a budget, a threshold or a pattern's sparsity."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,17 +12,22 @@ from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.pruning.allocation import Tensor, Uniform
 from keras_ganprune.pruning.compatibility import Combination
+from keras_ganprune.utils import validation
+
+# One number for all tensors, or one per tensor.
+Value = float | Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
 class Target:
-    """What one ranking is to reach: a budget, a threshold or a pattern's sparsity.
+    """The target of the tensors that are ranked together. One of the three numbers is not None.
 
     Attributes:
-        members: Numbers of the tensors that are ranked together.
-        budget: Units to keep, or weights if `in_weights`; None with a threshold or a pattern.
-        wanted: What the budget would be without a floor.
-        threshold: Units with lower scores go.
+        members: Indices of the tensors.
+        budget: Number of units to keep, or of weights if `in_weights`.
+        in_weights: Whether the budget counts weights, because units differ in size.
+        wanted: The budget before the minimum of each tensor raised it.
+        threshold: Units with a lower score are pruned.
         pattern: Sparsity of a pattern such as 2:4.
     """
 
@@ -38,49 +43,46 @@ def make_targets(
     tensors: Sequence[Tensor],
     settings: Combination,
     *,
-    sparsity: Any,
-    threshold: Any,
+    sparsity: Value | None,
+    threshold: Value | None,
     final: float | None,
 ) -> list[Target]:
-    """Return the targets for a sparsity or a threshold, or for a list with one for each tensor.
+    """Return the targets for a sparsity or a threshold.
+
+    Args:
+        tensors: The tensors, in the order of the rankings.
+        settings: Allocation, granularity and mode decide how the value is spread.
+        sparsity: Fraction in [0, 1), or a list with one per tensor; None with a threshold.
+        threshold: Non-negative float, or a list with one per tensor; None with a sparsity.
+        final: Sparsity at the end of the schedule; None for `sparsity`.
 
     Raises:
-        InvalidArgumentError: a value is out of range, or the settings leave nothing for it to say.
+        InvalidArgumentError: Not exactly one of `sparsity` and `threshold` is given.
+        InvalidArgumentError: A value is out of range, or a list has the wrong length.
+        InvalidArgumentError: The allocation or the mode cannot be combined with such a value.
     """
-    if (sparsity is None) == (threshold is None):
-        raise InvalidArgumentError(
-            "Give exactly one of `sparsity` and `threshold`. "
-            f"Received: sparsity={sparsity}, threshold={threshold}."
-        )
-    quantity = "sparsity" if threshold is None else "threshold"
-    value = sparsity if threshold is None else threshold
-    check = mask_ops.validate_sparsity if quantity == "sparsity" else _validate_threshold
-    each = isinstance(value, (list, tuple, np.ndarray))
-    if each and len(value) != len(tensors):
-        raise InvalidArgumentError(
-            f"`{quantity}` as a list must have one entry for each of the {len(tensors)} "
-            f"pruned weights. Received {len(value)}."
-        )
-    values = [check(v) for v in value] if each else [check(value)] * len(tensors)
-    allocation, mode = settings.allocation, settings.mode
+    quantity, values = _values(tensors, sparsity, threshold)
+    allocation = settings.allocation
     if quantity == "threshold":
-        if not isinstance(allocation, Uniform) or mode.needs_budget:
+        if not isinstance(allocation, Uniform) or settings.mode.needs_budget:
             raise InvalidArgumentError(
-                "A `threshold` is for every tensor by itself and leaves open how many weights stay. "
-                f"Received: {allocation!r}, {mode!r}. Use `sparsity`, or "
+                "A `threshold` applies to each tensor by itself and leaves open how many weights are kept. "
+                f"Received: {allocation!r}, {settings.mode!r}. Use `sparsity`, or "
                 "allocation='uniform' and mode='hard', 'soft' or 'splice'."
             )
-        return [Target((i,), threshold=v) for i, v in enumerate(values)]
+        return [Target((i,), threshold=value) for i, value in enumerate(values)]
     if settings.granularity.pattern:
-        return [Target((i,), pattern=v) for i, v in enumerate(values)]
-    if each:
+        return [Target((i,), pattern=value) for i, value in enumerate(values)]
+    if _is_list(sparsity):
         if not isinstance(allocation, Uniform):
             raise InvalidArgumentError(
                 f"A list of sparsities leaves nothing for {allocation!r} to spread. "
                 "Use allocation='uniform'."
             )
-        alone = [allocation.rankings([t], v, v)[0] for t, v in zip(tensors, values, strict=True)]
-        rankings = [replace(r, members=(i,)) for i, r in enumerate(alone)]
+        rankings = [
+            replace(allocation.rankings([tensor], value, value)[0], members=(i,))
+            for i, (tensor, value) in enumerate(zip(tensors, values, strict=True))
+        ]
     else:
         rankings = allocation.rankings(tensors, values[0], values[0] if final is None else final)
     return [
@@ -89,13 +91,37 @@ def make_targets(
     ]
 
 
-def _validate_threshold(threshold: Any) -> float:
-    if (
-        isinstance(threshold, bool)
-        or not isinstance(threshold, (int, float, np.number))
-        or not 0 <= threshold < np.inf
-    ):
+def _is_list(value: Value | None) -> bool:
+    return isinstance(value, (list, tuple, np.ndarray))
+
+
+def _values(
+    tensors: Sequence[Tensor], sparsity: Value | None, threshold: Value | None
+) -> tuple[str, list[float]]:
+    """Return which quantity is given, and its checked value for each tensor."""
+    if (sparsity is None) == (threshold is None):
         raise InvalidArgumentError(
-            f"`threshold` must be a finite, non-negative number. Received: {threshold!r}."
+            "Give exactly one of `sparsity` and `threshold`. "
+            f"Received: sparsity={sparsity}, threshold={threshold}."
         )
-    return float(threshold)
+    quantity = "sparsity" if threshold is None else "threshold"
+    check = _CHECKS[quantity]
+    value = sparsity if threshold is None else threshold
+    if not isinstance(value, (list, tuple, np.ndarray)):
+        return quantity, [check(value)] * len(tensors)
+    if len(value) != len(tensors):
+        raise InvalidArgumentError(
+            f"`{quantity}` as a list must have one entry for each of the {len(tensors)} "
+            f"pruned weights. Received {len(value)}."
+        )
+    return quantity, [check(v) for v in value]
+
+
+def _validate_threshold(threshold: object) -> float:
+    return validation.non_negative(threshold, "threshold", "a finite, non-negative number")
+
+
+_CHECKS: dict[str, Callable[[Any], float]] = {
+    "sparsity": mask_ops.validate_sparsity,
+    "threshold": _validate_threshold,
+}

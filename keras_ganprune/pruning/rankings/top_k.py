@@ -1,4 +1,4 @@
-"""Which units stay: one ranking over one or several tensors, in plain arrays."""
+"""The highest-scored units within a budget, over one or several tensors, in plain arrays."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def best(
     """Return a bool array: the units with the highest scores, within a budget.
 
     Args:
-        scores: Flat array, one score a unit, higher = keep; -inf never stays.
-        budget: Int, how many units stay; with `sizes`, how many weights.
-        sizes: Weights in each unit where they differ, or None. The number of weights kept is then the
-            one nearest to the budget that a prefix of the ranking can have.
-        edges: Where each tensor after the first begins in `scores`.
-        floors: Least number of units that stay of each tensor, whatever the ranking says.
+        scores: Flat array, one score per unit, higher = keep; a unit with -inf is never kept.
+        budget: Int, number of units to keep; with `sizes`, number of weights.
+        sizes: Number of weights in each unit, or None to count units. The units kept are a prefix of the
+            ranking: the prefix whose number of weights is nearest to the budget. Defaults to None.
+        edges: Index in `scores` at which each tensor after the first begins. Defaults to ().
+        floors: Least number of units that are kept of each tensor. Defaults to ().
 
     Example:
     >>> best(np.array([3.0, 1.0, 2.0, 0.5]), 2, edges=[3], floors=[1, 1])
     array([ True, False, False,  True])
     """
-    # A single unit of a single tensor needs no floor: a number of units is never less than one. A number
-    # of weights may be nearest to none of them.
+    # A single tensor needs no floor of one unit: a budget of units is at least one. A budget of weights
+    # may be nearest to no unit at all.
     if len(floors) > 1 or max(floors, default=0) > 1 or sizes is not None:
         scores = _with_floors(scores, edges, floors)
     finite = scores != -np.inf
@@ -57,14 +57,14 @@ def rounded(
     possible: np.ndarray | None = None,
     floor: int = 1,
 ) -> np.ndarray:
-    """Return the units that stay if their number is to be a multiple of `step`: the nearest one, or all.
+    """Return the kept units, with their number rounded to the nearest multiple of `step`, or to all.
 
     Args:
-        kept: Bool array, the units that would stay.
-        scores: One for each, higher = keep.
-        step: Int, or None for any number.
-        possible: Bool array, the units that can stay; None for all.
-        floor: Least number of units that stay.
+        kept: Bool array, the units that would be kept.
+        scores: Score of each unit, higher = keep.
+        step: Positive int, or None for any number.
+        possible: Bool array, the units that can be kept; None for all. Defaults to None.
+        floor: Least number of units that are kept. Defaults to 1.
 
     Example:
     >>> rounded(np.array([True, True, True, False]), np.array([3.0, 1.0, 2.0, 0.0]), 2)
@@ -74,11 +74,11 @@ def rounded(
         return kept
     possible = np.ones_like(kept) if possible is None else possible | kept
     count = max(round(np.count_nonzero(kept) / step), -(-floor // step)) * step
-    count = min(count, np.count_nonzero(possible))
+    count = min(count, int(np.count_nonzero(possible)))
     if count <= np.count_nonzero(kept):
         return best(np.where(kept, scores, -np.inf), count)
-    # What is pruned already scores -inf, and yet may have to come back.
-    others = np.nan_to_num(scores, neginf=np.finfo(np.float64).min)
+    # A unit that is pruned already has the score -inf, but may have to be kept again.
+    others = np.nan_to_num(scores, neginf=float(np.finfo(np.float64).min))
     return best(np.where(kept, np.inf, np.where(possible, others, -np.inf)), count)
 
 

@@ -354,7 +354,7 @@ def test_a_foreign_gan_may_tell_its_loss_itself():
 # --- refused settings ----------------------------------------------------------------------------
 
 NO_TARGET = (
-    r"^DiscriminatorSaliency\(.*\) asks what the discriminator makes of the generator's weights, so the "
+    r"^DiscriminatorSaliency\(.*\) scores the generator's weights by the discriminator, so the "
     r"discriminator cannot be its target\. Received: .*'discriminator'.*\. Use 'taylor' there\.$"
 )
 
@@ -385,7 +385,7 @@ def test_a_model_that_does_not_tell_its_loss(mixed):
     if mixed:
         criterion = kgp.Hybrid({"magnitude": 1.0, criterion: 1.0})
     match = (
-        r"(?s)needs the adversarial loss of the generator, which GuideGAN does not tell\. Give "
+        r"(?s)needs the adversarial loss of the generator, which GuideGAN does not provide\. Pass "
         r"`Prune\(gradient_loss=function\)`, a function \(model, batch\) -> scalar loss, or use `GANModel`"
     )
     gan = guide_gan()

@@ -6,6 +6,7 @@ import networks as nets
 import numpy as np
 import pytest
 from architectures import ARCHITECTURES, sample_inputs
+from cases import cases
 from keras import layers, ops
 from keras.optimizers import Adam
 from networks import value
@@ -60,6 +61,7 @@ def test_blocks_of_architectures(name):
     assert not any(block.dead for block in found)
 
 
+@pytest.mark.full
 def test_blocks_of_mobilenet():
     model = keras.applications.MobileNetV2(
         weights=None, input_shape=(32, 32, 3), classes=3, alpha=0.35
@@ -277,8 +279,8 @@ def dead_of(model, blocks):
     return np.array(gone)
 
 
-@pytest.mark.parametrize("scale", [True, False])
-@pytest.mark.parametrize(("sparsity", "count"), [(0.25, 3), (0.5, 2), (0.6, 2), (0.99, 1)])
+@cases(1, "scale", [True, False])
+@cases(((0.5, 2),), ("sparsity", "count"), [(0.25, 3), (0.5, 2), (0.6, 2), (0.99, 1)])
 def test_blocks_are_masked_whole(sparsity, count, scale):
     model = nets.filled(generator(scale=scale), seed=1)
     scores = mean_magnitude(model, 4)
@@ -309,7 +311,8 @@ def test_blocks_are_masked_whole(sparsity, count, scale):
     assert [block.dead for block in blocks_of(small)] == [False] * count
 
 
-@pytest.mark.parametrize(
+@cases(
+    1,
     "name",
     [
         *("sngan_generator", "sngan_discriminator", "cyclegan_resnet_generator"),
@@ -473,6 +476,7 @@ def test_stripped_and_copied():
 # --- in `fit` ------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_in_fit_and_in_a_file(tmp_path):
     gan = kgp.GANModel(
         generator(), nets.mlp_discriminator(), nets.LATENT, ema_decay=0.9, seed=1,

@@ -7,6 +7,7 @@ import networks as nets
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import cases
 from keras import layers
 from keras.optimizers import SGD, Adam, AdamW
 from networks import value
@@ -315,7 +316,7 @@ def prune(model, **options):
 # --- masks ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.99])
+@cases((0.5,), "sparsity", [0.3, 0.5, 0.99])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_masks_are_those_of_whole_channels(name, sparsity):
     build, groups = NETWORKS[name]
@@ -598,7 +599,7 @@ CRITERIA = {
 }
 
 
-@pytest.mark.parametrize("network", ["residual", "recurrent", "stem", "attention"])
+@cases(("residual",), "network", ["residual", "recurrent", "stem", "attention"])
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_criteria_score_what_makes_a_channel(criterion, network):
     build, groups = NETWORKS[network]
@@ -729,7 +730,7 @@ def wide():
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "global_ranking"])
-@pytest.mark.parametrize("quantity", ["macs", "parameters", "bytes"])
+@cases(("macs",), "quantity", ["macs", "parameters", "bytes"])
 def test_a_sparsity_of_the_cost(quantity, allocation):
     model = wide()
     pruner = prune(model, granularity=kgp.Channel(of=quantity), allocation=allocation)
@@ -980,7 +981,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@cases(1, "name", OPTIMIZERS)
 def test_masks_hold_under_optimizers(name):
     model = classifier()
     model.compile(OPTIMIZERS[name](), nets.classifier_loss(), jit_compile=False)
@@ -1021,6 +1022,7 @@ def latents(n=16):
     return np.random.default_rng(3).standard_normal((n, nets.LATENT)).astype("float32")
 
 
+@pytest.mark.full
 def test_a_gan_with_an_average_and_spectral_norm(tmp_path):
     pair = nets.dcgan_generator(), nets.dcgan_discriminator(spectral=True)
     gan = gan_model(pair, ema_decay=0.9)
@@ -1105,6 +1107,7 @@ def subclassed():
     return model
 
 
+@pytest.mark.full
 def test_a_gan_with_a_subclassed_network_and_a_file_of_it(tmp_path):
     gan = gan_model((subclassed(), nets.mlp_discriminator()))
     callback, watch = pruned("generator"), Watch(gan.generator)
@@ -1123,7 +1126,7 @@ def test_a_gan_with_a_subclassed_network_and_a_file_of_it(tmp_path):
     assert len(set(watch.kept)) == 1
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "subclassed"])
+@cases(1, "name", [*NETWORKS, "subclassed"])
 def test_a_file_of_one_network(name, tmp_path):
     model = nets.filled(subclassed() if name == "subclassed" else NETWORKS[name][0]())
     prune(model).update(sparsity=0.5)
@@ -1146,6 +1149,7 @@ def test_a_file_of_one_network(name, tmp_path):
     assert any(not np.array_equal(value(a), value(b)) for a, b in pairs)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("granularity", ["channel", "unstructured"])
 def test_a_file_of_a_functional_network_with_a_layer_of_layers(granularity, tmp_path):
     import architectures
@@ -1156,6 +1160,7 @@ def test_a_file_of_a_functional_network_with_a_layer_of_layers(granularity, tmp_
     assert_same_masks(model, kgp.load_model(tmp_path / "m.keras"))
 
 
+@pytest.mark.full
 def test_a_foreign_gan():
     gan = nets.EmaGAN(nets.dcgan_discriminator(spectral=True), nets.dcgan_generator())
     gan.compile(SGD(1e-2, momentum=0.9), Adam(1e-2, use_ema=True, ema_momentum=0.9))
@@ -1176,6 +1181,7 @@ def test_a_foreign_gan():
     assert_same_when_shrunk(gan.ema_generator, latents())
 
 
+@pytest.mark.full
 def test_a_schedule_of_the_macs():
     gan = gan_model((nets.dcgan_generator(16), nets.mlp_discriminator()))
     schedule = kgp.PolynomialDecay(0.75, begin_step=1, end_step=5)
@@ -1235,7 +1241,7 @@ class Returns(keras.callbacks.Callback):
         self.kept.append(np.concatenate(rows))
 
 
-@pytest.mark.parametrize("name", MODES)
+@cases(1, "name", MODES)
 def test_modes_that_let_channels_return(name):
     keras.utils.set_random_seed(5)
     model = keras.Sequential(
@@ -1267,7 +1273,7 @@ def test_modes_that_let_channels_return(name):
     assert_same_when_shrunk(model, x)
 
 
-@pytest.mark.parametrize("name", ["soft", "set"])
+@cases(1, "name", ["soft", "set"])
 def test_a_run_that_ends_before_its_schedule_is_masked_whole(name):
     model = classifier()
     model.compile(Adam(2e-2), nets.classifier_loss(), jit_compile=False)
@@ -1278,7 +1284,7 @@ def test_a_run_that_ends_before_its_schedule_is_masked_whole(name):
     assert_same_when_shrunk(model, x)
 
 
-@pytest.mark.parametrize("name", MODES)
+@cases(1, "name", MODES)
 def test_by_hand_nothing_but_the_makers_is_masked_until_it_is_held(name):
     model = nets.filled(residual())
     pruner = prune(model, mode=MODES[name])
@@ -1298,7 +1304,7 @@ def test_by_hand_nothing_but_the_makers_is_masked_until_it_is_held(name):
     assert kgp.shrink(model).count_params() < model.count_params()
 
 
-@pytest.mark.parametrize("name", ["soft", "set"])
+@cases(1, "name", ["soft", "set"])
 def test_a_run_that_is_taken_up_again_is_masked_whole_in_the_end(name):
     # As after an interruption: the masks are there, the pruner is another one.
     model = nets.filled(residual())
@@ -1339,7 +1345,7 @@ def test_masks_of_a_twin_with_spectral_norm(granularity):
     assert set(everything(model)) == set(everything(twin))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@cases(2, "name", NETWORKS)
 def test_stripped(name):
     model = nets.filled(NETWORKS[name][0]())
     prune(model).update(sparsity=0.5)

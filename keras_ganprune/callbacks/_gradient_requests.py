@@ -1,0 +1,85 @@
+"""Which gradients a criterion and a mode need from a running `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.pruning.criteria import Criterion
+from keras_ganprune.pruning.modes import Mode
+
+Loss = Callable[[keras.Model, Any], Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The gradients to sample.
+
+    Attributes:
+        moment: 1 for mean |g|, 2 for the root of mean g^2.
+        loss: Function (model, batch) -> scalar whose gradient is sampled; None for the gradients that the
+            optimizers receive.
+    """
+
+    moment: int
+    loss: Loss | None = None
+
+
+def adversarial_loss(model: Any, data: Any) -> Any:
+    """Return the adversarial loss of a model that has one (`GANModel`)."""
+    return model.adversarial_loss(data)
+
+
+def requests(
+    model: keras.Model,
+    networks: Sequence[keras.layers.Layer],
+    criterion: Criterion,
+    mode: Mode,
+    loss: Loss | None,
+) -> tuple[Request | None, Request | None]:
+    """Return which gradients a criterion and a mode need; None where they need none.
+
+    Args:
+        model: The model that is fitted.
+        networks: The networks to prune.
+        criterion: The criterion.
+        mode: The mode.
+        loss: The `gradient_loss` of the user, or None.
+
+    Raises:
+        InvalidArgumentError: The criterion needs the adversarial loss, but the model has none, or a target is
+            the discriminator itself.
+    """
+    if not criterion.needs_gradient:
+        scoring = None
+    elif criterion.source == "adversarial":
+        _check_adversarial(model, networks, criterion, loss)
+        scoring = Request(criterion.moment, loss or adversarial_loss)
+    else:
+        scoring = Request(criterion.moment, loss)
+    return scoring, Request(1, loss) if mode.needs_gradient else None
+
+
+def _check_adversarial(
+    model: keras.Model,
+    networks: Sequence[keras.layers.Layer],
+    criterion: Criterion,
+    loss: Loss | None,
+) -> None:
+    discriminator = getattr(model, "discriminator", None)
+    layers = (layer for network in networks for layer in network._flatten_layers())
+    if discriminator is not None and any(layer is discriminator for layer in layers):
+        raise InvalidArgumentError(
+            f"{criterion!r} scores the generator's weights by the discriminator, so the discriminator "
+            f"cannot be its target. Received: '{discriminator.name}'. Use 'taylor' there."
+        )
+    if loss is None and not hasattr(model, "adversarial_loss"):
+        raise InvalidArgumentError(
+            f"{criterion!r} needs the adversarial loss of the generator, which "
+            f"{type(model).__name__} does not provide. Pass `Prune(gradient_loss=function)`, a "
+            "function (model, batch) -> scalar loss, or use `GANModel`."
+        )
