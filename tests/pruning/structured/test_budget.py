@@ -10,7 +10,7 @@ from architectures import ARCHITECTURES
 from keras import layers
 
 from keras_ganprune.applications import networks
-from keras_ganprune.errors import InvalidArgumentError, PruningWarning, UnsupportedLayerError
+from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.pruning.structured import channel_groups
 from keras_ganprune.pruning.structured.budget import Budget, fit, get
 from keras_ganprune.pruning.structured.budget_search import TOLERANCE
@@ -79,11 +79,11 @@ def test_budget_round_trip(quantity):
     [
         ({}, "exactly one of `macs`, `parameters` and `bytes`. Received: none"),
         ({"macs": 0.5, "bytes": 0.5}, "exactly one"),
-        ({"macs": 25}, r"a fraction in \(0, 1\].*Received: 25. For 25 % pass 0.25"),
-        ({"macs": "25%"}, r"Received: '25%'. For 25 % pass 0.25"),
+        ({"macs": 25}, r"`macs` must be a fraction in \(0, 1\]. Received: 25. For 25 %, pass 0.25"),
+        ({"macs": "25%"}, r"`macs` must be a fraction in .* Received: '25%'"),
         ({"parameters": 0}, r"Received: 0\.$"),
         ({"parameters": 0.0}, r"Received: 0.0\.$"),
-        ({"bytes": -0.5}, r"`bytes` of a `Budget`"),
+        ({"bytes": -0.5}, "`bytes` must be a fraction"),
         ({"bytes": float("nan")}, "Received: nan"),
         ({"bytes": True}, "Received: True"),
         ({"macs": 250}, r"Received: 250\.$"),
@@ -98,7 +98,7 @@ def test_budgets_that_are_none(arguments, text):
 def test_get_errors():
     with pytest.raises(InvalidArgumentError, match=r"Unknown quantity 'mac'.*Did you mean 'macs'"):
         get({"mac": 0.5})
-    with pytest.raises(UnsupportedLayerError, match="A budget must be"):
+    with pytest.raises(TypeError, match="A budget must be"):
         get(0.5)
     with pytest.raises(InvalidArgumentError, match="exactly one of"):
         get("budget")
@@ -311,10 +311,10 @@ def test_the_smallest_is_taken_where_it_is_near_enough():
 def test_coarse_channels_warn():
     # 1 of 3 channels, or 2.
     groups = chain(3)
-    with pytest.warns(PruningWarning, match=r"0.5 of the macs is missed by more than 2%.*0.\d{4}"):
+    with pytest.warns(PruningWarning, match=r"0.5 of the macs, is missed by more than 2%.*0.\d{4}"):
         keeps = fit(groups, [np.ones(3)], Budget(macs=0.5))
     assert sizes(keeps) in ([1], [2])
-    with pytest.warns(PruningWarning, match=r"in steps of 16 come to 0.4000"):
+    with pytest.warns(PruningWarning, match=r"in steps of 16 has 0.4000"):
         assert sizes(fit(chain(40), [np.ones(40)], Budget(macs=0.5), round_to=16)) == [16]
 
 
@@ -351,7 +351,7 @@ def test_a_layer_that_is_not_counted_is_told():
     )
     groups = channel_groups(model, keep="mixer")
     scores = [np.ones(group.size) for group in groups]
-    with pytest.warns(PruningWarning, match=r"those of mixer are not known \(`register_macs`\)"):
+    with pytest.warns(PruningWarning, match=r"the MACs of mixer, which are not known.*`register_macs`"):
         fit(groups, scores, Budget(macs=0.5))
     fit(groups, scores, Budget(parameters=0.5))
 
@@ -365,20 +365,20 @@ def test_a_network_without_channels():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({"ranking": "local"}, "`ranking` must be 'uniform' or 'global'. Received: 'local'"),
+        ({"ranking": "local"}, r"`ranking` must be one of \('uniform', 'global'\)\. Received: 'local'"),
         ({"minimum": 0}, "`minimum`"),
         ({"minimum": 1.5}, "`minimum`"),
-        ({"round_to": 0}, "`round_to` must be None or a positive int"),
+        ({"round_to": 0}, "`round_to` must be a positive int"),
         ({"round_to": True}, "`round_to`"),
         ({"limits": 0.5}, "`limits` must be a dict"),
         ({"limits": {"d0": 1.0}}, r"`limits\['d0'\]`.*in \[0, 1\). Received: 1.0"),
         ({"limits": {"d0": "half"}}, "Received: 'half'"),
         ({"limits": {"d9": 0.5}}, r"(?s)Unknown layer in `limits`: 'd9'.*Known: d0, d1"),
         ({"limits": {"re:(": 0.5}}, "not a regular expression"),
-        ({"scores": [np.ones(40)]}, r"`scores` must be a number array for each group"),
+        ({"scores": [np.ones(40)]}, r"`scores` must be one number array per group"),
         ({"scores": [np.ones(40), np.ones(39)]}, r"of the shapes \[\(40,\), \(40,\)\]"),
         ({"scores": [np.full(40, np.nan)] * 2}, "Received: NaN"),
-        ({"alive": [np.ones(40)] * 2}, "`alive` must be a bool array for each group"),
+        ({"alive": [np.ones(40)] * 2}, "`alive` must be one bool array per group"),
     ],
 )
 def test_arguments(arguments, text):

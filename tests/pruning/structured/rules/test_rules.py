@@ -10,8 +10,8 @@ from keras import layers, ops
 import keras_ganprune as kgp
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.pruning.structured.rebuild import Builder, assign
-from keras_ganprune.pruning.structured.rules.layers import acts_alone, keeps_zero
-from keras_ganprune.pruning.structured.rules.ops import cut_key, slice_places
+from keras_ganprune.pruning.structured.rules.elementwise import acts_alone, keeps_zero
+from keras_ganprune.pruning.structured.rules.slices import cut_key, parts_by_axis
 from keras_ganprune.pruning.structured.union_find import FIXED, Units
 
 BATCH = (
@@ -804,10 +804,10 @@ def test_slices_are_counted_anew():
 
 
 def test_keys_of_slices():
-    assert slice_places((Ellipsis, slice(2)), 4) == [slice(None)] * 3 + [slice(2)]
-    assert slice_places(0, 2) == [0, slice(None)]
-    assert slice_places((slice(None), None, slice(1)), 2) == [slice(None), None, slice(1)]
-    assert slice_places(([0, 1],), 2) is None
+    assert parts_by_axis((Ellipsis, slice(2)), 4) == [slice(None)] * 3 + [slice(2)]
+    assert parts_by_axis(0, 2) == [0, slice(None)]
+    assert parts_by_axis((slice(None), None, slice(1)), 2) == [slice(None), None, slice(1)]
+    assert parts_by_axis(([0, 1],), 2) is None
     kept = np.array([1, 0, 1, 1, 0, 1], bool)
 
     def cut(key):
@@ -945,5 +945,5 @@ def test_classes_are_those_of_a_graph():
 def test_axes_that_do_not_match():
     model = _model((5,), _chain(_dense(8, "a")))
     channels = kgp.channel_groups(model).channels
-    with pytest.raises(InvalidArgumentError, match=r"of one number\. Received: 2 and 3"):
+    with pytest.raises(InvalidArgumentError, match=r"equally many channels\. Received: 2 and 3"):
         channels.tie(np.array([1, 2]), np.array([1, 2, 3]))
