@@ -13,6 +13,7 @@ from keras import layers
 
 from keras_ganprune.pruning.structured.rules.macs import (
     Products,
+    Seen,
     Size,
     register_macs,
     register_operation_macs,
@@ -78,9 +79,14 @@ def _einsum_dense(layer, seen, x, *_, **__):
     return [_letters(terms, [x, seen.kernel(layer, "kernel")])]
 
 
+def _step(cell: Any, seen: Seen, x: Size) -> list[Size]:
+    """Return the products of a recurrent cell in one step."""
+    return [seen.kernel(cell, name) + x[:1] for name in ("kernel", "recurrent_kernel")]
+
+
 @register_macs(layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
-def _cell(layer, seen, x, *_, **__) -> list[Size]:
-    return [seen.kernel(layer, name) + x[:1] for name in ("kernel", "recurrent_kernel")]
+def _cell(layer, seen, x, *_, **__):
+    return _step(layer, seen, x)
 
 
 @register_macs(layers.LSTM, layers.GRU, layers.SimpleRNN, layers.RNN)
@@ -89,8 +95,8 @@ def _recurrent(layer, seen, x, *_, **__):
     for cell in getattr(layer.cell, "cells", [layer.cell]):
         if not isinstance(cell, (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)):
             return None
-        products += [product + x[1:2] for product in _cell(cell, seen, x)]
-    return products
+        products += _step(cell, seen, x)
+    return _times(products, x[1])
 
 
 @register_macs(layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
