@@ -178,9 +178,9 @@ class _Tracer:
 
         The layer is called on symbols.
         """
-        own = own_variables(layer)
-        if own:
-            return f"it has weights of its own ({', '.join(w.name for w in own[:3])})"
+        weights = own_variables(layer)
+        if weights:
+            return f"it has weights of its own ({', '.join(w.name for w in weights[:3])})"
         try:
             function = _call_on_symbols(layer, args, kwargs, None)
             in_training = _call_on_symbols(layer, args, kwargs, True)

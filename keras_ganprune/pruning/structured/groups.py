@@ -21,9 +21,9 @@ from keras_ganprune.pruning.structured.channels import (
     Channels,
     Rule,
     WeightAxis,
-    follow,
 )
 from keras_ganprune.pruning.structured.graph import Graph, trace
+from keras_ganprune.pruning.structured.rule_runner import run_rules
 from keras_ganprune.pruning.structured.rules import entry_of
 from keras_ganprune.pruning.structured.union_find import FIXED
 
@@ -236,7 +236,7 @@ def channel_groups(
             kept |= {id(inner) for _, inner in walk(layer)}
     with plain_classes(model):
         graph = trace(model, lambda operation: entry_of(operation) is not None, inputs)
-        channels = follow(
+        channels = run_rules(
             graph,
             _rule,
             {id(layer): path for path, layer in layers},
@@ -281,8 +281,8 @@ def _collect(graph: Graph, channels: Channels) -> Groups:
 
 def _reason(record: WeightAxis, channels: Channels) -> str:
     """Return why the channels of a kernel stay."""
-    made = set(record.labels.tolist()) - {FIXED}
+    labels_of_record = set(record.labels.tolist()) - {FIXED}
     for labels, why in channels.notes:
-        if made & set(np.asarray(labels).tolist()):
+        if labels_of_record & set(np.asarray(labels).tolist()):
             return why
     return "they are tied to channels that stay"

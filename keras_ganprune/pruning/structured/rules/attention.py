@@ -48,6 +48,6 @@ def multi_head_attention(
     for part in ("query", "key", "value"):
         channels.along(layer, f"_{part}_dense.bias", 0, heads)
     channels.reads(layer, "_output_dense.kernel", 0, heads)
-    made = channels.makes(layer, "_output_dense.kernel", 2)
-    channels.along(layer, "_output_dense.bias", 0, made)
-    return query.along(channels.shape, -1, made, zero=True)
+    new_labels = channels.makes(layer, "_output_dense.kernel", 2)
+    channels.along(layer, "_output_dense.bias", 0, new_labels)
+    return query.along(channels.shape, -1, new_labels, zero=True)

@@ -21,9 +21,9 @@ def dense(layer, channels, x):
     """Axis 0 of the kernel reads the last axis of the input; axis 1 makes channels."""
     read = channels.keeps_only(x, -1, f"'{layer.name}' runs over them")
     channels.reads(layer, "kernel", 0, read)
-    made = channels.makes(layer, "kernel", 1)
-    channels.along(layer, "bias", 0, made)
-    return activated(channels, layer.activation, x.along(channels.shape, -1, made, zero=True))
+    new_labels = channels.makes(layer, "kernel", 1)
+    channels.along(layer, "bias", 0, new_labels)
+    return activated(channels, layer.activation, x.along(channels.shape, -1, new_labels, zero=True))
 
 
 def _einsum_config(layer, config, sizes):
@@ -81,10 +81,12 @@ def conv(layer, channels, x):
     read = channels.keeps_only(x, axis, f"'{layer.name}' runs over them")
     read = _across_groups(channels, read, layer.groups)
     channels.reads(layer, "kernel", -2, read)
-    made = channels.makes(layer, "kernel", -1)
-    _across_groups(channels, made, layer.groups)
-    channels.along(layer, "bias", 0, made)
-    return activated(channels, layer.activation, x.along(channels.shape, axis, made, zero=True))
+    new_labels = channels.makes(layer, "kernel", -1)
+    _across_groups(channels, new_labels, layer.groups)
+    channels.along(layer, "bias", 0, new_labels)
+    return activated(
+        channels, layer.activation, x.along(channels.shape, axis, new_labels, zero=True)
+    )
 
 
 def _across_groups(channels: Channels, labels: np.ndarray | None, groups: int) -> np.ndarray | None:
@@ -111,9 +113,11 @@ def transposed_conv(layer, channels, x):
     axis = channel_axis(layer, x)
     read = channels.keeps_only(x, axis, f"'{layer.name}' runs over them")
     channels.reads(layer, "kernel", -1, read)
-    made = channels.makes(layer, "kernel", -2)
-    channels.along(layer, "bias", 0, made)
-    return activated(channels, layer.activation, x.along(channels.shape, axis, made, zero=True))
+    new_labels = channels.makes(layer, "kernel", -2)
+    channels.along(layer, "bias", 0, new_labels)
+    return activated(
+        channels, layer.activation, x.along(channels.shape, axis, new_labels, zero=True)
+    )
 
 
 @register_rule(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
@@ -122,9 +126,11 @@ def depthwise_conv(layer, channels, x):
     axis = channel_axis(layer, x)
     labels = channels.keeps_only(x, axis, f"'{layer.name}' runs over them")
     channels.along(layer, "kernel", -2, labels)
-    made = _repeated(labels, layer.depth_multiplier)
-    channels.along(layer, "bias", 0, made)
-    return activated(channels, layer.activation, x.along(channels.shape, axis, made, zero=True))
+    new_labels = _repeated(labels, layer.depth_multiplier)
+    channels.along(layer, "bias", 0, new_labels)
+    return activated(
+        channels, layer.activation, x.along(channels.shape, axis, new_labels, zero=True)
+    )
 
 
 def _repeated(labels: np.ndarray | None, times: int) -> np.ndarray | None:
@@ -142,9 +148,11 @@ def separable_conv(layer, channels, x):
     labels = channels.keeps_only(x, axis, f"'{layer.name}' runs over them")
     channels.along(layer, "depthwise_kernel", -2, labels)
     channels.reads(layer, "pointwise_kernel", -2, _repeated(labels, layer.depth_multiplier))
-    made = channels.makes(layer, "pointwise_kernel", -1)
-    channels.along(layer, "bias", 0, made)
-    return activated(channels, layer.activation, x.along(channels.shape, axis, made, zero=True))
+    new_labels = channels.makes(layer, "pointwise_kernel", -1)
+    channels.along(layer, "bias", 0, new_labels)
+    return activated(
+        channels, layer.activation, x.along(channels.shape, axis, new_labels, zero=True)
+    )
 
 
 # --- embeddings --------------------------------------------------------------------------------------
@@ -157,5 +165,5 @@ def _embedding_config(layer, config, sizes):
 @register_rule(layers.Embedding, config=_embedding_config)
 def embedding(layer, channels, x):
     """Axis 1 of the table makes channels."""
-    made = channels.makes(layer, "embeddings", 1)
-    return Axes.fixed(channels.shape).along(channels.shape, -1, made)
+    new_labels = channels.makes(layer, "embeddings", 1)
+    return Axes.fixed(channels.shape).along(channels.shape, -1, new_labels)

@@ -21,19 +21,21 @@ def recurrent(layer, channels, x, initial_state=None, mask=None, training=None):
     gates = cell.kernel.shape[1] // cell.units
     channels.reads(layer, "cell.kernel", 0, channels.keeps_only(x, -1, "they are steps in time"))
     columns = channels.makes(layer, "cell.kernel", 1)
-    made = columns[: cell.units]
-    channels.tie(np.tile(made, gates), columns)
+    new_labels = columns[: cell.units]
+    channels.tie(np.tile(new_labels, gates), columns)
     channels.tie(channels.makes(layer, "cell.recurrent_kernel", 1), columns)
-    channels.reads(layer, "cell.recurrent_kernel", 0, made)
+    channels.reads(layer, "cell.recurrent_kernel", 0, new_labels)
     channels.along(layer, "cell.bias", -1, columns)
     states = initial_state if isinstance(initial_state, (list, tuple)) else [initial_state]
     for state in states:
         if isinstance(state, Axes):
-            channels.tie(made, state[-1])
+            channels.tie(new_labels, state[-1])
     # The state of a unit begins at zero, and stays zero if the candidate is zero.
-    candidate = activated(channels, cell.activation, Axes((None, cell.units), (None, made)))
+    candidate = activated(channels, cell.activation, Axes((None, cell.units), (None, new_labels)))
     outputs = [
-        Axes.fixed(shape).along(shape, -1, made, zero=candidate.zero and initial_state is None)
+        Axes.fixed(shape).along(
+            shape, -1, new_labels, zero=candidate.zero and initial_state is None
+        )
         for shape in channels.shapes
     ]
     return outputs if len(outputs) > 1 else outputs[0]

@@ -123,9 +123,9 @@ def register_rule(
     >>> @register_rule(Widen, config=smaller)
     ... def widen(layer, channels, x):
     ...     channels.reads(layer, "kernel", 0, x[-1])
-    ...     made = channels.makes(layer, "kernel", 1)
-    ...     channels.along(layer, "shift", 0, made)
-    ...     return x.along(channels.shape, -1, made)
+    ...     new_labels = channels.makes(layer, "kernel", 1)
+    ...     channels.along(layer, "shift", 0, new_labels)
+    ...     return x.along(channels.shape, -1, new_labels)
     >>> model = keras.Sequential([keras.Input((4,)), Widen(6, name="a"), keras.layers.Dense(2, name="b")])
     >>> channel_groups(model)
     a: 6 channels
