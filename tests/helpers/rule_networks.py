@@ -49,6 +49,7 @@ def units_along(groups, path, axis):
 
 
 def random_inputs(model):
+    """Return the inputs of a model: one array, or a list of them."""
     rng = np.random.default_rng(1)
     arrays = []
     for x in model.inputs:

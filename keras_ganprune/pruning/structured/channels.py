@@ -128,6 +128,14 @@ class Channels:
         axes: The `Axes` of each tensor, by id.
         notes: Pairs of (labels, reason why they stay).
         call: The call whose rule is running; None outside rules.
+
+    Example:
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(5, name="a"), keras.layers.Dense(2, name="b")]
+    ... )
+    >>> channels = channel_groups(model).channels
+    >>> [channels.movable(channels.labels_of(layer.kernel, 1)) for layer in model.layers]
+    [True, False]
     """
 
     units: Units = field(default_factory=Units)

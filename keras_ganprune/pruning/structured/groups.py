@@ -72,6 +72,14 @@ class Group:
         size: Int, number of units.
         slices: Tuple of `GroupSlice`: the positions in each weight.
         classes: Int array, the class of each unit in `Groups.channels`.
+
+    Example:
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(5, name="a"), keras.layers.Dense(2, name="b")]
+    ... )
+    >>> group = channel_groups(model)[0]
+    >>> group.name, group.size, group.makers
+    ('a', 5, ['a/kernel'])
     """
 
     name: str
@@ -106,6 +114,14 @@ class Groups(Sequence[Group]):
         channels: The `Channels`: labels and ties, as the rules of the layers recorded them.
         groups: Tuple of `Group`.
         stay: Dict, path of a layer whose channels all stay -> the reason.
+
+    Example:
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(5, name="a"), keras.layers.Dense(2, name="b")]
+    ... )
+    >>> groups = channel_groups(model)
+    >>> len(groups), groups.size, groups.stay
+    (1, 5, {'b': "they are those of the network's output"})
     """
 
     graph: Graph
