@@ -1,11 +1,12 @@
 """Small networks in the styles users write them, on which structured pruning is tested.
 
-Every entry of ``ARCHITECTURES`` builds a fresh, built, uncompiled model: the same layers in the
-same order as the well-known example of that architecture, with 8 to 32 channels and images of 8 to
-32 pixels. ``APPLICATIONS`` holds four networks of ``keras.applications``, which are slower.
+Every entry of ``ARCHITECTURES`` is a function that returns a new, built, uncompiled model. It has the
+same layers in the same order as the well-known example of that architecture, with 8 to 32 channels
+and images of 8 to 32 pixels. ``APPLICATIONS`` has four networks of ``keras.applications``, which are
+slower.
 
-A fresh model hides mistakes: its biases and betas are zero, its gammas one, and its batch
-statistics those of white noise. ``train_briefly`` and ``shake`` give all of them other values.
+A new model hides errors: its biases and betas are zero, its gammas are one, and its batch statistics
+are those of white noise. ``train_briefly`` and ``shake`` change all of these values.
 
 ``train_briefly`` is reproducible on the same model. For the same weights and the same dropout,
 seed Keras before the model is built as well.
@@ -27,7 +28,7 @@ batch_normalization = functools.partial(layers.BatchNormalization, momentum=0.8)
 
 
 def embedding(size, width):
-    # From the default, 0.05 wide, hardly anything of the input would reach the output.
+    # With the default spread of 0.05, the output would hardly depend on the input.
     return layers.Embedding(
         size, width, embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0)
     )

@@ -3,11 +3,11 @@
 `random_model(seed)` draws a graph from a registry of operations: inputs (images, latent vectors,
 tokens, labels) fill a pool of live tensors, each step applies one operation to tensors of the
 pool and adds its results, and what is left over becomes an output or is merged into one. All
-choices and all weights come from one generator of the seed; only the names that Keras counts up
-differ from call to call. `random_graph(seed)` also tells which operations were drawn.
+choices and all weights come from one generator with that seed; only the names that Keras numbers
+differ from call to call. `random_graph(seed)` also returns the names of the operations.
 
-Nothing in a model has its initial value (a beta of zeros would hide a constant that gets lost),
-and everything is small: hundreds of models are built and run in a test.
+No weight has its initial value (a beta of zeros would hide a lost constant), and everything is
+small: a test builds and runs hundreds of models.
 """
 
 import math
@@ -20,7 +20,7 @@ from keras import layers, ops
 
 VECTOR, SEQUENCE, IMAGE = 2, 3, 4  # ranks, the batch axis included
 ANY = (VECTOR, SEQUENCE, IMAGE)
-VOCABULARY = 7  # of tokens and of labels
+VOCABULARY = 7  # number of tokens, and of labels
 MAX_SIZE = 12  # of an image's side
 MAX_CHANNELS = 24  # concatenations would go on growing
 MAX_VALUES = 1024  # of one tensor, per sample
@@ -63,7 +63,7 @@ class Graph:
         return self.between(0, 10_000)
 
     def pick(self, tensors):
-        """Return one of the tensors, rather one that nothing has read yet: graphs get deeper."""
+        """Return one of the tensors; those that no operation has read are likelier, so graphs get deep."""
         weights = np.array([1.0 if id(tensor) in self.used else 4.0 for tensor in tensors])
         tensor = tensors[int(self.rng.choice(len(tensors), p=weights / weights.sum()))]
         self.touched.add(id(tensor))
@@ -127,7 +127,7 @@ def grow(g):
 
 
 def apply(g, drawn, fitting):
-    """Build the operation on one of the tensors; return whether it did fit."""
+    """Build the operation on one of the tensors; return whether it fits."""
     g.touched = set()
     made = drawn.build(g, g.pick(fitting))
     made = [] if made is None else keras.tree.flatten(made)
@@ -169,7 +169,7 @@ def finish(g):
 
 
 def same_place_layer(g, x, width):
-    """Return a new layer from x to the width that leaves the other axes alone."""
+    """Return a new layer that maps x to the width and keeps the other axes."""
     if x.ndim == VECTOR or g.flip(0.3):
         return layers.Dense(width, **finish(g))
     conv = layers.Conv2D if x.ndim == IMAGE else layers.Conv1D
@@ -181,7 +181,7 @@ def project(g, x, width):
 
 
 def pointwise(g, x):
-    """Return x through a layer that works on each value."""
+    """Return x after an elementwise layer."""
     layer = g.one_of(
         (
             layers.ReLU(),
@@ -195,7 +195,7 @@ def pointwise(g, x):
 
 
 def alike(g, x):
-    """Return a tensor of x's shape: a live one, a layer's of the same width, or made of x."""
+    """Return a tensor of x's shape: a live tensor, or the output of a layer on x."""
     live = g.other(x, lambda tensor: tensor.shape == x.shape) if g.flip() else None
     if live is not None:
         return live
@@ -214,7 +214,7 @@ def neighbour(g, x):
 
 
 def as_vector(g, x):
-    """Return x without places; not by the mean alone, which is constant after some layers."""
+    """Return x without places. Sometimes by the maximum: after some layers the mean is constant."""
     if x.ndim == VECTOR:
         return x
     return globally_pooled(x, g.one_of(("Average", "Max")), keepdims=False)

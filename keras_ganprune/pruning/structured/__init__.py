@@ -1,4 +1,4 @@
-"""Which channels of a network go together, and the same network without some of them."""
+"""Structured pruning: which channels can only be removed together, and networks without some of them."""
 
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.channels import Axes, Channels

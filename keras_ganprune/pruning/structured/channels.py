@@ -1,18 +1,17 @@
-"""The channels of a network: which axis of which weight they run along, and which are tied."""
+"""The channels of a network: the axes of weights that they run along, and which are tied."""
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.prunable import weight_variable
-from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor
+from keras_ganprune.pruning.structured.graph import Call
 from keras_ganprune.pruning.structured.union_find import FIXED, Units
 
 OUT, IN, ALONG, STATE, MEAN = "out", "in", "along", "state", "mean"
@@ -20,13 +19,22 @@ OUT, IN, ALONG, STATE, MEAN = "out", "in", "along", "state", "mean"
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """The labels along each axis of a tensor; None for an axis of which nothing can go.
+    """The channel labels along each axis of a tensor.
 
-    Attributes:
-        shape: With the batch first; None where it is not known.
-        labels: An int array, or None, for each axis.
-        zero: Whether channels that are masked in the weights are exactly zero here.
-        nonzero: Whether they are surely not, so that something can be divided by them.
+    Two positions with the same label are one channel. `axes[-1]` are the labels of the last axis.
+
+    Args:
+        shape: Shape of the tensor, with the batch first; None for an unknown size.
+        labels: For each axis an int array of labels, or None for an axis that is never cut.
+        zero: Whether a channel that is masked in the weights is exactly zero in this tensor.
+            Defaults to True.
+        nonzero: Whether such a channel is certainly not zero, so that dividing by it is safe.
+            Defaults to False.
+
+    Example:
+    >>> x = Axes((None, 3), (None, np.array([4, 5, 6])))
+    >>> x.rank, x[-1]
+    (2, array([4, 5, 6]))
     """
 
     shape: tuple[int | None, ...]
@@ -36,11 +44,12 @@ class Axes:
 
     @classmethod
     def fixed(cls, shape: Sequence[int | None]) -> Axes:
-        """Return the axes of a tensor that nothing is taken from."""
+        """Return the axes of a tensor that is never cut."""
         return cls(tuple(shape), (None,) * len(shape))
 
     @property
     def rank(self) -> int:
+        """Number of axes, with the batch."""
         return len(self.shape)
 
     def __getitem__(self, axis: int) -> np.ndarray | None:
@@ -53,10 +62,26 @@ class Axes:
         labels: np.ndarray | None,
         zero: bool | None = None,
     ) -> Axes:
-        """Return axes of another shape, with labels on one axis alone."""
-        found: list[np.ndarray | None] = [None] * len(shape)
-        found[axis] = labels
-        return Axes(tuple(shape), tuple(found), self.zero if zero is None else zero)
+        """Return axes of another shape, with labels on one axis only.
+
+        Args:
+            shape: The new shape.
+            axis: The axis that has labels.
+            labels: The labels along it, or None.
+            zero: Value of `zero`. Defaults to None: the value of this object.
+        """
+        rows: list[np.ndarray | None] = [None] * len(shape)
+        rows[axis] = labels
+        return Axes(tuple(shape), tuple(rows), self.zero if zero is None else zero)
+
+
+# A rule is called as rule(layer, channels, *args, **kwargs), with an `Axes` in the place of each tensor.
+Rule = Callable[..., "Axes | Sequence[Axes]"]
+
+
+def channel_axis(layer: Any, x: Axes) -> int:
+    """Return the channel axis of an image-like tensor, by the `data_format` of a layer."""
+    return 1 if getattr(layer, "data_format", None) == "channels_first" else x.rank - 1
 
 
 @dataclass(eq=False)
@@ -64,10 +89,15 @@ class WeightAxis:
     """The labels along one axis of one weight.
 
     Attributes:
-        layer_path, name: Path of the layer, and attribute path of the weight in it.
-        role: 'out': the layer makes these channels; 'in': it reads them; 'along': a bias, a scale or a
-            filter for each; 'state': what is not trained, which is cut but never masked; 'mean': a state
-            that is zero of a channel that is zero.
+        layer_path: Path of the layer that holds the weight.
+        name: Attribute path of the weight in that layer, such as 'kernel'.
+        layer: The layer.
+        variable: The weight.
+        axis: The axis, not negative.
+        role: 'out': the layer makes these channels; 'in': the layer reads them; 'along': the weight is a
+            bias, scale or filter with an entry per channel; 'state': the variable is not trained, so it
+            is cut but never masked; 'mean': as 'state', and zero wherever the channel is zero.
+        labels: Int array, one label for each position.
     """
 
     layer_path: str
@@ -80,18 +110,32 @@ class WeightAxis:
 
     @property
     def path(self) -> str:
+        """Path of the weight in the model."""
         return f"{self.layer_path}/{self.name}"
 
 
 @dataclass(eq=False)
 class Channels:
-    """What the rules say of a network; they call its methods.
+    """The channels of a network. The rules of its layers fill it in by calling its methods.
+
+    A rule calls `makes` and `reads` for the two channel axes of a kernel, `along` for a bias or a scale,
+    `state` for a variable that is not trained, `tie` for channels that can only be removed together, and
+    `fix` for channels that must stay. `shape` and `shapes` are the output shapes of the call.
 
     Attributes:
-        units: Classes of channels that go together.
+        units: Classes of channels that can only be removed together.
         weights: A `WeightAxis` by the id of the variable and the axis.
         axes: The `Axes` of each tensor, by id.
-        notes: Pairs of (labels, why they stay).
+        notes: Pairs of (labels, reason why they stay).
+        call: The call whose rule is running; None outside rules.
+
+    Example:
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(5, name="a"), keras.layers.Dense(2, name="b")]
+    ... )
+    >>> channels = channel_groups(model).channels
+    >>> [channels.movable(channels.labels_of(layer.kernel, 1)) for layer in model.layers]
+    [True, False]
     """
 
     units: Units = field(default_factory=Units)
@@ -105,36 +149,44 @@ class Channels:
 
     @property
     def shapes(self) -> list[tuple[int | None, ...]]:
-        """Shapes of the outputs of the call that a rule is asked about."""
-        return [t.shape for t in self.call.outputs]
+        """Shapes of all outputs of the call whose rule is running."""
+        return [] if self.call is None else [t.shape for t in self.call.outputs]
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """Shape of its first output."""
+        """Shape of the first output of the call whose rule is running."""
         return self.shapes[0]
 
     def makes(self, layer: keras.layers.Layer, name: str, axis: int) -> np.ndarray:
-        """Return the labels of the channels that a layer makes: an axis of its kernel.
+        """Return the labels of the channels that a layer makes: one axis of its kernel.
 
         Args:
-            layer: The layer that holds the weight, which may be a sublayer.
+            layer: The layer that holds the weight; it may be a sublayer.
             name: Attribute path of the weight, such as 'kernel'.
-            axis: Axis of the weight.
+            axis: Axis of the weight that runs over the output channels.
         """
         return self._labels(layer, name, axis, OUT, None)
 
     def reads(
         self, layer: keras.layers.Layer, name: str, axis: int, labels: np.ndarray | None
     ) -> None:
-        """Say that an axis of a kernel runs over the channels of an input."""
+        """Record that one axis of a kernel runs over the channels of an input.
+
+        Args:
+            layer: The layer that holds the weight; it may be a sublayer.
+            name: Attribute path of the weight, such as 'kernel'.
+            axis: Axis of the weight that runs over the input channels.
+            labels: Labels of these channels, such as `x[-1]`; None if they always stay.
+        """
         self._labels(layer, name, axis, IN, labels)
 
     def along(
         self, layer: keras.layers.Layer, name: str, axis: int, labels: np.ndarray | None
     ) -> None:
-        """Say that a bias, a scale or the like has an entry for each channel, masked with it.
+        """Record that a bias, a scale or the like has an entry per channel and is masked with it.
 
-        A weight that the layer does not have (`use_bias=False`) is passed over.
+        A weight that the layer was built without (`use_bias=False`) is skipped. The arguments are those
+        of `reads`.
         """
         if not _is_none(layer, name):
             self._labels(layer, name, axis, ALONG, labels)
@@ -147,38 +199,48 @@ class Channels:
         labels: np.ndarray | None,
         mean: bool = False,
     ) -> None:
-        """Say that a variable that is not trained has an entry for each channel.
+        """Record that a variable that is not trained has an entry per channel.
+
+        It is cut with the channels, but not masked. The other arguments are those of `reads`.
 
         Args:
-            mean: Whether it follows the mean of the channel, and so is zero once that is.
+            mean: Whether the variable follows the mean of the channel, and so becomes zero when the
+                channel does. Defaults to False.
         """
         if not _is_none(layer, name):
             self._labels(layer, name, axis, MEAN if mean else STATE, labels)
 
     def tie(self, one: np.ndarray | None, other: np.ndarray | None, why: str = "") -> None:
-        """Let the channels of two axes only go together; None stands for an axis that stays."""
-        if one is None and other is None:
-            return
+        """Record that the channels of two axes can only be removed together.
+
+        Args:
+            one: Labels of one axis, or None if its channels always stay.
+            other: Labels of the other axis, of the same length, or None.
+            why: Reason that is shown if one of the two always stays.
+
+        Raises:
+            InvalidArgumentError: The two axes differ in length.
+        """
         if one is None or other is None:
             self.fix(one if other is None else other, why or "they meet channels that stay")
             return
         if len(one) != len(other):
             raise InvalidArgumentError(
-                f"Channels that go together must be of one number. Received: {len(one)} and {len(other)} "
+                f"Two tied axes must have equally many channels. Received: {len(one)} and {len(other)} "
                 f"at '{self.call.path if self.call else ''}'."
             )
         self.units.tie(one, other)
 
     def fix(self, labels: np.ndarray | Axes | None, why: str) -> None:
-        """Let channels stay.
+        """Record that channels must stay.
 
         Args:
-            labels: Labels of an axis, or the `Axes` of a tensor for all of them.
-            why: What is said of it, after "because".
+            labels: Labels of one axis; or the `Axes` of a tensor, for all its axes.
+            why: Reason, as the text that follows "because".
         """
         if isinstance(labels, Axes):
-            for each in labels.labels:
-                self.fix(each, why)
+            for row in labels.labels:
+                self.fix(row, why)
             return
         if labels is None:
             return
@@ -187,159 +249,80 @@ class Channels:
         self.units.fix(labels)
 
     def keeps_only(self, x: Axes, axis: int, why: str) -> np.ndarray | None:
-        """Return the labels of one axis of a tensor, and let those of all others stay."""
+        """Return the labels of one axis of a tensor, and let the channels of all other axes stay.
+
+        Args:
+            x: The `Axes` of a tensor.
+            axis: The axis whose channels may be removed.
+            why: Reason why the others stay, as the text that follows "because".
+        """
         for other, labels in enumerate(x.labels):
             if other != axis % x.rank:
                 self.fix(labels, why)
         return x[axis]
 
     def movable(self, labels: np.ndarray | None) -> bool:
-        """Return whether any of these channels could go, as far as is known now."""
+        """Return whether any of these channels may be removed, as far as is known now."""
         return labels is not None and bool(np.any(self.units.find(labels) != FIXED))
 
-    # --- inside ----------------------------------------------------------------------------------
+    # --- for the readers of the result -----------------------------------------------------------
 
     def path_of(self, layer: keras.layers.Layer) -> str:
-        return self._paths.get(id(layer), layer.name)
+        """Return the path of a layer in the model."""
+        return self._paths.get(id(layer)) or str(layer.name)
 
     def labels_of(self, variable: keras.Variable, axis: int) -> np.ndarray | None:
-        """Return the labels along an axis of a weight, or None if no rule has spoken of it."""
-        found = self.weights.get((id(variable), axis % len(variable.shape)))
-        return None if found is None else found.labels
+        """Return the labels along an axis of a weight, or None if no rule named that axis."""
+        record = self.weights.get((id(variable), axis % len(variable.shape)))
+        return None if record is None else record.labels
 
-    def _labels(self, layer, name, axis, role, labels) -> np.ndarray:
+    def sizes_of(self, variable: keras.Variable) -> list[int | np.ndarray]:
+        """Return, for each axis of a weight, its labels, or its length where it is never cut."""
+        labels = [self.labels_of(variable, axis) for axis in range(len(variable.shape))]
+        return [n if row is None else row for n, row in zip(variable.shape, labels, strict=True)]
+
+    def _labels(
+        self,
+        layer: keras.layers.Layer,
+        name: str,
+        axis: int,
+        role: str,
+        labels: np.ndarray | None,
+    ) -> np.ndarray:
         variable = weight_variable(layer, name)
         if variable is None:
             raise UnsupportedLayerError(
-                f"A rule speaks of the weight `{name}` of {type(layer).__name__} '{layer.name}', which has "
-                "no such variable (or computes it: it is quantized, or has LoRA enabled). Name an "
+                f"A rule names the weight `{name}` of {type(layer).__name__} '{layer.name}', which has "
+                "no such variable (or computes it, because it is quantized or has LoRA enabled). Name an "
                 "attribute that holds a variable of the built layer."
             )
         rank = len(variable.shape)
         if not -rank <= axis < rank:
             raise InvalidArgumentError(
-                f"A rule speaks of axis {axis} of `{name}` of '{layer.name}', which has the shape "
+                f"A rule names axis {axis} of `{name}` of '{layer.name}', which has the shape "
                 f"{tuple(variable.shape)}. Name one of its axes."
             )
         axis %= rank
-        known = self.weights.get((id(variable), axis))
-        if known is None:
-            fresh = self.units.new(variable.shape[axis])
-            known = WeightAxis(self.path_of(layer), name, layer, variable, axis, role, fresh)
-            self.weights[id(variable), axis] = known
+        record = self.weights.get((id(variable), axis))
+        if record is None:
+            new = self.units.new(variable.shape[axis])
+            record = WeightAxis(self.path_of(layer), name, layer, variable, axis, role, new)
+            self.weights[id(variable), axis] = record
         elif role == OUT:
-            known.role = OUT  # what one layer reads and another makes (tied kernels) has a maker
+            record.role = OUT  # a kernel that one layer reads and another makes with (tied kernels)
         if role != OUT:
-            if labels is not None and len(labels) != len(known.labels):
+            if labels is not None and len(labels) != len(record.labels):
                 raise InvalidArgumentError(
-                    f"A rule says that axis {axis} of '{known.path}' (of length {len(known.labels)}) runs "
-                    f"along {len(labels)} channels. The two must be equal."
+                    f"A rule gives axis {axis} of '{record.path}' (of length {len(record.labels)}) "
+                    f"{len(labels)} labels. The two numbers must be equal."
                 )
-            self.tie(known.labels, labels)
-        return known.labels
+            self.tie(record.labels, labels)
+        return record.labels
 
 
 def _is_none(layer: keras.layers.Layer, name: str) -> bool:
-    """Return whether a weight is one that this layer was made without; a misspelt one is not."""
+    """Return whether a layer was built without this weight. A misspelt name gives False."""
+    value: Any = layer
     for part in name.split("."):
-        layer = getattr(layer, part, False)
-    return layer is None
-
-
-Rule = Callable[..., object]
-
-
-def follow(
-    graph: Graph,
-    rule_of: Callable[[keras.Operation], Rule | None],
-    paths: dict[int, str],
-    keep: Callable[[keras.Operation], bool],
-) -> Channels:
-    """Ask the rule of every call, and return what they say.
-
-    Args:
-        graph: Of a model.
-        rule_of: Returns the rule of an operation, or None.
-        paths: Path of each layer in the model, by id.
-        keep: Whether the channels that a layer makes are to stay.
-
-    Raises:
-        UnsupportedLayerError: channels that could go reach something whose inside is not known.
-    """
-    channels = Channels(_paths=paths)
-    axes = channels.axes
-    for tensor in keras.tree.flatten(graph.inputs):
-        axes[id(tensor)] = Axes.fixed(tensor.shape)
-    opaque: list[tuple[Call, list[np.ndarray]]] = []
-    for call in graph.calls:
-        channels.call = call
-        rule = rule_of(call.operation)
-        if rule is None:
-            results = [Axes.fixed(t.shape) for t in call.outputs]
-            is_layer = isinstance(call.operation, keras.layers.Layer)
-            if keep(call.operation) or not is_layer:
-                why = "is left as it is" if is_layer else "is an operation without a rule"
-                for tensor in call.inputs:
-                    channels.fix(axes[id(tensor)], f"'{call.path}' {why}")
-            else:
-                reached = [a for t in call.inputs for a in axes[id(t)].labels if a is not None]
-                opaque.append((call, reached))
-        else:
-            results = _apply(rule, call, channels)
-            if keep(call.operation):
-                for result in results:
-                    channels.fix(result, f"'{call.path}' is left as it is")
-        for tensor, result in zip(call.outputs, results, strict=True):
-            axes[id(tensor)] = result
-    for tensor in keras.tree.flatten(graph.outputs):
-        channels.fix(axes[id(tensor)], "they are those of the network's output")
-    for call, reached in opaque:
-        if any(channels.movable(labels) for labels in reached):
-            raise _not_followed(call)
-    channels.call = None
-    return channels
-
-
-def _apply(rule: Rule, call: Call, channels: Channels) -> list[Axes]:
-    def look(leaf):
-        return channels.axes[id(leaf)] if isinstance(leaf, Tensor) else leaf
-
-    args, kwargs = keras.tree.map_structure(look, (call.args, call.kwargs))
-    # No rule has to name what says nothing of channels.
-    named = inspect.signature(rule).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in named.values()):
-        kwargs = {k: v for k, v in kwargs.items() if k in named or k not in ("training", "mask")}
-    found = rule(call.operation, channels, *args, **kwargs)
-    results = list(found) if isinstance(found, (list, tuple)) else [found]
-    for tensor, result in zip(call.outputs, results, strict=False):
-        if not isinstance(result, Axes) or result.rank != len(tensor.shape):
-            raise InvalidArgumentError(
-                f"The rule of {type(call.operation).__name__} must return the `Axes` of its output, of the "
-                f"shape {tensor.shape}. Received: {result!r}."
-            )
-        for labels, size in zip(result.labels, tensor.shape, strict=True):
-            if labels is not None and len(labels) != size:
-                raise InvalidArgumentError(
-                    f"The rule of {type(call.operation).__name__} returned {len(labels)} labels for an "
-                    f"axis of length {size} of its output {tensor.shape}."
-                )
-    if len(results) != len(call.outputs):
-        raise InvalidArgumentError(
-            f"The rule of {type(call.operation).__name__} must return one `Axes` for each of its "
-            f"{len(call.outputs)} outputs. Received: {len(results)}."
-        )
-    return [
-        dataclasses.replace(result, shape=tuple(tensor.shape))
-        for tensor, result in zip(call.outputs, results, strict=True)
-    ]
-
-
-def _not_followed(call: Call) -> UnsupportedLayerError:
-    kind = type(call.operation).__name__
-    inside = f" Its inside is not known either: {call.opaque}." if call.opaque else ""
-    return UnsupportedLayerError(
-        f"Channels cannot be followed through {kind} '{call.path}': there is no rule for it.{inside} "
-        f"Register one with `register_rule({kind})`, or leave it alone with `keep=['{call.path}']` (`scope` "
-        "of `Prune`), so "
-        "that all channels that reach it stay."
-    )
+        value = getattr(value, part, False)
+    return value is None

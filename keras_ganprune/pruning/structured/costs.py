@@ -1,4 +1,4 @@
-"""What a network costs, as a function of which of its channels stay."""
+"""The cost of a network as a function of which channels stay."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.layers.traversal import walk
-from keras_ganprune.pruning.structured.graph import Call, _own_variables
+from keras_ganprune.pruning.structured.graph import Call, own_variables
 from keras_ganprune.pruning.structured.groups import Groups
-from keras_ganprune.pruning.structured.rules.macs import Products, Size, counted
+from keras_ganprune.pruning.structured.rules.macs import Products, Size, count_macs
+from keras_ganprune.utils import validation
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class LayerCost:
     Attributes:
         layer: Path of the layer, or name of the operation.
         kind: Name of its class.
-        shape: Of its first output, with the batch first; None if the layer is never called.
-        parameters: Int, weights that no row above has.
-        macs: Int for one sample, all calls together; None if that is not known.
+        shape: Shape of its first output, with the batch first; None if the layer is never called.
+        parameters: Int, number of entries of the weights that no row above has.
+        macs: Int, multiply-accumulates for one sample in all calls; None if they are not known.
         weights: The variables that are counted in this row.
     """
 
@@ -38,7 +39,7 @@ class LayerCost:
 
 
 def item_bytes(variable: keras.Variable) -> int:
-    """Return how many bytes an entry of a variable takes."""
+    """Return the bytes of one entry of a variable."""
     dtype = keras.backend.standardize_dtype(variable.dtype)
     if dtype == "bfloat16" or dtype.startswith("float8"):  # unknown to NumPy
         return 2 if dtype == "bfloat16" else 1
@@ -47,6 +48,8 @@ def item_bytes(variable: keras.Variable) -> int:
 
 @dataclass(eq=False)
 class _Row:
+    """A layer with all its calls. A product of sizes is a number of multiply-accumulates."""
+
     path: str
     layer: keras.Operation
     shape: list[Any] | None
@@ -54,21 +57,25 @@ class _Row:
     products: list[Size] = field(default_factory=list)
 
 
-def _table(terms: list[tuple[int, int, tuple[int, ...]]]) -> tuple[np.ndarray, ...]:
-    """Return the rows, constants and axes (filled up with axis 0) of terms as arrays."""
-    index = np.zeros(
-        (len(terms), max((len(axes) for *_, axes in terms), default=0)), dtype=np.int64
-    )
-    for place, (_, _, axes) in enumerate(terms):
+# A sum of products: for each product the number of its row, a constant factor, and its axes.
+_Terms = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _terms(products: list[tuple[int, int, tuple[int, ...]]]) -> _Terms:
+    """Return products as arrays: rows, constants, and axes filled up with axis 0, of length one."""
+    most = max((len(axes) for *_, axes in products), default=0)
+    index = np.zeros((len(products), most), dtype=np.int64)
+    for place, (_, _, axes) in enumerate(products):
         index[place, : len(axes)] = axes
-    numbers, constants = (np.array([t[i] for t in terms], dtype=np.int64) for i in (0, 1))
-    return numbers, constants, index
+    rows, constants = (np.array([p[i] for p in products], dtype=np.int64) for i in (0, 1))
+    return rows, constants, index
 
 
-class _Axes:
-    """How many places of each axis stay, as a linear function of how many units of each kind do.
+class _AxisLengths:
+    """The length of each axis as a linear function of how many units of each kind stay.
 
-    Units of a group are of one kind if they have equally many places in each axis; nearly always all are.
+    Units of a group are of one kind if they have equally many positions in each axis. Nearly always all
+    units of a group are of one kind.
     """
 
     def __init__(self, groups: Groups):
@@ -77,71 +84,73 @@ class _Axes:
         classes = [group.classes for group in groups] or [np.zeros(0, dtype=np.int64)]
         self.kinds = np.repeat(np.arange(len(groups)), [group.size for group in groups])
         self.unit_of[np.concatenate(classes)] = np.arange(len(self.kinds))
-        # Axis 0 is always of length one: products of fewer axes than others are filled up with it.
-        self.found: dict[tuple, int] = {(1, b"", b""): 0}
+        # Number of each axis by its content: (positions that always stay, units, positions of each).
+        # Axis 0 always has the length one.
+        self.axes: dict[tuple[int, bytes, bytes], int] = {(1, b"", b""): 0}
 
     def split(self, size: Size) -> tuple[int, tuple[int, ...]]:
-        """Return a product as a constant and the numbers of the axes that channels can go from."""
+        """Return a product of sizes as a constant factor and the numbers of the axes that can be cut."""
         constant, axes = 1, []
         for part in size:
             if not isinstance(part, np.ndarray):
                 constant *= int(part)
                 continue
             units = self.unit_of[self.units.find(part)]
-            which, times = np.unique(units[units >= 0], return_counts=True)
+            members, times = np.unique(units[units >= 0], return_counts=True)
             rest = len(units) - int(times.sum())
-            if which.size:
-                key = (rest, which.tobytes(), times.tobytes())
-                axes.append(self.found.setdefault(key, len(self.found)))
+            if members.size:
+                key = (rest, members.tobytes(), times.tobytes())
+                axes.append(self.axes.setdefault(key, len(self.axes)))
             else:
                 constant *= rest
         return constant, tuple(axes)
 
     def finish(self) -> None:
-        rows = [
-            (rest, np.frombuffer(which, dtype=np.int64), np.frombuffer(times, dtype=np.int64))
-            for rest, which, times in self.found
-        ]
-        for _, which, times in rows:
-            own = np.zeros(len(self.kinds), dtype=np.int64)
-            own[which] = times
-            self.kinds = np.unique(
-                self.kinds * (own.max(initial=0) + 1) + own, return_inverse=True
-            )[1]
+        """Compute the kinds and the linear function, after all axes were passed to `split`."""
+
+        def positions(members: bytes, times: bytes) -> np.ndarray:
+            row = np.zeros(len(self.kinds), dtype=np.int64)
+            row[np.frombuffer(members, dtype=np.int64)] = np.frombuffer(times, dtype=np.int64)
+            return row
+
+        for _, members, times in self.axes:
+            row = positions(members, times)
+            numbers = self.kinds * (row.max(initial=0) + 1) + row
+            self.kinds = np.unique(numbers, return_inverse=True)[1]
         _, first = np.unique(self.kinds, return_index=True)
         self.kind_count = len(first)
-        self.constant = np.array([rest for rest, _, _ in rows], dtype=np.int64)
-        self.slope = np.zeros((len(rows), len(first)), dtype=np.int64)
-        for row, (_, which, times) in enumerate(rows):
-            own = np.zeros(len(self.kinds), dtype=np.int64)
-            own[which] = times
-            self.slope[row] = own[first]
+        self.constant = np.array([rest for rest, _, _ in self.axes], dtype=np.int64)
+        # Only one row at a time has all units: a large network has many axes and many units.
+        self.slope = np.array([positions(*axis[1:])[first] for axis in self.axes])
 
     def lengths(self, counts: np.ndarray) -> np.ndarray:
-        """Return how many places of each axis stay; for a matrix, in columns."""
+        """Return the length of each axis; for a matrix of counts, one column for each column."""
         constant = self.constant if counts.ndim == 1 else self.constant[:, None]
         return self.slope @ counts + constant
 
 
-Keeps = Sequence[Any] | None
+# For each group a bool array (True = stays) or an int, how many units stay. None: all stay.
+Keeps = Sequence["np.ndarray | int"] | None
 
 
 class Costs:
     """Multiply-accumulates, parameters and bytes of a network without some of its channels.
 
-    One multiply-accumulate (MAC) is one product of a kernel's entry that is added up, for one sample;
-    twice as many FLOPs. Counted are layers with kernels (a transposed convolution has as many as its
-    *input* has positions), attention, and products of tensors (`ops.matmul`, `ops.einsum`). Biases,
-    activations, normalizations, pooling and other work entry by entry count as 0: at inference they fuse
-    with a kernel, or take next to no time beside it. What is not known is in `uncounted`.
+    One multiply-accumulate (MAC) is one product with an entry of a kernel and one addition, that is, two
+    FLOPs. Three kinds of work are counted: layers with kernels (a transposed convolution: the size of
+    the kernel times the positions of its *input*), attention, and products of tensors (`ops.matmul`,
+    `ops.einsum`). Biases, activations, normalizations, pooling and other elementwise work count as 0:
+    at inference they are fused with a kernel, or take little time beside it. Layers whose MACs are not
+    known are listed in `uncounted`.
 
-    Nothing is built to find out: a cost takes microseconds, so that thousands of cuts can be compared.
+    No network is built: a cost takes microseconds, so that thousands of cuts can be compared.
 
     Args:
-        groups: From `channel_groups`.
+        groups: `Groups` from `channel_groups`.
 
     Attributes:
-        uncounted: Dict, path of a layer whose MACs are not known -> why.
+        groups: The argument.
+        uncounted: Dict, path of a layer whose MACs are not known -> the reason.
 
     Example:
     >>> model = keras.Sequential(
@@ -159,35 +168,33 @@ class Costs:
     def __init__(self, groups: Groups):
         self.groups = groups
         self.uncounted: dict[str, str] = {}
-        self._unknown: list[str] = []
-        self._axes = _Axes(groups)
-        calls, self._batch = counted(groups.graph, groups.channels)
+        self._unknown: list[str] = []  # paths of calls with sizes that are not known
+        self._axes = _AxisLengths(groups)
+        calls, self._batch = count_macs(groups.graph, groups.channels)
         self._rows = self._sort(calls)
-        terms: dict[str, list[tuple[int, int, tuple[int, ...]]]] = {q: [] for q in self.QUANTITIES}
+        products: dict[str, list] = {quantity: [] for quantity in self.QUANTITIES}
         for number, row in enumerate(self._rows):
             for product in row.products:
                 if any(part is None for part in product):
                     self._unknown.append(row.path)
                 else:
-                    terms["macs"].append((number, *self._axes.split(product)))
+                    products["macs"].append((number, *self._axes.split(product)))
             for w in row.weights:
-                labels = [groups.channels.labels_of(w, axis) for axis in range(len(w.shape))]
-                size = [n if own is None else own for n, own in zip(w.shape, labels, strict=True)]
-                constant, axes = self._axes.split(size)
-                terms["parameters"].append((number, constant, axes))
-                terms["bytes"].append((number, constant * item_bytes(w), axes))
+                constant, axes = self._axes.split(groups.channels.sizes_of(w))
+                products["parameters"].append((number, constant, axes))
+                products["bytes"].append((number, constant * item_bytes(w), axes))
         self._axes.finish()
-        self._terms = {quantity: _table(found) for quantity, found in terms.items()}
+        self._terms = {quantity: _terms(rows) for quantity, rows in products.items()}
 
     def _sort(self, calls: list[tuple[Call, Products]]) -> list[_Row]:
-        """Return rows of layers: calls of one are together, a weight is in the first that has it."""
+        """Return one row per layer, with all its calls. A weight is in the first row that has it."""
         rows: dict[int, _Row] = {}
         claimed: set[int] = set()
 
         def claim(weights: Sequence[keras.Variable]) -> list[keras.Variable]:
-            own = list({id(w): w for w in weights if id(w) not in claimed}.values())
-            claimed.update(id(w) for w in own)
-            return own
+            new = list({id(w): w for w in weights if id(w) not in claimed}.values())
+            claimed.update(id(w) for w in new)
+            return new
 
         for call, products in calls:
             layer = call.operation
@@ -199,14 +206,14 @@ class Costs:
             if products is None:
                 self.uncounted[call.path] = call.opaque or f"no rule for {type(layer).__name__}"
         for path, layer in walk(self.groups.graph.model):
-            left = claim(_own_variables(layer))
-            if left:
-                rows[id(layer)] = _Row(path, layer, None, left)
+            unclaimed = claim(own_variables(layer))
+            if unclaimed:
+                rows[id(layer)] = _Row(path, layer, None, unclaimed)
         is_layer = keras.layers.Layer
         return [r for r in rows.values() if r.products or isinstance(r.layer, is_layer)]
 
     def _shape(self, call: Call) -> list[Any] | None:
-        """Return the shape of the first output; what channels can go from as constants and axes."""
+        """Return the shape of the first output. A size that can change is the result of `split`."""
         if not call.outputs:
             return None
         axes = self.groups.channels.axes.get(id(call.outputs[0]))
@@ -219,50 +226,68 @@ class Costs:
 
     @property
     def kind_count(self) -> int:
-        """How many kinds of units there are; see `counts`."""
+        """Number of kinds of units. Units of one kind cost the same."""
         return self._axes.kind_count
 
     def kinds(self) -> list[np.ndarray]:
-        """Return the kind of each unit of each group: those of one kind cost the same."""
+        """Return, for each group, an int array with the kind of each unit."""
         ends = np.cumsum([group.size for group in self.groups])
         return np.split(self._axes.kinds, ends)[: len(self.groups)]
 
-    # --- of a cut --------------------------------------------------------------------------------
+    # --- the cost of a cut -----------------------------------------------------------------------
 
     def counts(self, keeps: Keeps = None) -> np.ndarray:
-        """Return how many units of each kind stay: what `at` takes."""
-        found = np.zeros(self.kind_count, dtype=np.int64)
+        """Return how many units of each kind stay, the argument of `at`.
+
+        Args:
+            keeps: For each group a bool array (True = stays), or an int, how many units stay. Defaults
+                to None: all units stay.
+
+        Raises:
+            InvalidArgumentError: `keeps` does not have one valid entry per group.
+        """
+        counts = np.zeros(self.kind_count, dtype=np.int64)
         if keeps is None:
-            return np.bincount(self._axes.kinds, minlength=len(found))
+            return np.bincount(self._axes.kinds, minlength=len(counts))
         if len(keeps) != len(self.groups):
             raise InvalidArgumentError(
                 f"`keeps` must have an entry for each of the {len(self.groups)} groups. "
                 f"Received: {len(keeps)}."
             )
-        for group, keep, own in zip(self.groups, keeps, self.kinds(), strict=True):
-            if isinstance(keep, (int, np.integer)) and not isinstance(keep, (bool, np.bool_)):
-                if not 0 <= keep <= group.size or own.min() != own.max():
+        for group, keep, kinds in zip(self.groups, keeps, self.kinds(), strict=True):
+            if validation.is_int(keep):
+                if not 0 <= keep <= group.size or kinds.min() != kinds.max():
                     raise InvalidArgumentError(
-                        f"Of '{group.name}' an int from 0 to {group.size} may be given, if all its channels "
-                        f"cost the same; else a bool array. Received: {keep}."
+                        f"An entry of `keeps` may be an int from 0 to {group.size} if all channels of "
+                        f"'{group.name}' cost the same; else it must be a bool array. Received: {keep}."
                     )
-                found[own[0]] += int(keep)
+                counts[kinds[0]] += int(keep)
                 continue
             keep = np.asarray(keep)
             if keep.shape != (group.size,) or keep.dtype != bool:
                 raise InvalidArgumentError(
-                    f"What stays of '{group.name}' must be an int or a bool array of shape "
+                    f"The entry of `keeps` for '{group.name}' must be an int or a bool array of shape "
                     f"({group.size},). Received: {keep.dtype} of shape {keep.shape}."
                 )
-            found += np.bincount(own[keep], minlength=len(found))
-        return found
+            counts += np.bincount(kinds[keep], minlength=len(counts))
+        return counts
 
     def at(self, quantity: str, counts: np.ndarray) -> Any:
-        """Return a cost by `counts`; of a matrix of them, one for each column."""
+        """Return the cost for `counts`.
+
+        Args:
+            quantity: 'macs', 'parameters' or 'bytes'.
+            counts: Int array from `counts`, or a matrix with one such column per cut.
+
+        Returns: An int, or for a matrix an array with one cost per column.
+
+        Raises:
+            InvalidArgumentError: `quantity` is not known, or MACs depend on sizes that are not known.
+        """
         terms = self._checked(quantity)
         return terms[1] @ self._values(terms, counts) // (self._batch if quantity == "macs" else 1)
 
-    def _checked(self, quantity: str) -> tuple:
+    def _checked(self, quantity: str) -> _Terms:
         if quantity not in self._terms:
             raise InvalidArgumentError(unknown_name("quantity", quantity, self.QUANTITIES))
         if quantity == "macs" and self._unknown:
@@ -273,37 +298,48 @@ class Costs:
             )
         return self._terms[quantity]
 
-    def _values(self, terms: tuple, counts: np.ndarray) -> np.ndarray:
+    def _values(self, terms: _Terms, counts: np.ndarray) -> np.ndarray:
+        """Return the product of the axes of each term."""
         return np.prod(self._axes.lengths(counts)[terms[2]], axis=1)
 
     def of(self, quantity: str, keeps: Keeps = None) -> int:
-        """Return one cost: 'macs', 'parameters' or 'bytes'.
+        """Return one cost.
 
         Args:
-            quantity: Which.
-            keeps: For each group a bool array, or an int, how many of its units stay; None for all.
+            quantity: 'macs', 'parameters' or 'bytes'.
+            keeps: For each group a bool array (True = stays), or an int, how many units stay. Defaults
+                to None: all units stay.
 
         Raises:
-            InvalidArgumentError: `keeps` does not fit, or MACs depend on sizes that are not known.
+            InvalidArgumentError: `quantity` is not known; `keeps` does not have one valid entry per
+                group; or MACs depend on sizes that are not known.
+
+        Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6), keras.layers.Dense(2)])
+        >>> Costs(channel_groups(model)).of("macs", [3])
+        18
         """
         return int(self.at(quantity, self.counts(keeps)))
 
     def macs(self, keeps: Keeps = None) -> int:
-        """Return multiply-accumulates for one sample."""
+        """Return the multiply-accumulates for one sample, as `of("macs", keeps)` does."""
         return self.of("macs", keeps)
 
     def parameters(self, keeps: Keeps = None) -> int:
-        """Return the number of entries of all weights, also of those that are not trained."""
+        """Return the number of entries of all weights, trained or not, as `of` does."""
         return self.of("parameters", keeps)
 
     def bytes(self, keeps: Keeps = None) -> int:
-        """Return the bytes of all weights, by their data types."""
+        """Return the bytes of all weights, by their data types, as `of` does."""
         return self.of("bytes", keeps)
 
     def rows(self, keeps: Keeps = None) -> list[LayerCost]:
         """Return a `LayerCost` for each layer, in the order of calls, and for each product of tensors.
 
         Where sizes are not known, `macs` is None.
+
+        Args:
+            keeps: As in `of`. Defaults to None: all units stay.
         """
         counts = self.counts(keeps)
         sums = {}
@@ -311,19 +347,19 @@ class Costs:
             number, constant, _ = terms = self._terms[quantity]
             sums[quantity] = np.zeros(len(self._rows), dtype=np.int64)
             np.add.at(sums[quantity], number, constant * self._values(terms, counts))
-        blind = {*self.uncounted, *self._unknown}
+        not_known = {*self.uncounted, *self._unknown}
         lengths = self._axes.lengths(counts)
 
-        def shape(n: Any) -> int | None:
+        def size(n: Any) -> int | None:
             return n[0] * int(np.prod(lengths[list(n[1])])) if isinstance(n, tuple) else n
 
         return [
             LayerCost(
                 row.path,
                 type(row.layer).__name__,
-                None if row.shape is None else tuple(shape(n) for n in row.shape),
+                None if row.shape is None else tuple(size(n) for n in row.shape),
                 int(sums["parameters"][i]),
-                None if row.path in blind else int(sums["macs"][i]) // self._batch,
+                None if row.path in not_known else int(sums["macs"][i]) // self._batch,
                 tuple(row.weights),
             )
             for i, row in enumerate(self._rows)

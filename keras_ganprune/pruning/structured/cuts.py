@@ -1,4 +1,4 @@
-"""What a cut has made of a variable: which positions of the old one the new one has."""
+"""Which positions of an old variable the corresponding variable of a narrower network has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_ganprune.errors import InvalidArgumentError
 
 
 def take(value: np.ndarray, index: Sequence[np.ndarray | None]) -> np.ndarray:
-    """Return an array with only the kept positions of each axis; None keeps an axis whole."""
+    """Return an array with only the kept positions of each axis; None keeps the whole axis."""
     for axis, kept in enumerate(index):
         if kept is not None:
             value = np.take(value, kept, axis=axis)
@@ -22,14 +22,15 @@ def take(value: np.ndarray, index: Sequence[np.ndarray | None]) -> np.ndarray:
 # Compared by identity: `==` of two variables is a tensor.
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A variable of a network, and the one that has its place in a narrower network.
+    """A variable of a network, and the variable that replaces it in a narrower network.
 
     Args:
-        old, new: The two variables.
-        index: For each axis of `old` the kept positions as an int array, or None for all.
+        old: Variable of the old network.
+        new: Variable of the new network.
+        index: For each axis of `old`, the kept positions as an int array, or None for all.
 
     Raises:
-        InvalidArgumentError: `index` does not fit `old`, or does not give the shape of `new`.
+        InvalidArgumentError: `index` is not valid for `old`, or does not give the shape of `new`.
 
     Example:
     >>> old, new = keras.Variable(np.zeros((4, 3))), keras.Variable(np.zeros((2, 3)))
@@ -46,33 +47,40 @@ class Cut:
         old, new = tuple(self.old.shape), tuple(self.new.shape)
         if len(self.index) != len(old):
             raise InvalidArgumentError(
-                f"`index` must have an entry for each axis of `old`, {old} of '{self.old.path}'. "
-                f"Received: {len(self.index)}."
+                f"`index` must have an entry for each axis of `old` ('{self.old.path}', of shape {old}). "
+                f"Received: {len(self.index)} entries."
             )
-        found = []
-        for axis, (size, kept) in enumerate(zip(old, self.index, strict=True)):
-            if kept is None:
-                found.append(size)
-                continue
-            kept = np.asarray(kept)
-            wrong = kept.ndim != 1 or (kept.size and kept.dtype.kind not in "iu")
-            if wrong or (kept.size and (kept.min() < 0 or kept.max() >= size)):
-                raise InvalidArgumentError(
-                    f"The kept positions of axis {axis} of '{self.old.path}' must be one row of ints "
-                    f"from 0 to {size - 1}. Received: {kept!r}."
-                )
-            found.append(len(kept))
-        if tuple(found) != new:
+        shape = tuple(
+            size if kept is None else self._length(axis, size, kept)
+            for axis, (size, kept) in enumerate(zip(old, self.index, strict=True))
+        )
+        if shape != new:
             raise InvalidArgumentError(
-                f"`index` leaves the shape {tuple(found)} of '{self.old.path}', but `new` "
+                f"`index` leaves the shape {shape} of '{self.old.path}', but `new` "
                 f"('{self.new.path}') must have that shape. Received: {new}."
             )
 
+    def _length(self, axis: int, size: int, kept: np.ndarray) -> int:
+        """Return how many positions of an axis are kept, or raise if they are not valid."""
+        kept = np.asarray(kept)
+        valid = kept.ndim == 1 and (not kept.size or kept.dtype.kind in "iu")
+        if not valid or (kept.size and (kept.min() < 0 or kept.max() >= size)):
+            raise InvalidArgumentError(
+                f"The kept positions of axis {axis} of '{self.old.path}' must be one row of ints "
+                f"from 0 to {size - 1}. Received: {kept!r}."
+            )
+        return len(kept)
+
     def slice(self, value: np.ndarray) -> np.ndarray:
-        """Return what an array of the shape of `old` is for `new`: its values, a slot, a mask.
+        """Return the kept part of an array that is shaped as `old`: its value, a slot or a mask.
+
+        Args:
+            value: Array of the shape of `old`.
+
+        Returns: Array of the shape of `new`.
 
         Raises:
-            InvalidArgumentError: the array has another shape than `old`.
+            InvalidArgumentError: `value` has another shape than `old`.
         """
         value = np.asarray(value)
         if value.shape != tuple(self.old.shape):

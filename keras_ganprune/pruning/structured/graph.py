@@ -1,4 +1,4 @@
-"""The operations of a network in the order of their calls, nested models and layers of layers unfolded."""
+"""The calls of a network in order. Nested models and layers that consist of layers are unfolded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -17,10 +17,16 @@ from keras_ganprune.layers.traversal import walk
 
 @dataclass(eq=False)
 class Tensor:
-    """What flows between two calls; shapes have the batch first."""
+    """A tensor between two calls. Its shape has the batch first."""
 
     shape: tuple[int | None, ...]
     dtype: str
+
+
+def leaves(structure: Any) -> list[Any]:
+    """Return the leaves of a nested structure of lists, tuples and dicts."""
+    # Keras annotates that `flatten` may return None, which it never does.
+    return cast("list[Any]", keras.tree.flatten(structure))
 
 
 @dataclass(eq=False)
@@ -30,9 +36,10 @@ class Call:
     Attributes:
         operation: The layer or `keras.ops` operation.
         path: Path of the layer in the model, or the name of the operation.
-        args, kwargs: What it is called with; a `Tensor` stands for each tensor.
+        args: Positional arguments, with a `Tensor` in the place of each tensor.
+        kwargs: Keyword arguments, likewise.
         result: Structure of `Tensor`s that it returns.
-        opaque: Why the inside of a layer without a rule is not known, or "".
+        opaque: Reason why the inside of a layer without a rule is not known, or "".
     """
 
     operation: keras.Operation
@@ -44,12 +51,13 @@ class Call:
 
     @property
     def inputs(self) -> list[Tensor]:
-        leaves = keras.tree.flatten((self.args, self.kwargs))
-        return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+        """All tensors among the arguments."""
+        return [leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor)]
 
     @property
     def outputs(self) -> list[Tensor]:
-        return keras.tree.flatten(self.result)
+        """All tensors that are returned."""
+        return leaves(self.result)
 
 
 @dataclass(eq=False)
@@ -57,9 +65,11 @@ class Graph:
     """The calls of a model, from its inputs to its outputs.
 
     Attributes:
-        inputs, outputs: Structures of `Tensor`s, as the model is called and what it returns.
+        model: The model.
+        inputs: Structure of `Tensor`s that the model is called with.
+        outputs: Structure of `Tensor`s that it returns.
         names: Names of the inputs.
-        calls: In an order in which they can be run.
+        calls: The calls, in an order in which they can run.
     """
 
     model: keras.layers.Layer
@@ -75,8 +85,8 @@ class Graph:
 def inner_function(layer: keras.layers.Layer) -> keras.Function | None:
     """Return the graph that a Sequential or functional model runs, or None.
 
-    Private touch: a Sequential keeps its graph in `_functional`. A functional model whose class has a
-    `call` of its own runs that instead.
+    Private touch: a Sequential keeps its graph in `_functional`. A functional model whose class defines
+    `call` runs that instead, so it has no such graph.
     """
     if isinstance(layer, keras.Sequential):
         return layer._functional
@@ -86,18 +96,18 @@ def inner_function(layer: keras.layers.Layer) -> keras.Function | None:
     return layer if owner.__module__.split(".")[0] == "keras" else None
 
 
-def _own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
-    """Return the weights of a layer that are in none of its sublayers."""
+def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Return the weights of a layer that do not belong to its sublayers."""
     below = {id(w) for child in layer._flatten_layers(include_self=False) for w in child.weights}
     return [w for w in layer.weights if id(w) not in below]
 
 
 @contextlib.contextmanager
 def _untouched(model: keras.layers.Layer) -> Iterator[None]:
-    """Forget, afterwards, the symbolic calls that are made inside.
+    """Remove the traces of symbolic calls inside the context when it ends.
 
-    Private touch: Keras notes every symbolic call on the layer, and `layer.output` of a layer that was
-    called twice is an error.
+    Private touch: Keras records every symbolic call on the layer, and `layer.output` raises an error
+    for a layer that was called twice.
     """
     layers = [layer for _, layer in walk(model)]
     nodes = [(list(layer._inbound_nodes), list(layer._outbound_nodes)) for layer in layers]
@@ -110,20 +120,22 @@ def _untouched(model: keras.layers.Layer) -> Iterator[None]:
 
 
 class _Tracer:
+    """Collects the calls of a model."""
+
     def __init__(self, model: keras.layers.Layer, known: Callable[[keras.Operation], bool]):
         self.paths = {id(layer): path for path, layer in walk(model)}
         self.known = known
         self.calls: list[Call] = []
 
     def function(self, function: keras.Function, tensors: Sequence[Tensor]) -> Any:
-        """Note the calls of a function and return the structure of its outputs.
+        """Collect the calls of a function, and return the structure of its outputs.
 
         Private touch: the nodes of a function, by depth, are the only record of its calls.
         """
-        found = {id(k): tensor for k, tensor in zip(function.inputs, tensors, strict=True)}
+        tensor_of = {id(k): tensor for k, tensor in zip(function.inputs, tensors, strict=True)}
 
         def fill(structure: Any) -> Any:
-            return keras.tree.map_structure(lambda leaf: found.get(id(leaf), leaf), structure)
+            return keras.tree.map_structure(lambda leaf: tensor_of.get(id(leaf), leaf), structure)
 
         for depth in sorted(function._nodes_by_depth, reverse=True):
             for node in function._nodes_by_depth[depth]:
@@ -135,18 +147,19 @@ class _Tracer:
                     fill(node.arguments.kwargs),
                     node.outputs,
                 )
-                outputs = keras.tree.flatten(result)
-                found.update({id(k): t for k, t in zip(node.outputs, outputs, strict=True)})
+                pairs = zip(node.outputs, leaves(result), strict=True)
+                tensor_of.update({id(k): tensor for k, tensor in pairs})
         return fill(function._outputs_struct)
 
     def operation(
         self, operation: keras.Operation, args: tuple, kwargs: dict, outputs: list
     ) -> Any:
+        """Collect one call, or those inside a layer without a rule; return its outputs."""
         path = self.paths.get(id(operation), operation.name)
         opaque = ""
         if isinstance(operation, keras.layers.Layer) and not self.known(operation):
             function = inner_function(operation)
-            tensors = [t for t in keras.tree.flatten((args, kwargs)) if isinstance(t, Tensor)]
+            tensors = [t for t in leaves((args, kwargs)) if isinstance(t, Tensor)]
             if function is not None and len(tensors) == len(function.inputs):
                 return self.function(function, tensors)
             inside = self.unfold(operation, args, kwargs)
@@ -154,33 +167,39 @@ class _Tracer:
                 opaque = inside
             else:
                 return self.function(inside, tensors)
-        made = [Tensor(tuple(k.shape), k.dtype) for k in outputs]
-        # One tensor, or a flat list: what takes them apart further is not seen here.
-        result = made[0] if len(made) == 1 else made
+        tensors = [Tensor(tuple(k.shape), k.dtype) for k in outputs]
+        # One tensor, or a flat list. Python code that unpacks a nested result leaves no trace here.
+        result = tensors[0] if len(tensors) == 1 else tensors
         self.calls.append(Call(operation, path, args, kwargs, result, opaque))
         return result
 
     def unfold(self, layer: keras.layers.Layer, args: tuple, kwargs: dict) -> keras.Function | str:
-        """Return a layer of layers as a function, by calling it on symbols; or why that cannot be."""
-        own = _own_variables(layer)
-        if own:
-            return f"it has weights of its own ({', '.join(w.name for w in own[:3])})"
+        """Return the function of a layer that consists of layers, or why it has none.
+
+        The layer is called on symbols.
+        """
+        weights = own_variables(layer)
+        if weights:
+            return f"it has weights of its own ({', '.join(w.name for w in weights[:3])})"
         try:
-            found = _call_on_symbols(layer, args, kwargs, None)
-            again = _call_on_symbols(layer, args, kwargs, True)
+            function = _call_on_symbols(layer, args, kwargs, None)
+            in_training = _call_on_symbols(layer, args, kwargs, True)
         except Exception as error:
             reason = str(error).strip().splitlines()
             return f"calling it on symbols failed ({type(error).__name__}: {reason[0] if reason else ''})"
-        if not _alike(found, again):
+        if not _alike(function, in_training):
             return "it does something else in training than in inference, or draws random numbers"
-        return found
+        return function
 
 
 def _call_on_symbols(
     layer: keras.layers.Layer, args: tuple, kwargs: dict, training: bool | None
 ) -> keras.Function:
-    """Return a layer as a function: `training` None leaves it open, so that the layers inside learn it."""
-    symbols: list[keras.KerasTensor] = []
+    """Return a layer as a function.
+
+    With `training=None` the layers inside get the value of the later call.
+    """
+    symbols: list[Any] = []
 
     def symbol(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
@@ -188,25 +207,25 @@ def _call_on_symbols(
             return symbols[-1]
         return leaf
 
-    args, kwargs = keras.tree.map_structure(symbol, (args, dict(kwargs)))
+    args, kwargs = cast("Any", keras.tree.map_structure(symbol, (args, dict(kwargs))))
     if "training" in inspect.signature(layer.call).parameters:
         kwargs["training"] = training
     return keras.Function(symbols, layer.call(*args, **kwargs))
 
 
 def _calls(function: keras.Function) -> list[tuple[keras.Operation, list[Any]]]:
-    """Return the operations of a function and what they are called with, but for `training`."""
+    """Return the operations of a function and their arguments without `training`."""
     by_depth = function._nodes_by_depth
-    found = []
+    calls = []
     for node in (node for depth in sorted(by_depth) for node in by_depth[depth]):
         if not node.is_input:
-            given = {k: v for k, v in node.arguments.kwargs.items() if k != "training"}
-            found.append((node.operation, keras.tree.flatten((node.arguments.args, given))))
-    return found
+            kwargs = {k: v for k, v in node.arguments.kwargs.items() if k != "training"}
+            calls.append((node.operation, leaves((node.arguments.args, kwargs))))
+    return calls
 
 
 def _alike(one: keras.Function, other: keras.Function) -> bool:
-    """Return whether two functions run the same operations with the same numbers."""
+    """Return whether two functions run the same operations with the same arguments."""
     left, right = _calls(one), _calls(other)
     return len(left) == len(right) and all(
         _same_operation(a, b) and len(x) == len(y) and all(map(_same_leaf, x, y))
@@ -230,7 +249,8 @@ def _same_leaf(one: Any, other: Any) -> bool:
     if isinstance(one, keras.KerasTensor) or isinstance(other, keras.KerasTensor):
         return isinstance(one, keras.KerasTensor) and isinstance(other, keras.KerasTensor)
     if keras.ops.is_tensor(one) or isinstance(one, np.ndarray):
-        return np.array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
+        a, b = (np.asarray(keras.ops.convert_to_numpy(leaf)) for leaf in (one, other))
+        return np.array_equal(a, b)
     return one is other or one == other
 
 
@@ -241,7 +261,7 @@ def _symbolic_inputs(model: keras.layers.Layer, inputs: Any) -> Any:
     shapes = (model.get_build_config() or {}).get("input_shape")
     if shapes is None:
         raise UnbuiltModelError(
-            f"The inputs of `{type(model).__name__}` '{model.name}' are not known: it has more than one, or "
+            f"The inputs of `{type(model).__name__}` '{model.name}' are not known: it has several, or "
             "was never built. Pass symbols of their shapes and types, such as "
             "`inputs=[keras.Input((64,)), keras.Input((), dtype='int32')]`."
         )
@@ -260,7 +280,10 @@ def _symbolic_inputs(model: keras.layers.Layer, inputs: Any) -> Any:
 
 
 def arguments(model: keras.layers.Layer, structure: Any) -> tuple:
-    """Return what a subclassed model is called with: a list as one argument, or one for each of several."""
+    """Return the positional arguments that a subclassed model is called with.
+
+    A list is one argument, unless `call` has exactly as many parameters as the list has entries.
+    """
     positional = [
         p.name
         for p in inspect.signature(model.call).parameters.values()
@@ -280,13 +303,15 @@ def trace(
 
     Args:
         model: Sequential, functional, or subclassed with a `call` that can run on symbols.
-        known: Says whether an operation is to be left as it is; others are unfolded where possible.
-        inputs: Structure of `keras.Input`s for a subclassed model; None to use the shape it was built
-            with, and its own dtype.
+        known: Function that returns whether an operation is one call; all others are unfolded where
+            possible.
+        inputs: Structure of `keras.Input`s for a subclassed model. Defaults to None: the shape that it
+            was built with, and its own dtype.
 
     Raises:
-        UnbuiltModelError: the model has no weights yet, or its inputs are not known.
-        UnsupportedLayerError: a subclassed model cannot be called on symbols.
+        UnbuiltModelError: The model has no weights yet, or its inputs are not known.
+        UnsupportedLayerError: A subclassed model cannot be called on symbols.
+        InvalidArgumentError: `inputs` is given for a model that is not subclassed.
     """
     if not model.built:
         raise UnbuiltModelError(
@@ -294,34 +319,38 @@ def trace(
             "first."
         )
     function = inner_function(model)
+    if function is not None and inputs is not None:
+        raise InvalidArgumentError(
+            "`inputs` is for subclassed models. "
+            f"'{model.name}' is a {type(model).__name__}, whose inputs are known; leave it out."
+        )
     tracer = _Tracer(model, known)
     with _untouched(model):
         if function is None:
             structure = _symbolic_inputs(model, inputs)
-            symbols = keras.tree.flatten(structure)
-            made = [Tensor(tuple(k.shape), k.dtype) for k in symbols]
-            packed = keras.tree.pack_sequence_as(structure, made)
-            unfolded = tracer.unfold(model, arguments(model, packed), {})
-            if isinstance(unfolded, str):
-                raise UnsupportedLayerError(
-                    f"The channels of `{type(model).__name__}` '{model.name}' cannot be followed: "
-                    f"{unfolded}. Its `call` must run on `keras.Input`s: use Keras layers and `keras.ops` "
-                    "in it (no tf.* functions), and keep weights in layers."
-                )
-            names = [k.name for k in symbols]
-            # Symbols that nobody has named.
+            symbols = leaves(structure)
+        else:
+            structure, symbols = function._inputs_struct, function.inputs
+        tensors = [Tensor(tuple(k.shape), k.dtype) for k in symbols]
+        packed = keras.tree.pack_sequence_as(structure, tensors)
+        names = [k.name for k in symbols]
+        if function is None:
+            # Keras names a symbol without a name so.
             names = [
                 f"input_{i}" if n.startswith("keras_tensor") else n for i, n in enumerate(names)
             ]
-            outputs = tracer.function(unfolded, made)
-        else:
-            if inputs is not None:
-                raise InvalidArgumentError(
-                    "`inputs` is for subclassed models. "
-                    f"'{model.name}' is a {type(model).__name__}, whose inputs are known; leave it out."
-                )
-            made = [Tensor(tuple(k.shape), k.dtype) for k in function.inputs]
-            packed = keras.tree.pack_sequence_as(function._inputs_struct, made)
-            names = [k.name for k in function.inputs]
-            outputs = tracer.function(function, made)
+            function = _unfolded_model(tracer, model, packed)
+        outputs = tracer.function(function, tensors)
     return Graph(model, packed, outputs, names, tracer.calls)
+
+
+def _unfolded_model(tracer: _Tracer, model: keras.layers.Layer, packed: Any) -> keras.Function:
+    """Return the function of a subclassed model, or raise."""
+    function = tracer.unfold(model, arguments(model, packed), {})
+    if isinstance(function, str):
+        raise UnsupportedLayerError(
+            f"The channels of `{type(model).__name__}` '{model.name}' cannot be followed: {function}. "
+            "Its `call` must run on `keras.Input`s: use Keras layers and `keras.ops` in it (no tf.* "
+            "functions), and keep weights in layers."
+        )
+    return function

@@ -1,15 +1,16 @@
-"""Groups of channels that go together, to be looked at before anything is cut."""
+"""Groups of channels that can only be removed together. They can be printed before anything is cut."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import keras
 import numpy as np
 
-from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import walk
@@ -21,53 +22,65 @@ from keras_ganprune.pruning.structured.channels import (
     Channels,
     Rule,
     WeightAxis,
-    follow,
 )
 from keras_ganprune.pruning.structured.graph import Graph, trace
-from keras_ganprune.pruning.structured.rules import (
-    attention,  # noqa: F401
-)
-from keras_ganprune.pruning.structured.rules.registry import entry_of
+from keras_ganprune.pruning.structured.rule_runner import run_rules
+from keras_ganprune.pruning.structured.rules import entry_of
 from keras_ganprune.pruning.structured.union_find import FIXED
+
+# See `keras_ganprune.layers.scope.select`.
+LayerSelector = (
+    str | re.Pattern[str] | type[keras.layers.Layer] | keras.layers.Layer | Callable[..., bool]
+)
 
 
 @dataclass(frozen=True, eq=False)
 class GroupSlice:
-    """What a group has in one axis of one weight.
+    """The positions of a group along one axis of one weight.
 
     Attributes:
         weight: The `WeightAxis`: path, variable, axis and role.
-        units: Int array, for each place along the axis the unit of the group, or -1.
+        units: Int array: for each position along the axis the unit of the group, or -1 for none.
     """
 
     weight: WeightAxis
     units: np.ndarray
 
     def kept(self, keep: np.ndarray) -> np.ndarray:
-        """Return which places stay if these units of the group do."""
+        """Return a bool array of the positions that stay if these units of the group stay."""
         return np.where(self.units < 0, True, keep[self.units])
 
     @property
     def masked(self) -> bool:
-        """Whether the weight is masked with its channels; a state such as a moving mean is only cut."""
+        """Whether the weight is masked. A state, such as a moving variance, is only cut."""
         return self.weight.role not in (STATE, MEAN)
 
     def mask(self, keep: np.ndarray) -> np.ndarray:
-        """Return the mask of the weight, to be broadcast, that keeps these units of the group."""
-        form = [1] * len(self.weight.variable.shape)
-        form[self.weight.axis] = -1
-        return self.kept(keep).reshape(form)
+        """Return the mask that keeps these units, in a shape that broadcasts over the weight."""
+        shape = [1] * len(self.weight.variable.shape)
+        shape[self.weight.axis] = -1
+        return self.kept(keep).reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Channels that can only go together: one unit is one channel everywhere that it is in.
+    """Channels that have the same positions in the same weights.
+
+    A unit of a group is one channel together with all its positions; it is removed as a whole.
 
     Attributes:
-        name: Path of the first layer that makes them.
-        size: Number of units.
-        slices: What they have in each weight.
+        name: Path of the first layer that makes these channels.
+        size: Int, number of units.
+        slices: Tuple of `GroupSlice`: the positions in each weight.
         classes: Int array, the class of each unit in `Groups.channels`.
+
+    Example:
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(5, name="a"), keras.layers.Dense(2, name="b")]
+    ... )
+    >>> group = channel_groups(model)[0]
+    >>> group.name, group.size, group.makers
+    ('a', 5, ['a/kernel'])
     """
 
     name: str
@@ -77,14 +90,14 @@ class Group:
 
     @property
     def makers(self) -> list[str]:
-        """Paths of the weights whose channels these are."""
+        """Paths of the weights that make these channels."""
         return [s.weight.path for s in self.slices if s.weight.role == OUT]
 
     def __repr__(self) -> str:
         lines = [f"{self.name}: {self.size} channels"]
         for piece in self.slices:
-            entries = int(np.count_nonzero(piece.units >= 0)) // self.size
-            times = f", {entries} for each" if entries > 1 else ""
+            positions = int(np.count_nonzero(piece.units >= 0)) // self.size
+            times = f", {positions} for each" if positions > 1 else ""
             lines.append(
                 f"  {piece.weight.role:<5} {piece.weight.path} axis {piece.weight.axis}{times}"
             )
@@ -92,14 +105,24 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False)
-class Groups(Sequence):
-    """All groups of a network, in the order of its layers, and what stays and why.
+class Groups(Sequence[Group]):
+    """A sequence of all groups of a network, in the order of its layers.
+
+    `print(groups)` lists them, and the layers whose channels stay with the reason.
 
     Attributes:
         graph: The calls of the network.
-        channels: What the rules have said of them.
-        groups: List of `Group`.
+        channels: The `Channels`: labels and ties, as the rules of the layers recorded them.
+        groups: Tuple of `Group`.
         stay: Dict, path of a layer whose channels all stay -> the reason.
+
+    Example:
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(5, name="a"), keras.layers.Dense(2, name="b")]
+    ... )
+    >>> groups = channel_groups(model)
+    >>> len(groups), groups.size, groups.stay
+    (1, 5, {'b': "they are those of the network's output"})
     """
 
     graph: Graph
@@ -110,6 +133,10 @@ class Groups(Sequence):
     def __len__(self) -> int:
         return len(self.groups)
 
+    @overload
+    def __getitem__(self, index: int) -> Group: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Group, ...]: ...
     def __getitem__(self, index):
         return self.groups[index]
 
@@ -118,7 +145,7 @@ class Groups(Sequence):
 
     @property
     def size(self) -> int:
-        """Number of channels, each counted once."""
+        """Number of units in all groups."""
         return sum(group.size for group in self.groups)
 
     def __repr__(self) -> str:
@@ -126,64 +153,82 @@ class Groups(Sequence):
         lines += [f"{path}: all channels stay, because {why}" for path, why in self.stay.items()]
         return "\n".join(lines) or "no channels"
 
-    def gone(self, keeps: Sequence[np.ndarray]) -> np.ndarray:
-        """Return a bool for each label: whether its class goes, where these units of each group stay."""
-        found = np.zeros(len(self.channels.units), dtype=bool)
+    def removed(self, keeps: Sequence[np.ndarray]) -> np.ndarray:
+        """Return a bool for each label: whether its class is removed.
+
+        Args:
+            keeps: For each group a bool array, True = the unit stays.
+        """
+        removed = np.zeros(len(self.channels.units), dtype=bool)
         for group, keep in zip(self.groups, keeps, strict=True):
-            found[group.classes[~keep]] = True
-        return found
+            removed[group.classes[~keep]] = True
+        return removed
 
     def never_empty(self, keeps: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return these units of each group, and one more wherever an axis would be left with none.
+        """Return `keeps` with one more unit wherever an axis of the network would become empty.
 
-        A slice may have channels of several groups, or only some of one.
+        The channels of an axis may belong to several groups, or be a part of one (a slice `x[:, :3]`).
+
+        Args:
+            keeps: For each group a bool array, True = the unit stays.
         """
         keeps = [keep.copy() for keep in keeps]
-        where = {c: (g, u) for g, group in enumerate(self) for u, c in enumerate(group.classes)}
-        axes = [a for x in self.channels.axes.values() for a in x.labels if a is not None]
-        axes += [record.labels for record in self.channels.weights.values()]
-        gone = self.gone(keeps)
-        for labels in axes:
+        unit_of = {c: (g, u) for g, group in enumerate(self) for u, c in enumerate(group.classes)}
+        rows = [row for x in self.channels.axes.values() for row in x.labels if row is not None]
+        rows += [record.labels for record in self.channels.weights.values()]
+        removed = self.removed(keeps)
+        for labels in rows:
             classes = self.channels.units.find(labels)
-            if len(classes) and gone[classes].all():
-                group, unit = where[classes[0]]
+            if len(classes) and removed[classes].all():
+                group, unit = unit_of[classes[0]]
                 keeps[group][unit] = True
-                gone = self.gone(keeps)
+                removed = self.removed(keeps)
         return keeps
 
     def masked_values(
         self, keeps: Sequence[np.ndarray]
     ) -> dict[int, tuple[keras.Variable, np.ndarray]]:
-        """Return what each weight is where these units of each group stay and the others are masked.
+        """Return the values of the weights after all other units are masked.
 
-        Returns: By the id of a variable, the variable and its values.
+        Args:
+            keeps: For each group a bool array, True = the unit stays.
+
+        Returns: Dict, id of a variable -> (variable, its values).
         """
-        found: dict[int, tuple[keras.Variable, np.ndarray]] = {}
+        masked: dict[int, tuple[keras.Variable, np.ndarray]] = {}
         for group, keep in zip(self.groups, keeps, strict=True):
             for piece in group.slices:
                 if piece.masked or piece.weight.role == MEAN:
                     variable = piece.weight.variable
-                    _, value = found.get(id(variable), (variable, to_numpy(variable)))
-                    found[id(variable)] = (variable, np.where(piece.mask(keep), value, 0))
-        return found
+                    _, value = masked.get(id(variable), (variable, to_numpy(variable)))
+                    masked[id(variable)] = (variable, np.where(piece.mask(keep), value, 0))
+        return masked
 
 
-def channel_groups(model: keras.layers.Layer, *, keep: Any = None, inputs: Any = None) -> Groups:
+def channel_groups(
+    model: keras.layers.Layer,
+    *,
+    keep: LayerSelector | Sequence[LayerSelector] | None = None,
+    inputs: Any = None,
+) -> Groups:
     """Return the groups of channels of a model that can only be removed together.
 
     Args:
         model: A built Keras model: Sequential, functional, or subclassed with a `call` that can run on
             symbols (`keras.Input`).
-        keep: Layers that are left alone: all channels that they make stay. A name, a class, a list of
-            them and so on, as for `keras_ganprune.scope.select`. A layer without a rule may stand here:
-            then all channels that reach it stay, too.
-        inputs: Structure of `keras.Input`s, for a subclassed model with several inputs.
+        keep: Layers that are left alone: all channels that they make stay. A name or pattern, a class, a
+            layer, a function, or a list of them, as the `scope` of `Prune`. If a layer has no rule, all
+            channels that reach it stay too. Defaults to None.
+        inputs: Structure of `keras.Input`s, for a subclassed model with several inputs. Defaults to None.
 
-    Returns: `Groups`, a sequence that can be printed.
+    Returns: `Groups`, a sequence of `Group` that can be printed.
 
     Raises:
-        UnsupportedLayerError: channels reach a layer or operation that cannot be followed.
-        UnbuiltModelError: the model has no weights yet.
+        ArgumentTypeError: `model` is not a Keras model or layer.
+        InvalidArgumentError: `keep` names no layer, or `inputs` is given for a model that is not
+            subclassed.
+        UnbuiltModelError: The model has no weights yet.
+        UnsupportedLayerError: Channels that could be removed reach a layer that cannot be followed.
 
     Example:
     >>> model = keras.Sequential(
@@ -197,7 +242,7 @@ def channel_groups(model: keras.layers.Layer, *, keep: Any = None, inputs: Any =
     b: all channels stay, because they are those of the network's output
     """
     if not isinstance(model, keras.layers.Layer):
-        raise UnsupportedLayerError(
+        raise ArgumentTypeError(
             "`model` must be a Keras 3 model or layer. "
             f"Received: {model!r} (of type {type(model).__module__}.{type(model).__name__})."
         )
@@ -208,7 +253,7 @@ def channel_groups(model: keras.layers.Layer, *, keep: Any = None, inputs: Any =
             kept |= {id(inner) for _, inner in walk(layer)}
     with plain_classes(model):
         graph = trace(model, lambda operation: entry_of(operation) is not None, inputs)
-        channels = follow(
+        channels = run_rules(
             graph,
             _rule,
             {id(layer): path for path, layer in layers},
@@ -223,37 +268,38 @@ def _rule(operation: keras.Operation) -> Rule | None:
 
 
 def _collect(graph: Graph, channels: Channels) -> Groups:
-    """Sort the classes of channels into groups: those with the same places in the same weights."""
+    """Sort the classes of channels into groups, by the weights that they have positions in."""
     records = list(channels.weights.values())
     classes = [channels.units.find(record.labels) for record in records]
-    members: dict[int, list[int]] = {}
-    for number, found in enumerate(classes):
-        for label in np.unique(found).tolist():
+    # For each class the records in which it occurs.
+    occurrences: dict[int, list[int]] = {}
+    for number, row in enumerate(classes):
+        for label in np.unique(row).tolist():
             if label != FIXED:
-                members.setdefault(label, []).append(number)
-    sorted_in: dict[tuple[int, ...], list[int]] = {}
-    for label in sorted(members):
-        numbers = members[label]
+                occurrences.setdefault(label, []).append(number)
+    members: dict[tuple[int, ...], list[int]] = {}
+    for label in sorted(occurrences):
+        numbers = occurrences[label]
         if any(records[n].role == OUT for n in numbers):
-            sorted_in.setdefault(tuple(numbers), []).append(label)
+            members.setdefault(tuple(numbers), []).append(label)
     groups = []
-    for numbers, labels in sorted_in.items():
+    for numbers, labels in members.items():
         unit_of = np.full(len(channels.units), -1)
         unit_of[labels] = np.arange(len(labels))
         slices = tuple(GroupSlice(records[n], unit_of[classes[n]]) for n in numbers)
-        first = next(s.weight for s in slices if s.weight.role == OUT)
-        name = first.layer_path
-        groups.append(Group(name, len(labels), slices, np.asarray(labels)))
+        maker = next(s.weight for s in slices if s.weight.role == OUT)
+        groups.append(Group(maker.layer_path, len(labels), slices, np.asarray(labels)))
     stay = {}
-    for record, found in zip(records, classes, strict=True):
-        if record.role == OUT and not found.any():
+    for record, row in zip(records, classes, strict=True):
+        if record.role == OUT and not row.any():
             stay[record.layer_path] = _reason(record, channels)
     return Groups(graph, channels, tuple(groups), stay)
 
 
 def _reason(record: WeightAxis, channels: Channels) -> str:
-    own = set(record.labels.tolist()) - {FIXED}
+    """Return why the channels of a kernel stay."""
+    labels_of_record = set(record.labels.tolist()) - {FIXED}
     for labels, why in channels.notes:
-        if own & set(np.asarray(labels).tolist()):
+        if labels_of_record & set(np.asarray(labels).tolist()):
             return why
-    return "they go together with channels that stay"
+    return "they are tied to channels that stay"

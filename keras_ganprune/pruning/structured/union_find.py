@@ -1,16 +1,18 @@
-"""Which channels can only go together: labels that are tied to one another."""
+"""Classes of channels that can only be removed together: a union-find over integer labels."""
 
 from __future__ import annotations
 
 import numpy as np
 
+# The label of all channels that always stay.
 FIXED = 0
 
 
 class Units:
-    """Labels of channels, in classes that grow: two channels that must go together get into one class.
+    """A union-find over channel labels: tied labels are in one class.
 
-    Label 0 is that of all channels that stay, whatever happens; a class that it is in is never removed.
+    Label 0 (`FIXED`) stands for all channels that always stay. A class that contains it is never
+    removed.
 
     Example:
     >>> units = Units()
@@ -28,24 +30,24 @@ class Units:
         return len(self._parents)
 
     def new(self, count: int) -> np.ndarray:
-        """Return labels of so many new channels, each in a class of its own."""
+        """Return labels of `count` new channels, each in its own class."""
         labels = np.arange(len(self._parents), len(self._parents) + count)
         self._parents = np.concatenate([self._parents, labels])
         return labels
 
     def find(self, labels: np.ndarray) -> np.ndarray:
-        """Return the class of each label, named by its lowest member."""
-        found = self._parents[labels]
+        """Return the class of each label. A class is named by its lowest label."""
+        roots = self._parents[labels]
         while True:
-            above = self._parents[found]
-            if np.array_equal(above, found):
+            parents = self._parents[roots]
+            if np.array_equal(parents, roots):
                 break
-            found = above
-        self._parents[labels] = found
-        return found
+            roots = parents
+        self._parents[labels] = roots
+        return roots
 
     def tie(self, one: np.ndarray, other: np.ndarray) -> None:
-        """Put the labels at each place of two arrays into one class."""
+        """Put the labels at each position of two arrays into one class."""
         one, other = np.broadcast_arrays(one, other)
         one, other = one.reshape(-1), other.reshape(-1)
         while True:
@@ -54,11 +56,12 @@ class Units:
             if not apart.any():
                 return
             a, b = a[apart], b[apart]
-            # A class that occurs several times here gets its lowest partner now, the others in the next
-            # round. Parents are always lower, so that the class of label 0 is named 0.
+            # A class that occurs several times in `a` or `b` is joined with its lowest partner now, and
+            # with the others in the next round. A parent is always lower than its child, so the class
+            # of label 0 keeps the name 0.
             np.minimum.at(self._parents, np.maximum(a, b), np.minimum(a, b))
             one, other = one[apart], other[apart]
 
     def fix(self, labels: np.ndarray) -> None:
-        """Make labels stay."""
+        """Put labels into the class of the channels that always stay."""
         self.tie(labels, np.full(np.shape(labels), FIXED))

@@ -1,1 +1,36 @@
-"""Which channels of a layer or operation are the same: one rule for each."""
+"""Shrink rules: how channels pass through each kind of layer or operation.
+
+`registry.py` says how to add one. Importing this folder registers all rules.
+"""
+
+from keras_ganprune.pruning.structured.rules import (
+    attention,
+    elementwise,
+    kernels,
+    layer_macs,
+    merging,
+    mixing,
+    normalization,
+    ops,
+    recurrent,
+    shapes,
+    slices,
+    wrappers,
+)
+from keras_ganprune.pruning.structured.rules.registry import entry_of
+
+__all__ = [
+    "attention",
+    "elementwise",
+    "entry_of",
+    "kernels",
+    "layer_macs",
+    "merging",
+    "mixing",
+    "normalization",
+    "ops",
+    "recurrent",
+    "shapes",
+    "slices",
+    "wrappers",
+]

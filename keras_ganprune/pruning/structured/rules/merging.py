@@ -1,4 +1,4 @@
-"""How channels pass through layers that merge several tensors."""
+"""Rules of layers that merge several tensors."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import numpy as np
 from keras import layers
 
 from keras_ganprune.pruning.structured.channels import Axes, Channels
-from keras_ganprune.pruning.structured.rules.layers import stays
 from keras_ganprune.pruning.structured.rules.registry import register_rule
+from keras_ganprune.pruning.structured.union_find import FIXED
 
 
-def together(
+def merged(
     channels: Channels, tensors: list[Axes], zero: bool = True, either: bool = False
 ) -> Axes:
-    """Return the axes of an operation entry by entry, with broadcasting: what meets, goes together.
+    """Return the axes of an elementwise operation with broadcasting. Channels that meet are tied.
 
     Args:
-        zero: Whether the result can be zero where a channel is, for all that is no tensor.
-        either: Whether one zero makes a zero, as in a product.
+        channels: The channels of the network.
+        tensors: The operands.
+        zero: Whether the operands that are no tensors allow a result of zero. Defaults to True.
+        either: Whether one zero makes the result zero, as in a product. Defaults to False.
     """
     shape = channels.shape
     labels: list[np.ndarray | None] = []
@@ -26,7 +28,7 @@ def together(
         if len({x.shape[axis] for x in present}) == 1:
             across = present
         else:
-            # One that is repeated along the axis has a single entry there, which stays.
+            # An operand that is repeated along the axis has a single entry there, which stays.
             across = [x for x in present if x.shape[axis] != 1]
             for x in present:
                 if x.shape[axis] == 1:
@@ -39,30 +41,30 @@ def together(
         labels.append(next(x[axis] for x in across if x[axis] is not None))
     cut = [axis for axis in range(-len(shape), 0) if labels[axis] is not None]
 
-    def silent(x: Axes) -> bool:
-        # One that is spread over the channels is not zero where one of them is.
+    def is_zero(x: Axes) -> bool:
+        # An operand that is repeated along the channels is not zero where one of them is.
         return x.zero and all(x.rank >= -axis and x.shape[axis] == shape[axis] for axis in cut)
 
-    zeros = [silent(x) for x in tensors]
+    zeros = [is_zero(x) for x in tensors]
     return Axes(tuple(shape), tuple(labels), zero and (any(zeros) if either else all(zeros)))
 
 
-def joined(channels: Channels, tensors: list[Axes], axis: int) -> Axes:
-    """Return the axes of a concatenation."""
+def concatenated(channels: Channels, tensors: list[Axes], axis: int) -> Axes:
+    """Return the axes of a concatenation along one axis. The channels of all other axes are tied."""
     axis %= tensors[0].rank
     labels: list[np.ndarray | None] = []
     for place in range(tensors[0].rank):
-        found = [x[place] for x in tensors]
-        if place == axis and any(part is not None for part in found):
-            fixed = [np.zeros(x.shape[axis] or 0, dtype=np.int64) for x in tensors]
-            parts = [f if p is None else p for p, f in zip(found, fixed, strict=True)]
-            labels.append(np.concatenate(parts))
-        elif place == axis:
+        rows = [x[place] for x in tensors]
+        if all(row is None for row in rows):
             labels.append(None)
+        elif place == axis:
+            fixed = [np.full(x.shape[axis] or 0, FIXED) for x in tensors]
+            parts = [f if row is None else row for row, f in zip(rows, fixed, strict=True)]
+            labels.append(np.concatenate(parts))
         else:
-            for part in found[1:]:
-                channels.tie(found[0], part)
-            labels.append(next((part for part in found if part is not None), None))
+            for row in rows[1:]:
+                channels.tie(rows[0], row)
+            labels.append(next(row for row in rows if row is not None))
     return Axes(tuple(channels.shape), tuple(labels), all(x.zero for x in tensors))
 
 
@@ -70,12 +72,11 @@ def joined(channels: Channels, tensors: list[Axes], axis: int) -> Axes:
     layers.Add, layers.Subtract, layers.Average, layers.Maximum, layers.Minimum, layers.Multiply
 )
 def merge(layer, channels, inputs, mask=None):
-    return together(channels, list(inputs), either=isinstance(layer, layers.Multiply))
+    """Channels that meet are tied."""
+    return merged(channels, list(inputs), either=isinstance(layer, layers.Multiply))
 
 
 @register_rule(layers.Concatenate)
 def concatenate(layer, channels, inputs, mask=None):
-    return joined(channels, list(inputs), layer.axis)
-
-
-register_rule(layers.Dot)(stays)
+    """Labels are placed one after the other."""
+    return concatenated(channels, list(inputs), layer.axis)

@@ -1,4 +1,23 @@
-"""Where the rules are kept: one for each kind of layer or operation."""
+"""The registry of shrink rules: how channels pass through each kind of layer.
+
+To add a rule for a layer of Keras, write one function in the file of this folder that has its kind
+(`kernels.py`, `normalization.py`, `elementwise.py`, `shapes.py`, `merging.py`, `recurrent.py`,
+`attention.py`, `wrappers.py`) and put one decorator on it:
+
+    @register_rule(layers.MyLayer)
+    def my_layer(layer, channels, x):
+        channels.along(layer, "scale", 0, x[-1])
+        return x
+
+Operations of `keras.ops` are in `ops.py` and `slices.py`, with `@register_operation_rule("Name")`. A layer
+that mixes its channels needs one more row in `mixing.py`. That is all: `rules/__init__.py` imports the
+files, and `shrink`, `Prune(granularity="channel")`, `Costs` and the optimizers follow the labels. If the
+layer has a kernel, add a rule for its multiply-accumulates to `layer_macs.py` likewise. The test is one
+row in `tests/pruning/structured/rules/test_rules.py`: the expected groups. The test cuts the network,
+too, and compares the outputs.
+
+`register_rule` says what a rule gets and returns.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +28,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError
 from keras_ganprune.pruning.structured.channels import Rule
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a layer is after a cut, for the function that writes its configuration.
+    """The sizes of a layer after a cut, for the function that writes its configuration.
 
     Attributes:
-        weight: Function from an attribute path of a weight to its new shape.
-        before: Shapes of the inputs of the call as they were, with the batch first.
-        inputs, outputs: Shapes of the inputs and outputs of the call as they are after the cut.
-        kept: Function (i, axis) -> bool array, which places are kept along an axis of the i-th input.
+        weight: Function from the attribute path of a weight, such as 'kernel', to its new shape.
+        before: Shapes of the inputs of the call before the cut, with the batch first.
+        inputs: Shapes of the inputs after the cut.
+        outputs: Shapes of the outputs after the cut.
+        kept: Function (i, axis) -> bool array of the positions that stay along an axis of input i.
     """
 
     weight: Callable[[str], tuple[int, ...]]
@@ -31,62 +51,90 @@ class Sizes:
     kept: Callable[[int, int], np.ndarray]
 
 
+# Called as config(layer, config of the layer, sizes); returns the config of the smaller layer.
 Config = Callable[[Any, dict, Sizes], dict]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A rule, and the function that writes the configuration of a layer after a cut (or None)."""
+    """A rule, and the function that writes the configuration of the smaller layer (or None)."""
 
     rule: Rule
     config: Config | None
 
 
 _LAYERS: dict[type, Entry] = {}
-# Operations of `keras.ops` have no public classes, so they go by the names of those that there are.
+# The classes of `keras.ops` operations are not public, so their names are the keys.
 _OPERATIONS: dict[str, Entry] = {}
 
 
-def register_rule(*layer_classes: type, config: Config | None = None) -> Callable[[Rule], Rule]:
-    """Say how channels pass through a layer of your own, so that `shrink` can cut it.
+def register_rule(
+    *layer_classes: type[keras.layers.Layer], config: Config | None = None
+) -> Callable[[Rule], Rule]:
+    """Register how channels pass through a layer of your own, so that `shrink` can cut it.
 
-    The decorated function is called as `rule(layer, channels, *inputs)`, with the `Axes` of each
-    tensor that the layer is called with, and returns the `Axes` of its output, or a list of them. On the
-    way it tells `channels` which axis of which weight runs along which channels: `makes` and `reads` for
-    the two sides of a kernel, `along` for a bias or a scale, `state` for what is not trained, `tie` for
-    two that go together, `fix` for what has to stay. A rule that says too little is found out: `shrink`
-    compares the outputs.
+    Use it as a decorator of a function `rule(layer, channels, *inputs)`. The function gets
+
+    - `layer`: the built layer;
+    - `channels`: the `Channels` of the network, which the rule fills in;
+    - one `Axes` for each tensor that the layer is called with, in the structure and under the names
+      of the arguments of `call` (`training` and `mask` may be left out). `x[-1]` are the labels of the
+      last axis of `x`, or None if that axis is never cut.
+
+    It returns the `Axes` of the output, or a list of them. On the way it records which axis of which
+    weight runs along which channels:
+
+    - `channels.makes(layer, "kernel", axis)` returns the labels of new channels that the layer makes;
+    - `channels.reads(layer, "kernel", axis, labels)`: the axis runs over the channels of an input;
+    - `channels.along(layer, "bias", axis, labels)`: a bias or scale with an entry per channel;
+    - `channels.state(layer, "moving_mean", axis, labels)`: the same for what is not trained;
+    - `channels.tie(labels, others)`: these channels can only be removed together;
+    - `channels.fix(labels, why)`: these channels must stay.
+
+    An incomplete rule does no harm: `shrink` compares the outputs of both networks, and raises.
 
     Args:
-        *layer_classes: Subclasses of `keras.layers.Layer`. A subclass of one follows the same rule
-            unless it has a `call` of its own.
-        config: Function (layer, config, sizes) -> config of the smaller layer, where its constructor
-            takes a number of channels; `sizes` has the new shapes. None if they are seen from the input.
+        *layer_classes: Subclasses of `keras.layers.Layer`. A subclass of such a class follows the same
+            rule, unless it defines `call`.
+        config: Function `(layer, config, sizes) -> config` that returns the configuration of the smaller
+            layer; needed if the constructor takes a number of channels. `sizes.weight("kernel")` is the
+            new shape of a weight; `sizes.inputs` and `sizes.outputs` are the new shapes of the tensors.
+            Defaults to None: the configuration stays the same, and `build` sees the smaller inputs.
 
-    Returns: The decorator.
+    Returns: The decorator. It returns the function unchanged.
 
-    Raises: UnsupportedLayerError (a TypeError): not a layer class.
+    Raises:
+        ArgumentTypeError: An argument is not a layer class, or there is none.
 
     Example:
-    >>> class Shift(keras.layers.Layer):
+    >>> class Widen(keras.layers.Layer):
+    ...     def __init__(self, units, **kwargs):
+    ...         super().__init__(**kwargs)
+    ...         self.units = units
     ...     def build(self, shape):
-    ...         self.shift = self.add_weight(shape=(shape[-1],))
+    ...         self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+    ...         self.shift = self.add_weight(shape=(self.units,), name="shift")
     ...     def call(self, x):
-    ...         return x + self.shift
-    >>> @register_rule(Shift)
-    ... def shift(layer, channels, x):
-    ...     channels.along(layer, "shift", -1, x[-1])
-    ...     return x
+    ...         return x @ self.kernel + self.shift
+    ...     def get_config(self):
+    ...         return {**super().get_config(), "units": self.units}
+    >>> def smaller(layer, config, sizes):
+    ...     return {**config, "units": sizes.weight("kernel")[-1]}
+    >>> @register_rule(Widen, config=smaller)
+    ... def widen(layer, channels, x):
+    ...     channels.reads(layer, "kernel", 0, x[-1])
+    ...     new_labels = channels.makes(layer, "kernel", 1)
+    ...     channels.along(layer, "shift", 0, new_labels)
+    ...     return x.along(channels.shape, -1, new_labels)
+    >>> model = keras.Sequential([keras.Input((4,)), Widen(6, name="a"), keras.layers.Dense(2, name="b")])
+    >>> channel_groups(model)
+    a: 6 channels
+      out   a/kernel axis 1
+      along a/shift axis 0
+      in    b/kernel axis 0
+    b: all channels stay, because they are those of the network's output
     """
-    for cls in layer_classes:
-        if not (isinstance(cls, type) and issubclass(cls, keras.layers.Layer)):
-            raise UnsupportedLayerError(
-                f"`register_rule` takes subclasses of `keras.layers.Layer`. Received: {cls!r}."
-            )
-    if not layer_classes:
-        raise UnsupportedLayerError(
-            "`register_rule` takes the layer classes that the rule is for. Received none."
-        )
+    check_layer_classes(layer_classes, "register_rule")
 
     def register(rule: Rule) -> Rule:
         for cls in layer_classes:
@@ -96,8 +144,23 @@ def register_rule(*layer_classes: type, config: Config | None = None) -> Callabl
     return register
 
 
-def operation_rule(*names: str, config: Config | None = None) -> Callable[[Rule], Rule]:
-    """Register the rule of `keras.ops` operations, by the names of their classes."""
+def check_layer_classes(classes: tuple[Any, ...], decorator: str) -> None:
+    """Raise `ArgumentTypeError` unless there is at least one class and all are layer classes."""
+    text = f"`{decorator}` takes subclasses of `keras.layers.Layer`"
+    for cls in classes:
+        if not (isinstance(cls, type) and issubclass(cls, keras.layers.Layer)):
+            raise ArgumentTypeError(f"{text}. Received: {cls!r}.")
+    if not classes:
+        raise ArgumentTypeError(f"{text}: those that the rule is for. Received none.")
+
+
+def register_operation_rule(*names: str, config: Config | None = None) -> Callable[[Rule], Rule]:
+    """Register the rule of `keras.ops` operations, by the names of their classes.
+
+    Args:
+        *names: Names of operation classes, such as 'Add'.
+        config: As in `register_rule`. Defaults to None.
+    """
 
     def register(rule: Rule) -> Rule:
         for name in names:
@@ -108,9 +171,9 @@ def operation_rule(*names: str, config: Config | None = None) -> Callable[[Rule]
 
 
 def entry_of(operation: keras.Operation) -> Entry | None:
-    """Return the rule of a layer or operation; None if there is none that is sure to be right.
+    """Return the rule of a layer or operation, or None.
 
-    A subclass does what its parent does only as long as it has no `call` of its own.
+    A subclass follows the rule of its parent unless it defines `call`.
     """
     if isinstance(operation, keras.layers.Layer):
         for cls in type(operation).__mro__:
