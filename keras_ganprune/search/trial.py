@@ -24,7 +24,7 @@ from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import masked_weights, walk
 from keras_ganprune.metrics import profile
-from keras_ganprune.metrics.image_quality import ImageQuality, is_judge
+from keras_ganprune.metrics.image_quality import ImageQuality, is_evaluator
 from keras_ganprune.metrics.sparsity import count_parameters
 from keras_ganprune.pruning import granularity
 from keras_ganprune.pruning.shrink_model import shrink
@@ -170,7 +170,7 @@ class Trainer:
 
     def _judge(self, model: keras.Model, run: SweepRun, held: Any) -> dict[str, float]:
         images, labels = self.images[held], None if self.labels is None else self.labels[held]
-        if is_judge(self.quality):
+        if is_evaluator(self.quality):
             # The same latents for all runs of a seed.
             report = self._quality_of(run.fold, images, labels).measure_generator(
                 model, seed=run.seed
@@ -262,7 +262,7 @@ def _against(quality: Any, images: np.ndarray, labels: Any) -> Any:
 
 
 def _check_quality(quality: Any, plan: Plan) -> None:
-    if is_judge(quality):
+    if is_evaluator(quality):
         known = isinstance(quality, ImageQuality) or hasattr(quality, "against")
         if plan.folds is not None and not known:
             raise InvalidArgumentError(
