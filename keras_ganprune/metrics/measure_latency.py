@@ -184,7 +184,7 @@ def check_batch_sizes(batch_sizes: Any) -> tuple[int, ...]:
     Raises:
         InvalidArgumentError: There is no batch size, or one is not a positive int.
     """
-    sizes: Iterable[Any] = batch_sizes if isinstance(batch_sizes, (list, tuple)) else (batch_sizes,)
+    sizes = batch_sizes if isinstance(batch_sizes, (list, tuple)) else (batch_sizes,)
     if not sizes or any(not validation.is_int(n) or n < 1 for n in sizes):
         raise InvalidArgumentError(
             f"`batch_sizes` must be positive ints, such as (1, 16). Received: {batch_sizes!r}."
