@@ -31,7 +31,7 @@ from keras_ganprune.metrics import (
     sparsity_report,
 )
 from keras_ganprune.metrics.extractor_training import split_at
-from keras_ganprune.metrics.image_quality import METRICS
+from keras_ganprune.metrics.quality_report import METRICS
 from keras_ganprune.reports.run import Run, record_run, write_run
 from keras_ganprune.training.discovery import resolve_target, steps_done
 from keras_ganprune.utils import files, plotting, tables
@@ -403,7 +403,7 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
         rows.append((label, f"{before:,}", f"{after:,}", f"{after / before:.2f}"))
     if result.quality:
         for name in ("fd", "coverage", *(["label_accuracy"] if result.classes else [])):
-            label = METRICS[name].words
+            label = METRICS[name].title
             before, after = (
                 float(np.mean([getattr(r, name) for r in result.quality[key]]))
                 for key in ("dense", word)

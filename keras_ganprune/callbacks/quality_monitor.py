@@ -22,7 +22,7 @@ from keras_ganprune.errors import (
     unknown_name,
 )
 from keras_ganprune.gan import GANModel
-from keras_ganprune.metrics.image_quality import is_judge
+from keras_ganprune.metrics.image_quality import is_evaluator
 from keras_ganprune.training.snapshot import sums_not_finite
 from keras_ganprune.utils import validation
 
@@ -104,7 +104,7 @@ class QualityMonitor(keras.callbacks.Callback):
         prefix: str = "",
     ):
         super().__init__()
-        if not is_judge(quality) and not callable(quality):
+        if not is_evaluator(quality) and not callable(quality):
             raise UnsupportedLayerError(
                 "`quality` must be an `ImageQuality`, or a function (model) -> dict of floats. "
                 f"Received: {quality!r} (of type {type(quality).__name__})."
@@ -160,7 +160,7 @@ class QualityMonitor(keras.callbacks.Callback):
         self._reset()
         self._beside = callbacks_beside()
         model = self.model
-        if is_judge(self.quality) or self.target is not None:
+        if is_evaluator(self.quality) or self.target is not None:
             _fixed_inputs.sampled_network(model, self.target)  # a wrong name is told at once
         names = self._expected()
         self._check_place(names)
@@ -199,7 +199,7 @@ class QualityMonitor(keras.callbacks.Callback):
     def _judge(self) -> tuple[dict[str, float] | None, Any]:
         """Return (what was measured, what the judge returned), or (None, None) of a diverged generator."""
         model = self.model
-        if not is_judge(self.quality):
+        if not is_evaluator(self.quality):
             network = model
             if self.target is not None:
                 network = _fixed_inputs.sampled_network(model, self.target)[1]
@@ -258,7 +258,7 @@ class QualityMonitor(keras.callbacks.Callback):
         return found, None if missing is None else tuple(missing)
 
     def _choose(self, found: Mapping[str, float]) -> tuple[str, ...]:
-        if self.metrics is None and is_judge(self.quality):
+        if self.metrics is None and is_evaluator(self.quality):
             return tuple(k for k in _USUAL if np.isfinite(found.get(k, np.nan))) or tuple(found)
         if self.metrics is None or self.metrics == "all":
             return tuple(found)
@@ -270,7 +270,7 @@ class QualityMonitor(keras.callbacks.Callback):
     def _expected(self) -> tuple[str, ...]:
         """Return the names as far as they are known before anything was measured."""
         if self.metrics is None or self.metrics == "all":
-            return _USUAL if is_judge(self.quality) else ()
+            return _USUAL if is_evaluator(self.quality) else ()
         return self.metrics
 
     # --- its place in the list -------------------------------------------------------------------

@@ -176,7 +176,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of the sweep itself, checked as far as text goes."""
-    from keras_ganprune.metrics.image_quality import METRICS
+    from keras_ganprune.metrics.quality_report import METRICS
 
     if arguments.sparsities is not None and arguments.thresholds is not None:
         raise InvalidArgumentError("Give --sparsities or --thresholds, not both.")

@@ -1,31 +1,32 @@
-"""Which classes a generator makes, and how often."""
+"""How often a generator makes each class."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_ganprune.errors import DataError
 from keras_ganprune.metrics import image_checks
 from keras_ganprune.utils import validation
 
-# A class is missing if its share is that many times smaller than among real images.
-_MISSING_BELOW = 10
-# Of a class with fewer expected images nothing can be said: it may lack by chance.
-_EXPECTED_AT_LEAST = 10
+# A class is missing if its share is more than this many times smaller than among real images.
+_MISSING_RATIO = 10
+# With fewer expected images, a class may be absent by chance.
+_MIN_EXPECTED = 10
 
 
 @dataclass(frozen=True)
 class ClassHistogram:
-    """The shares of classes among real and among generated images.
+    """The shares of the classes among real and generated images.
 
     Attributes:
-        real, fake: float64 (classes,), shares that sum to 1.
-        kl: Float in nats, KL(fake || real); 0 for equal shares.
-        missing: Tuple of class numbers that have less than a tenth of their real share, of those with
-            ten or more generated images to be expected.
+        real: float64 array (classes,), shares among real images. They sum to 1.
+        fake: float64 array (classes,), shares among generated images. They sum to 1.
+        kl: Float in nats, KL(fake || real). Lower is better; 0 for equal shares.
+        missing: Tuple of class numbers whose share is less than a tenth of their share among real images.
+            A class counts only if at least ten generated images of it are expected.
     """
 
     real: np.ndarray
@@ -35,26 +36,32 @@ class ClassHistogram:
 
 
 def class_histogram(
-    real_labels: Any, fake_labels: Any, classes: int | None = None
+    real_labels: ArrayLike, fake_labels: ArrayLike, classes: int | None = None
 ) -> ClassHistogram:
-    """Return how often each class comes among real and among generated images.
+    """Compare the class frequencies of real and generated images.
 
         KL(fake || real) = sum_c fake_c log(fake_c / real_c)
 
-    In this direction a class that the generator has lost leaves the number finite: with one of ten equal
-    classes lost it is log(10/9) = 0.105. A class that real images do not have counts as half an image.
+    The result is 0 or more, and lower is better. In this direction a lost class leaves the number finite:
+    if one of ten equal classes is lost, the result is log(10/9) = 0.105. A class that no real image has
+    counts as half a real image.
 
     Args:
-        real_labels, fake_labels: Class numbers (n,), or one-hot rows (n, classes).
-        classes: Int, how many classes there are; None for the highest number met, and one.
+        real_labels: Class numbers (n,) or one-hot rows (n, classes) of the real images.
+        fake_labels: Class numbers (m,) or one-hot rows (m, classes) of the generated images.
+        classes: Positive int, number of classes. Defaults to None: the highest class number plus 1.
 
-    Returns: A `ClassHistogram`.
+    Returns:
+        A `ClassHistogram`.
 
-    Raises: DataError (a ValueError): there is one class only, or labels are none.
+    Raises:
+        DataError: Labels are not class numbers or one-hot rows, a label is not below `classes`, or all
+            real images have the same class.
+        InvalidArgumentError: `classes` is not a positive int.
 
     Example:
-    >>> found = class_histogram(np.arange(100) % 10, np.arange(900) % 9)
-    >>> round(found.kl, 3), found.missing
+    >>> histogram = class_histogram(np.arange(100) % 10, np.arange(900) % 9)
+    >>> round(histogram.kl, 3), histogram.missing
     (0.105, (9,))
 
     Reference: [PacGAN](https://arxiv.org/abs/1712.04086), §4.2, for the direction.
@@ -65,19 +72,22 @@ def class_histogram(
     if classes is None:
         classes = highest + 1
     elif validation.positive_int(classes, "classes") <= highest:
-        raise DataError(f"`classes={classes}` means labels below it. Received: label {highest}.")
+        raise DataError(
+            f"All labels must be below `classes={classes}`. Received: label {highest}. Pass a larger "
+            "`classes`."
+        )
     real_counts = np.bincount(real, minlength=classes)
     fake_counts = np.bincount(fake, minlength=classes)
     if np.count_nonzero(real_counts) < 2:
         raise DataError(
-            "A histogram of classes needs two classes at least. Received: real images of class "
+            "A class histogram needs at least two classes. Received: real images of class "
             f"{real[0]} only. Pass images of all classes, or leave this metric out."
         )
-    p, q = real_counts / len(real), fake_counts / len(fake)
-    made = q > 0
-    floor = np.maximum(p, 0.5 / len(real))
-    kl = float(np.sum(q[made] * np.log(q[made] / floor[made])))
-    # In whole numbers, where a tenth is a tenth.
-    lost = _MISSING_BELOW * fake_counts * len(real) < real_counts * len(fake)
-    missing = np.flatnonzero(lost & (p * len(fake) >= _EXPECTED_AT_LEAST))
-    return ClassHistogram(p, q, max(0.0, kl), tuple(int(c) for c in missing))
+    real_shares, fake_shares = real_counts / len(real), fake_counts / len(fake)
+    generated = fake_shares > 0
+    floor = np.maximum(real_shares, 0.5 / len(real))
+    kl = float(np.sum(fake_shares[generated] * np.log(fake_shares[generated] / floor[generated])))
+    # Compare ints, so that exactly a tenth is not counted as less because of rounding.
+    rare = _MISSING_RATIO * fake_counts * len(real) < real_counts * len(fake)
+    missing = np.flatnonzero(rare & (real_shares * len(fake) >= _MIN_EXPECTED))
+    return ClassHistogram(real_shares, fake_shares, max(0.0, kl), tuple(int(c) for c in missing))

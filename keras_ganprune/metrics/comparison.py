@@ -1,4 +1,4 @@
-"""Several networks side by side: what they cost, and as a share of the first."""
+"""A table that compares the costs of several models; the first model is the reference."""
 
 from __future__ import annotations
 
@@ -16,26 +16,33 @@ from keras_ganprune.utils import tables
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One quantity of all models; None where it is not known."""
+    """One quantity of all models.
+
+    Attributes:
+        quantity: Name, such as 'MACs'.
+        values: Tuple with one number per model; None where the quantity was not measured.
+    """
 
     quantity: str
     values: tuple[float | None, ...]
 
     @property
     def ratios(self) -> tuple[float | None, ...]:
-        """The values as shares of the first."""
+        """The values divided by that of the first model; None where this is not possible."""
         first = self.values[0]
         return tuple(None if v is None or not first else v / first for v in self.values)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Profiles side by side: a column for each, with shares of the first; printable.
+    """A table with one column per model and one row per quantity.
+
+    It can be iterated over (rows), indexed by the name of a quantity, and printed.
 
     Attributes:
-        names: Of the columns.
-        rows: A `ComparisonRow` for each quantity.
-        uncounted: Layers whose multiply-accumulates are not known, of any model.
+        names: Tuple of str, names of the columns.
+        rows: Tuple of `ComparisonRow`, one per quantity.
+        uncounted: Tuple of str, layers of any model whose multiply-accumulates are not known.
     """
 
     names: tuple[str, ...]
@@ -51,8 +58,11 @@ class Comparison:
             raise InvalidArgumentError(unknown_name("quantity", quantity, rows))
         return rows[quantity]
 
-    def to_dicts(self) -> list[dict]:
-        """Return a dict for each quantity: 'quantity', each name -> value, 'name / first' -> ratio."""
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return one dict per quantity, for a CSV file or a data frame.
+
+        Its keys are 'quantity', the name of each model (value), and 'name / first' (ratio).
+        """
         first = self.names[0]
         return [
             {
@@ -68,22 +78,24 @@ class Comparison:
 
     def table(self) -> list[tuple[str, ...]]:
         """Return the cells as text, header first."""
-        cells = [("", *self.names)]
+        lines: list[tuple[str, ...]] = [("", *self.names)]
         for row in self.rows:
-            whole = all(v is None or isinstance(v, int) for v in row.values)
-            found = []
-            for place, (value, ratio) in enumerate(zip(row.values, row.ratios, strict=True)):
-                cell = "–" if value is None else f"{value:,}" if whole else f"{value:.3g}"
-                found.append(cell if not place or ratio is None else f"{cell} ({ratio:.2f}×)")
-            cells.append((row.quantity, *found))
-        return cells
+            integers = all(v is None or isinstance(v, int) for v in row.values)
+            cells = []
+            for column, (value, ratio) in enumerate(zip(row.values, row.ratios, strict=True)):
+                cell = "–" if value is None else f"{value:,}" if integers else f"{value:.3g}"
+                cells.append(cell if not column or ratio is None else f"{cell} ({ratio:.2f}×)")
+            lines.append((row.quantity, *cells))
+        return lines
 
     def notes(self) -> list[str]:
+        """Return the lines below the table: the layers whose MACs are not counted."""
         if not self.uncounted:
             return []
-        return [f"MACs are not counted of: {', '.join(self.uncounted)}"]
+        return [f"MACs are not counted for: {', '.join(self.uncounted)}"]
 
     def to_markdown(self) -> str:
+        """Return the table and its notes as Markdown."""
         return "\n".join([tables.markdown(self.table()), *(f"\n{note}" for note in self.notes())])
 
     def __str__(self) -> str:
@@ -93,62 +105,83 @@ class Comparison:
 
 
 def compare(profiles: Mapping[str, Profile]) -> Comparison:
-    """Put profiles side by side; the first is what the others are shares of.
+    """Put profiles into one table; the first profile is the reference for the ratios.
 
     Args:
-        profiles: Dict, name of a column -> `Profile`. Times compare only if they were measured in one
-            run, as `compare_models` does.
+        profiles: Dict, name of a column -> `Profile`. Latencies are only comparable if they were measured
+            in one run, as `compare_models` does.
 
-    Raises: InvalidArgumentError (a ValueError): there is none.
+    Returns:
+        A `Comparison`.
+
+    Raises:
+        InvalidArgumentError: `profiles` is empty, or a value is not a `Profile`.
 
     Example:
     >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-    >>> one = profile(model, latency=False)
-    >>> compare({"before": one, "after": one})["MACs"].ratios
+    >>> result = profile(model, latency=False)
+    >>> compare({"before": result, "after": result})["MACs"].ratios
     (1.0, 1.0)
     """
-    found = list(profiles.values())
-    if not found or not all(isinstance(each, Profile) for each in found):
+    columns = list(profiles.values())
+    if not columns or not all(isinstance(column, Profile) for column in columns):
         raise InvalidArgumentError(
-            f"`profiles` must be a dict of name -> `Profile`, with one at least. Received: {profiles!r}."
+            "`profiles` must be a dict of name -> `Profile` with at least one entry. Received: "
+            f"{profiles!r}. Write for example `compare({{'dense': profile(model)}})`."
         )
-    quantities: dict[str, list[Any]] = {
-        "parameters": [p.parameters for p in found],
-        "not zero": [p.nonzero for p in found],
-        "MACs": [p.macs for p in found],
-        "weight bytes": [p.bytes for p in found],
-        "SavedModel bytes": [p.saved_bytes for p in found],
+    quantities: dict[str, list[float | None]] = {
+        "parameters": [p.parameters for p in columns],
+        "not zero": [p.nonzero for p in columns],
+        "MACs": [p.macs for p in columns],
+        "weight bytes": [p.bytes for p in columns],
+        "SavedModel bytes": [p.saved_bytes for p in columns],
     }
     for label, name in (("ms", "latency"), ("SavedModel ms", "saved_latency")):
-        for batch in sorted({batch for p in found for batch in getattr(p, name)}):
-            quantities[f"{label}, batch of {batch}"] = [getattr(p, name).get(batch) for p in found]
+        for batch in sorted({batch for p in columns for batch in getattr(p, name)}):
+            quantities[f"{label}, batch of {batch}"] = [
+                getattr(p, name).get(batch) for p in columns
+            ]
     rows = [ComparisonRow(quantity, tuple(values)) for quantity, values in quantities.items()]
     return Comparison(
         tuple(profiles),
         tuple(row for row in rows if any(v is not None for v in row.values)),
-        tuple(dict.fromkeys(path for p in found for path in p.uncounted)),
+        tuple(dict.fromkeys(path for p in columns for path in p.uncounted)),
     )
 
 
 def compare_models(
     models: Mapping[str, keras.Model],
     *,
-    batch_sizes: Sequence[int] = (1, 16),
+    batch_sizes: int | Sequence[int] = (1, 16),
     latency: bool = True,
-    saved_models: Mapping[str, str | os.PathLike] | None = None,
+    saved_models: Mapping[str, str | os.PathLike[str]] | None = None,
     repeats: int = 30,
     inputs: Any = None,
 ) -> Comparison:
-    """Profile models side by side; all are timed in turn, so that a busy machine is fair to them.
+    """Profile several models and put the results into one table.
+
+    The models are timed in turns, so that other load on the machine affects all of them alike.
 
     Args:
-        models: Dict, name -> built Keras model. The first is what the others are compared to. All take
-            the same inputs.
-        saved_models: Dict, name of a model -> folder that `export_saved_model` wrote of it.
-        batch_sizes, latency, repeats, inputs: As for `profile`.
+        models: Dict, name -> built Keras model. The first model is the reference for the ratios. All
+            models must take the same inputs if they are timed.
+        batch_sizes: Positive int or ints, the batch sizes that are timed. Defaults to (1, 16).
+        latency: Whether the models are timed. Defaults to True.
+        saved_models: Dict, name of a model -> folder that `export_saved_model` wrote for it. Defaults to
+            None.
+        repeats: Positive int, number of timings per batch size. Defaults to 30.
+        inputs: Structure of `keras.Input`s, for subclassed models with several inputs. Defaults to None.
 
-    Raises: As `profile`; also InvalidArgumentError, if a name in `saved_models` is not that of a model
-        or models take other inputs.
+    Returns:
+        A `Comparison`.
+
+    Raises:
+        ArgumentTypeError: A model is not a Keras model.
+        UnbuiltModelError: A model has no weights yet.
+        InvalidArgumentError: A model is a `GANModel` or is timed and has unknown sizes, the models take
+            different inputs, `saved_models` has a name that is not in `models`, or `batch_sizes` or
+            `repeats` is invalid.
+        FileFormatError: A folder in `saved_models` is not a SavedModel of this package.
 
     Example:
     >>> def net(units):

@@ -1,12 +1,13 @@
-"""How sure a mean is, and by how much one thing is worse than another."""
+"""Confidence intervals of means and of relative increases."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.utils import optional_imports, validation
@@ -15,12 +16,13 @@ _RESAMPLES = 9999
 
 
 class Interval(NamedTuple):
-    """A mean, or an increase of means, and the ends of its interval.
+    """A mean, or a relative increase of a mean, with its confidence interval.
 
     Attributes:
-        mean: Float.
-        low, high: Floats, the ends; NaN where one value says nothing of the spread.
-        count: Int, how many values, or pairs of values, it is of.
+        mean: Float, the mean or the increase.
+        low: Float, lower end; NaN for a single value.
+        high: Float, upper end; NaN for a single value.
+        count: Int, number of values or pairs.
     """
 
     mean: float
@@ -30,7 +32,7 @@ class Interval(NamedTuple):
 
     @property
     def half(self) -> float:
-        """Half the width."""
+        """Half the width of the interval."""
         return (self.high - self.low) / 2.0
 
 
@@ -38,100 +40,118 @@ def _stats() -> Any:
     return optional_imports.require("scipy.stats", "quality", "Intervals")
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Return the mean with its Student interval.
+def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Interval:
+    """Return the mean of values with its Student confidence interval.
 
         mean ± t(level, n - 1) * s / sqrt(n)
 
     Args:
-        values: Floats; measurements that are independent of each other.
-        level: Float in (0, 1).
+        values: Floats (n,), independent measurements.
+        level: Float in (0, 1), the confidence level. Defaults to 0.95.
 
-    Returns: An `Interval`; of a single value its ends are NaN.
+    Returns:
+        An `Interval`. For a single value its ends are NaN.
 
     Raises:
-        InvalidArgumentError: there is no value.
-        MissingPackageError: scipy is not installed.
+        InvalidArgumentError: `values` is empty or is not one-dimensional.
+        MissingPackageError: SciPy is not installed.
 
     Example:
-    >>> found = mean_interval([6.0, 7.0, 8.0])
-    >>> round(found.mean, 2), round(found.half, 2)
+    >>> interval = mean_interval([6.0, 7.0, 8.0])
+    >>> round(interval.mean, 2), round(interval.half, 2)
     (7.0, 2.48)
 
     Reference: [The probable error of a mean](https://doi.org/10.1093/biomet/6.1.1).
     """
-    found = np.asarray(values, dtype="float64")
-    if found.ndim != 1 or not found.size:
+    sample = np.asarray(values, dtype="float64")
+    if sample.ndim != 1 or not sample.size:
         raise InvalidArgumentError(
-            f"`values` must be a list of floats, with one at least. Received: {values!r}."
+            f"`values` must be a list of at least one float. Received: {values!r}."
         )
-    mean, count = float(found.mean()), len(found)
+    mean, count = float(sample.mean()), len(sample)
     if count == 1:
         return Interval(mean, math.nan, math.nan, 1)
-    half = _stats().t.ppf((1.0 + level) / 2.0, count - 1) * found.std(ddof=1) / math.sqrt(count)
+    half = _stats().t.ppf((1.0 + level) / 2.0, count - 1) * sample.std(ddof=1) / math.sqrt(count)
     return Interval(mean, float(mean - half), float(mean + half), count)
 
 
-def relative_increase(before: Any, after: Any, direction: str = "min", axis: int = -1) -> Any:
-    """Return by how much a metric got worse, relative to what it was.
+def relative_increase(
+    before: ArrayLike,
+    after: ArrayLike,
+    direction: Literal["min", "max"] = "min",
+    axis: int = -1,
+) -> np.ndarray:
+    """Return the relative degradation of a metric.
 
-        (mean(after) - mean(before)) / |mean(before)|,    negated for a metric that should be high
+        (mean(after) - mean(before)) / |mean(before)|,    negated if a higher metric is better
 
-    A ratio of means, not a mean of ratios, which one good run before would rule. Infinite if the mean
-    before is 0 and the one after is worse.
+    Lower is better: 0.1 means 10 % worse, a negative number means better. This is a ratio of means, not a
+    mean of ratios, which one very good run in `before` would dominate. The result is infinite if the mean
+    before is 0 and the mean after is worse.
 
     Args:
-        before, after: Arrays of the metric, such as those of dense and of pruned runs.
-        direction: 'min' if the metric should be low, 'max' if high.
-        axis: Int, over which the means are.
+        before: Array of the metric, such as that of dense runs.
+        after: Array of the metric, such as that of pruned runs.
+        direction: 'min' if a lower metric is better, 'max' if a higher one is. Defaults to 'min'.
+        axis: Int, the axis over which the means are taken. Defaults to -1.
 
-    Returns: Float64 array without that axis; 0.1 is 10 % worse.
+    Returns:
+        float64 array without that axis.
+
+    Raises:
+        InvalidArgumentError: `direction` is neither 'min' nor 'max'.
 
     Example:
     >>> float(relative_increase([10.0, 10.0], [11.0, 13.0]))
     0.2
     """
     sign = validation.sign_of(direction)
-    base = np.mean(before, axis=axis)
-    worse = sign * (np.mean(after, axis=axis) - base)
+    base = np.mean(np.asarray(before), axis=axis)
+    degradation = sign * (np.mean(np.asarray(after), axis=axis) - base)
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = worse / np.abs(base)
-    # 10 % is within 10 %, whatever the binary fractions.
-    return np.round(np.where(worse == 0, 0.0, found), 12)
+        ratio = degradation / np.abs(base)
+    # Rounded, so that an increase from 1.0 to 1.1 is exactly 0.1.
+    return np.round(np.where(degradation == 0, 0.0, ratio), 12)
 
 
 def bootstrap_increases(
-    before: Any,
-    after: Sequence[Any],
-    direction: str = "min",
+    before: ArrayLike,
+    after: Sequence[ArrayLike],
+    direction: Literal["min", "max"] = "min",
     *,
     level: float = 0.95,
     resamples: int = _RESAMPLES,
     seed: int = 0,
 ) -> Any:
-    """Return the paired bootstrap of some relative increases over one and the same `before`.
+    """Return the paired bootstrap of several relative increases that share one `before`.
 
-    Whole tuples (before, after, after, ...) are drawn with replacement, so that what a seed or a fold does
-    to all of its runs cancels out.
+    Whole tuples (before, after, after, ...) are drawn with replacement, so that an effect of a seed or a
+    fold on all its runs cancels out.
 
     Args:
-        before: Array (pairs,), of two at least.
-        after: A list of r such arrays; the i-th entries of all belong together.
-        direction, level, resamples, seed: As for `paired_increase`.
+        before: Array (pairs,) with at least two entries.
+        after: List of r such arrays; the i-th entries of all arrays belong together.
+        direction: 'min' if a lower metric is better, 'max' if a higher one is. Defaults to 'min'.
+        level: Float in (0, 1), the confidence level. Defaults to 0.95.
+        resamples: Positive int, number of draws. Defaults to 9,999.
+        seed: Int, seed of the draws. Defaults to 0.
 
-    Returns: What `scipy.stats.bootstrap` does: `confidence_interval.low` and `.high` (r,), and
+    Returns:
+        The result of `scipy.stats.bootstrap`: `confidence_interval.low` and `.high` (r,), and
         `bootstrap_distribution` (r, resamples).
 
-    Raises: MissingPackageError (an ImportError): scipy is not installed.
+    Raises:
+        InvalidArgumentError: `direction` is neither 'min' nor 'max'.
+        MissingPackageError: SciPy is not installed.
 
     Reference: see `paired_increase`.
     """
 
     def increases(*drawn, axis):
         first, *others = drawn
-        return np.stack([relative_increase(first, each, direction, axis) for each in others])
+        return np.stack([relative_increase(first, other, direction, axis) for other in others])
 
-    # An infinite increase has no distance to others.
+    # Differences of infinite increases are NaN, which is expected here.
     with np.errstate(invalid="ignore"):
         return _stats().bootstrap(
             (before, *after),
@@ -142,41 +162,45 @@ def bootstrap_increases(
             batch=1000,
             confidence_level=level,
             method="percentile",
-            random_state=np.random.default_rng(seed),  # `rng` from scipy 1.15 on
+            random_state=np.random.default_rng(seed),  # named `rng` from SciPy 1.15 on
         )
 
 
 def paired_increase(
-    before: Sequence[float],
-    after: Sequence[float],
-    direction: str = "min",
+    before: Sequence[float] | np.ndarray,
+    after: Sequence[float] | np.ndarray,
+    direction: Literal["min", "max"] = "min",
     *,
     level: float = 0.95,
     resamples: int = _RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """Return the relative increase over pairs, with the interval of its paired percentile bootstrap.
+    """Return the relative degradation over pairs of runs, with its paired bootstrap interval.
 
-    See `relative_increase` for what is drawn again, pair by pair with replacement. The interval of fewer
-    than about five pairs is too narrow as a rule.
+    The quantity is that of `relative_increase`. Each resample draws whole pairs with replacement, and the
+    ends are percentiles of the resampled increases. With fewer than about five pairs the interval is
+    usually too narrow.
 
     Args:
-        before, after: Floats; the i-th of both are a pair, such as the dense and the pruned generator of
-            one seed.
-        direction: 'min' if the metric should be low, 'max' if high.
-        level: Float in (0, 1).
-        resamples: Int, how often the pairs are drawn.
-        seed: Int, of the draws.
+        before: Floats (n,), such as the metric of the dense generators.
+        after: Floats (n,), such as the metric of the pruned generators; the i-th entries of both are a
+            pair, such as the two generators of one seed.
+        direction: 'min' if a lower metric is better, 'max' if a higher one is. Defaults to 'min'.
+        level: Float in (0, 1), the confidence level. Defaults to 0.95.
+        resamples: Positive int, number of draws. Defaults to 9,999.
+        seed: Int, seed of the draws. Defaults to 0.
 
-    Returns: An `Interval` of fractions: 0.1 is 10 % worse. Of a single pair its ends are NaN.
+    Returns:
+        An `Interval` of fractions: 0.1 means 10 % worse. For a single pair its ends are NaN.
 
     Raises:
-        InvalidArgumentError: the lists are not as long as each other, or a value is not finite.
-        MissingPackageError: scipy is not installed.
+        InvalidArgumentError: The lists differ in length, are empty or have a value that is not finite, or
+            `direction` is neither 'min' nor 'max'.
+        MissingPackageError: SciPy is not installed.
 
     Example:
-    >>> found = paired_increase([10.0, 12.0, 11.0], [11.0, 13.2, 12.1])
-    >>> round(found.mean, 3), round(found.low, 3), round(found.high, 3)
+    >>> interval = paired_increase([10.0, 12.0, 11.0], [11.0, 13.2, 12.1])
+    >>> round(interval.mean, 3), round(interval.low, 3), round(interval.high, 3)
     (0.1, 0.1, 0.1)
 
     Reference: [Bootstrap methods](https://doi.org/10.1214/aos/1176344552); the percentile interval, Efron
@@ -185,12 +209,13 @@ def paired_increase(
     first, second = (np.asarray(v, dtype="float64") for v in (before, after))
     if first.shape != second.shape or first.ndim != 1 or not first.size:
         raise InvalidArgumentError(
-            "`before` and `after` must be lists of as many floats, pair by pair. "
+            "`before` and `after` must be lists of floats of equal length, pair by pair. "
             f"Received: {before!r} and {after!r}."
         )
     if not np.all(np.isfinite([first, second])):
         raise InvalidArgumentError(
-            f"`before` and `after` must be finite. Received: {before!r} and {after!r}."
+            f"`before` and `after` must be finite. Received: {before!r} and {after!r}. Leave out the "
+            "pairs of runs that diverged."
         )
     increase, count = float(relative_increase(first, second, direction)), len(first)
     if count == 1:

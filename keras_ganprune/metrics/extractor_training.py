@@ -1,78 +1,74 @@
-"""Feature extractors that are trained on the very images that a GAN learns from."""
+"""Training of feature extractors on the images that a GAN learns from."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
-import pathlib
-import textwrap
-import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
-from keras_ganprune.errors import (
-    DataError,
-    FileFormatError,
-    InvalidArgumentError,
-    PruningWarning,
-    unknown_name,
-)
-from keras_ganprune.metrics import image_checks
+from keras_ganprune.errors import DataError, InvalidArgumentError, unknown_name
+from keras_ganprune.metrics import _extractor_cache, _extractor_networks, image_checks
+from keras_ganprune.metrics._shifted_images import BATCH_SIZE, ShiftedImages
 from keras_ganprune.metrics.feature_extractor import FeatureExtractor
-from keras_ganprune.utils import files, validation
+from keras_ganprune.utils import validation
 
-# Part of the key of the cache: to be raised when anything below makes other weights.
-_RECIPE = 2
 _KINDS = ("autoencoder", "classifier")
-_BATCH = 64
-_SHIFT = 0.07
-_RATE = 2e-3
+_LEARNING_RATE = 2e-3
+_SHUFFLE = (
+    "Shuffle images and labels in the same order: "
+    "`order = np.random.default_rng(0).permutation(len(images))`, `images[order]`, `labels[order]`."
+)
 
 
 def train_extractor(
-    images: Any,
-    labels: Any = None,
+    images: ArrayLike,
+    labels: ArrayLike | None = None,
     *,
-    kind: str = "classifier",
+    kind: Literal["classifier", "autoencoder"] = "classifier",
     held_out: float = 0.2,
     features: int = 64,
     epochs: int | None = None,
     seed: int = 0,
     value_range: tuple[float, float] = (-1.0, 1.0),
-    cache: str | os.PathLike | bool | None = None,
+    cache: str | os.PathLike[str] | bool | None = None,
 ) -> FeatureExtractor:
     """Train a small convolutional network on images, and return it as a feature extractor.
 
-    It learns from the first images only; the last ones, a part `held_out`, give its accuracy, and are
-    the ones to judge a generator against. Randomly shifted by up to 7 % of their size, images give it more
-    to learn from. 4,000 images of 28×28 take about 10 seconds on two cores.
+    It is trained on the first images only. The last images, a share of `held_out`, give its accuracy; use
+    them as the real images when you measure a generator. The training images are shifted at random by up
+    to 7 % of their size. Training on 4,000 images of 28×28 takes about 10 seconds on two cores.
 
-    The result is kept as a `.keras` file under a name made of the images, labels and settings, so the
-    next call with the same ones reads it. The same seed gives the same weights on one backend.
+    The result is cached in a `.keras` file whose name depends on the images, labels and settings; the next
+    call with the same arguments reads it. The same seed gives the same weights on one backend.
 
     Args:
-        images: Array (n, height, width, channels) in `value_range`, in an order without meaning.
-        labels: Class numbers (n,) or one-hot rows (n, classes); an autoencoder needs none.
-        kind: 'classifier', with its last hidden layer as features, or 'autoencoder', with its code.
-        held_out: Float in (0, 1), the part at the end that is not trained on.
-        features: Positive int, dimension of the features.
-        epochs: Positive int, passes over the images; None for about 1,250 batches of 64, by 5 passes at
-            least and 60 at most.
-        seed: Int, of weights, order and shifts.
-        value_range: (low, high) of the pixels.
-        cache: Folder of the kept files; None for the one in the environment variable
-            KERAS_GANPRUNE_CACHE, or else ~/.cache/keras_ganprune; False to keep and read none.
+        images: Array (n, height, width, channels) in `value_range`, in random order.
+        labels: Class numbers (n,) or one-hot rows (n, classes). Defaults to None, which only an
+            autoencoder allows.
+        kind: 'classifier', whose features are its last hidden layer, or 'autoencoder', whose features are
+            its code. Defaults to 'classifier'.
+        held_out: Float in (0, 1), share of images at the end that it is not trained on. Defaults to 0.2.
+        features: Positive int, dimension of the features. Defaults to 64.
+        epochs: Positive int. Defaults to None: about 1,250 batches of 64 images, but at least 5 and at
+            most 60 epochs.
+        seed: Non-negative int, seed of weights, order and shifts. Defaults to 0.
+        value_range: (low, high) of the pixels. Defaults to (-1.0, 1.0).
+        cache: Folder of the cached files; False to neither read nor write one. Defaults to None: the
+            folder in the environment variable KERAS_GANPRUNE_CACHE, or else ~/.cache/keras_ganprune.
 
-    Returns: A `FeatureExtractor`; a classifier with its `accuracy` on the held-out images.
+    Returns:
+        A `FeatureExtractor`. The `accuracy` of a classifier is that on the held-out images.
 
     Raises:
-        DataError: images are not usable, or a class is only among those held out.
-        FileFormatError: the kept file is damaged; the text says which file to remove.
+        DataError: Images are not finite or empty, labels are missing or invalid, there are fewer than two
+            classes, or a class occurs only among the held-out images.
+        InvalidArgumentError: `kind` is unknown, or a number is outside its range.
+        FileFormatError: The cached file is damaged; the error names the file to remove.
 
     Example:
     >>> rng = np.random.default_rng(0)
@@ -92,7 +88,6 @@ def train_extractor(
     split = split_at(len(images), held_out)
     epochs = epochs_for(split, epochs)
     settings = {
-        "recipe": _RECIPE,
         "kind": kind,
         "split": split,
         "features": features,
@@ -100,49 +95,63 @@ def train_extractor(
         "seed": seed,
         "value_range": value_range,
     }
-    file = None if cache is False else _file(cache, images, numbers, settings)
+    file = None if cache is False else _extractor_cache.cache_file(cache, images, numbers, settings)
     if file is not None and file.exists():
-        return _read(file)
+        return _extractor_cache.read(file)
     train = images[:split]
-    if kind == "classifier":
+    if numbers is None:
+        extractor = _fit_autoencoder(train, features, epochs, seed, value_range)
+    else:
         _check_split(numbers, split)
         extractor = fit_classifier(train, numbers[:split], features, epochs, seed, value_range)
         extractor.accuracy = extractor.accuracy_on(images[split:], numbers[split:])
-    else:
-        extractor = _fit_autoencoder(train, features, epochs, seed, value_range)
     if file is not None:
         extractor.save(file)
     return extractor
 
 
 def epochs_for(n: int, epochs: int | None) -> int:
-    """Return how many passes over `n` images are made."""
+    """Return the number of epochs for `n` training images: `epochs`, or the default if it is None."""
     if epochs is not None:
         return validation.positive_int(epochs, "epochs")
-    return min(max(round(_BATCH * 1250 / n), 5), 60)
+    return min(max(round(BATCH_SIZE * 1250 / n), 5), 60)
 
 
 def split_at(n: int, held_out: float) -> int:
-    """Return how many of `n` images, the first ones, are trained on."""
+    """Return how many of `n` images, the first ones, an extractor is trained on.
+
+    Args:
+        n: Number of images.
+        held_out: Float in (0, 1), share of images that it is not trained on.
+
+    Raises:
+        InvalidArgumentError: `held_out` is not a fraction in (0, 1).
+        DataError: One part would be empty.
+    """
     split = n - round(n * validation.fraction(held_out, "held_out", zero=False))
     if not 0 < split < n:
         raise DataError(
-            f"`held_out={held_out}` of {n} images must leave some on both sides. Pass more images."
+            f"Both parts of the images must have at least one image. Received: {n} images and "
+            f"`held_out={held_out}`. Pass more images."
         )
     return split
 
 
-def class_numbers_of(images: np.ndarray, labels: Any) -> np.ndarray:
-    """Return labels as class numbers, of two classes at least."""
+def class_numbers_of(images: np.ndarray, labels: ArrayLike | None) -> np.ndarray:
+    """Return labels as class numbers (n,) of at least two classes.
+
+    Raises:
+        DataError: Labels are missing or invalid, or there is only one class.
+    """
     if labels is None:
         raise DataError(
-            "A classifier learns from `labels`. Pass them, or ask for `kind='autoencoder'`."
+            "A classifier needs `labels`. Received none. Pass them, or pass `kind='autoencoder'`."
         )
     numbers = image_checks.class_numbers(labels, n=len(images))
     if len(np.unique(numbers)) < 2:
         raise DataError(
-            f"A classifier needs two classes at least. Received: class {numbers[0]} only. Pass images of "
-            "all classes, or ask for `kind='autoencoder'`."
+            f"A classifier needs at least two classes. Received: class {numbers[0]} only. Pass images of "
+            "all classes, or use an autoencoder (`kind='autoencoder'`), which needs no labels."
         )
     return numbers
 
@@ -151,69 +160,26 @@ def _check_split(numbers: np.ndarray, split: int) -> None:
     first, last = set(numbers[:split].tolist()), set(numbers[split:].tolist())
     if last - first:
         raise DataError(
-            "The classes held out must be among the images to train on. Received: images of "
-            f"{sorted(last - first)} in the last {len(numbers) - split} only; images sorted by class do "
-            "this. Shuffle images and labels alike: "
-            "`order = np.random.default_rng(0).permutation(len(images))`."
+            "Each held-out class must also be among the training images. Received: images of classes "
+            f"{sorted(last - first)} only among the last {len(numbers) - split}, as if the images were "
+            f"sorted by class. {_SHUFFLE}"
         )
     if min(len(first), len(last)) < 2:
         raise DataError(
-            "A classifier needs two classes at least in each part. Received: class "
-            f"{sorted(last)[0]} only in the last {len(numbers) - split} images. Shuffle images and "
-            "labels alike: `order = np.random.default_rng(0).permutation(len(images))`."
+            "Training and held-out images must each have at least two classes. Received: class "
+            f"{sorted(last)[0]} only among the last {len(numbers) - split} images. {_SHUFFLE}"
         )
 
 
 @contextlib.contextmanager
 def _single_precision() -> Iterator[None]:
-    """Within the context, layers are float32, whatever policy the GAN was made under."""
-    before = keras.config.dtype_policy()
+    """Make float32 the global dtype policy inside the context, whatever policy the GAN uses."""
+    policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(before)
-
-
-# --- networks ------------------------------------------------------------------------------------
-
-
-class _Seeds:
-    """Seeds for initializers and dropout, so that Keras's global seed is neither read nor moved."""
-
-    def __init__(self, seed: int):
-        self._rng = np.random.default_rng(seed)
-
-    def __call__(self) -> int:
-        return int(self._rng.integers(2**31))
-
-    def he(self) -> keras.initializers.Initializer:
-        return keras.initializers.HeNormal(seed=self())
-
-
-def _scaled(shape: tuple[int, ...], value_range: tuple[float, float]) -> list[Any]:
-    low, high = value_range
-    layers = [keras.Input(shape, name="images")]
-    if (low, high) != (-1.0, 1.0):
-        scale = 2.0 / (high - low)
-        layers.append(keras.layers.Rescaling(scale, -1.0 - scale * low, name="scaled"))
-    return layers
-
-
-def _convolutions(shape: tuple[int, ...], seeds: _Seeds) -> list[Any]:
-    """Return convolutions that halve the image until a few pixels are left."""
-    found: list[Any] = []
-    size, channels, number = min(shape[:2]), 16, 0
-    while number < 2 or size >= 6:
-        number += 1
-        kernel = {"padding": "same", "kernel_initializer": seeds.he()}
-        found.append(keras.layers.Conv2D(channels, 3, name=f"conv_{number}", **kernel))
-        if size >= 6:
-            found.append(keras.layers.MaxPooling2D(2, name=f"pool_{number}"))
-        # Behind the pooling, with which it commutes, it has a quarter of the work.
-        found.append(keras.layers.ReLU(name=f"relu_{number}"))
-        size, channels = size // 2, min(2 * channels, 128)
-    return [*found, keras.layers.Flatten(name="flat")]
+        keras.config.set_dtype_policy(policy)
 
 
 @_single_precision()
@@ -225,30 +191,21 @@ def fit_classifier(
     seed: int,
     value_range: tuple[float, float],
 ) -> FeatureExtractor:
-    """Return a trained classifier, without a look at any other images."""
-    seeds = _Seeds(seed)
+    """Return a classifier that is trained on all these images.
+
+    Args:
+        images: Array (n, height, width, channels) in `value_range`.
+        numbers: Class numbers (n,).
+        features: Dimension of the features.
+        epochs: Number of epochs.
+        seed: Seed of weights, order and shifts.
+        value_range: (low, high) of the pixels.
+    """
     classes = int(numbers.max()) + 1
-    model = keras.Sequential(
-        [
-            *_scaled(images.shape[1:], value_range),
-            *_convolutions(images.shape[1:], seeds),
-            keras.layers.Dropout(0.4, seed=seeds(), name="dropped"),
-            keras.layers.Dense(
-                features, use_bias=False, kernel_initializer=seeds.he(), name="hidden"
-            ),
-            # Without it most ReLUs die (measured: 48 of 64), and with it all features are of one scale.
-            keras.layers.BatchNormalization(momentum=0.9, name="normalized"),
-            keras.layers.ReLU(name="features"),
-            keras.layers.Dense(
-                classes,
-                activation="softmax",
-                kernel_initializer=keras.initializers.GlorotUniform(seed=seeds()),
-                name="classes",
-            ),
-        ],
-        name="classifier",
+    model, training_seed = _extractor_networks.classifier(
+        images.shape[1:], features, classes, seed, value_range
     )
-    _fit(model, "sparse_categorical_crossentropy", images, numbers, epochs, seeds())
+    _fit(model, "sparse_categorical_crossentropy", images, numbers, epochs, training_seed)
     return FeatureExtractor(model, "features", value_range=value_range, classes=classes)
 
 
@@ -260,38 +217,10 @@ def _fit_autoencoder(
     seed: int,
     value_range: tuple[float, float],
 ) -> FeatureExtractor:
-    seeds = _Seeds(seed)
-    shape = images.shape[1:]
-    encoder = keras.Sequential(
-        [
-            *_scaled(shape, value_range),
-            *_convolutions(shape, seeds),
-            keras.layers.Dense(
-                features,
-                use_bias=False,
-                kernel_initializer=keras.initializers.GlorotUniform(seed=seeds()),
-                name="code",
-            ),
-            keras.layers.BatchNormalization(
-                momentum=0.9, center=False, scale=False, name="features"
-            ),
-        ],
-        name="encoder",
+    model, encoder, training_seed = _extractor_networks.autoencoder(
+        images.shape[1:], features, seed, value_range
     )
-    decoder = keras.Sequential(
-        [
-            keras.Input((features,)),
-            keras.layers.Dense(256, activation="relu", kernel_initializer=seeds.he()),
-            keras.layers.Dense(
-                int(np.prod(shape)),
-                kernel_initializer=keras.initializers.GlorotUniform(seed=seeds()),
-            ),
-            keras.layers.Reshape(shape),
-        ],
-        name="decoder",
-    )
-    model = keras.Sequential([encoder, decoder], name="autoencoder")
-    _fit(model, "mean_squared_error", images, None, epochs, seeds())
+    _fit(model, "mean_squared_error", images, None, epochs, training_seed)
     return FeatureExtractor(encoder, value_range=value_range)
 
 
@@ -303,86 +232,10 @@ def _fit(
     epochs: int,
     seed: int,
 ) -> None:
-    batches = _Shifted(images, numbers, seed)
-    schedule = keras.optimizers.schedules.CosineDecay(_RATE, epochs * len(batches))
+    batches = ShiftedImages(images, numbers, seed)
+    # Keras's stubs know neither schedules as learning rates nor ints for `verbose`.
+    schedule: Any = keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, epochs * len(batches))
+    silent: Any = 0
     model.compile(keras.optimizers.Adam(schedule), loss)
-    # The batches are shuffled already, and Keras would do it by Python's global seed.
-    model.fit(batches, epochs=epochs, shuffle=False, verbose=0)
-
-
-class _Shifted(keras.utils.PyDataset):
-    """Images in a new order and newly shifted in every epoch; the images are their own targets if no
-    numbers of classes are given."""
-
-    def __init__(self, images: np.ndarray, numbers: np.ndarray | None, seed: int):
-        super().__init__()
-        self._images, self._numbers = images, numbers
-        self._most = max(1, round(_SHIFT * min(images.shape[1:3])))
-        self._rng = np.random.default_rng(seed)
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return -(-len(self._images) // _BATCH)
-
-    def on_epoch_end(self) -> None:
-        self._order = self._rng.permutation(len(self._images))
-        self._shifts = self._rng.integers(-self._most, self._most + 1, (len(self._images), 2))
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._order[index * _BATCH : (index + 1) * _BATCH]
-        if len(rows) < _BATCH:
-            rows = np.concatenate([rows, self._order[: _BATCH - len(rows)]])
-            rows = np.resize(rows, _BATCH)  # fewer images than a batch
-        moved = shifted(self._images[rows], self._shifts[rows])
-        return moved, moved if self._numbers is None else self._numbers[rows]
-
-
-def shifted(images: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Return float32 images moved by (rows, columns) each; the edge is repeated where nothing was."""
-    _, height, width, _ = images.shape
-    y = np.clip(np.arange(height) + shifts[:, :1], 0, height - 1)
-    x = np.clip(np.arange(width) + shifts[:, 1:], 0, width - 1)
-    first = np.arange(len(images))[:, None, None]
-    return images[first, y[:, :, None], x[:, None, :]].astype("float32", copy=False)
-
-
-# --- the cache -----------------------------------------------------------------------------------
-
-
-def _file(
-    cache: Any, images: np.ndarray, numbers: np.ndarray | None, settings: dict[str, Any]
-) -> pathlib.Path | None:
-    """Return the file of an extractor, or None, with a warning, where none can be written."""
-    if cache is None or cache is True:
-        cache = os.environ.get("KERAS_GANPRUNE_CACHE") or pathlib.Path.home().joinpath(
-            ".cache", "keras_ganprune"
-        )
-    try:
-        folder = files.make_folder(cache)
-    except OSError as error:
-        warnings.warn(
-            f"The trained extractor will not be kept: '{cache}' cannot be written ({error}). Pass "
-            "`cache=` or set KERAS_GANPRUNE_CACHE to another folder, or `cache=False`.",
-            PruningWarning,
-            stacklevel=3,
-        )
-        return None
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for array in (images, numbers):
-        if array is not None:
-            digest.update(f"{array.shape} {array.dtype}".encode())
-            digest.update(np.ascontiguousarray(array))
-    return folder / f"extractor-{settings['kind']}-{digest.hexdigest()[:24]}.keras"
-
-
-def _read(file: pathlib.Path) -> FeatureExtractor:
-    try:
-        return FeatureExtractor.load(file)
-    except (FileFormatError, ValueError, TypeError, KeyError) as error:
-        # Keras adds the whole configuration of the network in later lines.
-        reason = textwrap.shorten(str(error).partition("\n")[0], 300)
-        raise FileFormatError(
-            f"The kept extractor '{file}' cannot be read by Keras {keras.__version__} ({reason}). If "
-            "another version wrote it, set KERAS_GANPRUNE_CACHE to a folder for this one; else remove the "
-            "file. It will be trained anew."
-        ) from error
+    # The batches are shuffled already; Keras would shuffle them with Python's global seed.
+    model.fit(batches, epochs=epochs, shuffle=False, verbose=silent)

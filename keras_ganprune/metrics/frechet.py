@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_ganprune.errors import DataError, PruningWarning
 from keras_ganprune.metrics import image_checks
 
-# Below this many samples a dimension the distance says more about the number than about the images.
-_FEW = 10
+# With fewer samples per dimension, the bias is larger than most differences between generators.
+_MIN_SAMPLES_PER_DIMENSION = 10
 
 
 class FeatureStatistics:
-    """Mean and covariance of features that come batch by batch, in memory of (dimension, dimension).
+    """Mean and covariance of features that arrive in batches.
 
-    In float64, by the update for two groups (Chan et al.), which does not lose digits where the mean is
-    large against the spread.
+    The memory is that of one (dimension, dimension) matrix. The statistics are float64 and are updated
+    with the formula for two groups (Chan et al.), which stays accurate if the mean is much larger than
+    the standard deviation.
 
     Args:
-        features: First batch, (n, dimension); None to begin empty.
+        features: First batch, array (n, dimension). Defaults to None: start empty.
 
     Attributes:
-        count: Int, rows seen.
-        mean: float64 (dimension,).
+        count: Int, number of rows so far.
+        mean: float64 array (dimension,).
+
+    Raises:
+        DataError: Features are not finite numbers of the shape (n, dimension).
 
     Example:
     >>> statistics = FeatureStatistics(np.array([[0.0, 1.0], [2.0, 1.0]]))
@@ -36,24 +40,30 @@ class FeatureStatistics:
     Reference: [Updating formulae](https://doi.org/10.1007/978-3-642-51461-6_3), Eq. 2.1.
     """
 
-    def __init__(self, features: Any = None):
+    def __init__(self, features: ArrayLike | None = None):
         self.count = 0
         self.mean = np.zeros(0)
         self._scatter = np.zeros((0, 0))
         if features is not None:
             self.update(features)
 
-    def update(self, features: Any) -> None:
-        """Add a batch (n, dimension)."""
+    def update(self, features: ArrayLike) -> None:
+        """Add a batch of features (n, dimension).
+
+        Raises:
+            DataError: The features are not finite numbers of the shape (n, dimension), or their dimension
+                differs from that of the first batch.
+        """
         batch = np.asarray(features)
         if batch.ndim == 2 and len(batch) == 1:
+            # `image_checks.features` requires two rows, but a batch may have one.
             batch = image_checks.features(np.repeat(batch, 2, axis=0), "features")[:1]
         else:
             batch = image_checks.features(batch, "features")
         if self.count and batch.shape[1] != len(self.mean):
             raise DataError(
-                f"All batches must have the dimension {len(self.mean)} of the first. Received: "
-                f"{batch.shape[1]}."
+                f"All batches must have the dimension of the first, {len(self.mean)}. Received: "
+                f"{batch.shape[1]}. Use one extractor for all batches."
             )
         mean = batch.mean(axis=0)
         centred = batch - mean
@@ -71,29 +81,36 @@ class FeatureStatistics:
 
     @property
     def covariance(self) -> np.ndarray:
-        """The unbiased covariance, float64 (dimension, dimension)."""
+        """The unbiased covariance, float64 (dimension, dimension). Needs at least two rows."""
         if self.count < 2:
-            raise DataError(f"A covariance needs two rows at least. Received: {self.count}.")
+            raise DataError(f"A covariance needs at least two rows. Received: {self.count}.")
         return self._scatter / (self.count - 1)
 
 
-def frechet_distance(real_features: Any, fake_features: Any) -> float:
-    """Return the Fréchet distance between two normal distributions fitted to features.
+def frechet_distance(
+    real_features: ArrayLike | FeatureStatistics, fake_features: ArrayLike | FeatureStatistics
+) -> float:
+    """Return the Fréchet distance between two normal distributions that are fitted to features.
 
         |m_r - m_f|^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2))
 
-    With the features of InceptionV3 it is the FID. The trace of the root is the sum of the singular
-    values of S_r^(1/2) S_f^(1/2), so covariances may be singular, and the distance is never negative.
+    The result is 0 or more, and lower is better. With the features of InceptionV3 it is the FID. The trace
+    of the root is computed as the sum of the singular values of S_r^(1/2) S_f^(1/2), so covariances may be
+    singular, and the result is never negative.
 
-    It is biased upwards, roughly as 1/n: compare only distances of the same numbers of images. 50 images
-    a dimension are good practice; fewer than 10 give a warning.
+    It is biased upwards, roughly as 1/n: only compare distances of equal numbers of images. Use about 50
+    images per dimension; fewer than 10 give a warning.
 
     Args:
-        real_features, fake_features: Arrays (n, dimension), or `FeatureStatistics`.
+        real_features: Array (n, dimension), or `FeatureStatistics`.
+        fake_features: Array (m, dimension), or `FeatureStatistics`.
 
-    Returns: Float, 0 or more, in the features' unit squared.
+    Returns:
+        Float, in the squared unit of the features.
 
-    Raises: DataError (a ValueError): features are not finite, fewer than two, or of two dimensions.
+    Raises:
+        DataError: Features are not finite numbers of the shape (n, dimension), there are fewer than two
+            rows, or the dimensions differ.
 
     Example:
     >>> rng = np.random.default_rng(0)
@@ -107,43 +124,43 @@ def frechet_distance(real_features: Any, fake_features: Any) -> float:
         _statistics(real_features, "real_features"),
         _statistics(fake_features, "fake_features"),
     )
-    if len(real.mean) != len(fake.mean):
-        raise DataError(
-            "Features must come from one extractor, and be of one dimension. Received: "
-            f"{len(real.mean)} of real images, {len(fake.mean)} of generated ones."
-        )
+    image_checks.same_dimension(len(real.mean), len(fake.mean))
     warn_of_few(min(real.count, fake.count), len(real.mean), stacklevel=3)
     return distance_of(real, fake)
 
 
 def distance_of(real: FeatureStatistics, fake: FeatureStatistics) -> float:
-    """Return the Fréchet distance from statistics, without a look at their number of samples."""
+    """Return the Fréchet distance between statistics, without a warning about few samples."""
     first, second = real.covariance, fake.covariance
     delta = real.mean - fake.mean
     cross = np.linalg.svd(_root(first).T @ _root(second), compute_uv=False).sum()
-    found = delta @ delta + np.trace(first) + np.trace(second) - 2.0 * cross
-    return max(0.0, float(found))
+    distance = delta @ delta + np.trace(first) + np.trace(second) - 2.0 * cross
+    return max(0.0, float(distance))
 
 
 def warn_of_few(samples: int, dimension: int, stacklevel: int) -> bool:
-    """Warn if a distance from so few samples cannot be trusted, and return whether."""
-    if samples >= _FEW * dimension:
+    """Warn if there are too few samples for a reliable distance, and return whether there were."""
+    if samples >= _MIN_SAMPLES_PER_DIMENSION * dimension:
         return False
     singular = " (so few that the covariance is singular)" if samples <= dimension else ""
     warnings.warn(
-        f"The Fréchet distance needs at least {_FEW} images a dimension of the features, better 50. "
-        f"Received: {samples} images{singular} for {dimension} dimensions. It is biased upwards; take "
-        "more images, or an extractor with fewer features, and compare only equal numbers of images.",
+        f"The Fréchet distance needs at least {_MIN_SAMPLES_PER_DIMENSION} images per feature dimension; "
+        f"50 are better. Received: {samples} images{singular} for {dimension} dimensions. The distance "
+        "is biased upwards. Use more images, or an extractor with fewer features, and compare only equal "
+        "numbers of images.",
         PruningWarning,
         stacklevel=stacklevel + 1,
     )
     return True
 
 
-def _statistics(features: Any, name: str) -> FeatureStatistics:
+def _statistics(features: ArrayLike | FeatureStatistics, name: str) -> FeatureStatistics:
     if isinstance(features, FeatureStatistics):
         if features.count < 2:
-            raise DataError(f"`{name}` must be of two images at least. Received: {features.count}.")
+            raise DataError(
+                f"`{name}` must hold at least two images. Received: {features.count}. Call `update` "
+                "with more features first."
+            )
         return features
     return FeatureStatistics(image_checks.features(features, name))
 
@@ -151,6 +168,7 @@ def _statistics(features: Any, name: str) -> FeatureStatistics:
 def _root(covariance: np.ndarray) -> np.ndarray:
     """Return A with A A^T = covariance."""
     values, vectors = np.linalg.eigh(covariance)
-    # What rounding makes of zero would come out of the root a hundred million times larger.
+    # Eigenvalues that are zero up to rounding must be zero: the root makes a rounding error of 1e-16 one
+    # of 1e-8.
     smallest = len(values) * np.finfo("float64").eps * max(values[-1], 0.0)
     return vectors * np.sqrt(np.where(values > smallest, values, 0.0))

@@ -1,8 +1,8 @@
-"""Whether generated images can stand in for real ones."""
+"""Whether generated images can replace real ones as training data."""
 
 from __future__ import annotations
 
-from typing import Any
+from numpy.typing import ArrayLike
 
 from keras_ganprune.errors import DataError
 from keras_ganprune.metrics import extractor_training, image_checks
@@ -10,31 +10,40 @@ from keras_ganprune.utils import validation
 
 
 def train_on_generated(
-    images: Any,
-    labels: Any,
-    real_images: Any,
-    real_labels: Any,
+    images: ArrayLike,
+    labels: ArrayLike,
+    real_images: ArrayLike,
+    real_labels: ArrayLike,
     *,
     epochs: int | None = None,
     seed: int = 0,
     value_range: tuple[float, float] = (-1.0, 1.0),
 ) -> float:
-    """Return how well a classifier trained on generated images does on real ones.
+    """Train a classifier on generated images and return its accuracy on real ones.
 
-    Of a conditional GAN, with the labels that the images were made for. The same network and recipe
-    as `train_extractor`, so its `accuracy` from as many real images is what to compare with. It falls
-    where images are bad, labels are not followed, or images of a class are all alike.
+        accuracy = real images that are classified correctly / all real images
+
+    The result is in [0, 1], and higher is better. It is for class-conditional GANs. It falls if images are
+    bad, if the generator ignores its labels, or if all images of a class look alike. The network and the
+    training are those of `train_extractor`: for comparison, train one on as many real images and read its
+    `accuracy`.
 
     Args:
-        images, labels: Generated: (n, height, width, channels), and (n,) or one-hot (n, classes).
-        real_images, real_labels: Real ones, held out from the GAN.
-        epochs: Positive int, or None; see `train_extractor`.
-        seed: Int.
-        value_range: (low, high) of the pixels.
+        images: Generated images (n, height, width, channels).
+        labels: Their classes, (n,) or one-hot (n, classes), as given to the generator.
+        real_images: Real images (m, height, width, channels) that the GAN has not seen.
+        real_labels: Their classes, (m,) or one-hot (m, classes).
+        epochs: Positive int. Defaults to None: the number that `train_extractor` chooses.
+        seed: Non-negative int. Defaults to 0.
+        value_range: (low, high) of the pixels. Defaults to (-1.0, 1.0).
 
-    Returns: Float in [0, 1], share of the real images that are classified rightly.
+    Returns:
+        Float, the accuracy.
 
-    Raises: DataError (a ValueError): images are not usable, or of one class only.
+    Raises:
+        DataError: Images are not finite, empty or of different shapes, or the generated images have fewer
+            than two classes.
+        InvalidArgumentError: `epochs`, `seed` or `value_range` is invalid.
 
     Example:
     >>> rng = np.random.default_rng(0)

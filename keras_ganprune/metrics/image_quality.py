@@ -1,167 +1,73 @@
-"""How good and how varied generated images are, against real ones."""
+"""The evaluator that measures the quality and variety of generated images against real ones."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from keras_ganprune.errors import DataError, InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, DataError, InvalidArgumentError
 from keras_ganprune.metrics import extractor_training, frechet, image_checks, manifold, sampling
 from keras_ganprune.metrics.class_counts import class_histogram
 from keras_ganprune.metrics.feature_extractor import FeatureExtractor
 from keras_ganprune.metrics.kernel_mmd import kernel_distance
-from keras_ganprune.utils import tables, validation
+from keras_ganprune.metrics.quality_report import QualityReport
+from keras_ganprune.utils import validation
 
 
-class Metric(NamedTuple):
-    """What people call a metric, and what is better: 'lower', 'higher', 'near 1' or 'none'."""
+class Evaluator(Protocol):
+    """An object that measures generators as `ImageQuality` does."""
 
-    words: str
-    better: str
-
-    @property
-    def direction(self) -> str:
-        """'min' or 'max'. A density below 1 is usual, so that it should be high."""
-        return "max" if self.better in ("higher", "near 1") else "min"
+    def measure_generator(self, generator: Any, /) -> Any:
+        """Return a report with an attribute `fd`."""
+        ...
 
 
-# What `QualityReport` shows, in its order.
-METRICS = {
-    "fd": Metric("Fréchet distance", "lower"),
-    "kd": Metric("kernel distance", "lower"),
-    "precision": Metric("precision", "higher"),
-    "recall": Metric("recall", "higher"),
-    "density": Metric("density", "near 1"),
-    "coverage": Metric("coverage", "higher"),
-    "class_kl": Metric("class KL", "lower"),
-    "missing_classes": Metric("missing classes", "none"),
-    "label_accuracy": Metric("label accuracy", "higher"),
-}
-
-
-@dataclass(frozen=True)
-class QualityReport:
-    """What was measured on some images; printable, and `to_dict()` for logs and CSV files.
-
-    Attributes:
-        fd: Float, Fréchet distance; see `frechet_distance`.
-        kd, kd_error: Floats, kernel distance and its standard error, see `kernel_distance`; of features
-            that are scaled so that those of real images have a mean square of 1.
-        precision, recall, density, coverage: Floats; see `manifold_metrics`.
-        class_kl: Float in nats, see `class_histogram`, by the extractor's judgement of both; None where
-            it is no classifier, or all real images are of one class.
-        missing_classes: Class numbers with less than a tenth of their real share, or None as well.
-        label_accuracy: Float, share of images of the class that was asked for; None without labels.
-        samples, real_samples: Ints, images judged, and real ones they were held against.
-        manifold_samples: Int, how many of each precision, recall, density and coverage are of.
-        extractor: Fingerprint of the extractor.
-        extractor_accuracy: Float, its accuracy on held-out real images, or None.
-
-    Example:
-    >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.AveragePooling2D(4),
-    ...                           keras.layers.Flatten()])
-    >>> x = np.random.default_rng(0).uniform(-1, 1, (400, 8, 8, 1))
-    >>> report = ImageQuality(x[:200], extractor=FeatureExtractor(model)).measure(x[200:])
-    >>> report.samples, sorted(report.to_dict())[:3], report.missing_classes
-    (200, ['coverage', 'density', 'fd'], None)
-    """
-
-    fd: float
-    kd: float
-    kd_error: float
-    precision: float
-    recall: float
-    density: float
-    coverage: float
-    class_kl: float | None
-    missing_classes: tuple[int, ...] | None
-    label_accuracy: float | None
-    samples: int
-    real_samples: int
-    manifold_samples: int
-    extractor: str
-    extractor_accuracy: float | None
-
-    def to_dict(self) -> dict[str, float]:
-        """Return what was measured as floats by name; missing classes as their number."""
-        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extractor"}
-        if self.missing_classes is not None:
-            found["missing_classes"] = len(self.missing_classes)
-        return {name: float(value) for name, value in found.items() if value is not None}
-
-    def table(self) -> list[tuple[str, ...]]:
-        """Return the cells as text, header first."""
-        cells = [("metric", "value", "better")]
-        for name, (words, better) in METRICS.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if name == "missing_classes":
-                text = ", ".join(map(str, value)) or "none"
-            elif name == "kd":
-                text = f"{value:.4f} ± {self.kd_error:.4f}"
-            elif name == "fd":
-                text = f"{value:.2f}"
-            else:
-                text = f"{value:.3f}"
-            cells.append((words, text, better))
-        return cells
-
-    def notes(self) -> list[str]:
-        """Return what stands below the table."""
-        accuracy = self.extractor_accuracy
-        told = "" if accuracy is None else f", accuracy {accuracy:.1%}"
-        return [
-            f"{self.samples:,} images against {self.real_samples:,} real ones; extractor "
-            f"{self.extractor[:8]}{told}"
-        ]
-
-    def to_markdown(self) -> str:
-        """Return the table as markdown, with its notes."""
-        return "\n".join([tables.markdown(self.table()), "", *(f"- {x}" for x in self.notes())])
-
-    def __str__(self) -> str:
-        return "\n".join([tables.text(self.table()), *self.notes()])
-
-    __repr__ = __str__
-
-
-def is_judge(quality: Any) -> bool:
-    """Return whether an object measures generators as `ImageQuality` does, and is not just a function."""
+def is_evaluator(quality: Any) -> TypeGuard[Evaluator]:
+    """Return whether an object measures generators as `ImageQuality` does; a function does not."""
     return hasattr(quality, "measure_generator")
 
 
 class ImageQuality:
-    """Judges generated images against real ones, by the features of one frozen network.
+    """Measures generated images against real ones, with the features of one frozen network.
 
-    Features of the real images are computed once. Everything in one table should be judged by one such
-    object, with as many images each time: distances of other extractors or numbers are not comparable.
+    The features of the real images are computed once. Use one such object, with equal numbers of images,
+    for all numbers that you compare: distances of other extractors or other numbers are not comparable.
 
-    Without an `extractor`, one is trained on the first images (`train_extractor`: a classifier where
-    there are labels, else an autoencoder), and the last ones, a part `held_out`, are what is judged
-    against. `floor()` then tells what the images trained on themselves get.
+    Without an `extractor`, one is trained on the first images (`train_extractor`: a classifier if there
+    are labels, otherwise an autoencoder). The last images, a share of `held_out`, are then the real images
+    of the measurements. `floor()` measures the images that the extractor was trained on: no generator can
+    be expected to be better.
 
     Args:
-        real: Array (n, height, width, channels) in the extractor's range; [-1, 1] without one.
-        labels: Class numbers (n,) or one-hot rows, in the form that a conditional generator takes.
-        extractor: A `FeatureExtractor`, or None.
-        held_out: Float in (0, 1), for a new extractor.
-        samples: Positive int, images that `measure_generator` draws.
-        neighbours: Positive int, of precision, recall, density and coverage.
-        manifold_samples: Positive int. Those four look at this many images of each kind at most, and
-            at as many generated as real ones; their time and not their memory grows with its square.
-        seed: Int, of what is drawn and shuffled.
-        batch_size: Positive int, images a forward pass of the extractor.
-        cache: Where a new extractor is kept; see `train_extractor`.
+        real: Real images, array (n, height, width, channels) in the range of the extractor; in [-1, 1]
+            without one.
+        labels: Class numbers (n,) or one-hot rows (n, classes), in the form that a class-conditional
+            generator takes. Defaults to None.
+        extractor: A `FeatureExtractor`. Defaults to None: one is trained.
+        held_out: Float in (0, 1), share of images that a new extractor is not trained on. Defaults to 0.2.
+        samples: Int of at least 2, number of images that `measure_generator` generates. Defaults to
+            10,000.
+        neighbours: Positive int k for precision, recall, density and coverage. Defaults to 5.
+        manifold_samples: Int of at least 2, largest number of images of each kind for those four metrics,
+            which use as many generated as real images. Their time grows with its square; their memory
+            does not. Defaults to 5,000.
+        seed: Non-negative int, seed of all draws and shuffles. Defaults to 0.
+        batch_size: Positive int, images per forward pass of the extractor. Defaults to 256.
+        cache: Folder of trained extractors, or False for none; see `train_extractor`. Defaults to None.
 
     Attributes:
         extractor: The `FeatureExtractor`.
-        real_features: float32 array (m, dimension).
+        real_features: float32 array (m, dimension), features of the real images.
 
-    Raises: DataError, UnsupportedLayerError, InvalidArgumentError.
+    Raises:
+        ArgumentTypeError: `extractor` is not a `FeatureExtractor`.
+        DataError: Images or labels are invalid, or the extractor gives the same features for all real
+            images.
+        InvalidArgumentError: A number is outside its range.
 
     Example:
     >>> rng = np.random.default_rng(0)
@@ -176,8 +82,8 @@ class ImageQuality:
 
     def __init__(
         self,
-        real: Any,
-        labels: Any = None,
+        real: ArrayLike,
+        labels: ArrayLike | None = None,
         *,
         extractor: FeatureExtractor | None = None,
         held_out: float = 0.2,
@@ -186,7 +92,7 @@ class ImageQuality:
         manifold_samples: int = 5_000,
         seed: int = 0,
         batch_size: int = 256,
-        cache: Any = None,
+        cache: str | os.PathLike[str] | bool | None = None,
     ):
         real = image_checks.images(real, "real")
         self.samples = validation.int_at_least(samples, "samples", 2)
@@ -194,54 +100,63 @@ class ImageQuality:
         self.manifold_samples = validation.int_at_least(manifold_samples, "manifold_samples", 2)
         self.seed = validation.non_negative_int(seed, "seed")
         self.batch_size = validation.positive_int(batch_size, "batch_size")
-        if labels is not None:
-            labels = np.asarray(labels)
-            image_checks.class_numbers(labels, n=len(real))
-        self._trained_on = None
+        real_labels = None if labels is None else np.asarray(labels)
+        if real_labels is not None:
+            image_checks.class_numbers(real_labels, n=len(real))
+        self._trained_on: np.ndarray | None = None
         if extractor is None:
-            kind = "autoencoder" if labels is None else "classifier"
             extractor = extractor_training.train_extractor(
-                real, labels, kind=kind, held_out=held_out, seed=self.seed, cache=cache
+                real,
+                real_labels,
+                kind="autoencoder" if real_labels is None else "classifier",
+                held_out=held_out,
+                seed=self.seed,
+                cache=cache,
             )
             split = extractor_training.split_at(len(real), held_out)
             self._trained_on, real = real[:split], real[split:]
-            labels = None if labels is None else labels[split:]
+            real_labels = None if real_labels is None else real_labels[split:]
         elif not isinstance(extractor, FeatureExtractor):
-            raise UnsupportedLayerError(
-                "`extractor` must be a `FeatureExtractor`. Received: "
-                f"{type(extractor).__name__}. Write `FeatureExtractor(model, layer)`."
+            raise ArgumentTypeError(
+                f"`extractor` must be a `FeatureExtractor`. Received: {type(extractor).__name__}. Wrap "
+                "a Keras model: `FeatureExtractor(model, layer)`."
             )
         self.extractor = extractor
-        self.labels = labels
+        self.labels = real_labels
         self.real_features, self._real_classes = self._features(real)
         self._scale = float(np.sqrt(np.mean(np.square(self.real_features, dtype="float64"))))
         if not np.any(np.ptp(self.real_features, axis=0)):
             raise DataError(
-                "The extractor must tell real images apart. Received: the same features for all of the "
-                f"{len(real)} images. Train it for longer, choose another layer, or look at the images."
+                "The extractor must give different features for different images. Received: the same "
+                f"features for all {len(real)} real images. Train it for longer, choose another layer, or "
+                "check that the images differ."
             )
         self._real_statistics = frechet.FeatureStatistics(self.real_features)
-        # A judgement that is the same for every batch of images warns once.
+        # The warning about few images would be the same for each measurement, so it comes once.
         self._warned = False
         self._radii: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def _features(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return features of images, and their classes if the extractor tells them."""
+        """Return the features of images, and their predicted classes if the extractor is a classifier."""
         if self.extractor.classes is None:
             return self.extractor.features(images, self.batch_size), None
         features, probabilities = self.extractor.features_and_probabilities(images, self.batch_size)
         return features, probabilities.argmax(axis=1)
 
-    def measure(self, images: Any, labels: Any = None) -> QualityReport:
+    def measure(self, images: ArrayLike, labels: ArrayLike | None = None) -> QualityReport:
         """Return the quality of images.
 
         Args:
-            images: Array (n, height, width, channels) as the real ones.
-            labels: What they were made as, class numbers or one-hot rows, for `label_accuracy`.
+            images: Array (n, height, width, channels) in the range of the real images.
+            labels: The requested classes, class numbers (n,) or one-hot rows (n, classes), for
+                `label_accuracy`. Defaults to None.
 
-        Returns: A `QualityReport`.
+        Returns:
+            A `QualityReport`.
 
-        Raises: DataError (a ValueError): images are not finite, too few, of another shape or range.
+        Raises:
+            DataError: Images are not finite, are too few, or have another shape or range than the real
+                ones.
         """
         images = image_checks.images(images)
         numbers = None if labels is None else image_checks.class_numbers(labels, n=len(images))
@@ -249,25 +164,35 @@ class ImageQuality:
 
     def measure_generator(
         self,
-        generator: Any,
+        generator: sampling.Source,
         n: int | None = None,
         *,
         seed: int | None = None,
         batch_size: int = 256,
         latent_dim: int | None = None,
     ) -> QualityReport:
-        """Return the quality of images that a generator makes, which are never all in memory.
+        """Return the quality of the images of a generator. Only one batch of them is in memory.
 
         Args:
-            generator: A `GANModel` (its averaged generator, if there is one), another Keras model with
-                an attribute `generator`, a generator, or a function of (n, seed) that returns images.
-                One that takes labels gets the real ones, each as often as among them.
-            n: Positive int; `samples` if None.
-            seed: Int, of the latent vectors; the object's own if None.
-            batch_size: Positive int, images a forward pass of the generator.
-            latent_dim: Length of a latent vector, where the generator does not tell.
+            generator: A `GANModel` (its averaged generator if there is one), another Keras model with an
+                attribute `generator`, a generator, or a function of (n, seed) that returns images. A
+                generator with labels gets the real labels, each as often as it occurs among them.
+            n: Positive int, number of images. Defaults to None: `samples`.
+            seed: Int, seed of the latent vectors. Defaults to None: the seed of this object.
+            batch_size: Positive int, images per forward pass of the generator. Defaults to 256.
+            latent_dim: Positive int, length of a latent vector. Defaults to None: it is read from the
+                generator.
+
+        Returns:
+            A `QualityReport`.
+
+        Raises:
+            ArgumentTypeError: `generator` is none of these.
+            DataError: Images are not finite, are too few, or have another shape or range than the real
+                ones.
+            InvalidArgumentError: A number is invalid, or the length of the latent vectors is not known.
         """
-        made = sampling.generated(
+        batches = sampling.generated(
             generator,
             self.samples if n is None else n,
             labels=self.labels,
@@ -275,32 +200,37 @@ class ImageQuality:
             seed=self.seed if seed is None else seed,
             batch_size=batch_size,
         )
-        return self._measure_batches(made)
+        return self._measure_batches(batches)
 
-    def _measure_batches(self, batches: Iterable[tuple[Any, Any]]) -> QualityReport:
+    def _measure_batches(
+        self, batches: Iterable[tuple[np.ndarray, np.ndarray | None]]
+    ) -> QualityReport:
         features, classes, numbers = [], [], []
         for images, labels in batches:
-            found, predicted = self._features(image_checks.images(images))
-            features.append(found)
-            classes.append(predicted)
+            batch_features, predicted = self._features(image_checks.images(images))
+            features.append(batch_features)
+            if predicted is not None:
+                classes.append(predicted)
             if labels is not None:
                 numbers.append(image_checks.class_numbers(labels, n=len(images)))
         return self._report(
             np.concatenate(features),
-            None if classes[0] is None else np.concatenate(classes),
+            np.concatenate(classes) if classes else None,
             np.concatenate(numbers) if numbers else None,
         )
 
     def floor(self) -> QualityReport:
         """Return the quality of the real images that the extractor was trained on.
 
-        No generator can be expected to get below it. With an extractor of your own, pass such images to
-        `measure` instead.
+        No generator can be expected to be better.
+
+        Raises:
+            InvalidArgumentError: The extractor was not trained by this object.
         """
         if self._trained_on is None:
             raise InvalidArgumentError(
-                "`floor` is of the images that the extractor was trained on here. Received: an extractor "
-                "made elsewhere. Call `measure(images)` with real images that are not among `real`."
+                "`floor` needs an extractor that this object has trained. Received: an extractor that was "
+                "passed as `extractor=`. Call `measure(images)` with real images that are not in `real`."
             )
         return self.measure(self._trained_on)
 
@@ -308,12 +238,13 @@ class ImageQuality:
         self,
         features: np.ndarray,
         classes: np.ndarray | None,
-        asked: np.ndarray | None,
+        requested: np.ndarray | None,
     ) -> QualityReport:
+        """Return the report for features, predicted classes and requested classes of images."""
         if len(features) < 4 or len(self.real_features) < 4:
             raise DataError(
-                "Quality is of four images of each kind at least. Received: "
-                f"{len(features)} images, {len(self.real_features)} real ones."
+                "A quality report needs at least four images of each kind. Received: "
+                f"{len(features)} images and {len(self.real_features)} real ones."
             )
         statistics = frechet.FeatureStatistics(features)
         if not self._warned:
@@ -322,21 +253,22 @@ class ImageQuality:
         kernel = kernel_distance(
             self.real_features / self._scale, features / self._scale, seed=self.seed
         )
-        near, compared = self._manifold(features)
+        neighbourhood, compared = self._manifold(features)
         histogram = None
-        if classes is not None and len(np.unique(self._real_classes)) > 1:
-            histogram = class_histogram(self._real_classes, classes, self.extractor.classes)
+        if classes is not None and self._real_classes is not None:
+            if len(np.unique(self._real_classes)) > 1:
+                histogram = class_histogram(self._real_classes, classes, self.extractor.classes)
         return QualityReport(
             fd=frechet.distance_of(self._real_statistics, statistics),
             kd=kernel.value,
             kd_error=kernel.error,
-            precision=near.precision,
-            recall=near.recall,
-            density=near.density,
-            coverage=near.coverage,
+            precision=neighbourhood.precision,
+            recall=neighbourhood.recall,
+            density=neighbourhood.density,
+            coverage=neighbourhood.coverage,
             class_kl=None if histogram is None else histogram.kl,
             missing_classes=None if histogram is None else histogram.missing,
-            label_accuracy=_agreement(classes, asked),
+            label_accuracy=_agreement(classes, requested),
             samples=len(features),
             real_samples=len(self.real_features),
             manifold_samples=compared,
@@ -345,24 +277,24 @@ class ImageQuality:
         )
 
     def _manifold(self, features: np.ndarray) -> tuple[manifold.ManifoldMetrics, int]:
-        """Return the metrics of as many generated as real images, and how many those are."""
+        """Return the metrics over equal numbers of generated and real images, and that number."""
         n = min(len(features), len(self.real_features), self.manifold_samples)
         if n not in self._radii:
-            part = self._some(self.real_features, n).astype("float64")
-            self._radii = {n: (part, manifold.neighbour_radii(part, self.neighbours))}
+            subset = self._subset(self.real_features, n).astype("float64")
+            self._radii = {n: (subset, manifold.neighbour_radii(subset, self.neighbours))}
         real, radii = self._radii[n]
-        found = manifold.manifold_metrics(
-            real, self._some(features, n), self.neighbours, real_radii=radii
+        metrics = manifold.manifold_metrics(
+            real, self._subset(features, n), self.neighbours, real_radii=radii
         )
-        return found, n
+        return metrics, n
 
-    def _some(self, features: np.ndarray, n: int) -> np.ndarray:
-        """Return `n` of the rows, the same ones each time."""
+    def _subset(self, features: np.ndarray, n: int) -> np.ndarray:
+        """Return `n` rows, the same ones in each call."""
         rows = np.random.default_rng(self.seed).permutation(len(features))[:n]
         return features[np.sort(rows)]
 
 
-def _agreement(classes: np.ndarray | None, asked: np.ndarray | None) -> float | None:
-    if classes is None or asked is None:
+def _agreement(classes: np.ndarray | None, requested: np.ndarray | None) -> float | None:
+    if classes is None or requested is None:
         return None
-    return float(np.mean(classes == asked))
+    return float(np.mean(classes == requested))

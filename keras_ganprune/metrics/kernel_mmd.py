@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_ganprune.errors import DataError
 from keras_ganprune.metrics import image_checks
@@ -16,13 +16,13 @@ _LARGEST_BLOCK = 1000
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """A kernel distance with its error.
+    """A kernel distance and its standard error.
 
     Attributes:
-        value: Float, mean over blocks of the squared distance; may come out below 0 for equal
+        value: Float, mean of the squared distance over blocks. Lower is better. It may be below 0 for equal
             distributions, since it is unbiased.
         error: Float, standard error of that mean.
-        blocks: Int, how many parts of the images it is the mean of.
+        blocks: Int, number of blocks.
     """
 
     value: float
@@ -34,31 +34,37 @@ class KernelDistance:
 
 
 def kernel_distance(
-    real_features: Any, fake_features: Any, *, blocks: int = 10, seed: int = 0
+    real_features: ArrayLike, fake_features: ArrayLike, *, blocks: int = 10, seed: int = 0
 ) -> KernelDistance:
-    """Return the squared maximum mean discrepancy of features with a cubic kernel: the KID.
+    """Return the squared maximum mean discrepancy of features under a cubic kernel: the KID.
 
         k(x, y) = (x·y / dimension + 1)^3
         d = mean k(x, x') + mean k(y, y') - 2 mean k(x, y), with x ≠ x' and y ≠ y'
 
-    Both sets are shuffled and cut into blocks that share no image, so the spread of the blocks gives an
-    honest error. Unlike the Fréchet distance it has no bias, so numbers of images may differ.
+    Lower is better; the expected value for equal distributions is 0. Both sets are shuffled and cut into
+    disjoint blocks, and the standard error is that of the mean over blocks. Unlike the Fréchet distance
+    the result has no bias, so the numbers of images may differ.
 
     Args:
-        real_features, fake_features: Arrays (n, dimension).
-        blocks: Int, at least 2; more are made so that no block has over 1,000 images, fewer where a
-            block would have less than two.
-        seed: Int, of the shuffle.
+        real_features: Array (n, dimension).
+        fake_features: Array (m, dimension).
+        blocks: Int of at least 2. Defaults to 10. The number is raised so that no block has more than
+            1,000 images, and lowered so that each block has at least two.
+        seed: Int, seed of the shuffle. Defaults to 0.
 
-    Returns: A `KernelDistance`.
+    Returns:
+        A `KernelDistance`.
 
-    Raises: DataError (a ValueError): fewer than four images, or features that do not fit.
+    Raises:
+        DataError: Features are not finite numbers of the shape (n, dimension), the dimensions differ, or
+            there are fewer than four images of a kind.
+        InvalidArgumentError: `blocks` is not an int of at least 2.
 
     Example:
     >>> rng = np.random.default_rng(0)
     >>> real, fake = rng.normal(0, 1, (1000, 4)), rng.normal(0.5, 1, (1000, 4))
-    >>> found = kernel_distance(real, fake)
-    >>> found.value > 5 * found.error, found.blocks
+    >>> distance = kernel_distance(real, fake)
+    >>> distance.value > 5 * distance.error, distance.blocks
     (True, 10)
 
     Reference: [Demystifying MMD GANs](https://arxiv.org/abs/1801.01401), §4.
@@ -68,23 +74,23 @@ def kernel_distance(
     fewest = min(len(real), len(fake))
     if fewest < 4:
         raise DataError(
-            "The kernel distance needs four images at least, two for each of two blocks. Received: "
+            "The kernel distance needs at least four images: two in each of two blocks. Received: "
             f"{fewest}."
         )
     blocks = min(max(blocks, -(-max(len(real), len(fake)) // _LARGEST_BLOCK)), fewest // 2)
     rng = np.random.default_rng(seed)
     parts = [np.array_split(rng.permutation(x), blocks) for x in (real, fake)]
-    found = [_discrepancy(x, y) for x, y in zip(*parts, strict=True)]
-    error = np.std(found, ddof=1) / np.sqrt(blocks)
-    return KernelDistance(float(np.mean(found)), float(error), blocks)
+    distances = [_discrepancy(x, y) for x, y in zip(*parts, strict=True)]
+    error = np.std(distances, ddof=1) / np.sqrt(blocks)
+    return KernelDistance(float(np.mean(distances)), float(error), blocks)
 
 
 def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
     def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return (a @ b.T / a.shape[1] + 1.0) ** 3
 
-    def among(a: np.ndarray) -> float:
-        own = kernel(a, a)
-        return (own.sum() - np.trace(own)) / (len(a) * (len(a) - 1))
+    def mean_within(a: np.ndarray) -> float:
+        values = kernel(a, a)
+        return (values.sum() - np.trace(values)) / (len(a) * (len(a) - 1))
 
-    return among(x) + among(y) - 2.0 * kernel(x, y).mean()
+    return float(mean_within(x) + mean_within(y) - 2.0 * kernel(x, y).mean())

@@ -1,30 +1,31 @@
-"""Quality and variety apart: precision, recall, density and coverage."""
+"""Metrics that separate quality from variety: precision, recall, density and coverage."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_ganprune.errors import DataError
 from keras_ganprune.metrics import image_checks
 from keras_ganprune.utils import optional_imports, validation
 
-# How far squared distances that were computed in two ways may lie apart, against the squared norms.
+# Tolerance between squared distances that were computed in two ways, relative to the squared norms.
 _ROUNDING = 1e-10
 _MEMORY_MIB = 64
 
 
 @dataclass(frozen=True)
 class ManifoldMetrics:
-    """Shares of images that lie near images of the other set; all of them higher is better.
+    """How real and generated images overlap; for all four numbers higher is better.
 
     Attributes:
         precision: Float in [0, 1], share of generated images that look real.
         recall: Float in [0, 1], share of real images that the generator could make.
-        density: Float, 0 or more, how deep generated images lie among real ones; 1 for equal sets.
-        coverage: Float in [0, 1], share of real images that have a generated one near them.
+        density: Float of at least 0, how densely real images surround generated ones; 1 for equal
+            distributions.
+        coverage: Float in [0, 1], share of real images that have a generated image near them.
     """
 
     precision: float
@@ -34,7 +35,16 @@ class ManifoldMetrics:
 
 
 def neighbour_radii(features: np.ndarray, neighbours: int) -> np.ndarray:
-    """Return the squared distance of each row to its k-th neighbour, itself not counted."""
+    """Return the squared distance of each row to its k-th nearest other row, float64 (n,).
+
+    Args:
+        features: Array (n, dimension).
+        neighbours: Positive int k.
+
+    Raises:
+        DataError: There are not more than `neighbours` rows.
+        MissingPackageError: scikit-learn is not installed.
+    """
     if len(features) <= neighbours:
         raise DataError(
             f"`neighbours={neighbours}` needs more than {neighbours} images of each kind. Received: "
@@ -47,34 +57,40 @@ def neighbour_radii(features: np.ndarray, neighbours: int) -> np.ndarray:
 
 
 def manifold_metrics(
-    real_features: Any,
-    fake_features: Any,
+    real_features: ArrayLike,
+    fake_features: ArrayLike,
     neighbours: int = 5,
     *,
     real_radii: np.ndarray | None = None,
 ) -> ManifoldMetrics:
     """Return precision, recall, density and coverage of generated images.
 
-    Around every image lies a ball that reaches to its k-th neighbour of its own kind; the closed ball,
-    so that an image on its surface is in it.
+    The ball of an image reaches to its k-th nearest neighbour of the same kind. It is closed: an image on
+    its surface is inside.
 
-        precision = share of fakes in the ball of any real       recall = share of reals in that of any fake
-        density   = mean over fakes of (balls of reals it is in) / k
-        coverage  = share of reals with any fake in their ball
+        precision = share of generated images that are inside the ball of any real image
+        recall    = share of real images that are inside the ball of any generated image
+        density   = mean over generated images of (number of real balls around the image) / k
+        coverage  = share of real images whose ball contains any generated image
 
-    Coverage and density hold against outliers, which give recall and precision too much. All depend on
-    the numbers of images, which should be equal: two equal distributions have density 1 and coverage
-    about 1 - 2^-k.
+    Higher is better for all four. Coverage and density are robust against outliers, which inflate recall
+    and precision. All four depend on the numbers of images, which should be equal: for two equal
+    distributions the density is 1 and the coverage about 1 - 2^-k.
 
     Args:
-        real_features, fake_features: Arrays (n, dimension).
-        neighbours: Positive int k.
-        real_radii: What `neighbour_radii(real_features, neighbours)` gave, where it is known already.
+        real_features: Array (n, dimension).
+        fake_features: Array (m, dimension).
+        neighbours: Positive int k. Defaults to 5.
+        real_radii: Result of `neighbour_radii(real_features, neighbours)`, to save time. Defaults to None:
+            it is computed.
 
-    Returns: `ManifoldMetrics`.
+    Returns:
+        `ManifoldMetrics`.
 
     Raises:
-        DataError: there are not more images than neighbours, or features do not fit.
+        DataError: Features are not finite numbers of the shape (n, dimension), the dimensions differ, or
+            there are not more than `neighbours` images of a kind.
+        InvalidArgumentError: `neighbours` is not a positive int.
         MissingPackageError: scikit-learn is not installed.
 
     Example:
@@ -89,7 +105,7 @@ def manifold_metrics(
     """
     real, fake = image_checks.two_features(real_features, fake_features)
     neighbours = validation.positive_int(neighbours, "neighbours")
-    # Distances stay, and lose fewer digits.
+    # Centring keeps all distances and loses fewer digits.
     centre = real.mean(axis=0)
     real, fake = real - centre, fake - centre
     if real_radii is None:
@@ -97,31 +113,25 @@ def manifold_metrics(
     fake_radii = neighbour_radii(fake, neighbours)
     slack = _ROUNDING * max(float((x * x).sum(axis=1).max()) for x in (real, fake))
     real_reach, fake_reach = real_radii + slack, fake_radii + slack
-    in_any_real = np.zeros(len(fake), bool)
-    holds_fake = np.zeros(len(real), bool)
-    in_any_fake = np.zeros(len(real), bool)
-    inside = 0
-
-    def look(distances: np.ndarray, start: int) -> None:
-        nonlocal inside
-        rows = slice(start, start + len(distances))
-        in_real = distances <= real_reach
-        inside += int(np.count_nonzero(in_real))
-        in_any_real[rows] = in_real.any(axis=1)
-        np.logical_or(holds_fake, in_real.any(axis=0), out=holds_fake)
-        in_fake = (distances <= fake_reach[rows, None]).any(axis=0)
-        np.logical_or(in_any_fake, in_fake, out=in_any_fake)
-
+    fake_is_inside = np.zeros(len(fake), bool)
+    real_holds_fake = np.zeros(len(real), bool)
+    real_is_inside = np.zeros(len(real), bool)
+    memberships, start = 0, 0
     chunks = optional_imports.require(
         "sklearn.metrics", "quality", "Neighbours"
     ).pairwise_distances_chunked(fake, real, working_memory=_MEMORY_MIB, squared=True)
-    start = 0
     for distances in chunks:
-        look(distances, start)
+        rows = slice(start, start + len(distances))
+        in_real_ball = distances <= real_reach
+        in_fake_ball = distances <= fake_reach[rows, None]
+        memberships += int(np.count_nonzero(in_real_ball))
+        fake_is_inside[rows] = in_real_ball.any(axis=1)
+        real_holds_fake |= in_real_ball.any(axis=0)
+        real_is_inside |= in_fake_ball.any(axis=0)
         start += len(distances)
     return ManifoldMetrics(
-        precision=float(in_any_real.mean()),
-        recall=float(in_any_fake.mean()),
-        density=inside / (neighbours * len(fake)),
-        coverage=float(holds_fake.mean()),
+        precision=float(fake_is_inside.mean()),
+        recall=float(real_is_inside.mean()),
+        density=memberships / (neighbours * len(fake)),
+        coverage=float(real_holds_fake.mean()),
     )

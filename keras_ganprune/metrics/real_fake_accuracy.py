@@ -1,4 +1,4 @@
-"""How well a discriminator still tells real images from generated ones."""
+"""How well a discriminator separates real from generated images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 from keras import ops
+from numpy.typing import ArrayLike
 
 from keras_ganprune.backend import tracing
-from keras_ganprune.errors import DataError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, DataError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.metrics import sampling
 from keras_ganprune.utils import validation
@@ -17,12 +18,12 @@ from keras_ganprune.utils import validation
 
 @dataclass(frozen=True)
 class DiscriminatorAccuracy:
-    """What a discriminator tells rightly.
+    """The accuracy of a discriminator on real and on generated images.
 
     Attributes:
-        real: Float in [0, 1], share of real images told as real.
-        fake: Float in [0, 1], share of generated images told as generated.
-        samples: Int, how many of each were shown.
+        real: Float in [0, 1], share of real images that are classified as real.
+        fake: Float in [0, 1], share of generated images that are classified as generated.
+        samples: Int, number of images of each kind.
     """
 
     real: float
@@ -32,68 +33,80 @@ class DiscriminatorAccuracy:
 
 def discriminator_accuracy(
     gan: GANModel,
-    images: Any,
-    labels: Any = None,
+    images: ArrayLike,
+    labels: ArrayLike | None = None,
     *,
     n: int | None = None,
     seed: int = 0,
     batch_size: int = 256,
 ) -> DiscriminatorAccuracy:
-    """Return the shares of real and generated images that a GAN's discriminator tells rightly.
+    """Return the shares of real and of generated images that a GAN's discriminator classifies correctly.
 
-    On images that it was not trained on, a share of reals far below that of training says that it has
-    learnt them by heart. Both networks run in inference mode; the generator is the averaged one, if
-    there is one. What counts as real is the loss's own boundary, as in the logs of `fit`.
+        real = mean(D(x) > boundary),    fake = mean(D(G(z)) < boundary)
+
+    The boundary is that of the GAN's loss, as in the logs of `fit`. Both shares are in [0, 1]; 0.5 means
+    that the discriminator guesses. If the share of real images that it was not trained on is far below
+    the share on its training images, the discriminator has memorised these. Both networks run in inference
+    mode; the generator is the averaged one if there is one.
 
     Args:
         gan: A `GANModel`.
-        images: Real images (m, ...) as `fit` takes them.
-        labels: Their labels, for a conditional GAN.
-        n: Positive int, how many of each to show at most; None for as many as there are real ones.
-        seed: Int, of the latent vectors.
-        batch_size: Positive int.
+        images: Real images (m, ...), in the form that `fit` takes.
+        labels: Their labels, for a class-conditional GAN. Defaults to None.
+        n: Positive int, largest number of images of each kind. Defaults to None: m.
+        seed: Int, seed of the latent vectors. Defaults to 0.
+        batch_size: Positive int, images per forward pass. Defaults to 256.
 
-    Returns: A `DiscriminatorAccuracy`.
+    Returns:
+        A `DiscriminatorAccuracy`.
 
-    Raises: DataError, UnsupportedLayerError.
+    Raises:
+        ArgumentTypeError: `gan` is not a `GANModel`.
+        DataError: Images are empty or not finite, labels are missing for a class-conditional GAN, or
+            labels are given for an unconditional one.
+        InvalidArgumentError: `n` or `batch_size` is not a positive int.
 
     Example:
     >>> g = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4)])
     >>> d = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    >>> found = discriminator_accuracy(GANModel(g, d, latent_dim=2), np.ones((10, 4)))
-    >>> found.samples, found.real in (0.0, 1.0)
+    >>> accuracy = discriminator_accuracy(GANModel(g, d, latent_dim=2), np.ones((10, 4)))
+    >>> accuracy.samples, accuracy.real in (0.0, 1.0)
     (10, True)
+
+    Reference: [Generative adversarial nets](https://arxiv.org/abs/1406.2661), §3.
     """
     if not isinstance(gan, GANModel):
-        raise UnsupportedLayerError(
-            f"`gan` must be a `GANModel`. Received: {gan!r} (of type {type(gan).__name__})."
+        raise ArgumentTypeError(
+            f"`gan` must be a `GANModel`. Received: {gan!r} (of type {type(gan).__name__}). Wrap the "
+            "networks: `GANModel(generator, discriminator, latent_dim)`."
         )
     images = np.asarray(images)
     if images.ndim < 2 or images.size == 0 or not np.isfinite(images).all():
         raise DataError(
-            "`images` must be finite numbers, one row an image. Received: shape "
+            "`images` must be finite numbers with one row per image. Received: shape "
             f"{images.shape}{'' if images.size == 0 else ' with NaN or infinite values'}."
         )
     if gan.conditional != (labels is not None):
         raise DataError(
-            "Labels go with a conditional GAN, and only with one. Received: "
+            "Pass `labels` for a class-conditional GAN, and for no other. Received: "
             f"conditional={gan.conditional}, labels {'given' if labels is not None else 'missing'}."
         )
     n = len(images) if n is None else min(len(images), validation.positive_int(n, "n"))
     batch_size = validation.positive_int(batch_size, "batch_size")
     tracing.sync(gan)
-    labels = None if labels is None else np.asarray(labels)
+    real_labels = None if labels is None else np.asarray(labels)
 
-    def logits(batch: Any, own: Any) -> Any:
-        own = None if own is None else ops.convert_to_tensor(own)
-        return gan.judge(ops.convert_to_tensor(batch.astype("float32")), own)
+    def logits(batch: np.ndarray, batch_labels: np.ndarray | None) -> Any:
+        tensors = None if batch_labels is None else ops.convert_to_tensor(batch_labels)
+        return gan.judge(ops.convert_to_tensor(batch.astype("float32")), tensors)
 
     real = []
     for start in range(0, n, batch_size):
         rows = slice(start, min(start + batch_size, n))
-        real.append(logits(images[rows], None if labels is None else labels[rows]))
-    made = sampling.generated(gan, n, labels=labels, seed=seed, batch_size=batch_size)
-    fake = [logits(x, y) for x, y in made]
-    # All at once, since some losses take the mean of the others for their boundary.
-    found = gan.loss_pair.accuracy(*(ops.concatenate(x, axis=0) for x in (real, fake)))
-    return DiscriminatorAccuracy(*(float(ops.convert_to_numpy(x)) for x in found), n)
+        real.append(logits(images[rows], None if real_labels is None else real_labels[rows]))
+    batches = sampling.generated(gan, n, labels=real_labels, seed=seed, batch_size=batch_size)
+    fake = [logits(*batch) for batch in batches]
+    # All logits at once: the boundary of some losses is the mean of the other kind's logits.
+    shares = gan.loss_pair.accuracy(ops.concatenate(real, axis=0), ops.concatenate(fake, axis=0))
+    real_share, fake_share = (float(np.asarray(ops.convert_to_numpy(share))) for share in shares)
+    return DiscriminatorAccuracy(real_share, fake_share, n)

@@ -1,21 +1,32 @@
-"""How sparse a model is, weight by weight."""
+"""The sparsity of a model, weight by weight."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import masked_weights
+from keras_ganprune.utils import tables
 
 
 @dataclass(frozen=True)
 class SparsityRow:
-    """One weight: where it is, how many of its entries the mask keeps, how many are not zero."""
+    """The sparsity of one weight.
+
+    Attributes:
+        layer: Path of the layer.
+        weight: Attribute name of the weight, such as 'kernel'.
+        shape: Shape of the weight.
+        kept: Int, number of entries that the mask keeps.
+        nonzero: Int, number of entries that are not zero.
+        total: Int, number of entries.
+    """
 
     layer: str
     weight: str
@@ -32,12 +43,12 @@ class SparsityRow:
 
 @dataclass(frozen=True)
 class SparsityReport:
-    """A table of `SparsityRow`s; iterable, printable, and `to_dicts()` for a data frame.
+    """The sparsity of all masked weights of a model. It can be iterated over (rows) and printed.
 
     Attributes:
-        rows: One row for each masked weight.
-        parameters: Int, all parameters of the model, masked or not.
-        nonzero_parameters: Int, those that are not zero.
+        rows: Tuple with one `SparsityRow` per masked weight.
+        parameters: Int, number of parameters of the model, masked or not.
+        nonzero_parameters: Int, number of those that are not zero.
     """
 
     rows: tuple[SparsityRow, ...]
@@ -46,10 +57,12 @@ class SparsityReport:
 
     @property
     def kept(self) -> int:
+        """Number of entries that the masks keep."""
         return sum(row.kept for row in self.rows)
 
     @property
     def total(self) -> int:
+        """Number of entries of all masked weights."""
         return sum(row.total for row in self.rows)
 
     @property
@@ -63,7 +76,7 @@ class SparsityReport:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def to_dicts(self) -> list[dict]:
+    def to_dicts(self) -> list[dict[str, Any]]:
         """Return the rows as dicts, for a CSV file or a data frame."""
         return [
             {
@@ -97,33 +110,30 @@ class SparsityReport:
         return cells
 
     def to_markdown(self) -> str:
-        header, *body = self.table()
-        lines = [header, ("---", "---", "---", "---:", "---:", "---:"), *body]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        """Return the table as Markdown."""
+        return tables.markdown(self.table(), left=3)
 
     def __str__(self) -> str:
-        cells = self.table()
-        widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-        lines = []
-        for row in cells:
-            left = [c.ljust(w) for c, w in zip(row[:3], widths[:3], strict=True)]
-            right = [c.rjust(w) for c, w in zip(row[3:], widths[3:], strict=True)]
-            lines.append("  ".join(left + right).rstrip())
-        rule = "─" * max(len(line) for line in lines)
-        lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
-        lines.append(
-            f"{self.nonzero_parameters:,} of {self.parameters:,} parameters of the model are not zero."
-        )
-        return "\n".join(lines)
+        table = tables.text(self.table(), left=3, total=True)
+        nonzero, parameters = self.nonzero_parameters, self.parameters
+        return f"{table}\n{nonzero:,} of {parameters:,} parameters of the model are not zero."
 
     __repr__ = __str__
 
 
 def sparsity_report(model: keras.layers.Layer) -> SparsityReport:
-    """Return how sparse every masked weight of a model is; a shared weight is counted once.
+    """Return the sparsity of every masked weight of a model.
+
+        sparsity = 1 - kept / total
+
+    A sparsity is in [0, 1); higher means fewer weights. Kept entries are counted in the masks, and entries
+    that are not zero in the weights. A shared weight is counted once.
 
     Args:
-        model: A Keras model or layer; a `GANModel` reports both networks.
+        model: A Keras model or layer. For a `GANModel` the report has both networks.
+
+    Returns:
+        A `SparsityReport`.
 
     Example:
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, name="head")])
@@ -149,12 +159,18 @@ def sparsity_report(model: keras.layers.Layer) -> SparsityReport:
 
 
 def count_parameters(weights: Iterable[keras.Variable]) -> tuple[int, int]:
-    """Return how many parameters some weights are, each counted once, and how many of these are not zero.
+    """Return the number of parameters in weights, and how many of them are not zero.
+
+    Args:
+        weights: Variables; one that occurs twice is counted once.
+
+    Returns:
+        Pair of ints (parameters, parameters that are not zero).
 
     Example:
     >>> layer = keras.layers.Dense(2)
     >>> layer.build((None, 3))
-    >>> count_parameters(layer.weights)  # the bias begins at zero
+    >>> count_parameters(layer.weights)  # the bias starts at zero
     (8, 6)
     """
     unique = {id(w): w for w in weights}.values()

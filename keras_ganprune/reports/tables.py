@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_ganprune.metrics.confidence_intervals import Interval, mean_interval, paired_increase
-from keras_ganprune.metrics.image_quality import METRICS as JUDGED
+from keras_ganprune.metrics.quality_report import METRICS as JUDGED
 from keras_ganprune.reports.run import Run
 from keras_ganprune.utils.tables import change, change_range
 

@@ -24,7 +24,7 @@ from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import masked_weights, walk
 from keras_ganprune.metrics import profile
-from keras_ganprune.metrics.image_quality import ImageQuality, is_judge
+from keras_ganprune.metrics.image_quality import ImageQuality, is_evaluator
 from keras_ganprune.metrics.sparsity import count_parameters
 from keras_ganprune.pruning import granularity
 from keras_ganprune.pruning.shrink_model import shrink
@@ -176,7 +176,7 @@ class Trainer:
     def _evaluate(self, model: keras.Model, run: SweepRun, held_out: Any) -> dict[str, float]:
         images = self.images[held_out]
         labels = None if self.labels is None else self.labels[held_out]
-        if is_judge(self.quality):
+        if is_evaluator(self.quality):
             # The same latent vectors for all runs of a seed.
             report = self._quality_for(run.fold, images, labels).measure_generator(
                 model, seed=run.seed
@@ -270,7 +270,7 @@ def _against(quality: Any, images: np.ndarray, labels: Any) -> Any:
 
 
 def _check_quality(quality: Any, plan: SweepPlan) -> None:
-    if is_judge(quality):
+    if is_evaluator(quality):
         known = isinstance(quality, ImageQuality) or hasattr(quality, "against")
         if plan.folds is not None and not known:
             raise InvalidArgumentError(

@@ -1,4 +1,4 @@
-"""Intervals and increases against NumPy, and what they refuse."""
+"""Intervals and relative increases against NumPy, and their errors."""
 
 import math
 
@@ -17,7 +17,7 @@ AFTER = BEFORE * RNG.uniform(1.0, 1.3, 12)
 
 
 def drawn_increases(before, after, n=20_000):
-    """Return the increases of n draws of the pairs, as Efron has them: whole pairs, with replacement."""
+    """Return the increases of n resamples: whole pairs, drawn with replacement (Efron)."""
     drawn = np.random.default_rng(7).integers(len(before), size=(n, len(before)))
     return after[drawn].mean(axis=1) / before[drawn].mean(axis=1) - 1
 
@@ -32,13 +32,13 @@ def test_the_interval_of_a_mean():
     assert found.half == pytest.approx(half) and found.count == 5
     one = mean_interval([3.0])
     assert one.mean == 3.0 and math.isnan(one.low) and math.isnan(one.high)
-    with pytest.raises(InvalidArgumentError, match="with one at least"):
+    with pytest.raises(InvalidArgumentError, match="at least one float"):
         mean_interval([])
 
 
 def test_an_increase_is_a_ratio_of_means():
     assert relative_increase([10, 30], [11, 33]) == pytest.approx(0.1)
-    # The mean of the ratios would be 0.5: one good run before would rule it.
+    # The mean of the ratios would be 0.5: one good run before would dominate it.
     assert relative_increase([1.0, 9.0], [2.0, 9.0]) == pytest.approx(0.1)
     assert relative_increase([1.0, 1.0], [0.9, 0.7], "max") == pytest.approx(0.2)
     # A metric that may be negative: worse is still up.
@@ -94,7 +94,7 @@ def test_one_pair_has_no_interval():
         ([1.0, 1.0], [1.0, math.inf], "must be finite"),
     ],
 )
-def test_what_is_no_pair_is_refused(before, after, text):
+def test_invalid_pairs_raise(before, after, text):
     with pytest.raises(InvalidArgumentError, match=text):
         paired_increase(before, after)
 

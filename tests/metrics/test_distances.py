@@ -110,7 +110,7 @@ def test_statistics_by_batches_are_those_of_all_rows():
 
 def test_too_few_samples_warn():
     rng = np.random.default_rng(7)
-    with pytest.warns(PruningWarning, match=r"10 images a dimension.*639 images for 64"):
+    with pytest.warns(PruningWarning, match=r"10 images per feature dimension.*639 images for 64"):
         frechet_distance(rng.normal(size=(640, 64)), rng.normal(size=(639, 64)))
     with pytest.warns(
         PruningWarning, match=r"64 images \(so few that the covariance is singular\)"
@@ -200,7 +200,7 @@ def test_manifold_metrics_against_brute_force(k, shift):
     assert (found.precision, found.recall, found.density, found.coverage) == pytest.approx(expected)
 
 
-def test_work_in_parts_gives_the_same(monkeypatch):
+def test_chunks_give_the_same_result(monkeypatch):
     from keras_ganprune.metrics import manifold
 
     rng = np.random.default_rng(3)
@@ -226,7 +226,7 @@ def test_equal_distributions_have_density_one_and_the_known_coverage():
     assert found.coverage == pytest.approx(1.0 - 0.5**5, abs=0.01)
 
 
-def test_lost_variety_and_lost_quality_are_told_apart():
+def test_lost_variety_and_lost_quality_are_distinguished():
     rng = np.random.default_rng(5)
     real = rng.normal(size=(1000, 4))
     collapsed = 0.05 * rng.normal(size=(1000, 4))
@@ -236,7 +236,7 @@ def test_lost_variety_and_lost_quality_are_told_apart():
     assert wide.precision < 0.5 and wide.recall > 0.95
 
 
-# --- what they refuse ----------------------------------------------------------------------------
+# --- invalid features ----------------------------------------------------------------------------
 
 
 @pytest.mark.filterwarnings("ignore:The Fréchet distance needs")
@@ -247,11 +247,11 @@ def test_features_that_cannot_be_compared(metric):
     bad[7, 1] = np.nan
     with pytest.raises(DataError, match=r"`fake_features` must be finite.*1 of 20 rows.*row 7"):
         metric(good, bad)
-    with pytest.raises(DataError, match=r"(?s)one dimension.*3 of real images, 2 of generated"):
+    with pytest.raises(DataError, match=r"(?s)the same dimension.*3 \(real\) and 2 \(generated\)"):
         metric(good, good[:, :2])
     with pytest.raises(DataError, match=r"`real_features` must have the shape \(n, dimension\)"):
         metric(good[:, 0], good)
-    with pytest.raises(DataError, match=r"two images at least. Received: 1"):
+    with pytest.raises(DataError, match=r"at least two images. Received: 1"):
         metric(good, good[:1])
     with pytest.raises(DataError, match=r"must hold numbers"):
         metric(good, good.astype(str))
@@ -259,17 +259,17 @@ def test_features_that_cannot_be_compared(metric):
 
 def test_too_few_images():
     good = np.random.default_rng(0).normal(size=(20, 3))
-    with pytest.raises(DataError, match=r"four images at least.*Received: 3"):
+    with pytest.raises(DataError, match=r"at least four images.*Received: 3"):
         kernel_distance(good, good[:3])
     with pytest.raises(DataError, match=r"`neighbours=5` needs more than 5.*Received: 5"):
         manifold_metrics(good, good[:5])
     with pytest.raises(InvalidArgumentError, match=r"`blocks` must be an int of at least 2"):
         kernel_distance(good, good, blocks=1)
-    with pytest.raises(DataError, match=r"first. Received: 2"):
+    with pytest.raises(DataError, match=r"of the first, 3. Received: 2"):
         FeatureStatistics(good).update(good[:, :2])
-    with pytest.raises(DataError, match=r"two rows at least. Received: 0"):
+    with pytest.raises(DataError, match=r"at least two rows. Received: 0"):
         _ = FeatureStatistics().covariance
-    with pytest.raises(DataError, match=r"`real_features` must be of two images"):
+    with pytest.raises(DataError, match=r"`real_features` must hold at least two images"):
         frechet_distance(FeatureStatistics(), good)
     assert distance_of(FeatureStatistics(good), FeatureStatistics(good)) < 1e-9
 

@@ -72,7 +72,7 @@ def test_pairs_that_cannot_be_compared():
             metric(x, np.stack([x[0], np.full((12, 12, 1), np.inf)]))
         with pytest.raises(InvalidArgumentError, match=r"low < high"):
             metric(x, x, value_range=(1, 1))
-        with pytest.raises(DataError, match=r"Add the axis of channels"):
+        with pytest.raises(DataError, match=r"Add the channel axis"):
             metric(x[..., 0], x[..., 0])
         with pytest.raises(DataError, match=r"`images` is empty"):
             metric(x[:0], x[:0])
@@ -116,16 +116,18 @@ def test_a_class_that_real_images_do_not_have():
     assert len(found.real) == 8 and found.missing == (0, 1)
 
 
-def test_labels_that_are_none():
-    with pytest.raises(DataError, match=r"two classes at least. Received: real images of class 3"):
+def test_invalid_labels():
+    with pytest.raises(DataError, match=r"at least two classes. Received: real images of class 3"):
         class_histogram(np.full(10, 3), np.arange(10))
-    with pytest.raises(DataError, match=r"class numbers from 0 on. Received: values from -1"):
+    with pytest.raises(
+        DataError, match=r"non-negative whole class numbers. Received: values from -1"
+    ):
         class_histogram(np.arange(10) - 1, np.arange(10))
-    with pytest.raises(DataError, match=r"class numbers from 0 on"):
+    with pytest.raises(DataError, match=r"non-negative whole class numbers"):
         class_histogram(np.arange(10) + 0.5, np.arange(10))
     with pytest.raises(DataError, match=r"rows that are not one-hot"):
         class_histogram(np.full((4, 3), 0.3), np.arange(4))
     with pytest.raises(DataError, match=r"Received: shape \(0,\)"):
         class_histogram(np.zeros(0, int), np.arange(4))
-    with pytest.raises(DataError, match=r"`classes=4` means labels below it. Received: label 4"):
+    with pytest.raises(DataError, match=r"must be below `classes=4`. Received: label 4"):
         class_histogram(np.arange(4), np.arange(5), classes=4)

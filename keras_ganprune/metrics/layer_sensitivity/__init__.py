@@ -1,4 +1,4 @@
-"""What each layer of a network bears, and how a total sparsity is spread by it."""
+"""Layer sensitivity: how much a metric degrades if one layer is pruned alone."""
 
 from keras_ganprune.metrics.layer_sensitivity.measure import sensitivity
 from keras_ganprune.metrics.layer_sensitivity.report import SensitivityReport, SensitivityRow

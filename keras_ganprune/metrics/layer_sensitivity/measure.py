@@ -1,26 +1,28 @@
-"""What each layer of a network bears: pruned alone, at several sparsities."""
+"""The measurement of layer sensitivity: each layer is pruned alone, at several sparsities."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import keras
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     DivergedError,
     InvalidArgumentError,
     PruningWarning,
-    UnsupportedLayerError,
 )
 from keras_ganprune.layers import mask_ops
-from keras_ganprune.metrics.image_quality import is_judge
+from keras_ganprune.metrics.image_quality import Evaluator, is_evaluator
 from keras_ganprune.metrics.layer_sensitivity.report import SensitivityReport, SensitivityRow
-from keras_ganprune.metrics.layer_sensitivity.temporary_pruning import Moment
+from keras_ganprune.metrics.layer_sensitivity.temporary_pruning import TemporaryPruning
 from keras_ganprune.pruning import criteria
+from keras_ganprune.pruning.criteria import Criterion
+from keras_ganprune.pruning.granularity import Granularity
 from keras_ganprune.pruning.granularity import get as get_granularity
 from keras_ganprune.pruning.mask_report import MaskReport
 from keras_ganprune.pruning.pruner import Pruner
@@ -30,38 +32,45 @@ from keras_ganprune.utils import validation
 
 def sensitivity(
     model: keras.Model,
-    metric: Any,
+    metric: Evaluator | Callable[[Any], Any],
     *,
-    sparsities: Sequence[float] = (0.5, 0.7, 0.8, 0.9, 0.95),
-    criterion: Any = "magnitude",
-    granularity: Any = "unstructured",
+    sparsities: float | Sequence[float] = (0.5, 0.7, 0.8, 0.9, 0.95),
+    criterion: Criterion | Mapping[str, Any] | str = "magnitude",
+    granularity: Granularity | Mapping[str, Any] | str = "unstructured",
     scope: Any = None,
-    target: Any = None,
-    direction: str = "min",
+    target: str | keras.layers.Layer | None = None,
+    direction: Literal["min", "max"] = "min",
 ) -> SensitivityReport:
-    """Prune each layer alone, at several sparsities, and measure; the model is left as it was.
+    """Prune each layer alone at several sparsities, and measure how much a metric degrades.
 
-    No training in between: it says what a layer bears at once, which orders layers much as what they bear
-    with training does, at no cost.
+    Nothing is trained, and the model is restored afterwards. Layers that degrade the metric most without
+    training usually also do so with training.
 
     Args:
-        model: A built Keras model: a `GANModel`, of which the generator is looked at (and its average
-            pruned alike), another GAN, a classifier.
-        metric: Function of `model` -> float, or an `ImageQuality`, whose Fréchet distance counts. It
-            should give the same number for the same weights: seed what it draws.
-        sparsities: Floats in (0, 1).
-        criterion: Which weights go first, as for `Pruner`; none that needs gradients.
-        granularity: As for `Pruner`; of coupled channels each group is looked at as one. No pattern.
-        scope: Which layers, as for `Pruner`.
-        target: Attribute name of a network in the model; None for its `generator`, or the model itself.
-        direction: 'min' if the metric should be low, 'max' if high.
+        model: A built Keras model: a `GANModel`, another GAN, a classifier. For a GAN the generator is
+            pruned, and its averaged copy with the same masks.
+        metric: Function of `model` that returns a float, or an `ImageQuality`, whose Fréchet distance is
+            used. It should return the same number for the same weights, so seed its random draws.
+        sparsities: Different floats in (0, 1). Defaults to (0.5, 0.7, 0.8, 0.9, 0.95).
+        criterion: Criterion without gradients, as for `Pruner`. Defaults to 'magnitude'.
+        granularity: Granularity, as for `Pruner`, but not a pattern such as 2:4. Each group of coupled
+            channels is pruned as one layer. Defaults to 'unstructured'.
+        scope: Layers to prune, as for `Pruner`. Defaults to None: all.
+        target: Attribute name of a network in the model, or the network. Defaults to None: the attribute
+            `generator` if there is one, or else the model.
+        direction: 'min' if a lower metric is better, 'max' if a higher one is. Defaults to 'min'.
 
-    Returns: A `SensitivityReport`.
+    Returns:
+        A `SensitivityReport`.
 
     Raises:
-        InvalidArgumentError: an argument breaks its rule.
-        UnbuiltModelError: the model has no weights yet.
-        DivergedError: the metric of the model as it is is not finite.
+        ArgumentTypeError: `model` is not a Keras model, or `metric` is neither a function of the model
+            that returns a float nor an `ImageQuality`.
+        InvalidArgumentError: `sparsities` are not different fractions in (0, 1), the criterion needs
+            gradients, the granularity is a pattern, a name is unknown, `scope` matches no layer, or
+            `target` names several networks.
+        UnbuiltModelError: The model has no weights yet.
+        DivergedError: The metric of the unchanged model is not finite.
 
     Example:
     >>> model = keras.Sequential(
@@ -69,52 +78,52 @@ def sensitivity(
     ... )
     >>> x = np.random.default_rng(0).normal(size=(32, 4))
     >>> y = model.predict(x, verbose=0)
-    >>> found = sensitivity(model, lambda m: float(np.mean((m.predict(x, verbose=0) - y) ** 2)))
-    >>> found.base, [row.path for row in found.rows[::5]]
+    >>> report = sensitivity(model, lambda m: float(np.mean((m.predict(x, verbose=0) - y) ** 2)))
+    >>> report.base, [row.path for row in report.rows[::5]]
     (0.0, ['a/kernel', 'b/kernel'])
-    >>> sorted(found.allocation(0.75).named)
+    >>> sorted(report.allocation(0.75).named)
     ['a/kernel', 'b/kernel']
 
     Reference: [Pruning filters for efficient ConvNets](https://arxiv.org/abs/1608.08710), §3.2.
     """
-    measure = _measure(metric)
+    measure = _metric_function(metric)
     sign = validation.sign_of(direction)
-    wanted = _check_sparsities(sparsities)
+    levels = _checked_sparsities(sparsities)
     if get_granularity(granularity).pattern:
         raise InvalidArgumentError(
-            "A pattern such as 2:4 has one sparsity only. Use granularity='unstructured', 'channel' or a "
-            f"block. Received: {granularity!r}."
+            "`granularity` must allow several sparsities, but a pattern such as 2:4 has only one. "
+            f"Received: {granularity!r}. Use 'unstructured', 'channel' or a block such as '4x4'."
         )
     if criteria.get(criterion).needs_gradient:
         raise InvalidArgumentError(
-            f"`criterion` must do without gradients, since nothing is trained. Received: {criterion!r}. Use "
-            "for example 'magnitude'."
+            "`criterion` must not need gradients, since nothing is trained. Received: "
+            f"{criterion!r}. Use for example 'magnitude'."
         )
     network = _network(model, target)
     tracing.sync(model)
     rows: list[SensitivityRow] = []
-    with Moment(model, network) as moment:
+    with TemporaryPruning(model, network) as temporary:
         pruner = Pruner(network, criterion=criterion, granularity=granularity, scope=scope)
         base = measure(model)
         if not math.isfinite(base):
             raise DivergedError(
-                f"The metric of the model as it is must be finite. Received: {base}. Look at the weights, "
-                "and at the metric."
+                f"The metric of the unchanged model must be finite. Received: {base}. Check that its "
+                "weights are finite, and that the metric is right."
             )
-        asked = [0.0] * len(pruner.ranked)
-        present = _update(pruner, asked).rows
+        requested = [0.0] * len(pruner.ranked)
+        present = _update(pruner, requested).rows
         for index, row in enumerate(present):
-            for sparsity in wanted:
-                moment.restore()
-                asked[index] = sparsity
-                found = _update(pruner, asked).rows[index]
-                moment.prune_copies(pruner)
+            for sparsity in levels:
+                temporary.restore()
+                requested[index] = sparsity
+                achieved = _update(pruner, requested).rows[index].sparsity
+                temporary.prune_copies(pruner)
                 value = measure(model)
-                if math.isnan(value):  # ruined
+                if math.isnan(value):  # the network is ruined: the worst possible value
                     value = math.inf * sign
-                measured = (sparsity, found.sparsity, value, sign * (value - base))
-                rows.append(SensitivityRow(row.path, tuple(row.shape), row.total, *measured))
-            asked[index] = 0.0
+                numbers = (sparsity, achieved, value, sign * (value - base))
+                rows.append(SensitivityRow(row.path, tuple(row.shape), row.total, *numbers))
+            requested[index] = 0.0
     return SensitivityReport(
         tuple(rows),
         base,
@@ -126,52 +135,54 @@ def sensitivity(
 
 def _update(pruner: Pruner, sparsities: list[float]) -> MaskReport:
     with warnings.catch_warnings():
-        # A layer that is sparser already than what is asked of it stays so, as it should.
+        # A layer that is already sparser than requested stays so, and the warning about it is not needed.
         warnings.simplefilter("ignore", PruningWarning)
         return pruner.update(sparsity=sparsities)
 
 
-def _measure(metric: Any) -> Callable[[keras.Model], float]:
-    if is_judge(metric):
+def _metric_function(metric: Any) -> Callable[[keras.Model], float]:
+    """Return a function that returns the metric of a model as a float."""
+    if is_evaluator(metric):
         return lambda model: float(metric.measure_generator(model).fd)
     if not callable(metric):
-        raise InvalidArgumentError(
+        raise ArgumentTypeError(
             "`metric` must be a function of the model that returns a float, or an `ImageQuality`. "
             f"Received: {metric!r} (of type {type(metric).__name__})."
         )
 
     def measure(model: keras.Model) -> float:
-        value = metric(model)
+        value: Any = metric(model)
         try:
             return float(value)
         except (TypeError, ValueError) as error:
-            raise InvalidArgumentError(
+            raise ArgumentTypeError(
                 f"`metric` must return a float. Received: {value!r} (of type {type(value).__name__})."
             ) from error
 
     return measure
 
 
-def _check_sparsities(sparsities: Any) -> list[float]:
-    values = [sparsities] if isinstance(sparsities, (int, float)) else list(sparsities)
-    found = [mask_ops.validate_sparsity(value, "sparsities") for value in values]
-    if not found or 0.0 in found or len(set(found)) != len(found):
+def _checked_sparsities(sparsities: Any) -> list[float]:
+    values = list(sparsities) if isinstance(sparsities, Iterable) else [sparsities]
+    levels = [mask_ops.validate_sparsity(value, "sparsities") for value in values]
+    if not levels or 0.0 in levels or len(set(levels)) != len(levels):
         raise InvalidArgumentError(
-            f"`sparsities` must be different fractions in (0, 1), one at least. Received: {values}."
+            "`sparsities` must be different fractions in (0, 1), at least one. Received: "
+            f"{values}. Pass for example (0.5, 0.8, 0.9)."
         )
-    return sorted(found)
+    return sorted(levels)
 
 
 def _network(model: Any, target: Any) -> keras.layers.Layer:
     if not isinstance(model, keras.layers.Layer):
-        raise UnsupportedLayerError(
+        raise ArgumentTypeError(
             f"`model` must be a Keras model. Received: {model!r} (of type {type(model).__name__})."
         )
     if target is None:
         return discovery.networks(model).get("generator", model)
-    found = discovery.resolve_target(model, target)
-    if len(found) != 1:
+    matches = discovery.resolve_target(model, target)
+    if len(matches) != 1:
         raise InvalidArgumentError(
             f"`target` must name one network. Received: {target!r}. Call `sensitivity` for each."
         )
-    return found[0][1]
+    return matches[0][1]

@@ -1,35 +1,34 @@
-"""What a sensitivity analysis has found: a table, a heat map, an allocation."""
+"""The result of a sensitivity analysis: a table, a heat map, an allocation."""
 
 from __future__ import annotations
 
 import glob
-import itertools
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers import mask_ops
+from keras_ganprune.metrics.layer_sensitivity import _cheapest_removal
 from keras_ganprune.pruning.allocation import PerLayer
 from keras_ganprune.utils import plotting, tables
-
-# What a network that gives no finite metric any more costs.
-_RUINED = 1e300
 
 
 @dataclass(frozen=True)
 class SensitivityRow:
-    """One layer at one sparsity.
+    """The metric with one layer pruned at one sparsity.
 
     Attributes:
-        path: Of the weight; of coupled channels, of the first weight that makes them.
-        shape: Of the weight.
-        size: Int, its weights; or, of coupled channels, its channels.
-        requested, achieved: Floats, sparsities of this weight.
-        value: Float, the metric with this weight pruned and all others as they are.
-        increase: By how much it is worse than that of the model as it is; in the metric's own units.
+        path: Path of the weight; for coupled channels, of the first weight of the group.
+        shape: Shape of the weight.
+        size: Int, number of its weights; for coupled channels, number of channels.
+        requested: Float, requested sparsity of this weight.
+        achieved: Float, achieved sparsity of this weight.
+        value: Float, the metric if only this weight is pruned.
+        increase: Float, degradation against the unchanged model in the unit of the metric; positive is
+            worse.
     """
 
     path: str
@@ -43,14 +42,15 @@ class SensitivityRow:
 
 @dataclass(frozen=True)
 class SensitivityReport:
-    """What `sensitivity` returns; printable, and `to_dicts()` for a data frame.
+    """The sensitivity of each layer. It can be printed; `to_dicts()` is for a data frame.
 
     Attributes:
-        rows: A `SensitivityRow` for each weight and sparsity.
-        base: Float, the metric of the model as it is.
-        before: dict, path -> sparsity that the weight had already.
-        exact: Whether a unit is one weight (or channel), so that a total can be met to the unit.
-        direction: 'min' or 'max'.
+        rows: Tuple of `SensitivityRow`, one per weight and sparsity.
+        base: Float, the metric of the unchanged model.
+        before: Dict, path -> sparsity that the weight had before.
+        exact: Bool, whether single weights (or channels) are pruned, so that a total sparsity can be met
+            exactly. Defaults to True.
+        direction: 'min' if a lower metric is better, 'max' if a higher one is. Defaults to 'min'.
 
     Example:
     >>> losses = {0.5: 0.1, 0.9: 0.6}
@@ -65,28 +65,29 @@ class SensitivityReport:
     base: float
     before: dict[str, float]
     exact: bool = True
-    direction: str = "min"
+    direction: Literal["min", "max"] = "min"
 
     @property
     def paths(self) -> list[str]:
+        """The paths of the weights."""
         return list(self.before)
 
     @property
     def sparsities(self) -> list[float]:
-        """The sparsities that were asked for."""
+        """The requested sparsities, in ascending order."""
         return sorted({row.requested for row in self.rows})
 
-    def _of(self, path: str) -> list[SensitivityRow]:
+    def _rows_of(self, path: str) -> list[SensitivityRow]:
         return sorted((r for r in self.rows if r.path == path), key=lambda row: row.requested)
 
     # --- as a table ------------------------------------------------------------------------------
 
     def table(self) -> list[tuple[str, ...]]:
-        """Return the cells as text, header first: how much worse the metric gets, layer by layer."""
-        heads = [f"{sparsity:g}" for sparsity in self.sparsities]
-        cells = [("layer", "shape", "size", *heads)]
+        """Return the cells as text, header first: the degradation of the metric per layer and sparsity."""
+        columns = [f"{sparsity:g}" for sparsity in self.sparsities]
+        cells: list[tuple[str, ...]] = [("layer", "shape", "size", *columns)]
         for path in self.paths:
-            rows = self._of(path)
+            rows = self._rows_of(path)
             shape = "×".join(str(n) for n in rows[0].shape)
             values = [f"{row.increase:+.4g}" for row in rows]
             cells.append((path, shape, f"{rows[0].size:,}", *values))
@@ -97,39 +98,40 @@ class SensitivityReport:
         return [dict(vars(row)) for row in self.rows]
 
     def to_markdown(self) -> str:
-        """Return the table as markdown."""
+        """Return the table as Markdown."""
         return tables.markdown(self.table())
 
     def __str__(self) -> str:
         text = tables.text(self.table())
-        return f"{text}\nThe metric is {self.base:.4g}; in the table, how much worse it gets."
+        return f"{text}\nThe metric is {self.base:.4g}; the table shows its degradation."
 
     __repr__ = __str__
 
-    def save_heat_map(self, path: str | os.PathLike) -> None:
-        """Draw how much worse the metric gets, a row for each layer and a column for each sparsity.
+    def save_heat_map(self, path: str | os.PathLike[str]) -> None:
+        """Draw the degradation of the metric, with one row per layer and one column per sparsity.
 
         Args:
-            path: Where to, such as 'sensitivity.png'.
+            path: Image file to write, such as 'sensitivity.png'.
 
-        Raises: MissingPackageError (an ImportError): matplotlib is not installed.
+        Raises:
+            MissingPackageError: matplotlib is not installed.
         """
-        shown = np.array([[row.increase for row in self._of(p)] for p in self.paths])
-        names = [f"{p}  ({self._of(p)[0].size:,})" for p in self.paths]
+        increases = np.array([[row.increase for row in self._rows_of(p)] for p in self.paths])
+        names = [f"{p}  ({self._rows_of(p)[0].size:,})" for p in self.paths]
         figure = plotting.require_plotting().Figure(
             figsize=(
-                2.2 + 0.075 * max(map(len, names)) + 0.9 * shown.shape[1],
-                1.5 + 0.42 * len(shown),
+                2.2 + 0.075 * max(map(len, names)) + 0.9 * increases.shape[1],
+                1.5 + 0.42 * len(increases),
             ),
             layout="constrained",
         )
         axis = figure.subplots()
-        # The worst cells would leave all others white, so the colours go by the square root.
-        worst = max(shown[np.isfinite(shown)].max(initial=0.0), 0.0)
-        colours = np.sqrt(np.clip(shown, 0.0, worst))
+        # The colours show the square root, since otherwise the worst cells would leave all others white.
+        worst = max(increases[np.isfinite(increases)].max(initial=0.0), 0.0)
+        colours = np.sqrt(np.clip(increases, 0.0, worst))
         top = max(float(colours.max()), 1e-12)
         axis.imshow(colours, cmap="YlOrRd", vmin=0.0, vmax=top, aspect="auto")
-        for (y, x), value in np.ndenumerate(shown):
+        for (y, x), value in np.ndenumerate(increases):
             dark = colours[y, x] > 0.6 * top
             axis.text(
                 *(x, y, f"{value:+.3g}"),
@@ -138,7 +140,7 @@ class SensitivityReport:
                 fontsize=9,
                 color="white" if dark else "black",
             )
-        axis.set_xticks(range(shown.shape[1]), [f"{s:g}" for s in self.sparsities])
+        axis.set_xticks(range(increases.shape[1]), [f"{s:g}" for s in self.sparsities])
         axis.set_yticks(range(len(names)), names)
         axis.set_xlabel("sparsity of this layer alone")
         axis.set_title(f"how much worse than {self.base:.4g}", fontsize=10)
@@ -149,95 +151,50 @@ class SensitivityReport:
     # --- as an allocation ------------------------------------------------------------------------
 
     def allocation(self, sparsity: float) -> PerLayer:
-        """Return sparsities layer by layer that come to a total and cost the metric least, as measured.
+        """Return the sparsities per layer that have a given total and degrade the metric least.
 
             minimize sum_l increase_l(s_l)    subject to    sum_l n_l * s_l = s * sum_l n_l
 
-        Each layer's measured points, with that of its present sparsity, are joined by the lower convex hull
-        of (weights removed, increase), where an increase below zero, which is noise, counts as none.
-        Weights are then removed where the next one costs least, until the total is reached; on convex
-        curves that is the optimum. It is one as far as increases add up, which they do roughly, and
-        nothing is said of training afterwards.
+        The measured points of each layer, and its present sparsity, are joined by the lower convex hull of
+        (weights removed, increase); an increase below zero is noise and counts as zero. Weights are then
+        removed where the hull is flattest, until the total is reached. This is optimal if the curves are
+        convex and the increases of the layers add up, which is roughly true. Training after pruning is not
+        taken into account.
 
         Args:
-            sparsity: Float in [0, 1), the total over the layers that were looked at.
+            sparsity: Float in [0, 1), total sparsity over the measured layers.
 
-        Returns: A `PerLayer`, for `Prune(..., allocation=...)` with this very total, and the `target` and
-            `scope` of the report. In single weights (or channels) the total is exact.
+        Returns:
+            A `PerLayer` for `Prune(..., allocation=...)` with the same total, `target` and `scope`. If
+            single weights (or channels) are pruned, the total is met exactly.
 
         Raises:
-            InvalidArgumentError: the total is above what was measured, or below what is pruned already.
+            InvalidArgumentError: The total is above the measured sparsities, or below the present one.
 
         Reference: [Shoham & Gersho](https://doi.org/10.1109/29.90373), §III: allocation along convex hulls.
         """
         sparsity = mask_ops.validate_sparsity(sparsity)
-        sizes = {path: self._of(path)[0].size for path in self.paths}
+        rows = {path: self._rows_of(path) for path in self.paths}
+        sizes = {path: rows[path][0].size for path in rows}
         total = sum(sizes.values())
-        removed = {path: sizes[path] * self.before[path] for path in self.paths}
-        most = {path: sizes[path] * self._of(path)[-1].achieved for path in self.paths}
-        wanted = total - mask_ops.kept_count(total, sparsity) if self.exact else total * sparsity
-        low, high = sum(removed.values()) / total, sum(most.values()) / total
-        if not sum(removed.values()) - 0.5 <= wanted <= sum(most.values()) + 0.5:
+        present = {path: sizes[path] * self.before[path] for path in rows}
+        highest = {path: sizes[path] * rows[path][-1].achieved for path in rows}
+        number = total - mask_ops.kept_count(total, sparsity) if self.exact else total * sparsity
+        if not sum(present.values()) - 0.5 <= number <= sum(highest.values()) + 0.5:
+            low, high = sum(present.values()) / total, sum(highest.values()) / total
             raise InvalidArgumentError(
-                f"The total must be from {low:.4f}, what is pruned already, to {high:.4f}, the highest that "
-                f"was measured in every layer. Received: {sparsity:g}. Measure at higher sparsities "
-                "(`sensitivity(..., sparsities=...)`)."
+                f"The total must be from {low:.4f}, the present sparsity, to {high:.4f}, the highest "
+                f"measured sparsity of all layers. Received: {sparsity:g}. For a higher total, measure "
+                "higher sparsities (`sensitivity(..., sparsities=...)`)."
             )
-        left = wanted - sum(removed.values())
-        pieces = [
-            (slope, path, length) for path in self.paths for slope, length in self._hull(path)
-        ]
-        for _, same in itertools.groupby(sorted(pieces), key=lambda piece: piece[0]):
-            # Of equal slopes all alike: what costs nothing shares.
-            same = list(same)
-            share = min(1.0, max(left, 0.0) / sum(length for *_, length in same))
-            for _, path, length in same:
-                removed[path] += share * length
-                left -= share * length
-        kept = {path: sizes[path] - removed[path] for path in self.paths}
+        curves = {
+            path: [(row.size * row.achieved, row.increase) for row in rows[path]] for path in rows
+        }
+        removed = _cheapest_removal.cheapest_removal(
+            curves, present, number - sum(present.values())
+        )
+        kept: dict[str, float] = {path: sizes[path] - removed[path] for path in rows}
         if self.exact:
-            kept = _whole(kept, sizes, total - wanted)
-            kept = _to_the_total(kept, sizes, total * (1.0 - sparsity))
+            counts = _cheapest_removal.whole_numbers(kept, sizes, round(total - number))
+            kept = _cheapest_removal.moved_to_total(counts, sizes, total * (1.0 - sparsity))
         return PerLayer({glob.escape(path): 1.0 - kept[path] / sizes[path] for path in kept})
-
-    def _hull(self, path: str) -> list[tuple[float, float]]:
-        """Return the pieces (slope, length) of the lower convex hull over weights removed."""
-        rows = self._of(path)
-        points = [(rows[0].size * self.before[path], 0.0)]
-        for row in rows:
-            removed = row.size * row.achieved
-            if removed > points[-1][0]:
-                # A network that is ruined costs much, but a number.
-                points.append((removed, min(max(row.increase, 0.0), _RUINED)))
-        hull: list[tuple[float, float]] = []
-        for point in points:
-            while len(hull) > 1 and _slope(hull[-2], hull[-1]) >= _slope(hull[-1], point):
-                hull.pop()
-            hull.append(point)
-        return [(_slope(a, b), b[0] - a[0]) for a, b in itertools.pairwise(hull)]
-
-
-def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
-    return (b[1] - a[1]) / (b[0] - a[0])
-
-
-def _whole(kept: dict[str, float], sizes: dict[str, int], total: int) -> dict[str, int]:
-    """Return whole numbers near to `kept` that add up to `total`, at least one of each."""
-    found = {path: max(1, round(value)) for path, value in kept.items()}
-    while (missing := total - sum(found.values())) != 0:
-        step = 1 if missing > 0 else -1
-        room = [p for p in found if (found[p] < sizes[p] if step > 0 else found[p] > 1)]
-        if not room:
-            return found
-        path = max(room, key=lambda p: step * (kept[p] - found[p]))
-        found[path] += step
-    return found
-
-
-def _to_the_total(kept: dict[str, int], sizes: dict[str, int], total: float) -> dict[str, float]:
-    """Return `kept`, moved by less than is rounded away, so that it adds up to a total that is not whole."""
-    rest = total - sum(kept.values())
-    free = [path for path in kept if rest < 0 or kept[path] < sizes[path]]
-    # Not all of it, since a half may be rounded up.
-    move = 0.98 * rest / max(1, len(free))
-    return {path: n + move if path in free else float(n) for path, n in kept.items()}

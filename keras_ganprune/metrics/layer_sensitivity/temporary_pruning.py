@@ -1,4 +1,4 @@
-"""Pruning for a moment: afterwards a network is what it was, bit for bit."""
+"""Temporary pruning: afterwards the network is as before, bit for bit."""
 
 from __future__ import annotations
 
@@ -14,77 +14,87 @@ from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.training import discovery
 
 
-class Moment:
-    """A context in which a network may be pruned, and after which it never was.
+class TemporaryPruning:
+    """A context in which a network may be pruned, and that restores it at the end.
 
-    Weights, masks, what masks have put away, constraints and classes of layers are as before, bit for bit.
+    Weights, masks, stored values of pruned weights, constraints and layer classes are restored bit for bit.
+
+    Args:
+        model: The model that the network belongs to.
+        network: The network to be pruned.
+
+    Attributes:
+        copies: List of the averaged copies of the network in the model.
     """
 
     def __init__(self, model: keras.Model, network: keras.layers.Layer):
         self.network = network
         self.copies = list(discovery.averages_of(model, network).values())
+        self._stores: dict[int, _SavedStore] = {}
+        self._values: list[tuple[keras.Variable, np.ndarray]] = []
+        self._constraints: list[tuple[keras.Variable, Any]] = []
 
-    def __enter__(self) -> Moment:
-        self._stores = {id(layer): _StoreState(layer.pruning_masks) for _, layer in self._masked()}
-        variables = [w for each in (self.network, *self.copies) for w in each.weights]
+    def __enter__(self) -> TemporaryPruning:
+        self._stores = {id(layer): _SavedStore(layer.pruning_masks) for layer in self._masked()}
+        variables = [w for network in (self.network, *self.copies) for w in network.weights]
         self._values = [(v, np.array(to_numpy(v))) for v in variables]
         self._constraints = [(w, w.constraint) for w in self.network.weights]
         return self
 
-    def _masked(self) -> list[tuple[str, Any]]:
-        return prunable_layers(self.network)
+    def _masked(self) -> list[Any]:
+        return [layer for _, layer in prunable_layers(self.network)]
 
     def restore(self) -> None:
-        """Put weights and masks back as they were at the beginning."""
-        for _, layer in self._masked():
-            known = self._stores.get(id(layer))
+        """Restore the weights and masks that the network had at the beginning."""
+        for layer in self._masked():
+            saved = self._stores.get(id(layer))
             for name, mask in layer.pruning_masks.masks.items():
-                fresh = np.ones(tuple(mask.shape), dtype=bool)
-                mask.assign(fresh if known is None else known.masks.get(name, fresh))
+                dense = np.ones(tuple(mask.shape), dtype=bool)
+                mask.assign(dense if saved is None else saved.masks.get(name, dense))
         for variable, value in self._values:
             variable.assign(value)
 
     def prune_copies(self, pruner: Pruner) -> None:
-        """Prune averages of the network alike."""
-        keeps = {id(w.variable): w.mask for w in masked_weights(pruner.models[0])}
+        """Apply the masks of the network to its averaged copies."""
+        masks = {id(w.variable): w.mask for w in masked_weights(pruner.models[0])}
         for copy in self.copies:
-            for own, weight in zip(self.network.weights, copy.weights, strict=True):
-                if id(own) in keeps:
-                    weight.assign(masked(weight, keeps[id(own)]))
+            for original, weight in zip(self.network.weights, copy.weights, strict=True):
+                if id(original) in masks:
+                    weight.assign(masked(weight, masks[id(original)]))
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self.restore()
-        for _, layer in self._masked():
-            known = self._stores.get(id(layer))
+        for layer in self._masked():
+            saved = self._stores.get(id(layer))
             store = layer.pruning_masks
             for name in list(store.masks):
-                if known is None or name not in known.masks:
+                if saved is None or name not in saved.masks:
                     del store.masks[name], store.weights_by_name[name]
-            if known is None:
+            if saved is None:
                 drop_empty_masks(layer)
             else:
-                known.restore()
+                saved.restore()
         for weight, constraint in self._constraints:
             weight.constraint = constraint
 
 
-class _StoreState:
-    """What the masks of one layer are, and what they have put away."""
+class _SavedStore:
+    """The masks of one layer, and the values that its store keeps for pruned weights."""
 
     def __init__(self, store: MaskStore):
         self.store = store
         self.masks = {name: np.array(to_numpy(mask)) for name, mask in store.masks.items()}
         self.chosen = dict(store.chosen)
         self.hidden = {name: np.array(to_numpy(v)) for name, v in store.hidden.items()}
-        self.collecting = {
+        self.collectors = {
             name: weight.constraint.hidden for name, weight in store.weights_by_name.items()
         }
 
     def restore(self) -> None:
-        """Put back all but the masks themselves."""
+        """Restore everything except the masks themselves."""
         self.store.chosen.clear()
         self.store.chosen.update(self.chosen)
         for name, value in self.hidden.items():
             self.store.hidden[name].assign(value)
-        for name, hidden in self.collecting.items():
+        for name, hidden in self.collectors.items():
             self.store.weights_by_name[name].constraint.hidden = hidden

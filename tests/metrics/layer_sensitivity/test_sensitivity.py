@@ -1,4 +1,4 @@
-"""Sensitivity: each layer pruned alone, against NumPy; nothing left behind; the allocation it gives."""
+"""Layer sensitivity against NumPy oracles, restoration of the model, and the allocation."""
 
 import itertools
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_ganprune as kgp
-from keras_ganprune.errors import DivergedError, InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, DivergedError, InvalidArgumentError
 from keras_ganprune.layers.mask_ops import kept_count
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import PrunableLayer
@@ -36,12 +36,12 @@ def distance_to(outputs):
 
 
 def without_smallest(kernel, sparsity):
-    """Return a kernel with its smallest entries set to zero, as many as a sparsity says."""
-    gone = kernel.size - nets.kept_oracle(kernel.size, sparsity)
+    """Return a kernel whose smallest entries are zero, with a given sparsity."""
+    pruned = kernel.size - nets.kept_oracle(kernel.size, sparsity)
     order = np.argsort(np.abs(kernel), axis=None)
-    found = kernel.copy().reshape(-1)
-    found[order[:gone]] = 0.0
-    return found.reshape(kernel.shape)
+    flat = kernel.copy().reshape(-1)
+    flat[order[:pruned]] = 0.0
+    return flat.reshape(kernel.shape)
 
 
 def test_values_are_those_of_each_layer_pruned_alone():
@@ -69,7 +69,7 @@ def test_values_are_those_of_each_layer_pruned_alone():
 
 
 def state(*networks):
-    """Return all that pruning might change: values, classes, constraints, masks and what they put away."""
+    """Return all that pruning might change: values, classes, constraints, masks and hidden values."""
     found = []
     for network in networks:
         found += [(w.path, to_numpy(w).tobytes(), id(w.constraint)) for w in network.weights]
@@ -169,14 +169,14 @@ def test_the_averaged_generator_is_pruned_alike():
     assert all(sum(n > 0 for n in each) == 1 for each in zeros[1:])
 
 
-def test_fitting_goes_on_as_if_nothing_had_been():
-    def weights(look):
+def test_a_sensitivity_analysis_does_not_change_the_training():
+    def weights(analyse):
         keras.utils.set_random_seed(0)
         gan = kgp.GANModel(*nets.mlp_pair(), nets.LATENT, seed=1, balance_frequency=0)
         gan.compile()
         for _ in range(2):
             gan.fit(nets.images(16), batch_size=8, shuffle=False, verbose=0)
-            if look:
+            if analyse:
                 sensitivity(gan, lambda gan: float(np.mean(gan.generate(4, seed=0))))
         return gan.get_weights()
 
@@ -225,13 +225,13 @@ def test_kinds_of_models(make):
 
 
 def test_image_quality_counts_by_its_distance():
-    class Judge:
+    class Evaluator:
         def measure_generator(self, model):
             assert model is gan
             return type("Report", (), {"fd": float(np.std(gan.generate(4, seed=0)))})
 
     gan = kgp.GANModel(*nets.mlp_pair(), nets.LATENT)
-    found = sensitivity(gan, Judge(), sparsities=(0.9,))
+    found = sensitivity(gan, Evaluator(), sparsities=(0.9,))
     assert found.base == pytest.approx(float(np.std(gan.generate(4, seed=0))))
 
 
@@ -326,7 +326,9 @@ def test_what_is_pruned_already_stays():
 @pytest.mark.parametrize("total", [0.05, 0.76])
 def test_a_total_that_was_not_measured(total):
     report = made_up(CURVES, SIZES, {"a": 0.5, "b": 0.0, "c": 0.0})
-    with pytest.raises(InvalidArgumentError, match=r"total must be from 0\.1429, .* to 0\.7500"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"must be from 0\.1429, the present .* to 0\.7500"
+    ):
         report.allocation(total)
 
 
@@ -380,17 +382,17 @@ def test_heat_map(tmp_path):
     [
         ({"sparsities": (80,)}, InvalidArgumentError, r"For 80 %, pass 0\.8"),
         ({"sparsities": (0.0, 0.5)}, InvalidArgumentError, r"different fractions in \(0, 1\)"),
-        ({"sparsities": ()}, InvalidArgumentError, "one at least"),
-        ({"criterion": "taylor"}, InvalidArgumentError, "must do without gradients"),
+        ({"sparsities": ()}, InvalidArgumentError, "at least one"),
+        ({"criterion": "taylor"}, InvalidArgumentError, "must not need gradients"),
         ({"criterion": "magnitud"}, InvalidArgumentError, "Did you mean 'magnitude'"),
-        ({"granularity": "2:4"}, InvalidArgumentError, "has one sparsity only"),
+        ({"granularity": "2:4"}, InvalidArgumentError, "must allow several sparsities"),
         ({"direction": "up"}, InvalidArgumentError, "Unknown direction 'up'"),
         ({"scope": "firts"}, InvalidArgumentError, "Did you mean 'first'"),
         ({"target": "generator"}, InvalidArgumentError, "Unknown target"),
-        ({"metric": 3}, InvalidArgumentError, "function of the model"),
-        ({"metric": lambda m: "good"}, InvalidArgumentError, "must return a float"),
+        ({"metric": 3}, ArgumentTypeError, "function of the model"),
+        ({"metric": lambda m: "good"}, ArgumentTypeError, "must return a float"),
         ({"metric": lambda m: np.nan}, DivergedError, "must be finite"),
-        ({"model": 3}, UnsupportedLayerError, "must be a Keras model"),
+        ({"model": 3}, ArgumentTypeError, "must be a Keras model"),
     ],
 )
 def test_bad_input(arguments, error, text):
