@@ -76,7 +76,7 @@ def test_a_distance_that_shows_it_is_left_to_others():
 def test_a_class_that_is_lost():
     # Class 4 was never there, class 2 comes, class 7 goes while 4 comes: the number stays the same.
     missing = [(2, 4), (4,), (7,)]
-    with pytest.warns(PruningWarning, match="by epoch 3: lost are the classes 7, while"):
+    with pytest.warns(PruningWarning, match="by epoch 3: the classes 7 are lost, while"):
         guard, _ = guarded([0.8] * 3, missing=missing)
     assert guard.events[0].lost_classes == (7,) and guard.events[0].missing == 1.0
     guard, _ = guarded([0.8] * 3, missing=missing, classes=False)
@@ -144,7 +144,7 @@ def test_rollback(make):
     gan, record = make(), Record()
     prune = kgp.Prune(kgp.PolynomialDecay(0.9, 0, 3 * BATCHES), "generator", BATCHES, verbose=0)
     with pytest.warns(
-        PruningWarning, match=r"of epoch 2 were put back \(sparsity 0.\d+ -> 0.\d+\)"
+        PruningWarning, match=r"of epoch 2 were restored \(sparsity 0.\d+ -> 0.\d+\)"
     ):
         guard, history = guarded(
             [0.8, 0.81, 0.7, 0.9], gan=gan, callbacks=(prune, record), action="rollback"
@@ -179,7 +179,7 @@ def test_rollback_past_a_cut():
 
 def test_rollback_beside_a_search():
     prune = kgp.Prune(kgp.AdaptiveSparsity("fd"), "generator", verbose=0)
-    with pytest.raises(InvalidArgumentError, match="Only one callback can go back"):
+    with pytest.raises(InvalidArgumentError, match="Only one callback may restore"):
         guarded([0.8], callbacks=(prune,), action="rollback")
 
 
@@ -206,7 +206,7 @@ def test_what_the_guard_remembers_of_an_earlier_fit():
 
 def test_nothing_measures_the_coverage():
     for callbacks in ([DiversityGuard()], [DiversityGuard(), QualityMonitor(Judge())]):
-        with pytest.raises(InvalidArgumentError, match="needs something that measures coverage"):
+        with pytest.raises(InvalidArgumentError, match="needs a callback that measures coverage"):
             fit(any_gan(), *callbacks)
     monitor = QualityMonitor(Judge())
     with pytest.raises(InvalidArgumentError, match=r"the guard finds it.*`DiversityGuard\(\)`"):
@@ -222,12 +222,12 @@ def test_nothing_measures_the_coverage():
     [
         ({"coverage": 0.0}, r"`coverage` must be a fraction in \(0, 1\)\. Received: 0\.0"),
         ({"coverage": 5}, "For 5 %, pass 0.05"),
-        ({"action": "back"}, "`action` must be 'stop', 'rollback' or 'warn'. Received: 'back'"),
+        ({"action": "back"}, "`action` must be one of .*stop.*rollback.*warn.*Received: 'back'"),
         ({"classes": 1}, "`classes` must be True or False"),
         ({"distance_tolerance": -1}, "`distance_tolerance` must be a non-negative number"),
         ({"patience": 0}, "`patience` must be a positive int"),
         ({"start_from_epoch": -1}, "`start_from_epoch` must be a non-negative int"),
-        ({"baseline": 80}, "`baseline` must be a share"),
+        ({"baseline": 80}, r"`baseline` must be a fraction in \[0, 1\]"),
     ],
 )
 def test_arguments_of_the_guard(arguments, text):

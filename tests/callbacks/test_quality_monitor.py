@@ -27,14 +27,14 @@ from watched_runs import (
 
 import keras_ganprune as kgp
 from keras_ganprune.backend import distribution
-from keras_ganprune.callbacks import _fixed_inputs
+from keras_ganprune.callbacks import fixed_inputs
 from keras_ganprune.callbacks.diversity_guard import DiversityGuard
 from keras_ganprune.callbacks.quality_monitor import QualityMonitor
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     DataError,
     InvalidArgumentError,
     PruningWarning,
-    UnsupportedLayerError,
 )
 from keras_ganprune.metrics import FeatureExtractor, ImageQuality
 from keras_ganprune.metrics import extractor_training as training
@@ -172,14 +172,14 @@ def test_targets_of_other_names():
 
     gan = foreign_gan(Other)
     gan.painter = gan.generator
-    assert _fixed_inputs.sampled_network(gan, "painter") == ("painter", gan.generator)
+    assert fixed_inputs.sampled_network(gan, "painter") == ("painter", gan.generator)
     cycle = nets.CycleGAN()
     with pytest.raises(InvalidArgumentError, match=r"Unknown network of CycleGAN: 'generator'"):
-        _fixed_inputs.sampled_network(cycle)
+        fixed_inputs.sampled_network(cycle)
     with pytest.raises(InvalidArgumentError, match=r"must be one network.*gen_G, gen_F"):
-        _fixed_inputs.sampled_network(cycle, ["gen_G", "gen_F"])
+        fixed_inputs.sampled_network(cycle, ["gen_G", "gen_F"])
     with pytest.raises(InvalidArgumentError, match="Did you mean 'gen_G'"):
-        _fixed_inputs.sampled_network(cycle, "gen_g")
+        fixed_inputs.sampled_network(cycle, "gen_g")
 
 
 # --- no trace ------------------------------------------------------------------------------------
@@ -383,7 +383,7 @@ def test_a_trial_that_is_never_measured():
 
 def test_two_monitors():
     one, two = QualityMonitor(Judge({"fd": [1.0]})), QualityMonitor(Judge({"fd": [2.0]}))
-    with pytest.raises(InvalidArgumentError, match=r"must not write one log.*`prefix`"):
+    with pytest.raises(InvalidArgumentError, match=r"must not write the same log.*`prefix`"):
         fit(any_gan(), one, two, epochs=1)
     two = QualityMonitor(Judge({"fd": [2.0]}), prefix="other_")
     history = fit(any_gan(), QualityMonitor(Judge({"fd": [1.0]})), two, epochs=1)
@@ -392,7 +392,7 @@ def test_two_monitors():
 
 def test_a_log_of_that_name_is_there_already():
     monitor = QualityMonitor(lambda model: {"generator_loss": 1.0})
-    with pytest.raises(InvalidArgumentError, match=r"'generator_loss' is there already.*prefix"):
+    with pytest.raises(InvalidArgumentError, match=r"'generator_loss' exists already.*prefix"):
         fit(any_gan(), monitor)
 
 
@@ -475,10 +475,10 @@ def test_what_else_the_judge_finds_wrong_is_an_error():
     [
         (
             {"quality": 3},
-            UnsupportedLayerError,
+            ArgumentTypeError,
             r"`quality` must be an `ImageQuality`.*\(of type int",
         ),
-        ({"quality": Judge}, UnsupportedLayerError, r"not its class.*`Judge\(...\)`"),
+        ({"quality": Judge}, ArgumentTypeError, r"not its class.*`Judge\(...\)`"),
         ({"every": 0}, InvalidArgumentError, "`every` must be a positive int. Received: 0"),
         ({"n": 2.5}, InvalidArgumentError, "`n` must be a positive int"),
         ({"seed": -1}, InvalidArgumentError, "`seed` must be a non-negative int"),
@@ -493,10 +493,10 @@ def test_arguments(arguments, error, text):
 
 
 def test_functions_that_return_something_else():
-    with pytest.raises(UnsupportedLayerError, match=r"must return a dict of floats.*0.5"):
+    with pytest.raises(ArgumentTypeError, match=r"must return a dict of floats.*0.5"):
         fit(any_gan(), QualityMonitor(lambda model: 0.5))
     with pytest.raises(
-        UnsupportedLayerError, match=r"must be one number. Received: 'a' = \[1, 2\]"
+        ArgumentTypeError, match=r"must return one number per name. Received: 'a' = \[1, 2\]"
     ):
         fit(any_gan(), QualityMonitor(lambda model: {"a": [1, 2]}))
 

@@ -21,8 +21,8 @@ from watched_runs import (
 
 import keras_ganprune as kgp
 from keras_ganprune.backend import distribution
-from keras_ganprune.callbacks import _fixed_inputs, sample_grid
-from keras_ganprune.callbacks._fixed_inputs import as_images
+from keras_ganprune.callbacks import fixed_inputs, sample_grid
+from keras_ganprune.callbacks.fixed_inputs import as_images
 from keras_ganprune.callbacks.sample_grid import SampleGrid
 from keras_ganprune.errors import (
     DataError,
@@ -120,7 +120,7 @@ def test_the_animation_is_not_made_anew_for_each_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(
         SampleGrid, "_animate", lambda self, until: (made.append(until), animate(self, until))
     )
-    monkeypatch.setattr(sample_grid, "_MOST_FRAMES", 4)
+    monkeypatch.setattr(sample_grid, "_MAX_FRAMES", 4)
     fit(any_gan(), grid(tmp_path), epochs=9)
     assert made == [1, 2, 4, 8, 9]
     found = frames(tmp_path)
@@ -145,7 +145,7 @@ def test_conditional_gan_draws_the_classes_in_turn(tmp_path):
         pixels(tmp_path / "latest.png").astype(int), oracle(expected), atol=1
     )
     fit(gan, grid(tmp_path, labels=nets.labels(9)[3:]), labels=nets.labels(16), epochs=1)
-    with pytest.raises(DataError, match=r"of shape \(6, 3\). Received: shape \(6,\)"):
+    with pytest.raises(DataError, match=r"takes, \(6, 3\). Received: shape \(6,\)"):
         fit(gan, grid(tmp_path, labels=np.arange(6)), labels=nets.labels(16))
 
 
@@ -153,12 +153,12 @@ def test_labels_that_are_numbers():
     z, number = keras.Input((nets.LATENT,)), keras.Input((1,), dtype="int32")
     x = layers.Concatenate()([z, layers.Flatten()(layers.Embedding(3, 2)(number))])
     network = keras.Model([z, number], layers.Dense(4)(x))
-    fixed = _fixed_inputs.FixedInputs(5, labels=np.arange(5) % 3)
+    fixed = fixed_inputs.FixedInputs(5, labels=np.arange(5) % 3)
     latents, numbers = fixed.arrays(network, network)
     assert latents.shape == (5, nets.LATENT)
     np.testing.assert_array_equal(numbers, [[0], [1], [2], [0], [1]])
-    with pytest.raises(DataError, match="which ones there are is not known"):
-        _fixed_inputs.FixedInputs(5).arrays(network, network)
+    with pytest.raises(DataError, match="its classes are not known"):
+        fixed_inputs.FixedInputs(5).arrays(network, network)
 
 
 @foreign
@@ -186,7 +186,7 @@ def test_networks_that_the_first_batch_builds(tmp_path):
     assert pngs(tmp_path) == ["epoch_0001.png"]
     with pytest.raises(ValueError, match="has no weights yet"):
         network, _ = nets.unbuilt_pair()
-        _fixed_inputs.show(gan, network, _fixed_inputs.FixedInputs(2))
+        fixed_inputs.outputs(gan, network, fixed_inputs.FixedInputs(2))
 
 
 def test_a_subclassed_network_of_unknown_inputs():
@@ -194,9 +194,9 @@ def test_a_subclassed_network_of_unknown_inputs():
     network.build((None, nets.LATENT))
     holder = keras.Sequential([network])
     with pytest.raises(InvalidArgumentError, match=r"has no `latent_dim`. Pass `inputs=`"):
-        _fixed_inputs.show(holder, network, _fixed_inputs.FixedInputs(2))
+        fixed_inputs.outputs(holder, network, fixed_inputs.FixedInputs(2))
     z = np.ones((3, nets.LATENT), "float32")
-    shown = _fixed_inputs.show(holder, network, _fixed_inputs.FixedInputs(2, inputs=z), 1)
+    shown = fixed_inputs.outputs(holder, network, fixed_inputs.FixedInputs(2, inputs=z), 1)
     np.testing.assert_allclose(shown, nets.value(network(z[:2])), rtol=1e-5)
 
 
@@ -342,7 +342,7 @@ def test_a_wrong_target_is_told_before_the_first_batch(tmp_path):
     gan = gan_model()
     with pytest.raises(InvalidArgumentError, match="Did you mean 'generator'"):
         fit(gan, grid(tmp_path, target="generater"))
-    with pytest.raises(DataError, match="takes latent vectors alone"):
+    with pytest.raises(DataError, match="takes only latent vectors"):
         fit(gan, grid(tmp_path, labels=np.arange(6)))
     with pytest.raises(DataError, match=r"must be images.*\(6, 1\)"):
         fit(gan, grid(tmp_path, target="discriminator", inputs=nets.images(6)[:, :, :, :1]))
@@ -360,8 +360,8 @@ def test_a_wrong_target_is_told_before_the_first_batch(tmp_path):
         ({"gif": "yes"}, "`gif` must be True or False"),
         ({"duration_ms": -5}, "`duration_ms` must be a positive int"),
         ({"value_range": (1, 0)}, "`value_range` must be"),
-        ({"labels": [1]}, r"`labels` must hold one entry for each of the 64 images.*\(1,\)"),
-        ({"inputs": np.zeros((3, 4))}, r"`inputs` must hold one entry.*\(3, 4\)"),
+        ({"labels": [1]}, r"`labels` must have one entry for each of the 64 images.*\(1,\)"),
+        ({"inputs": np.zeros((3, 4))}, r"`inputs` must have one entry.*\(3, 4\)"),
         ({"labels": [1], "inputs": [2]}, "Give `labels` or `inputs`, not both"),
     ],
 )

@@ -250,7 +250,7 @@ def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(PruningSummary, "_write", full)
+    monkeypatch.setattr(PruningSummary, "_write_epoch", full)
     with pytest.warns(PruningWarning, match="could not be written into .*No space left") as caught:
         history = fit(gan_model(), PruningSummary(tmp_path, images=0))
     assert len([w for w in caught if "could not be written" in str(w.message)]) == 1
@@ -282,7 +282,7 @@ def test_names_and_samples_are_checked_before_the_first_batch(tmp_path):
     gan = gan_model()
     with pytest.raises(InvalidArgumentError, match="Did you mean 'generator'"):
         fit(gan, PruningSummary(tmp_path, "generater"))
-    with pytest.raises(DataError, match="takes latent vectors alone"):
+    with pytest.raises(DataError, match="takes only latent vectors"):
         fit(gan, PruningSummary(tmp_path, labels=np.zeros(64)))
     assert int(gan.generator_optimizer.iterations) == 0
     model = nets.classifier()
@@ -301,7 +301,7 @@ def test_names_and_samples_are_checked_before_the_first_batch(tmp_path):
         ({"columns": 0}, "`columns` must be a positive int"),
         ({"seed": "a"}, "`seed` must be a non-negative int"),
         ({"value_range": 1}, "`value_range` must be"),
-        ({"inputs": np.zeros((3, 4))}, "`inputs` must hold one entry for each of the 64 images"),
+        ({"inputs": np.zeros((3, 4))}, "`inputs` must have one entry for each of the 64 images"),
     ],
 )
 def test_arguments(arguments, text):

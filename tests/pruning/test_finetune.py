@@ -114,7 +114,7 @@ def test_a_foreign_gan():
     kgp.Pruner(gan.generator).update(sparsity=0.5)
     kgp.recover(gan, nets.images(), 2, batch_size=8, verbose=0)
     nets.assert_exact(0.5, gan.generator)
-    with pytest.raises(InvalidArgumentError, match="are of a `GANModel`"):
+    with pytest.raises(InvalidArgumentError, match="need a `GANModel`"):
         kgp.recover(gan, nets.images(), teacher=gan.generator)
 
 
@@ -122,7 +122,7 @@ def test_bad_arguments():
     gan = kgp.GANModel(*nets.mlp_pair(), nets.LATENT)
     with pytest.raises(InvalidArgumentError, match="must be compiled"):
         kgp.recover(gan, nets.images())
-    with pytest.raises(InvalidArgumentError, match="`learning_rate` must be a positive float"):
+    with pytest.raises(InvalidArgumentError, match="`learning_rate` must be a positive number"):
         kgp.recover(gan_model(), nets.images(), learning_rate=0)
     scheduled = gan_model(
         lambda: keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, 10))

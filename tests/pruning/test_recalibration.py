@@ -9,11 +9,11 @@ from keras import layers
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     DataError,
     DivergedError,
     InvalidArgumentError,
     UnbuiltModelError,
-    UnsupportedLayerError,
 )
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 
@@ -500,7 +500,7 @@ def test_data_of_the_wrong_kind(wrong):
 
 
 def test_inputs_of_different_lengths():
-    with pytest.raises(DataError, match=r"as many samples. Received: \[8, 24\]"):
+    with pytest.raises(DataError, match=r"the same number of samples. Received: \[8, 24\]"):
         recalibrate_batch_norm(two_inputs(), [X, X[:8]])
 
 
@@ -523,5 +523,5 @@ def test_unbuilt():
 
 
 def test_not_a_model():
-    with pytest.raises(UnsupportedLayerError, match="`model` must be a Keras model"):
+    with pytest.raises(ArgumentTypeError, match="`model` must be a Keras model"):
         recalibrate_batch_norm("generator", X)
