@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.layers.mask_store import memory
 from keras_ganprune.pruning.allocation import PerLayer
 from keras_ganprune.pruning.modes import Mode
+from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.pruning.schedules import ConstantSparsity
 
 # The name under which a resumed run finds its numbers; see `MaskStore.arrays`.
@@ -91,6 +92,8 @@ class BalanceController(Prune):
 
     Reference: [Balanced training for sparse GANs](https://arxiv.org/abs/2302.14670), the relaxed `ADAPT`.
     """
+
+    model: keras.Model  # set by Keras before any hook runs
 
     def __init__(
         self,
@@ -188,16 +191,17 @@ class BalanceController(Prune):
 
     def _start(self):
         state = self._running
+        pruner = cast(Pruner, self.pruner)  # made before the run starts
         saved = memory(self._targets[0][1]).arrays.get(_MEMORY)
         pruned = any(store.stamp for store in self._stores())
         self.density = self._initial
         # A controller with another initial density does not resume, but begins with its own.
         if saved is not None and pruned and saved[0] == self._initial:
             _, density, sparsity, state.window.total, state.window.weight = map(float, saved)
-            if sparsity != self.pruner.sparsity:
+            if sparsity != pruner.sparsity:
                 # The masks do not belong to that density: a guard has restored older ones.
-                density = min(max(1.0 - self.pruner.sparsity, self.minimum), self.maximum)
-            self.density, state.sparsity, state.begun = density, self.pruner.sparsity, True
+                density = min(max(1.0 - pruner.sparsity, self.minimum), self.maximum)
+            self.density, state.sparsity, state.begun = density, pruner.sparsity, True
         super()._start()
 
     def _remember(self) -> None:
@@ -218,7 +222,7 @@ class BalanceController(Prune):
         if postponed is not None:
             return due[0], postponed[1]  # decided before, but the gradients were missing
         # All workers take the decision of the first one.
-        ratio = float(distribution.broadcast(np.float64(state.window.mean), self.model))
+        ratio = float(distribution.broadcast(np.array(state.window.mean), self.model))
         density = self._rule.next_density(self.density, ratio)
         if density != self.density:
             return due[0], 1.0 - density
@@ -237,7 +241,7 @@ class BalanceController(Prune):
             # Only now: an update may wait for its gradients, or find that training has diverged.
             state = self._running
             self.density = round(1.0 - target, _DIGITS)
-            state.sparsity, state.begun = self.pruner.sparsity, True
+            state.sparsity, state.begun = cast(Pruner, self.pruner).sparsity, True
             state.window.clear()
             self._remember()
         return done

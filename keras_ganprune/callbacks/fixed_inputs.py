@@ -132,12 +132,9 @@ class FixedInputs:
         if self.inputs is not None:
             return self.inputs
         shapes = _input_shapes(model, network)
-        latent = shapes[0]
-        if (
-            len(shapes) > 2
-            or any(size is None for size in latent)
-            or max(latent[:-1], default=1) > 1
-        ):
+        latent = [size for size in shapes[0] if size is not None]
+        unknown = len(latent) < len(shapes[0])
+        if len(shapes) > 2 or unknown or max(latent[:-1], default=1) > 1:
             raise InvalidArgumentError(
                 f"'{network.name}' takes inputs of the shapes {shapes}, which are not latent vectors. Pass "
                 "the inputs: `inputs=images[:64]`, or a list for several inputs."

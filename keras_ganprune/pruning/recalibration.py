@@ -97,7 +97,11 @@ def recalibrate_batch_norm(
 
 def _batch_norms(model: keras.layers.Layer) -> list[keras.layers.BatchNormalization]:
     """Return the batch normalizations of a network, which must be built."""
-    layers = [x for _, x in walk(model) if isinstance(x, keras.layers.BatchNormalization)]
+    layers = [
+        cast(keras.layers.BatchNormalization, layer)
+        for _, layer in walk(model)
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
     unbuilt = [layer.name for layer in layers if not layer.built]
     if unbuilt:
         raise UnbuiltModelError(

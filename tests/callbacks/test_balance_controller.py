@@ -14,6 +14,8 @@ from keras.optimizers import SGD, Adam
 
 import keras_ganprune as kgp
 from keras_ganprune.callbacks import _gradient_sampler as engine
+from keras_ganprune.callbacks._density_rule import DensityRule
+from keras_ganprune.callbacks._log_window import LogWindow
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.pruning.modes import SET, RigL
 from keras_ganprune.pruning.pruner import sparsity_of
@@ -25,7 +27,14 @@ BATCHES = 8
 # Bands that every finite ratio is above, below and inside of.
 ABOVE, BELOW, INSIDE = (-1e9, -1e8), (1e8, 1e9), (-1e9, 1e9)
 NAN = math.nan
-each_mode = pytest.mark.parametrize("mode", MODES)
+each_mode = pytest.mark.parametrize(
+    "mode", ["rigl", *(pytest.param(mode, marks=pytest.mark.full) for mode in MODES[1:])]
+)
+
+
+def full(*values, **options):
+    """Return a case that is not in the default suite."""
+    return pytest.param(*values, marks=pytest.mark.full, **options)
 
 
 # --- models --------------------------------------------------------------------------------------
@@ -180,7 +189,64 @@ def from_settings(**kwargs):
 
 
 @pytest.mark.parametrize(
-    ("mode", "monitor"), [("rigl", "shown"), ("set", "plain"), ("splice", "shown")]
+    ("density", "ratio", "expected"),
+    [
+        (0.5, 0.56, 0.6),
+        (0.5, 0.55, 0.5),
+        (0.5, 0.45, 0.5),
+        (0.5, 0.44, 0.4),
+        (0.5, NAN, 0.5),
+        (0.75, 9.0, 0.8),
+        (0.8, 9.0, 0.8),
+        (0.35, -9.0, 0.3),
+        (0.3, -9.0, 0.3),
+    ],
+)
+def test_one_step_of_density(density, ratio, expected):
+    rule = DensityRule(0.45, 0.55, 0.1, minimum=0.3, maximum=0.8)
+    assert rule.next_density(density, ratio) == pytest.approx(expected, abs=1e-15)
+
+
+class WithMean(keras.Model):
+    """A model with one `Mean` metric."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean = keras.metrics.Mean(name="ratio")
+
+    @property
+    def metrics(self):
+        return [self.mean]
+
+
+def test_the_window_takes_a_running_mean_apart():
+    model = WithMean()
+    model.mean.update_state(5.0)
+    window = LogWindow(model, "ratio")  # what the metric holds now does not count
+    assert math.isnan(window.mean)
+    for value in (1.0, 2.0):
+        model.mean.update_state(value)
+        window.add(model.mean.result())
+    window.add(model.mean.result())  # only logged again
+    assert (window.total, window.weight) == (3.0, 2.0)
+    window.clear()
+    model.mean.reset_state()
+    window.skip()
+    model.mean.update_state(4.0)
+    window.add(model.mean.result())
+    assert window.mean == 4.0
+
+
+def test_the_window_takes_other_logs_as_they_are():
+    window = LogWindow(WithMean(), "other")
+    for value in (1.0, NAN, math.inf, 3.0, 3.0):
+        window.add(value)
+    assert (window.total, window.weight) == (7.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "monitor"),
+    [("rigl", "shown"), full("set", "plain"), full("splice", "shown")],
 )
 def test_density_follows_what_was_measured_since_the_last_update(mode, monitor):
     gan = scripted(SCRIPT)
@@ -248,11 +314,10 @@ def test_weights_that_come_back_start_from_zero_with_empty_slots(mode):
 @pytest.mark.parametrize(
     ("mode", "exchanges"),
     [
-        (RigL(0.4), False),
-        (RigL(0.4, decay="constant"), True),
-        (SET(0.4), True),
+        pytest.param(RigL(0.4), False, id="rigl"),
+        full(RigL(0.4, decay="constant"), True, id="rigl_constant"),
+        pytest.param(SET(0.4), True, id="set"),
     ],
-    ids=["rigl", "rigl_constant", "set"],
 )
 def test_a_move_changes_the_density_alone_unless_the_mode_goes_on_exchanging(mode, exchanges):
     gan = scripted([0.9] * 10 + [0.1] * 8)
@@ -274,6 +339,7 @@ def test_a_move_changes_the_density_alone_unless_the_mode_goes_on_exchanging(mod
             assert value[one & ~two].max() <= value[two].min()
 
 
+@pytest.mark.full
 def test_growth_uses_the_gradient_of_the_batch_before_alone(monkeypatch):
     read, batches = engine.GradientSampler.read, []
 
@@ -289,6 +355,7 @@ def test_growth_uses_the_gradient_of_the_batch_before_alone(monkeypatch):
     assert batches == [1, 1]
 
 
+@pytest.mark.full
 def test_an_update_that_waits_for_its_gradients_is_made_as_it_was_decided():
     gan = scripted([0.5] * 2 + [0.9] * 4 + [-100.0] + [0.5] * 9)
     callback = controller(monitor="plain", begin_step=2)
@@ -337,8 +404,12 @@ UP, DOWN, STAY = (
 
 @pytest.mark.parametrize(
     ("mode", "case"),
-    [("rigl", UP), ("splice", DOWN), ("set", DOWN), ("set", STAY)],
-    ids=["rigl-up", "splice-down", "set-down", "set-stay"],
+    [
+        full("rigl", UP, id="rigl-up"),
+        full("splice", DOWN, id="splice-down"),
+        pytest.param("set", DOWN, id="set-down"),
+        full("set", STAY, id="set-stay"),
+    ],
 )
 def test_up_down_stay_and_the_bounds(mode, case):
     band, expected = case
@@ -360,6 +431,7 @@ def test_up_down_stay_and_the_bounds(mode, case):
     assert "generator_sparsity" not in history and kgp.masked_weights(gan.generator) == []
 
 
+@pytest.mark.full
 def test_one_measurement_moves_the_density_once():
     gan = gan_model(balance_frequency=8)  # measured in batches 1, 9 and 17
     callback = controller(*ABOVE, frequency=2, begin_step=2, mode="set")
@@ -367,6 +439,7 @@ def test_one_measurement_moves_the_density_once():
     assert densities(callback) == [(2, 0.5), (10, 0.55), (18, 0.6)]
 
 
+@pytest.mark.full
 def test_a_ratio_that_was_never_measured_moves_nothing():
     """Such as between a restart and the first measurement; the log then shows zero."""
     gan = gan_model()
@@ -379,6 +452,7 @@ def test_a_ratio_that_was_never_measured_moves_nothing():
     assert densities(callback) == [(0, 0.5)]
 
 
+@pytest.mark.full
 def test_steps_are_those_of_the_discriminator():
     gan = gan_model(discriminator_steps=3)
     callback = controller(*ABOVE, frequency=12, mode="set")
@@ -386,6 +460,7 @@ def test_steps_are_those_of_the_discriminator():
     assert densities(callback) == [(0, 0.5), (12, 0.55), (24, 0.6)]
 
 
+@pytest.mark.full
 def test_dense_before_its_begin_step():
     gan, look = gan_model(), Look()
     callback = controller(*BELOW, begin_step=6, mode="set")
@@ -398,6 +473,7 @@ def test_dense_before_its_begin_step():
 
 
 @pytest.mark.parametrize("allocation", ["erk", "global_ranking"])
+@pytest.mark.full
 def test_the_total_is_exact_under_other_allocations(allocation):
     gan, look = gan_model(pair=(nets.mlp_generator(), nets.dcgan_discriminator())), Look()
     callback = controller(*ABOVE, 0.25, 0.15, allocation=allocation, begin_step=2)
@@ -410,6 +486,7 @@ def test_the_total_is_exact_under_other_allocations(allocation):
     assert look.kept()[-1] != kept_at(0.7, sizes)  # not uniform
 
 
+@pytest.mark.full
 def test_whole_channels():
     gan = gan_model(pair=(nets.mlp_generator(), nets.dcgan_discriminator()))
     callback = controller(*BELOW, 1.0, 0.34, granularity="channel", begin_step=2)
@@ -425,7 +502,7 @@ def test_whole_channels():
 # --- beside the generator's own pruning ----------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mode", "generator_mode"), [("rigl", "rigl"), ("splice", "hard")])
+@pytest.mark.parametrize(("mode", "generator_mode"), [full("rigl", "rigl"), ("splice", "hard")])
 def test_beside_the_prune_of_the_generator(mode, generator_mode):
     gan = scripted([0.9] * 12 + [0.1] * 12)
     schedule = kgp.Linear(0.8, 2, 14, initial_sparsity=0.5)
@@ -458,7 +535,8 @@ def test_beside_the_prune_of_the_generator(mode, generator_mode):
 
 
 @pytest.mark.parametrize(
-    ("cls", "mode"), [(nets.GuideGAN, "rigl"), (nets.WGAN, "set"), (nets.WGAN, "splice")]
+    ("cls", "mode"),
+    [full(nets.GuideGAN, "rigl"), (nets.WGAN, "set"), full(nets.WGAN, "splice")],
 )
 def test_a_log_of_a_foreign_gan(cls, mode):
     """GuideGAN logs means over the epoch, WGAN the loss of each batch."""
@@ -479,6 +557,7 @@ def test_a_log_of_a_foreign_gan(cls, mode):
     assert len(history["discriminator_sparsity"]) == 3
 
 
+@pytest.mark.full
 def test_values_that_are_not_finite_do_not_count():
     script = [0.5] * 2 + [NAN, math.inf, -math.inf, NAN] + [NAN, 0.9, -math.inf, 0.9]
     callback = controller(monitor="plain", begin_step=2, mode="set")
@@ -486,6 +565,7 @@ def test_values_that_are_not_finite_do_not_count():
     assert densities(callback) == [(2, 0.5), (10, 0.55)]
 
 
+@pytest.mark.full
 def test_networks_that_the_first_batch_builds():
     gan = nets.GuideGAN(*reversed(nets.unbuilt_pair()))
     gan.compile(d_optimizer=Adam(1e-2), g_optimizer=Adam(1e-2))
@@ -500,9 +580,9 @@ def test_networks_that_the_first_batch_builds():
     ("make", "monitor", "match"),
     [
         (lambda: gan_model(balance_frequency=0), "balance_ratio", "unless balance_frequency=0"),
-        (gan_model, "balance_rato", "'balance_rato'. Did you mean 'balance_ratio'"),
-        (foreign, "balance_ratio", r"(?s)Unknown log in `monitor`: .*Known: d_loss, g_loss\."),
-        (foreign, "val_d_loss", "It must be a log of every batch"),
+        full(gan_model, "balance_rato", "'balance_rato'. Did you mean 'balance_ratio'"),
+        full(foreign, "balance_ratio", r"(?s)Unknown log in `monitor`: .*Known: d_loss, g_loss\."),
+        full(foreign, "val_d_loss", "It must be a log of every batch"),
     ],
 )
 def test_a_log_that_is_not_there(make, monitor, match):
@@ -557,6 +637,7 @@ class Break(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("mode", ["rigl", "set"])
+@pytest.mark.full
 def test_backup_and_restore_is_as_if_uninterrupted(mode, tmp_path):
     """The backup of the first epoch's end lies between two updates, after a measurement."""
     whole, all_of_it = uninterrupted(mode)
@@ -573,7 +654,8 @@ def test_backup_and_restore_is_as_if_uninterrupted(mode, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "how"), [("splice", "file"), ("set", "new_callback"), ("rigl", "same_callback")]
+    ("mode", "how"),
+    [full("splice", "file"), ("set", "new_callback"), full("rigl", "same_callback")],
 )
 def test_another_fit_goes_on_where_the_last_one_stopped(mode, how, tmp_path):
     whole, all_of_it = uninterrupted(mode)
@@ -594,6 +676,7 @@ def test_another_fit_goes_on_where_the_last_one_stopped(mode, how, tmp_path):
     assert_same(whole, gan)
 
 
+@pytest.mark.full
 def test_another_fit_in_the_band_exchanges_nothing():
     gan = gan_model()
     for _ in range(3):
@@ -607,6 +690,7 @@ def test_another_fit_in_the_band_exchanges_nothing():
     nets.assert_exact(0.5, gan.discriminator)
 
 
+@pytest.mark.full
 def test_a_new_callback_may_begin_with_another_density():
     gan = gan_model()
     fit(gan, controller(*ABOVE, mode="set"))
@@ -616,6 +700,7 @@ def test_a_new_callback_may_begin_with_another_density():
     assert [density for _, density in densities(callback)] == [0.2, 0.25, 0.3]
 
 
+@pytest.mark.full
 def test_a_used_callback_begins_anew_with_a_new_model():
     callback = controller(*ABOVE, begin_step=2, mode="set")
     fit(gan_model(), callback)
@@ -626,6 +711,7 @@ def test_a_used_callback_begins_anew_with_a_new_model():
     assert_density(0.55, gan.discriminator)
 
 
+@pytest.mark.full
 def test_the_ratio_is_measured_again_after_a_diverged_run():
     gan = gan_model()
     with pytest.warns(PruningWarning, match="of batch 0 were put back"):
@@ -634,6 +720,7 @@ def test_the_ratio_is_measured_again_after_a_diverged_run():
     assert np.isfinite(history["balance_ratio"]).all()
 
 
+@pytest.mark.full
 def test_masks_that_a_guard_put_back_have_their_density_again():
     gan = scripted([0.9] * 40)
     callback = controller(0.45, 0.55, 0.25, 0.25, monitor="plain", begin_step=2, mode="set")
@@ -694,7 +781,7 @@ def test_masks_that_a_guard_put_back_have_their_density_again():
         ({"mode": "rigel"}, "Unknown mode 'rigel'. Did you mean 'rigl'"),
         ({"frequency": 0}, "`frequency` must be a positive int"),
         ({"begin_step": -1}, "`begin_step` must be a non-negative int"),
-        ({"allocation": {"dense": 0.5}}, r"(?s)Per-layer sparsities are for one total.*PerLayer\("),
+        ({"allocation": {"dense": 0.5}}, r"(?s)must not be per layer.*PerLayer\("),
         ({"granularity": "2:4"}, "These settings do not go together: RigL"),
     ],
 )
@@ -716,6 +803,10 @@ def test_repr():
         "of 'discriminator' every 4 steps: density 0.5 in [0.1, 0.9], 'balance_ratio' in [0.4, 0.6]"
     )
     assert repr(callback) == f"<BalanceController {text}>"
+
+
+@pytest.mark.full
+def test_repr_after_training():
     callback = controller(*ABOVE, mode="set")
     fit(gan_model(), callback)
     assert "density 0.6 in [0.05, 1]" in repr(callback) and "sparsity 0.4000" in repr(callback)
@@ -759,7 +850,7 @@ def joint_oracle(states, sparsity, scale=lambda scores: 1.0):
     return [part.reshape(s["mask"].shape) for part, s in zip(parts, states, strict=True)]
 
 
-@pytest.mark.parametrize(("name", "normalize"), [("foreign", None), ("dcgan", "mean")])
+@pytest.mark.parametrize(("name", "normalize"), [full("foreign", None), ("dcgan", "mean")])
 def test_one_budget_and_one_ranking_over_both_networks(name, normalize):
     gan = GANS[name]()
     for weight in gan.discriminator.trainable_weights:
@@ -787,6 +878,7 @@ def test_one_budget_and_one_ranking_over_both_networks(name, normalize):
 
 
 @pytest.mark.parametrize("name", ["gan_model", "wgan_gp"])
+@pytest.mark.full
 def test_the_discriminator_after_the_generator(name):
     gan = GANS[name]()
     steps = 5 if name == "wgan_gp" else 1  # of the critic in a batch
@@ -808,6 +900,7 @@ def test_the_discriminator_after_the_generator(name):
 
 
 @pytest.mark.parametrize("name", ["gan_model", pytest.param("foreign", marks=pytest.mark.full)])
+@pytest.mark.full
 def test_the_two_apart_each_with_settings_of_its_own(name):
     gan = GANS[name]()
     of_generator = prune(kgp.Linear(0.9, 2, 10), criterion="taylor", mode="rigl", allocation="erk")

@@ -137,7 +137,9 @@ def test_warnings_come_once_for_each_fall():
     "make",
     [
         pytest.param(lambda: gan_model(nets.dcgan_pair, ema_decay=0.9), id="gan_model"),
-        pytest.param(lambda: foreign_gan(nets.EmaGAN), id="foreign", marks=foreign),
+        pytest.param(
+            lambda: foreign_gan(nets.EmaGAN), id="foreign", marks=[foreign, pytest.mark.full]
+        ),
     ],
 )
 def test_rollback(make):
@@ -168,6 +170,7 @@ def test_rollback_without_a_good_epoch():
     assert guard.events[0].restored_epoch is None and len(history["coverage"]) == 1
 
 
+@pytest.mark.full
 def test_rollback_past_a_cut():
     cut = kgp.Shrink(at=BATCHES + 1, target="generator", sparsity=0.5, verbose=0)
     gan = gan_model()

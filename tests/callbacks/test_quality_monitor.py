@@ -135,6 +135,7 @@ def test_the_averaged_generator_is_judged():
 
 
 @foreign
+@pytest.mark.full
 def test_the_average_that_a_foreign_gan_keeps_is_judged():
     gan, judge = foreign_gan(nets.EmaGAN), Judge()
     fit(gan, QualityMonitor(judge))
@@ -144,7 +145,7 @@ def test_the_average_that_a_foreign_gan_keeps_is_judged():
     assert judge.calls[-1][0] is teacher.generator
 
 
-@pytest.mark.parametrize("overwrite", [None, 3])
+@pytest.mark.parametrize("overwrite", [None, pytest.param(3, marks=pytest.mark.full)])
 def test_averages_of_the_optimizer_are_judged_as_fit_leaves_them(overwrite):
     def make():
         return Adam(1e-2, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=overwrite)
@@ -156,6 +157,7 @@ def test_averages_of_the_optimizer_are_judged_as_fit_leaves_them(overwrite):
 
 
 @foreign
+@pytest.mark.full
 def test_a_subclassed_network_of_a_foreign_gan():
     generator = nets.SubclassedGenerator()
     generator.build((None, nets.LATENT))
@@ -217,8 +219,10 @@ FOREIGN = {
     "ema": lambda: foreign_gan(nets.EmaGAN),
     "foreign_use_ema": lambda: foreign_gan(nets.GuideGAN, use_ema),
 }
-every_gan = pytest.mark.parametrize("make", [pytest.param(f, id=k) for k, f in CASES.items()] + [
-    pytest.param(f, id=k, marks=foreign) for k, f in FOREIGN.items()
+every_gan = pytest.mark.parametrize("make", [
+    pytest.param(f, id=k, marks=[] if k == "noise" else pytest.mark.full) for k, f in CASES.items()
+] + [
+    pytest.param(f, id=k, marks=[foreign, pytest.mark.full]) for k, f in FOREIGN.items()
 ])  # fmt: skip
 
 
@@ -256,6 +260,7 @@ def test_a_function_may_look_at_any_model():
 
 
 @pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.full
 def test_the_judge_of_the_package(labelled):
     """Real features and classes, of a network that nobody has trained."""
     x, y = nets.images(60), np.arange(60) % 3
@@ -518,6 +523,7 @@ def test_a_wrong_target_is_told_before_the_first_batch():
 # --- cut short and resumed -----------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_resumed_run_goes_on(tmp_path):
     def run(folder, *callbacks):
         monitor = QualityMonitor(Judge(), every=2)
@@ -544,6 +550,7 @@ def test_the_same_monitor_in_another_fit():
 # --- the page ------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_GANPRUNE_CACHE", str(tmp_path))

@@ -79,8 +79,10 @@ def oracle(images, columns=3, zoom=2):
     "make",
     [
         pytest.param(lambda: gan_model(), id="gan_model"),
-        pytest.param(lambda: gan_model(ema_decay=0.9), id="average"),
-        pytest.param(lambda: foreign_gan(nets.GuideGAN), id="foreign", marks=foreign),
+        pytest.param(lambda: gan_model(ema_decay=0.9), id="average", marks=pytest.mark.full),
+        pytest.param(
+            lambda: foreign_gan(nets.GuideGAN), id="foreign", marks=[foreign, pytest.mark.full]
+        ),
         pytest.param(lambda: foreign_gan(nets.EmaGAN), id="foreign average", marks=foreign),
     ],
 )
@@ -179,6 +181,7 @@ def test_a_network_that_translates_images(tmp_path):
 
 
 @foreign
+@pytest.mark.full
 def test_networks_that_the_first_batch_builds(tmp_path):
     generator, discriminator = nets.unbuilt_pair()
     gan = foreign_gan(nets.GuideGAN, generator=generator, discriminator=discriminator)
@@ -201,7 +204,13 @@ def test_a_subclassed_network_of_unknown_inputs():
 
 
 @pytest.mark.parametrize(
-    ("shape", "mode"), [((8, 8, 1), "L"), ((8, 8, 3), "RGB"), ((8, 8, 4), "RGBA"), ((64,), "L")]
+    ("shape", "mode"),
+    [
+        pytest.param((8, 8, 1), "L", marks=pytest.mark.full),
+        ((8, 8, 3), "RGB"),
+        pytest.param((8, 8, 4), "RGBA", marks=pytest.mark.full),
+        pytest.param((64,), "L", marks=pytest.mark.full),
+    ],
 )
 def test_kinds_of_images(shape, mode, tmp_path):
     def pair():
@@ -255,6 +264,7 @@ def test_a_diverged_generator_is_drawn_black(tmp_path):
 # --- cut short, resumed, run again ---------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_resumed_run_goes_on_with_the_pictures_that_are_there(tmp_path):
     def run(folder, *callbacks):
         path = tmp_path / folder

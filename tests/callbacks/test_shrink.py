@@ -90,7 +90,14 @@ def assert_trains_on(watch, history):
 # --- in a GANModel -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["generator", "discriminator", ["generator", "discriminator"]])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "generator",
+        pytest.param("discriminator", marks=pytest.mark.full),
+        pytest.param(["generator", "discriminator"], marks=pytest.mark.full),
+    ],
+)
 def test_a_share_of_the_channels_goes(traced, target):
     gan = gan_model(ema_decay=0.9, options={})
     names = [target] if isinstance(target, str) else target
@@ -192,6 +199,7 @@ def test_several_cuts(traced):
     assert_trains_on(watch, history)
 
 
+@pytest.mark.full
 def test_two_cuts_inside_one_call_of_the_step():
     gan = mlp_gan(options={"steps_per_execution": 4})
     callback = shrink([2, 3], sparsity=0.5)
@@ -200,6 +208,7 @@ def test_two_cuts_inside_one_call_of_the_step():
     assert history["generator_parameters"][0] == gan.generator.count_params()
 
 
+@pytest.mark.full
 def test_steps_per_execution(traced):
     gan = mlp_gan(ema_decay=0.9, options={"steps_per_execution": 2})
     callback = shrink(3, ["generator", "discriminator"], sparsity=0.5)
@@ -242,6 +251,7 @@ def test_budgets_are_of_the_network_that_training_began_with():
     assert abs(macs(gan.generator) / dense - 0.5) <= 0.03
 
 
+@pytest.mark.full
 def test_budgets_of_several_quantities_are_of_that_network_too():
     gan = gan_model(wide())
     dense = gan.generator.count_params()
@@ -261,6 +271,7 @@ def test_a_budget_above_what_is_there():
     assert len(callback.events) == 1
 
 
+@pytest.mark.full
 def test_settings_are_those_of_shrink():
     gan = gan_model(wide())
     copy = keras.models.clone_model(gan.generator)
@@ -303,6 +314,7 @@ def test_limits():
 
 
 @pytest.mark.parametrize("options", [{"sparsity": 0.5}, {}])
+@pytest.mark.full
 def test_a_discriminator_with_spectral_norm(options):
     gan = gan_model((nets.mlp_generator(), nets.dcgan_discriminator(spectral=True)))
     prune = kgp.Prune(kgp.OneShot(0.5, 2), "discriminator", 1, granularity="channel", verbose=0)
@@ -317,6 +329,7 @@ def test_a_discriminator_with_spectral_norm(options):
             assert tuple(layer.vector_u.shape) == (1, layer.layer.kernel.shape[-1])
 
 
+@pytest.mark.full
 def test_a_conditional_gan():
     gan = gan_model(nets.conditional_pair())
     callback = shrink(3, ["generator", "discriminator"], sparsity=0.5)
@@ -330,6 +343,7 @@ def test_a_conditional_gan():
     assert gan.generate(3, nets.labels(3)).shape == (3, nets.SIZE, nets.SIZE, 1)
 
 
+@pytest.mark.full
 def test_new_statistics_of_the_generator():
     def train(recalibrate):
         keras.utils.set_random_seed(4)
@@ -428,6 +442,7 @@ def test_a_prune_that_is_not_done_ends_with_a_warning():
     assert callback.events[0].channels[1] == prune.report.kept
 
 
+@pytest.mark.full
 def test_a_prune_of_several_networks_ends_for_all():
     gan = mlp_gan()
     targets = ["generator", "discriminator"]
@@ -439,6 +454,7 @@ def test_a_prune_of_several_networks_ends_for_all():
     assert kgp.masked_weights(gan.discriminator)
 
 
+@pytest.mark.full
 def test_a_prune_of_networks_that_are_all_cut_is_done():
     gan = mlp_gan()
     targets = ["generator", "discriminator"]
@@ -446,6 +462,7 @@ def test_a_prune_of_networks_that_are_all_cut_is_done():
     fit(gan, prune, shrink(3, targets), epochs=1)
 
 
+@pytest.mark.full
 def test_a_prune_of_the_other_network_goes_on():
     gan = mlp_gan()
     prune = kgp.Prune(
@@ -492,6 +509,7 @@ def test_masked_blocks_are_left_out():
     assert_trains_on(watch, history)
 
 
+@pytest.mark.full
 def test_masked_blocks_are_left_out_of_an_average():
     gan, _, _, _ = blocks_pruned(0.9)
     assert gan.ema_generator.count_params() == gan.generator.count_params()
@@ -509,6 +527,7 @@ def test_the_numbers_of_left_out_blocks():
 # --- one callback after another ------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_second_fit_with_the_same_callbacks(capsys):
     gan = mlp_gan(ema_decay=0.9)
     prune = kgp.Prune(
@@ -527,6 +546,7 @@ def test_a_second_fit_with_the_same_callbacks(capsys):
     assert "before the cuts" not in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_a_second_fit_brings_the_second_cut():
     gan = mlp_gan()
     callback = shrink([2, 6], sparsity=0.5)
@@ -536,6 +556,7 @@ def test_a_second_fit_brings_the_second_cut():
     assert [event.step for event in callback.events] == [2, 6]
 
 
+@pytest.mark.full
 def test_two_callbacks_for_two_networks():
     gan = mlp_gan()
     one, two = shrink(2, sparsity=0.5), shrink(3, "discriminator", sparsity=0.25)
@@ -546,6 +567,7 @@ def test_two_callbacks_for_two_networks():
     assert_trains_on(watch, history)
 
 
+@pytest.mark.full
 def test_two_callbacks_for_one_network():
     gan = mlp_gan()
     one, two = shrink(2, sparsity=0.5), shrink(3, sparsity=0.5)
@@ -554,6 +576,7 @@ def test_two_callbacks_for_one_network():
     assert history["generator_parameters"] == [gan.generator.count_params()] * 2
 
 
+@pytest.mark.full
 def test_a_file_that_goes_on(tmp_path):
     gan = gan_model(ema_decay=0.9)
     fit(gan, shrink(3, ["generator", "discriminator"], sparsity=0.5), epochs=1)
@@ -589,6 +612,7 @@ class Poison(keras.callbacks.Callback):
         3,
     ],
 )
+@pytest.mark.full
 def test_a_guard_puts_a_good_state_of_the_small_network_back(at):
     gan = mlp_gan()
     callback = shrink(2, sparsity=0.5)
@@ -665,6 +689,7 @@ def test_unknown_targets():
         fit(mlp_gan(), shrink(1, "latent_dim", sparsity=0.5), epochs=1)
 
 
+@pytest.mark.full
 def test_an_optimizer_that_counts():
     gan = mlp_gan(discriminator_steps=2)
     callback = shrink(5, sparsity=0.5, optimizer="discriminator_optimizer")

@@ -131,6 +131,7 @@ def test_numbers_are_those_of_the_model(make, tmp_path):
     np.testing.assert_allclose(drawn, expected[..., 0], atol=1)
 
 
+@pytest.mark.full
 def test_frequencies(tmp_path):
     prune = kgp.Prune(0.5, "generator", verbose=0)
     summary = PruningSummary(tmp_path, histogram_freq=2, mask_freq=3, image_freq=0)
@@ -218,6 +219,7 @@ def test_two_callbacks_of_one_network_and_one_of_both(tmp_path):
     assert scalars(found, "updates/generator 2/requested_sparsity") == {0: 0.25}
 
 
+@pytest.mark.full
 def test_another_fit_and_a_callback_that_records_now_and_then(tmp_path):
     gan = gan_model()
     prune = kgp.Prune(schedule(), "generator", 2, verbose=0)
@@ -233,6 +235,7 @@ def test_another_fit_and_a_callback_that_records_now_and_then(tmp_path):
 
 
 @WATCHED
+@pytest.mark.full
 def test_training_goes_on_bit_by_bit(make, tmp_path):
     assert_untouched(make, PruningSummary(tmp_path))
 

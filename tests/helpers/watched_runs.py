@@ -106,7 +106,9 @@ WATCHED = pytest.mark.parametrize(
     "make",
     [
         pytest.param(lambda: gan_model(nets.dcgan_pair, ema_decay=0.9), id="gan_model"),
-        pytest.param(lambda: foreign_gan(nets.GuideGAN), id="foreign", marks=foreign),
+        pytest.param(
+            lambda: foreign_gan(nets.GuideGAN), id="foreign", marks=[foreign, pytest.mark.full]
+        ),
     ],
 )
 

@@ -26,10 +26,13 @@ def pruned(**kwargs):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: keras.optimizers.SGD(1e-2, momentum=0.9),
-        lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9),
+        pytest.param(
+            lambda: keras.optimizers.SGD(1e-2, momentum=0.9), id="sgd", marks=pytest.mark.full
+        ),
+        pytest.param(
+            lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9), id="use_ema"
+        ),
     ],
-    ids=["sgd", "use_ema"],
 )
 def test_masks_stay_and_weights_move(make):
     gan = pruned(optimizer=make, ema_decay=0.9)
@@ -43,6 +46,7 @@ def test_masks_stay_and_weights_move(make):
     assert not np.array_equal(before[0], gan.generator.get_weights()[0])
 
 
+@pytest.mark.full
 def test_learning_rate_and_teacher_are_for_this_training_alone():
     gan = pruned()
     dense = gan_model().generator
@@ -83,6 +87,7 @@ def optimizers(gan):
     return gan.generator_optimizer, gan.discriminator_optimizer
 
 
+@pytest.mark.full
 def test_a_classifier_gets_its_accuracy_back():
     datasets = pytest.importorskip("sklearn.datasets")
     x, y = datasets.load_digits(return_X_y=True)

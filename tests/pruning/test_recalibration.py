@@ -381,6 +381,7 @@ def test_the_generators_of_a_gan_on_latent_vectors():
     assert not np.array_equal(found[0][0], found[1][0])
 
 
+@pytest.mark.full
 def test_the_number_of_latent_vectors():
     gan, other = gan_model(), gan_model()
     other.generator.set_weights(gan.generator.get_weights())

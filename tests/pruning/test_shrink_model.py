@@ -148,7 +148,19 @@ def _noise(*shape, seed=0):
 # --- whole architectures -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SHRINKABLE)
+# One of each kind by default: transposed convolutions, a nested or subclassed network, several inputs.
+FAST = (
+    "dcgan_generator",
+    "subclassed_discriminator",
+    "cgan_concat_generator",
+    "acgan_discriminator",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in FAST else pytest.param(n, marks=pytest.mark.full) for n in SHRINKABLE],
+)
 def test_architectures_shrink_to_what_the_masks_say(name, tmp_path):
     model = train_briefly(ARCHITECTURES[name]())
     x = sample_inputs(model, batch=BATCH, seed=5)
@@ -203,10 +215,7 @@ def _applications():
     for name in APPLICATIONS:
         for criterion in ("magnitude", "random"):
             for sparsity in SPARSITIES:
-                small = name in ("mobilenet_v2", "resnet50_v2")
-                fast = small and criterion == "random" and sparsity == 0.5
-                marks = [] if fast else [pytest.mark.full]
-                yield pytest.param(name, criterion, sparsity, marks=marks)
+                yield name, criterion, sparsity
 
 
 @pytest.fixture
@@ -219,6 +228,7 @@ def in_float64():
     keras.config.set_dtype_policy(policy)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name, criterion, sparsity", list(_applications()))
 def test_applications_shrink_to_what_the_masks_say(name, criterion, sparsity, in_float64):
     # Shaken, not trained: after a few large steps, the outputs of such deep networks no longer depend
@@ -247,6 +257,7 @@ def test_applications_shrink_to_what_the_masks_say(name, criterion, sparsity, in
         "cgan_concat_generator",
     ],
 )
+@pytest.mark.full
 def test_what_is_small_exports(name, tmp_path):
     model = shake(ARCHITECTURES[name]())
     small = kgp.shrink(model, sparsity=0.5)
@@ -266,7 +277,12 @@ def test_what_is_small_exports(name, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["dcgan_generator", "sngan_discriminator", "adain_generator", "subclassed_generator"],
+    [
+        "dcgan_generator",
+        pytest.param("sngan_discriminator", marks=pytest.mark.full),
+        pytest.param("adain_generator", marks=pytest.mark.full),
+        pytest.param("subclassed_generator", marks=pytest.mark.full),
+    ],
 )
 def test_the_direct_way_leaves_the_model_alone(name):
     model = shake(ARCHITECTURES[name]())
