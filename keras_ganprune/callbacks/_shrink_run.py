@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent, shrink_event
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.gan import GANModel
@@ -133,6 +134,7 @@ class ShrinkRun:
 
     def _cut(self, step: int, number: int) -> list[ShrinkEvent]:
         """Make every target smaller. All smaller networks are built before the first is put in place."""
+        tracing.sync(self.model)
         for run in self._siblings:
             run.copies.look()
         results: list[tuple[str, keras.layers.Layer, Shrunk]] = []
