@@ -11,7 +11,7 @@ from keras.optimizers import SGD, Adam
 from networks import value
 
 import keras_ganprune as kgp
-from keras_ganprune.callbacks.shrink import _event
+from keras_ganprune.callbacks.shrink_event import shrink_event
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, UnsupportedLayerError
 from keras_ganprune.pruning.shrink_model import shrink_with_cuts
 from keras_ganprune.pruning.structured.costs import Costs
@@ -519,7 +519,7 @@ def test_the_numbers_of_left_out_blocks():
     network = nets.filled(residual_networks.generator(3))
     kgp.Pruner(network, granularity="layer").update(sparsity=0.5)
     shrunk = shrink_with_cuts(network)
-    event = _event(1, "generator", network, shrunk)
+    event = shrink_event(1, "generator", network, shrunk)
     assert event.parameters[1] == shrunk.model.count_params()
     assert event.macs == (macs(network), macs(shrunk.model))
 
