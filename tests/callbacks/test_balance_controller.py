@@ -1,4 +1,4 @@
-"""`BalanceController`: the discriminator's density follows what was measured; and pruning both networks."""
+"""`BalanceController`: the density of the discriminator follows the measured ratio; both networks pruned."""
 
 import functools
 import itertools
@@ -24,7 +24,7 @@ from keras_ganprune.training import discovery
 BOTH = ["generator", "discriminator"]
 MODES = ["rigl", "set", "splice"]
 BATCHES = 8
-# Bands that every finite ratio is above, below and inside of.
+# Every finite ratio is above the first band, below the second and inside the third.
 ABOVE, BELOW, INSIDE = (-1e9, -1e8), (1e8, 1e9), (-1e9, 1e9)
 NAN = math.nan
 each_mode = pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def gan_model(cls=kgp.GANModel, pair=None, make=lambda: SGD(0.05, 0.9), **kwargs
 
 
 class Scripted(kgp.GANModel):
-    """Logs a row of numbers, one in each batch: 'shown' as the mean over the epoch, 'plain' as it is.
+    """Logs one number of a script per batch: 'shown' as the mean over the epoch, 'plain' as it is.
 
     A number that is NaN is not measured, so that the mean over the epoch stays as it was.
     """
@@ -105,7 +105,7 @@ def densities(callback):
 def oracle(
     values, low=0.45, high=0.55, density=0.5, inc=0.05, bounds=(0.05, 1.0), frequency=4, begin=2
 ):
-    """Return [(step, density)] for the value that each batch measured (NaN: none), in decimals."""
+    """Return [(step, density)] for one measured value per batch (NaN: not measured), in decimals."""
     moves, window = [(begin, density)], []
     for step, value in enumerate(values, start=1):
         window += [value] if math.isfinite(value) else []
@@ -131,7 +131,7 @@ def kept_at(density, sizes):
 
 
 class Look(keras.callbacks.Callback):
-    """Notes masks, weights, slots and logs at each batch end; before or behind the controller."""
+    """Records masks, weights, slots and logs at each batch end, before or after the controller."""
 
     def __init__(self, target="discriminator"):
         super().__init__()
@@ -160,19 +160,19 @@ class Look(keras.callbacks.Callback):
 
 
 def assert_density(density, network):
-    """Assert that each mask has exactly its number; what came back just now is zero still."""
+    """Assert that each mask keeps exactly its count; weights that just returned are still zero."""
     table = nets.nonzeros(network).values()
     assert table and nets.leaks(network) == {}
     assert [kept for _, kept, _ in table] == kept_at(density, [size for *_, size in table])
 
 
 def steps_of(before, after):
-    """Yield (step, states before, states behind the controller) of each batch."""
+    """Yield (step, states before the controller, states after it) for each batch."""
     rows = zip(before.states, after.states, strict=True)
     return ((step, one, two) for step, (one, two) in enumerate(rows, start=1))
 
 
-# Up, out of the upper end, down again past the lower end, in the band; here and there nothing measured.
+# Up to the upper bound, down to the lower bound, inside the band; some batches measure nothing.
 SCRIPT = (
     [0.5, 0.9] + [0.9] * 8 + [0.5] * 4 + [NAN] * 4 + [0.7, NAN, 0.7, 0.2] + [0.44, 0.44, NAN, 0.44]
 )
@@ -273,7 +273,7 @@ def test_density_follows_what_was_measured_since_the_last_update(mode, monitor):
 
 
 def test_the_mean_over_the_epoch_would_decide_otherwise():
-    """The script tells the mean since the last update from the mean over the epoch, which is shown."""
+    """With this script, the mean since the last update and the logged epoch mean lead to other decisions."""
     shown = []
     for epoch in np.reshape(SCRIPT, (7, BATCHES)):
         good = np.isfinite(epoch)
@@ -305,7 +305,7 @@ def test_weights_that_come_back_start_from_zero_with_empty_slots(mode):
                 stay = one["mask"] & two["mask"]
                 np.testing.assert_array_equal(slot[stay], earlier[stay])
                 assert slot[stay].any()
-    # What came back trains.
+    # Weights that returned are trained.
     first, last = after.states[5][0], after.states[-1][0]
     grown = first["mask"] & ~before.states[5][0]["mask"]
     assert last["value"][grown & last["mask"]].any()
@@ -334,7 +334,7 @@ def test_a_move_changes_the_density_alone_unless_the_mode_goes_on_exchanging(mod
         assert grown - lost == moved
         assert (lost > 0 and grown > 0) if exchanges else min(lost, grown) == 0
         if not exchanges and moved < 0:
-            # The smallest go.
+            # The smallest weights are pruned.
             value = np.abs(old[0]["value"])
             assert value[one & ~two].max() <= value[two].min()
 
@@ -361,7 +361,7 @@ def test_an_update_that_waits_for_its_gradients_is_made_as_it_was_decided():
     callback = controller(monitor="plain", begin_step=2)
     samples = callback._samples_next
     seen = itertools.count(1)
-    # The batch before the update at step 6 is left out, as where the clock was wrong about the next step.
+    # The batch before the update at step 6 is not sampled, as if the clock had mispredicted the step.
     callback._samples_next = lambda: next(seen) != 6 and samples()
     look = Look()
     fit(gan, callback, look, batches=16)
@@ -374,7 +374,7 @@ def test_an_update_that_waits_for_its_gradients_is_made_as_it_was_decided():
 
 
 def measured(logs, key, every=1):
-    """Return what each batch of an epoch measured, from the logged means over the epoch so far."""
+    """Return the value that each batch of an epoch measured, from the logged means so far."""
     means = np.array([log[key] for log in logs][::every], "float64")
     sums = means * np.arange(1, len(means) + 1)
     values = np.full(len(logs), NAN)
@@ -441,7 +441,7 @@ def test_one_measurement_moves_the_density_once():
 
 @pytest.mark.full
 def test_a_ratio_that_was_never_measured_moves_nothing():
-    """Such as between a restart and the first measurement; the log then shows zero."""
+    """As between a restart and the first measurement, when the log is zero."""
     gan = gan_model()
     for weight in gan.discriminator.trainable_weights:
         weight.assign(0 * weight)  # no gap between real and generated images
@@ -495,7 +495,7 @@ def test_whole_channels():
     masks = [nets.value(w.mask) for w in callback.pruner.weights]
     groups = runs.groups_of(callback.pruner, masks)
     assert runs.problems_of_coupling(callback.pruner, masks, groups) == []
-    # The layer that makes the logit is left out.
+    # The layer of the logit keeps its one channel.
     assert [(len(kept), kept.sum()) for _, kept in groups] == [(6, 4), (6, 4)]
 
 
@@ -726,7 +726,7 @@ def test_masks_that_a_guard_put_back_have_their_density_again():
     callback = controller(0.45, 0.55, 0.25, 0.25, monitor="plain", begin_step=2, mode="set")
     with pytest.warns(PruningWarning, match="after batch 15: .*of batch 8 were put back"):
         fit(gan, callback, nets.Poison(15), epochs=3)
-    # The moves at 10 and 14 went back with the weights of the first epoch's end, that at 6 did not.
+    # The guard undid the moves at 10 and 14 with the weights, but not the move at 6.
     assert densities(callback) == [(2, 0.25), (6, 0.5), (10, 0.75), (14, 1.0)]
     assert_density(0.5, gan.discriminator)
     again = controller(0.45, 0.55, 0.25, 0.25, monitor="plain", begin_step=2, mode="set")
@@ -765,7 +765,7 @@ def test_masks_that_a_guard_put_back_have_their_density_again():
         ({"density": 0.01}, "between `minimum` and `maximum`.*minimum=0.05, density=0.01"),
         ({"density": 0.9, "maximum": 0.8}, "between.*density=0.9, maximum=0.8"),
         ({"minimum": 0.9, "maximum": 0.1}, "between.*minimum=0.9, density=0.5, maximum=0.1"),
-        ({"increment": 0}, r"`increment` must be a step of density, in \(0, 1\)\. Received: 0\."),
+        ({"increment": 0}, r"`increment` must be a step of density in \(0, 1\)\. Received: 0\."),
         ({"increment": 1.0}, "`increment` must be.*Received: 1.0"),
         ({"increment": 5}, "`increment` must be.*Received: 5"),
         ({"increment": -0.05}, "`increment` must be.*Received: -0.05"),
@@ -833,7 +833,7 @@ def prune(schedule=RAMP, target="generator", frequency=4, **kwargs):
 
 
 def joint_oracle(states, sparsity, scale=lambda scores: 1.0):
-    """Return the masks of one ranking over all tensors: the largest stay of what was kept so far.
+    """Return the masks of one ranking over all tensors: the largest weights kept so far stay.
 
     The largest of each tensor stays in any case.
     """

@@ -1,4 +1,4 @@
-"""`DiversityGuard`: when it acts, and what it puts back."""
+"""`DiversityGuard`: when it acts, and what it restores."""
 
 import keras
 import networks as nets
@@ -23,7 +23,7 @@ from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 
 
 class Record(keras.callbacks.Callback):
-    """Keeps the whole state of every epoch's end."""
+    """Records the whole state at every epoch end."""
 
     def __init__(self):
         super().__init__()
@@ -34,7 +34,7 @@ class Record(keras.callbacks.Callback):
 
 
 def guarded(values, fd=None, missing=None, gan=None, callbacks=(), **arguments):
-    """Fit a GAN of which a judge says what is given, epoch by epoch."""
+    """Fit a GAN whose evaluator returns given values, epoch by epoch."""
     script = {"coverage": values, "fd": fd or [1.0] * len(values)}
     guard = DiversityGuard(**{"coverage": 0.05, **arguments})
     monitor = QualityMonitor(Judge(script, missing))
@@ -74,7 +74,7 @@ def test_a_distance_that_shows_it_is_left_to_others():
 
 
 def test_a_class_that_is_lost():
-    # Class 4 was never there, class 2 comes, class 7 goes while 4 comes: the number stays the same.
+    # Class 4 is missing at first, class 2 appears, then 7 is lost while 4 appears: the number is equal.
     missing = [(2, 4), (4,), (7,)]
     with pytest.warns(PruningWarning, match="by epoch 3: the classes 7 are lost, while"):
         guard, _ = guarded([0.8] * 3, missing=missing)
@@ -153,12 +153,12 @@ def test_rollback(make):
         )
     assert guard.events[0].restored_epoch == 2
     assert len(history["coverage"]) == 3
-    # All as it was at the end of the second epoch, when it was pruned less.
+    # Everything is as at the end of the second epoch, at a lower sparsity.
     assert_same(state(gan), record.states[1])
     assert any(not np.array_equal(a, b) for a, b in zip(state(gan), record.states[2], strict=True))
     nets.assert_exact(prune.updates[2][1], gan.generator, gan.ema_generator)
     assert prune.updates[2][1] < prune.updates[3][1]
-    # Another run can go on from there.
+    # Another run can continue from there.
     again = kgp.Prune(0.88, "generator", BATCHES, verbose=0)
     fit(gan, again, epochs=2)
     nets.assert_exact(0.88, gan.generator, gan.ema_generator)

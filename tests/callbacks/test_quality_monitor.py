@@ -1,4 +1,4 @@
-"""`QualityMonitor`: what is measured and when, who sees it, and that training does not notice."""
+"""`QualityMonitor`: what is measured and when, who reads it, and that training is not affected."""
 
 import csv
 import json
@@ -245,7 +245,7 @@ def test_a_function_may_look_at_any_model():
         return model, history
 
     def quality(model):
-        # `evaluate` resets the metrics, which is to leave no trace either.
+        # `evaluate` resets the metrics; this must have no effect either.
         loss = model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
         return {"right": np.mean(nets.value(model(x)).argmax(1) == y), "again": loss}
 
@@ -262,7 +262,7 @@ def test_a_function_may_look_at_any_model():
 @pytest.mark.parametrize("labelled", [True, False])
 @pytest.mark.full
 def test_the_judge_of_the_package(labelled):
-    """Real features and classes, of a network that nobody has trained."""
+    """Real features and classes, from an untrained network."""
     x, y = nets.images(60), np.arange(60) % 3
 
     def quality():
@@ -375,7 +375,7 @@ def test_a_watcher_in_front_of_a_function_whose_names_are_not_known_yet():
 def test_a_csv_logger_in_front_misses_it(tmp_path):
     with pytest.warns(PruningWarning, match=r"CSVLogger stands before .* coverage, fd"):
         fit(any_gan(), CSVLogger(str(tmp_path / "log.csv")), QualityMonitor(Judge()))
-    # Behind it there is nothing to say, which would be an error here.
+    # After it there is no warning; a warning would be an error here.
     fit(any_gan(), QualityMonitor(Judge()), CSVLogger(str(tmp_path / "log.csv")))
 
 
@@ -554,7 +554,7 @@ def test_the_same_monitor_in_another_fit():
 def test_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_GANPRUNE_CACHE", str(tmp_path))
-    # How well the classifier does is not the question here.
+    # The accuracy of the classifier does not matter here.
     monkeypatch.setattr(training, "epochs_for", lambda size, epochs: 2)
     page = paths.DOCS / "monitoring.md"
     names: dict = {"__name__": "monitoring"}

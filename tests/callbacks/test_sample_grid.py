@@ -1,4 +1,4 @@
-"""`SampleGrid`: the pictures, the animation, and what happens to them when a run is cut short."""
+"""`SampleGrid`: the pictures, the animation, and their fate when a run is interrupted."""
 
 import keras
 import networks as nets
@@ -98,7 +98,7 @@ def test_pictures_and_animation(make, tmp_path):
     network = getattr(gan, "ema_generator", None) or gan.generator
     z = np.random.default_rng(4).standard_normal((6, nets.LATENT), dtype="float32")
     expected = oracle(nets.value(network(z, training=False)))
-    # Keras and this oracle may round the last bit of a pixel otherwise.
+    # Keras and this oracle may round the last bit of a pixel differently.
     np.testing.assert_allclose(pixels(folder / "latest.png").astype(int), expected, atol=1)
     np.testing.assert_array_equal(pixels(folder / "latest.png"), pixels(folder / "epoch_0003.png"))
     found = frames(folder)
@@ -276,7 +276,7 @@ def test_a_resumed_run_goes_on_with_the_pictures_that_are_there(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run("cut", Break())
     assert pngs(tmp_path / "cut" / "samples") == ["epoch_0001.png", "epoch_0002.png"]
-    # One that was drawn before the cut, but after the last backup.
+    # This picture was drawn after the last backup, before the interruption.
     (tmp_path / "cut" / "samples" / "epoch_0009.png").write_bytes(b"old")
     cut = run("cut")
     assert names(cut) == names(whole)

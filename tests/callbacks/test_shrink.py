@@ -1,4 +1,4 @@
-"""`Shrink`: networks that are made smaller in the middle of `fit`, which goes on with them."""
+"""`Shrink`: networks are cut in the middle of `fit`, and training continues with the smaller ones."""
 
 import keras
 import networks as nets
@@ -20,7 +20,7 @@ EPOCH = 4  # batches
 
 
 def gan_model(pair=None, options=None, **kwargs):
-    """Return a GAN that runs without tracing, which takes most of the time of a few steps."""
+    """Return a GAN that runs eagerly, because tracing costs more than a few steps."""
     kwargs = {"seed": 1, "balance_frequency": 0, **kwargs}
     gan = kgp.GANModel(*(pair or nets.dcgan_pair()), nets.LATENT, **kwargs)
     options = {"run_eagerly": True} if options is None else options
@@ -33,7 +33,7 @@ def mlp_gan(**kwargs):
 
 
 def fit(gan, *callbacks, epochs=2, **kwargs):
-    """Fit four batches an epoch; return the logs."""
+    """Fit four batches per epoch; return the logs."""
     return gan.fit(
         nets.images(8 * EPOCH),
         batch_size=8,
@@ -57,7 +57,7 @@ def macs(network):
 
 
 class Watch(keras.callbacks.Callback):
-    """Notes what networks and optimizers are after each batch; stands behind `Shrink`."""
+    """Records networks and optimizers after each batch; its place is after `Shrink`."""
 
     def __init__(self, names=("generator",), traces=lambda: 0):
         super().__init__()
@@ -73,12 +73,12 @@ class Watch(keras.callbacks.Callback):
 
 
 def changes(rows):
-    """Return after which batches (from 1 on) something is another than before."""
+    """Return the batches, counted from 1, after which a row differs from the row before."""
     return [i + 1 for i in range(1, len(rows)) if rows[i] != rows[i - 1]]
 
 
 def assert_trains_on(watch, history):
-    """Assert that weights are finite after every batch and move in each, and that losses are finite."""
+    """Assert that losses and weights are finite, and that all weights move in every batch."""
     assert all(watch.finite)
     for before, after in zip(watch.weights, watch.weights[1:], strict=False):
         for a, b in zip(before, after, strict=False):
@@ -116,13 +116,13 @@ def test_a_share_of_the_channels_goes(traced, target):
         assert history[key] == list(event.parameters)  # of the first epoch and the second
     assert changes(watch.parameters) == [6]
     assert not options or len(history["val_generator_loss"]) == 2
-    # One trace more than at the start, with the batch behind the cut.
+    # One more trace than at the start, for the batch after the cut.
     assert watch.traces == [watch.traces[0]] * 6 + [watch.traces[0] + 1] * 2
     assert_trains_on(watch, history)
     assert int(gan.generator_optimizer.iterations) == 8
     for network in (gan.generator, gan.discriminator):
         assert kgp.masked_weights(network) == []
-    # The average is cut alike.
+    # The average is cut in the same way.
     assert gan.ema_generator.count_params() == gan.generator.count_params()
     for own, copy in zip(gan.generator.weights, gan.ema_generator.weights, strict=True):
         assert tuple(own.shape) == tuple(copy.shape)
@@ -131,7 +131,7 @@ def test_a_share_of_the_channels_goes(traced, target):
 
 
 class Around(keras.callbacks.Callback):
-    """Notes what the generator and its optimizer are right before `Shrink` and, as another one, behind it."""
+    """Records the generator and its optimizer right before `Shrink`, and another instance right after it."""
 
     def __init__(self, at):
         super().__init__()
@@ -162,7 +162,7 @@ def test_outputs_and_slots_right_behind_the_cut():
     history = fit(gan, prune, before, callback, after)
     (event,) = callback.events
     assert event.channels == (12, 6)
-    # What was masked computed what is left now.
+    # The masked network computed what the smaller network computes now.
     scale = np.max(np.abs(before.outputs))
     np.testing.assert_allclose(after.outputs, before.outputs, rtol=0, atol=1e-5 * scale)
     np.testing.assert_allclose(after.average, before.average, rtol=0, atol=1e-5 * scale)
@@ -180,7 +180,7 @@ def test_outputs_and_slots_right_behind_the_cut():
         for old_slot, new_slot in zip(slots[:2], slots[2:], strict=True):
             np.testing.assert_array_equal(new_slot, old_slot[index])
             assert np.any(new_slot)
-    # What `Prune` says of its network stays what it was in the end.
+    # The report of `Prune` stays as it was at the end.
     assert history["generator_channel_sparsity"] == [0.5, 0.5]
     assert history["generator_sparsity"][0] == history["generator_sparsity"][1] > 0.5
     assert [step for step, *_ in prune.updates] == [1, 2, 3]
@@ -223,7 +223,7 @@ def test_steps_per_execution(traced):
 
 
 def wide():
-    """Return networks with channels enough to come near to any budget."""
+    """Return networks with enough channels to get close to any budget."""
     generator = [
         keras.Input((nets.LATENT,)),
         layers.Dense(64, "relu", name="first"),
@@ -244,7 +244,7 @@ def test_budgets_are_of_the_network_that_training_began_with():
         assert abs(event.macs[1] / dense - share) <= 0.021 * share
     assert callback.events[1].macs == (callback.events[0].macs[1], macs(gan.generator))
     assert callback.events[1].parameters[1] == gan.generator.count_params()
-    # Of another `fit` it is that with which it begins.
+    # In another `fit`, the budget is a share of the network at its beginning.
     callback = shrink(6, budget=kgp.Budget(macs=0.5))
     dense = macs(gan.generator)
     fit(gan, callback, epochs=1)
@@ -409,7 +409,7 @@ def test_an_average_is_cut_in_the_same_places():
 
     callback = shrink(2, sparsity=0.5, recalibrate=False)
     fit(gan, Take(), callback, Compare(), epochs=1)
-    # Where a weight of the generator went, so did that of the average.
+    # The average loses the same positions as the generator.
     for own, copy in zip(taken["generator"], taken["ema_generator"], strict=True):
         (old, new), (old_copy, new_copy) = own, copy
         if old.ndim == 1:
@@ -592,7 +592,7 @@ def test_a_file_that_goes_on(tmp_path):
 
 
 class Poison(keras.callbacks.Callback):
-    """Ruins the generator, whichever it is, in front of one batch."""
+    """Writes NaN into the present generator before one batch."""
 
     def __init__(self, at):
         super().__init__()

@@ -36,7 +36,7 @@ from keras_ganprune.utils import files, plotting
 
 
 def events(folder):
-    """Return what the event files hold: {tag: {step: array}}."""
+    """Return the content of the event files: {tag: {step: array}}."""
     found = EventAccumulator(str(folder / "pruning"), size_guidance={"tensors": 0})
     found.Reload()
     return {
@@ -94,7 +94,7 @@ def test_numbers_are_those_of_the_model(make, tmp_path):
         )
         nonzero = sum(np.count_nonzero(nets.value(w)) for w in network.weights)
         assert scalars(found, f"nonzero_parameters/{name}")[2] == nonzero
-        # Of each mask update what was asked for and what came out, at its step.
+        # The requested and the achieved value of each mask update, at its step.
         asked = {"generator": "sparsity", "discriminator": "threshold"}[name]
         assert len(prune.updates) > 2
         for tag, place in ((f"requested_{asked}", 1), ("achieved_sparsity", 2)):

@@ -1,4 +1,4 @@
-"""Short runs that something watches, and a judge of images that says what it is told to."""
+"""Short runs with callbacks that watch them, and an evaluator of images that can follow a script."""
 
 import functools
 
@@ -26,7 +26,7 @@ class Report:
 
 
 class Judge:
-    """Stands for `ImageQuality`: numbers that tell one set of images from another."""
+    """Stands for `ImageQuality`: returns numbers that differ between sets of images."""
 
     def __init__(self, script=None, missing=None):
         self.script, self.missing, self.calls = script, missing, []
@@ -63,7 +63,7 @@ def gan_model(pair=None, make=lambda: Adam(1e-2, 0.5), **kwargs):
 
 @functools.cache
 def any_gan():
-    """Return a GAN for tests that do not care what it has learnt: it is traced once for all of them."""
+    """Return a GAN that many tests share, because what it has learnt does not matter. It is traced once."""
     return gan_model()
 
 
@@ -75,7 +75,7 @@ def foreign_gan(cls, make=lambda: Adam(1e-2, 0.5), **kwargs):
 
 
 def fit(gan, *callbacks, epochs=3, labels=None, **kwargs):
-    """Train on four batches an epoch, and return the history."""
+    """Train on four batches per epoch, and return the history."""
     x = nets.images(4 * BATCHES)
     return gan.fit(
         *([x] if labels is None else [x, labels]),
@@ -89,7 +89,7 @@ def fit(gan, *callbacks, epochs=3, labels=None, **kwargs):
 
 
 def state(gan):
-    """Return every number that training has changed."""
+    """Return all numbers that training changes."""
     found = [*gan.variables]
     for name in ("generator_optimizer", "discriminator_optimizer", "g_optimizer", "d_optimizer"):
         found += getattr(getattr(gan, name, None), "variables", [])
@@ -137,7 +137,7 @@ def assert_untouched(make, *callbacks, before=(), written=()):
 
 
 class Break(keras.callbacks.Callback):
-    """Cuts a run short at its third epoch."""
+    """Interrupts a run at its third epoch."""
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == 2:

@@ -1,4 +1,4 @@
-"""`recover`: training under masks, with a teacher and a learning rate of its own."""
+"""`recover`: training under masks, with its own teacher and learning rate."""
 
 import keras
 import networks as nets

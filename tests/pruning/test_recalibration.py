@@ -1,4 +1,4 @@
-"""New batch statistics: against NumPy, data of every form, and nothing else changed."""
+"""New batch statistics: compared with NumPy, for data of every form, and nothing else changes."""
 
 import keras
 import networks as nets
@@ -24,7 +24,7 @@ def data(n=24, width=4, seed=0):
 
 
 def small(**options):
-    """A model of two BatchNormalizations, the second behind the first."""
+    """A model with two BatchNormalizations in a row."""
     return keras.Sequential(
         [
             keras.Input((4,)),
@@ -46,7 +46,7 @@ def statistics(model):
 
 
 def others(model):
-    """Return copies of all variables but the statistics, by position."""
+    """Return copies of all variables except the statistics, by position."""
     known = {
         id(v)
         for layer in model._flatten_layers()
@@ -173,7 +173,7 @@ def test_half_precision():
 
 
 class Noisy(layers.Layer):
-    """Draws in inference mode too, and counts its calls in a weight."""
+    """Draws random numbers also in inference, and counts its calls in a weight."""
 
     def build(self, shape):
         self.seeds = keras.random.SeedGenerator(1)

@@ -42,13 +42,13 @@ def _outputs(model, x):
 
 
 def _assert_same(model, small, x, tolerance=1e-5, spread=1e-4):
-    """Compare all outputs; `spread`: how much of its largest value each must vary between samples."""
+    """Compare all outputs. Each must vary between samples by `spread` of its largest value."""
     expected, actual = _outputs(model, x), _outputs(small, x)
     assert [a.shape for a in actual] == [e.shape for e in expected]
     for e, a in zip(expected, actual, strict=True):
         scale = np.max(np.abs(e))
         assert np.max(np.abs(e - a)) <= tolerance * scale
-        # An output that is the same for all inputs would say nothing.
+        # An output that is the same for all inputs would prove nothing.
         assert np.max(np.ptp(e, axis=0)) > spread * scale
 
 
@@ -173,7 +173,7 @@ def test_architectures_shrink_to_what_the_masks_say(name, tmp_path):
             pruner.update(sparsity=sparsity)
             if criterion == "magnitude" and sparsity == 0.5:
                 _step(model)
-            # Here the comparison that `verify` makes is made on other inputs, and sharper.
+            # Here the comparison of `verify` is repeated on other inputs, with a lower tolerance.
             small = kgp.shrink(model, verify=False)
             _assert_same(model, small, x)
             assert [y.shape for y in _outputs(small, x)] == shapes
@@ -198,7 +198,7 @@ def test_a_critic_with_layer_normalization_keeps_all_channels():
 
 
 def _statistics_of_a_batch(model):
-    """Give batch normalizations the statistics of the network as it is pruned now.
+    """Give batch normalizations the statistics of the pruned network.
 
     With those of the dense one an output hardly depends on the input any more.
     """
@@ -374,7 +374,7 @@ def test_mixed_precision():
 
 
 class OwnAdaIN(layers.Layer):
-    """AdaIN with weights of its own, so that nothing can be seen from outside."""
+    """AdaIN with its own weights: a graph cannot see inside."""
 
     def build(self, input_shape):
         (*_, channels), (*_, width) = input_shape
@@ -411,7 +411,7 @@ def _own_adain_rule(layer, channels, inputs):
 
 @pytest.fixture
 def rules(monkeypatch):
-    """Let a test register rules, and forget them afterwards."""
+    """Let a test register rules; remove them afterwards."""
     monkeypatch.setattr(registry, "_LAYERS", dict(registry._LAYERS))
 
 
@@ -913,7 +913,7 @@ def test_weights_that_are_not_finite():
 
 
 def test_masks_that_are_not_held():
-    """Under `soft` what is pruned may have grown back; then there is nothing to cut."""
+    """Under `soft`, pruned weights may have grown back; then there is nothing to cut."""
     model = _mlp()
     pruner = kgp.Pruner(model, granularity="channel", mode="soft")
     pruner.update(sparsity=0.5)
