@@ -316,7 +316,7 @@ def test_weights_that_come_back_start_from_zero_with_empty_slots(mode):
     [
         pytest.param(RigL(0.4), False, id="rigl"),
         full(RigL(0.4, decay="constant"), True, id="rigl_constant"),
-        pytest.param(SET(0.4), True, id="set"),
+        full(SET(0.4), True, id="set"),
     ],
 )
 def test_a_move_changes_the_density_alone_unless_the_mode_goes_on_exchanging(mode, exchanges):

@@ -100,13 +100,13 @@ def test_a_judge_that_only_counts_classes():
     ("arguments", "stopped"),
     [
         ({"patience": 2}, 5),
-        ({"patience": 3}, None),
+        pytest.param({"patience": 3}, None, marks=pytest.mark.full),
         ({"start_from_epoch": 1}, 5),
-        ({"start_from_epoch": 4}, None),
+        pytest.param({"start_from_epoch": 4}, None, marks=pytest.mark.full),
         ({"baseline": 0.6}, 1),
-        ({"baseline": 0.55}, None),
-        ({"coverage": 0.11}, 2),
-        ({"coverage": 0.31}, None),
+        pytest.param({"baseline": 0.55}, None, marks=pytest.mark.full),
+        pytest.param({"coverage": 0.11}, 2, marks=pytest.mark.full),
+        pytest.param({"coverage": 0.31}, None, marks=pytest.mark.full),
     ],
 )
 def test_when_it_acts(arguments, stopped):
@@ -186,6 +186,7 @@ def test_rollback_beside_a_search():
         guarded([0.8], callbacks=(prune,), action="rollback")
 
 
+@pytest.mark.full
 def test_values_that_are_not_finite_are_not_its_business():
     guard, _ = guarded([0.8, np.nan, 0.78], fd=[1.0, np.nan, 1.0])
     assert guard.events == []

@@ -45,10 +45,10 @@ from keras_ganprune.metrics import extractor_training as training
 @pytest.mark.parametrize(
     ("every", "epochs", "measured", "logged"),
     [
-        (1, 3, [1, 2, 3], [0, 1, 2]),
+        pytest.param(1, 3, [1, 2, 3], [0, 1, 2], marks=pytest.mark.full),
         (2, 5, [1, 3, 5], [0, 0, 1, 1, 2]),
-        (3, 6, [1, 4, 6], [0, 0, 0, 1, 1, 2]),
-        (10, 3, [1, 3], [0, 0, 1]),
+        pytest.param(3, 6, [1, 4, 6], [0, 0, 0, 1, 1, 2], marks=pytest.mark.full),
+        pytest.param(10, 3, [1, 3], [0, 0, 1], marks=pytest.mark.full),
     ],
 )
 def test_which_epochs_are_measured_and_what_is_carried_on(every, epochs, measured, logged):
@@ -65,6 +65,7 @@ def test_which_epochs_are_measured_and_what_is_carried_on(every, epochs, measure
     ]
 
 
+@pytest.mark.full
 def test_the_last_value_is_what_the_judge_says_after_fit():
     gan, judge = gan_model(), Judge()
     monitor = QualityMonitor(judge, n=12, seed=5)
@@ -145,7 +146,8 @@ def test_the_average_that_a_foreign_gan_keeps_is_judged():
     assert judge.calls[-1][0] is teacher.generator
 
 
-@pytest.mark.parametrize("overwrite", [None, pytest.param(3, marks=pytest.mark.full)])
+@pytest.mark.parametrize("overwrite", [None, 3])
+@pytest.mark.full
 def test_averages_of_the_optimizer_are_judged_as_fit_leaves_them(overwrite):
     def make():
         return Adam(1e-2, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=overwrite)
@@ -232,6 +234,7 @@ def test_training_goes_on_bit_by_bit(make):
     assert_untouched(make, before=watching, written=("fd", "coverage"))
 
 
+@pytest.mark.full
 def test_a_function_may_look_at_any_model():
     x, y = nets.classifier_data()
 
@@ -327,6 +330,7 @@ def test_keras_callbacks_watch_it(tmp_path):
     assert_same(gan.get_weights(), restored)
 
 
+@pytest.mark.full
 def test_adaptive_sparsity_watches_it(capsys):
     # Two trials hold, a third one does not.
     monitor = QualityMonitor(Judge({"fd": [1.0, 1.05, 1.08, 2.0, 1.0]}))
@@ -379,6 +383,7 @@ def test_a_csv_logger_in_front_misses_it(tmp_path):
     fit(any_gan(), QualityMonitor(Judge()), CSVLogger(str(tmp_path / "log.csv")))
 
 
+@pytest.mark.full
 def test_a_trial_that_is_never_measured():
     prune = kgp.Prune(kgp.AdaptiveSparsity("fd", recovery_epochs=2), "generator", verbose=0)
     with pytest.raises(InvalidArgumentError, match=r"recovery_epochs=2, every=3. Use every=2"):
@@ -441,6 +446,7 @@ def test_a_diverged_generator_has_nan_for_quality(make, epochs):
     assert monitor.report is None and np.isnan(monitor.values["fd"])
 
 
+@pytest.mark.full
 def test_diverged_in_the_first_epoch():
     class Now(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -456,6 +462,7 @@ class Overflow(layers.Layer):
         return x if training else x * 1e38 * 1e38
 
 
+@pytest.mark.full
 def test_images_that_are_nan_though_no_weight_is():
     def pair():
         z = keras.Input((nets.LATENT,))
@@ -540,6 +547,7 @@ def test_a_resumed_run_goes_on(tmp_path):
     assert history["fd"] == expected["fd"][2:]
 
 
+@pytest.mark.full
 def test_the_same_monitor_in_another_fit():
     monitor, gan = QualityMonitor(Judge(), every=4), any_gan()
     fit(gan, monitor, epochs=1)

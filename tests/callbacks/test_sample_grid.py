@@ -83,7 +83,11 @@ def oracle(images, columns=3, zoom=2):
         pytest.param(
             lambda: foreign_gan(nets.GuideGAN), id="foreign", marks=[foreign, pytest.mark.full]
         ),
-        pytest.param(lambda: foreign_gan(nets.EmaGAN), id="foreign average", marks=foreign),
+        pytest.param(
+            lambda: foreign_gan(nets.EmaGAN),
+            id="foreign average",
+            marks=[foreign, pytest.mark.full],
+        ),
     ],
 )
 def test_pictures_and_animation(make, tmp_path):
@@ -139,6 +143,7 @@ def test_training_goes_on_bit_by_bit(make, tmp_path):
 # --- what is drawn -------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_conditional_gan_draws_the_classes_in_turn(tmp_path):
     gan = gan_model(nets.conditional_pair)
     fit(gan, grid(tmp_path), labels=nets.labels(16), epochs=1)
@@ -164,6 +169,7 @@ def test_labels_that_are_numbers():
 
 
 @foreign
+@pytest.mark.full
 def test_a_network_that_translates_images(tmp_path):
     import tensorflow as tf
 
@@ -299,6 +305,7 @@ def test_a_new_run_replaces_the_pictures_of_an_old_one(tmp_path):
     assert len(frames(tmp_path)) == 2
 
 
+@pytest.mark.full
 def test_another_fit_with_the_same_callback_counts_on(tmp_path):
     callback = grid(tmp_path)
     fit(any_gan(), callback, epochs=2)

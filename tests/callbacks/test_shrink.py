@@ -186,6 +186,7 @@ def test_outputs_and_slots_right_behind_the_cut():
     assert [step for step, *_ in prune.updates] == [1, 2, 3]
 
 
+@pytest.mark.full
 def test_several_cuts(traced):
     gan = mlp_gan(options={})
     callback, watch = shrink([2, 5], sparsity=[0.25, 0.5]), Watch(traces=traced)
@@ -390,6 +391,7 @@ def test_a_foreign_gan(capsys):
     assert "'D' has 6 of 12 channels left" in said
 
 
+@pytest.mark.full
 def test_an_average_is_cut_in_the_same_places():
     gan = gan_model(ema_decay=0.5)
     taken = {}
@@ -500,6 +502,7 @@ def blocks_pruned(average):
     return gan, callback, watch, fit(gan, prune, callback, watch, epochs=1)
 
 
+@pytest.mark.full
 def test_masked_blocks_are_left_out():
     gan, callback, watch, history = blocks_pruned(None)
     assert changes(watch.parameters) == [3]
