@@ -75,7 +75,7 @@ def schedule(last=0.8):
                 discriminator=nets.dcgan_discriminator(),
             ),
             id="foreign",
-            marks=foreign,
+            marks=[foreign, pytest.mark.full],
         ),
     ],
 )
@@ -144,6 +144,7 @@ def test_frequencies(tmp_path):
     assert not any(tag.startswith("samples") for tag in found)
 
 
+@pytest.mark.full
 def test_a_classifier(tmp_path):
     x, y = nets.classifier_data()
     model = nets.classifier()
@@ -156,6 +157,7 @@ def test_a_classifier(tmp_path):
     assert not any(tag.startswith("samples") for tag in found)
 
 
+@pytest.mark.full
 def test_a_network_that_is_not_pruned(tmp_path):
     gan = gan_model()
     fit(gan, PruningSummary(tmp_path, "generator", images=0), epochs=1)
@@ -187,6 +189,7 @@ def test_masks_that_are_chosen_but_not_held(tmp_path):
     assert sum(layers) / total == pytest.approx(history["generator_sparsity"][0])
 
 
+@pytest.mark.full
 def test_the_averaged_generator_is_shown_and_not_counted(tmp_path):
     gan = gan_model(ema_decay=0.9)
     fit(gan, kgp.Prune(0.5, "generator", verbose=0), PruningSummary(tmp_path), epochs=1)
@@ -200,6 +203,7 @@ def test_the_averaged_generator_is_shown_and_not_counted(tmp_path):
     np.testing.assert_allclose(drawn, expected, atol=1)
 
 
+@pytest.mark.full
 def test_two_callbacks_of_one_network_and_one_of_both(tmp_path):
     gan = gan_model()
     first, second = (w.path.split("/")[0] for w in kgp.Pruner(gan.generator).weights)

@@ -106,6 +106,7 @@ def test_the_same_data_again_gives_the_same():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.full
 def test_it_is_what_training_converges_to():
     model = small(momentum=0.9)
     x = data(16)
@@ -428,6 +429,7 @@ def test_a_conditional_gan(judge_has_norm):
     np.testing.assert_allclose(mean[:-3], latents(20, 0).mean(axis=0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.full
 def test_in_the_middle_of_fit():
     class Recalibrate(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -149,12 +149,7 @@ def _noise(*shape, seed=0):
 
 
 # One of each kind by default: transposed convolutions, a nested or subclassed network, several inputs.
-FAST = (
-    "dcgan_generator",
-    "subclassed_discriminator",
-    "cgan_concat_generator",
-    "acgan_discriminator",
-)
+FAST = ("dcgan_generator", "subclassed_discriminator", "cgan_concat_generator")
 
 
 @pytest.mark.parametrize(
@@ -1021,7 +1016,10 @@ head: all channels stay, because they are those of the network's output"""
     assert groups[0].makers == ["first/kernel", "last/kernel"]
 
 
-@pytest.mark.parametrize("quantity", ["macs", "parameters", "bytes"])
+@pytest.mark.parametrize(
+    "quantity",
+    ["macs", *(pytest.param(name, marks=pytest.mark.full) for name in ("parameters", "bytes"))],
+)
 def test_a_sparsity_may_be_a_share_of_the_cost(quantity):
     model = ARCHITECTURES["dcgan_generator"]()
     one = kgp.shrink(model, sparsity=0.5, granularity=kgp.Channel(of=quantity))
