@@ -1,6 +1,5 @@
-"""`BalanceController`: the density of the discriminator follows the measured ratio; both networks pruned."""
+"""`BalanceController`: the density of the discriminator follows the measured ratio."""
 
-import functools
 import itertools
 import math
 
@@ -9,181 +8,39 @@ import networks as nets
 import numpy as np
 import pytest
 import short_runs as runs
-import tensorflow as tf
+from balance_runs import (
+    ABOVE,
+    BATCHES,
+    BELOW,
+    BOTH,
+    INSIDE,
+    NAN,
+    SCRIPT,
+    SETTINGS,
+    Look,
+    assert_density,
+    controller,
+    densities,
+    each_mode,
+    fit,
+    foreign,
+    from_settings,
+    full,
+    gan_model,
+    in_force,
+    kept_at,
+    oracle,
+    scripted,
+    steps_of,
+)
 from keras.optimizers import SGD, Adam
 
 import keras_ganprune as kgp
 from keras_ganprune.callbacks import _gradient_sampler as engine
 from keras_ganprune.callbacks._density_rule import DensityRule
 from keras_ganprune.callbacks._log_window import LogWindow
-from keras_ganprune.errors import InvalidArgumentError, PruningWarning
+from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.pruning.modes import SET, RigL
-from keras_ganprune.pruning.pruner import sparsity_of
-from keras_ganprune.training import discovery
-
-BOTH = ["generator", "discriminator"]
-MODES = ["rigl", "set", "splice"]
-BATCHES = 8
-# Every finite ratio is above the first band, below the second and inside the third.
-ABOVE, BELOW, INSIDE = (-1e9, -1e8), (1e8, 1e9), (-1e9, 1e9)
-NAN = math.nan
-each_mode = pytest.mark.parametrize(
-    "mode", ["rigl", *(pytest.param(mode, marks=pytest.mark.full) for mode in MODES[1:])]
-)
-
-
-def full(*values, **options):
-    """Return a case that is not in the default suite."""
-    return pytest.param(*values, marks=pytest.mark.full, **options)
-
-
-# --- models --------------------------------------------------------------------------------------
-
-
-def gan_model(cls=kgp.GANModel, pair=None, make=lambda: SGD(0.05, 0.9), **kwargs):
-    gan = cls(*(pair or nets.mlp_pair()), nets.LATENT, seed=1, **{"balance_frequency": 1, **kwargs})
-    gan.compile(make(), make())
-    return gan
-
-
-class Scripted(kgp.GANModel):
-    """Logs one number of a script per batch: 'shown' as the mean over the epoch, 'plain' as it is.
-
-    A number that is NaN is not measured, so that the mean over the epoch stays as it was.
-    """
-
-    def __init__(self, *args, script=(), **kwargs):
-        super().__init__(*args, **{"balance_frequency": 0, **kwargs})
-        self.script = tf.constant(np.array(script, "float32"))
-        self.shown = keras.metrics.Mean(name="shown")
-
-    @property
-    def metrics(self):
-        return [*super().metrics, self.shown]
-
-    def train_step(self, data):
-        now = self.script[tf.cast(self.generator_optimizer.iterations, "int32")]
-        logs = super().train_step(data)
-        good = tf.math.is_finite(now)
-        self.shown.update_state(tf.where(good, now, 0.0), sample_weight=tf.cast(good, "float32"))
-        return {**logs, "shown": self.shown.result(), "plain": now}
-
-
-def scripted(script, **kwargs):
-    return gan_model(Scripted, script=script, **kwargs)
-
-
-def foreign(cls=nets.GuideGAN):
-    gan = cls()
-    gan.compile(d_optimizer=Adam(1e-2, 0.5), g_optimizer=Adam(1e-2, 0.5))
-    return gan
-
-
-def fit(model, *callbacks, epochs=1, batches=BATCHES):
-    return model.fit(
-        nets.images(4 * batches),
-        batch_size=4,
-        epochs=epochs,
-        shuffle=False,
-        verbose=0,
-        callbacks=list(callbacks),
-    ).history
-
-
-def controller(low=0.45, high=0.55, *args, **kwargs):
-    return kgp.BalanceController(low, high, *args, **{"frequency": 4, "verbose": 0, **kwargs})
-
-
-def densities(callback):
-    """Return [(step, density)] of all mask updates."""
-    return [(step, round(1 - requested, 9)) for step, requested, _ in callback.updates]
-
-
-# --- the oracle, and what is looked at -----------------------------------------------------------
-
-
-def oracle(
-    values, low=0.45, high=0.55, density=0.5, inc=0.05, bounds=(0.05, 1.0), frequency=4, begin=2
-):
-    """Return [(step, density)] for one measured value per batch (NaN: not measured), in decimals."""
-    moves, window = [(begin, density)], []
-    for step, value in enumerate(values, start=1):
-        window += [value] if math.isfinite(value) else []
-        if step == begin:
-            window = []
-        if step > begin and (step - begin) % frequency == 0:
-            mean = np.mean(window) if window else NAN
-            if mean > high and density < bounds[1]:
-                moves.append((step, density := min(round(density + inc, 9), bounds[1])))
-            elif mean < low and density > bounds[0]:
-                moves.append((step, density := max(round(density - inc, 9), bounds[0])))
-            window = []
-    return moves
-
-
-def in_force(moves, step):
-    """Return the density after a step; 1 before the first update."""
-    return ([1.0] + [density for due, density in moves if due <= step])[-1]
-
-
-def kept_at(density, sizes):
-    return [nets.kept_oracle(size, 1 - density) for size in sizes]
-
-
-class Look(keras.callbacks.Callback):
-    """Records masks, weights, slots and logs at each batch end, before or after the controller."""
-
-    def __init__(self, target="discriminator"):
-        super().__init__()
-        self.target, self.states, self.logs = target, [], []
-
-    def on_train_batch_end(self, batch, logs=None):
-        weights = kgp.masked_weights(getattr(self.model, self.target))
-        slots = {}
-        for optimizer in discovery.optimizers(self.model):
-            for variable, slot in discovery.slots(optimizer):
-                slots.setdefault(id(variable), []).append(np.array(nets.value(slot)))
-        self.states.append(
-            [
-                {
-                    "value": np.array(nets.value(w.variable)),
-                    "mask": np.array(nets.value(w.mask)),
-                    "slots": slots.get(id(w.variable), []),
-                }
-                for w in weights
-            ]
-        )
-        self.logs.append({k: float(v) for k, v in (logs or {}).items()})
-
-    def kept(self):
-        return [[np.count_nonzero(s["mask"]) for s in states] for states in self.states]
-
-
-def assert_density(density, network):
-    """Assert that each mask keeps exactly its count; weights that just returned are still zero."""
-    table = nets.nonzeros(network).values()
-    assert table and nets.leaks(network) == {}
-    assert [kept for _, kept, _ in table] == kept_at(density, [size for *_, size in table])
-
-
-def steps_of(before, after):
-    """Yield (step, states before the controller, states after it) for each batch."""
-    rows = zip(before.states, after.states, strict=True)
-    return ((step, one, two) for step, (one, two) in enumerate(rows, start=1))
-
-
-# Up to the upper bound, down to the lower bound, inside the band; some batches measure nothing.
-SCRIPT = (
-    [0.5, 0.9] + [0.9] * 8 + [0.5] * 4 + [NAN] * 4 + [0.7, NAN, 0.7, 0.2] + [0.44, 0.44, NAN, 0.44]
-)
-SCRIPT += [0.1] * 12 + [NAN, 0.3, NAN, NAN] + [0.54, 0.54, 0.56, 0.52] + [0.0] * 4 + [0.8] * 6
-assert len(SCRIPT) == 56
-SETTINGS = {"density": 0.65, "inc": 0.1, "bounds": (0.3, 0.8)}
-
-
-def from_settings(**kwargs):
-    return controller(0.45, 0.55, 0.65, 0.1, 0.3, 0.8, **kwargs)
-
 
 # --- the law -------------------------------------------------------------------------------------
 
@@ -590,150 +447,6 @@ def test_a_log_that_is_not_there(make, monitor, match):
         fit(make(), controller(monitor=monitor))
 
 
-# --- going on ------------------------------------------------------------------------------------
-
-
-def assert_same(one, two):
-    """Assert that two GANs have the same weights, masks and slots, bit by bit."""
-    for a, b in zip(one.weights, two.weights, strict=True):
-        np.testing.assert_array_equal(nets.value(a), nets.value(b))
-    pairs = zip(
-        kgp.masked_weights(one.discriminator), kgp.masked_weights(two.discriminator), strict=True
-    )
-    for a, b in pairs:
-        np.testing.assert_array_equal(nets.value(a.mask), nets.value(b.mask))
-    for name in ("generator_optimizer", "discriminator_optimizer"):
-        pairs = zip(getattr(one, name).variables, getattr(two, name).variables, strict=True)
-        for a, b in pairs:
-            np.testing.assert_array_equal(nets.value(a), nets.value(b))
-
-
-RESUMED = {"frequency": 5, "begin_step": 2, "increment": 0.1}
-RESUMED_BAND = (-1.0, 1.0)
-
-
-def resumable(epochs, mode, *callbacks):
-    keras.utils.set_random_seed(11)
-    gan = gan_model(balance_frequency=2, make=lambda: Adam(1e-2, 0.5))
-    callback = controller(*RESUMED_BAND, mode=mode, **RESUMED)
-    fit(gan, callback, *callbacks, epochs=epochs)
-    return gan, callback
-
-
-@functools.cache
-def uninterrupted(mode):
-    return resumable(4, mode)
-
-
-class Break(keras.callbacks.Callback):
-    def __init__(self, at):
-        super().__init__()
-        self.at, self.seen = at, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == self.at:
-            raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("mode", ["rigl", "set"])
-@pytest.mark.full
-def test_backup_and_restore_is_as_if_uninterrupted(mode, tmp_path):
-    """The backup of the first epoch's end lies between two updates, after a measurement."""
-    whole, all_of_it = uninterrupted(mode)
-    assert len({density for _, density in densities(all_of_it)}) > 2
-    backup = lambda: keras.callbacks.BackupAndRestore(str(tmp_path), delete_checkpoint=False)  # noqa: E731
-    with pytest.raises(KeyboardInterrupt):
-        resumable(4, mode, backup(), Break(14))
-    gan, callback = resumable(4, mode, backup())
-    # At step 8 or after: no update is made twice, none is left out.
-    assert densities(callback) == [pair for pair in densities(all_of_it) if pair[0] > 8]
-    assert callback.density == all_of_it.density
-    assert int(gan.discriminator_optimizer.iterations) == 32
-    assert_same(whole, gan)
-
-
-@pytest.mark.parametrize(
-    ("mode", "how"),
-    [full("splice", "file"), ("set", "new_callback"), full("rigl", "same_callback")],
-)
-def test_another_fit_goes_on_where_the_last_one_stopped(mode, how, tmp_path):
-    whole, all_of_it = uninterrupted(mode)
-    gan, first = resumable(2, mode)
-    density = first.density
-    assert density != 0.5
-    if how == "file":
-        gan.save(tmp_path / "gan.keras")
-        gan = kgp.load_model(tmp_path / "gan.keras")
-    second = first if how == "same_callback" else controller(*RESUMED_BAND, mode=mode, **RESUMED)
-    look = Look()
-    fit(gan, look, second, epochs=2)
-    # At step 17, before the update that is due there.
-    assert look.kept()[0] == kept_at(density, [s["mask"].size for s in look.states[0]])
-    made = densities(first) if how == "same_callback" else densities(first) + densities(second)
-    assert made == densities(all_of_it)
-    assert second.density == all_of_it.density
-    assert_same(whole, gan)
-
-
-@pytest.mark.full
-def test_another_fit_in_the_band_exchanges_nothing():
-    gan = gan_model()
-    for _ in range(3):
-        before = [nets.value(w.mask).copy() for w in kgp.masked_weights(gan.discriminator)]
-        callback = controller(*INSIDE, mode="set")
-        fit(gan, callback, batches=6)
-        if before:
-            assert callback.updates == []
-            for mask, weight in zip(before, kgp.masked_weights(gan.discriminator), strict=True):
-                np.testing.assert_array_equal(mask, nets.value(weight.mask))
-    nets.assert_exact(0.5, gan.discriminator)
-
-
-@pytest.mark.full
-def test_a_new_callback_may_begin_with_another_density():
-    gan = gan_model()
-    fit(gan, controller(*ABOVE, mode="set"))
-    assert_density(0.6, gan.discriminator)
-    callback = controller(*ABOVE, density=0.2, mode="set")
-    fit(gan, callback)
-    assert [density for _, density in densities(callback)] == [0.2, 0.25, 0.3]
-
-
-@pytest.mark.full
-def test_a_used_callback_begins_anew_with_a_new_model():
-    callback = controller(*ABOVE, begin_step=2, mode="set")
-    fit(gan_model(), callback)
-    assert densities(callback) == [(2, 0.5), (6, 0.55)]
-    gan = gan_model()
-    fit(gan, callback)
-    assert densities(callback) == [(2, 0.5), (6, 0.55)]
-    assert_density(0.55, gan.discriminator)
-
-
-@pytest.mark.full
-def test_the_ratio_is_measured_again_after_a_diverged_run():
-    gan = gan_model()
-    with pytest.warns(PruningWarning, match="of batch 0 were put back"):
-        fit(gan, controller(mode="set"), nets.Poison(2))
-    history = fit(gan, controller(*ABOVE, mode="set"))
-    assert np.isfinite(history["balance_ratio"]).all()
-
-
-@pytest.mark.full
-def test_masks_that_a_guard_put_back_have_their_density_again():
-    gan = scripted([0.9] * 40)
-    callback = controller(0.45, 0.55, 0.25, 0.25, monitor="plain", begin_step=2, mode="set")
-    with pytest.warns(PruningWarning, match="after batch 15: .*of batch 8 were put back"):
-        fit(gan, callback, nets.Poison(15), epochs=3)
-    # The guard undid the moves at 10 and 14 with the weights, but not the move at 6.
-    assert densities(callback) == [(2, 0.25), (6, 0.5), (10, 0.75), (14, 1.0)]
-    assert_density(0.5, gan.discriminator)
-    again = controller(0.45, 0.55, 0.25, 0.25, monitor="plain", begin_step=2, mode="set")
-    fit(gan, again)
-    assert densities(again) == [(10, 0.75), (14, 1.0)]
-
-
 # --- bad arguments -------------------------------------------------------------------------------
 
 
@@ -815,122 +528,3 @@ def test_repr_after_training():
 def test_a_target_that_is_not_there():
     with pytest.raises(InvalidArgumentError, match="'critic'"):
         fit(gan_model(), controller(target="critic"))
-
-
-# --- two networks, in general --------------------------------------------------------------------
-
-GANS = {
-    "gan_model": lambda: gan_model(balance_frequency=0),
-    "dcgan": lambda: gan_model(pair=nets.dcgan_pair(), balance_frequency=0, loss="hinge"),
-    "foreign": foreign,
-    "wgan_gp": lambda: foreign(nets.WGANGP),
-}
-RAMP = kgp.Linear(0.8, begin_step=2, end_step=10, initial_sparsity=0.4)
-
-
-def prune(schedule=RAMP, target="generator", frequency=4, **kwargs):
-    return kgp.Prune(schedule, target, frequency, **{"verbose": 0, **kwargs})
-
-
-def joint_oracle(states, sparsity, scale=lambda scores: 1.0):
-    """Return the masks of one ranking over all tensors: the largest weights kept so far stay.
-
-    The largest of each tensor stays in any case.
-    """
-    scores = []
-    for s in states:
-        size = np.abs(s["value"].astype("float64"))
-        scores.append(np.where(s["mask"], size / scale(size), -np.inf).reshape(-1))
-        scores[-1][np.argmax(scores[-1])] = np.inf
-    joined = np.concatenate(scores)
-    keep = np.zeros(joined.size, bool)
-    budget = nets.kept_oracle(joined.size, sparsity)
-    keep[np.argsort(-joined, kind="stable")[:budget]] = True
-    parts = np.split(keep, np.cumsum([s.size for s in scores])[:-1])
-    return [part.reshape(s["mask"].shape) for part, s in zip(parts, states, strict=True)]
-
-
-@pytest.mark.parametrize(("name", "normalize"), [full("foreign", None), ("dcgan", "mean")])
-def test_one_budget_and_one_ranking_over_both_networks(name, normalize):
-    gan = GANS[name]()
-    for weight in gan.discriminator.trainable_weights:
-        weight.assign(0.3 * weight)  # so that the ranking takes more from one than from the other
-    callback = prune(target=BOTH, allocation=kgp.GlobalRanking(normalize))
-    before, after = ([Look(name) for name in BOTH] for _ in range(2))
-    history = fit(gan, *before, callback, *after, epochs=2)
-    assert [(s, r) for s, r, _ in callback.updates] == [(s, RAMP(s)) for s in (2, 6, 10)]
-    scale = {None: lambda scores: 1.0, "mean": np.mean}[normalize]
-    total = None
-    for step in range(16):
-        old = before[0].states[step] + before[1].states[step]
-        new = after[0].states[step] + after[1].states[step]
-        total = sum(s["mask"].size for s in new)
-        due = max((s for s in (2, 6, 10) if s <= step + 1), default=None)
-        if step + 1 == due:
-            for mask, s in zip(joint_oracle(old, RAMP(due), scale), new, strict=True):
-                np.testing.assert_array_equal(mask, s["mask"])
-        kept = sum(np.count_nonzero(s["mask"]) for s in new)
-        assert kept == (nets.kept_oracle(total, RAMP(due)) if due else total)
-        assert not any(s["value"][~s["mask"]].any() for s in new)
-    final = {n: history[f"{n}_sparsity"][-1] for n in BOTH}
-    assert abs(final["generator"] - final["discriminator"]) > 0.005  # spread, not the same for both
-    assert callback.updates[-1][2] == 1 - nets.kept_oracle(total, 0.8) / total
-
-
-@pytest.mark.parametrize("name", ["gan_model", "wgan_gp"])
-@pytest.mark.full
-def test_the_discriminator_after_the_generator(name):
-    gan = GANS[name]()
-    steps = 5 if name == "wgan_gp" else 1  # of the critic in a batch
-    later = kgp.Linear(0.6, begin_step=9 * steps, end_step=13 * steps, initial_sparsity=0.2)
-    of_generator = prune(kgp.Linear(0.8, 2, 6, initial_sparsity=0.4))
-    of_discriminator = prune(later, "discriminator", frequency=2 * steps)
-    looks = [Look(name) for name in BOTH]
-    fit(gan, of_generator, of_discriminator, *looks, epochs=2)
-    assert [s for s, *_ in of_generator.updates] == [2, 6]
-    assert [s for s, *_ in of_discriminator.updates] == [9 * steps, 11 * steps, 13 * steps]
-    kept = looks[1].kept()
-    sizes = [s["mask"].size for s in looks[1].states[0]]
-    assert kept[:8] == [sizes] * 8
-    for batch in range(9, 17):
-        due = min(batch - (batch - 9) % 2, 13) * steps
-        assert kept[batch - 1] == kept_at(1 - later(due), sizes)
-    nets.assert_exact(0.8, gan.generator)
-    nets.assert_exact(0.6, gan.discriminator)
-
-
-@pytest.mark.parametrize("name", ["gan_model", pytest.param("foreign", marks=pytest.mark.full)])
-@pytest.mark.full
-def test_the_two_apart_each_with_settings_of_its_own(name):
-    gan = GANS[name]()
-    of_generator = prune(kgp.Linear(0.9, 2, 10), criterion="taylor", mode="rigl", allocation="erk")
-    of_discriminator = prune(kgp.OneShot(0.5, 3), "discriminator", criterion="random")
-    history = fit(gan, of_generator, of_discriminator, epochs=2)
-    nets.assert_exact(0.5, gan.discriminator)
-    total = of_generator.report.total
-    assert of_generator.report.kept == nets.kept_oracle(total, 0.9)
-    assert (
-        sum(kept for _, kept, _ in nets.nonzeros(gan.generator).values())
-        == of_generator.report.kept
-    )
-    assert nets.leaks(gan.generator, gan.discriminator) == {}
-    assert history["generator_sparsity"][-1] == 1 - of_generator.report.kept / total
-    assert {"generator_sparsity", "discriminator_sparsity"} <= set(history)
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-def test_a_pruner_by_hand_ranks_both_networks(reverse):
-    networks = nets.mlp_pair()[:: -1 if reverse else 1]
-    pruner = kgp.Pruner(*networks, allocation="global_ranking")
-    states = [
-        {"value": np.array(nets.value(w.variable)), "mask": np.array(nets.value(w.mask))}
-        for w in pruner.weights
-    ]
-    expected = joint_oracle(states, 0.65)
-    report = pruner.update(sparsity=0.65)
-    assert report.kept == nets.kept_oracle(report.total, 0.65)
-    for mask, weight in zip(expected, pruner.weights, strict=True):
-        np.testing.assert_array_equal(mask, nets.value(weight.mask))
-    own = [sparsity_of(network) for network in networks]
-    sizes = [sum(np.prod(w.mask.shape) for w in kgp.masked_weights(n)) for n in networks]
-    assert np.average(own, weights=sizes) == pytest.approx(report.achieved, abs=1e-12)
