@@ -123,7 +123,7 @@ def random_weights(model, seed=0):
     return model
 
 
-def noise(*shape, seed=0):
+def noise_batch(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal((BATCH, *shape), dtype="float32")
 
 

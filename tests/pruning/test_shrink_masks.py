@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from shrunk_models import assert_same, noise, random_weights, residual_mlp, small_mlp
+from shrunk_models import assert_same, noise_batch, random_weights, residual_mlp, small_mlp
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import (
@@ -52,7 +52,7 @@ def test_masks_that_disagree():
     small = kgp.shrink(model, strict=False)
     assert small.get_layer("last").kernel.shape == (3, 4)
     assert np.sum(~small.get_layer("last").kernel.numpy().any(axis=0)) == 1
-    assert_same(model, small, noise(5))
+    assert_same(model, small, noise_batch(5))
 
 
 def test_masks_along_an_axis_that_stays():
@@ -83,7 +83,7 @@ def test_channels_that_nothing_reads_go():
     x = layers.Dense(8, name="wide")(z)
     model = random_weights(keras.Model(z, layers.Dense(2)(x[:, :4])))
     kgp.Pruner(model, granularity="channel").update(sparsity=0.5)
-    assert_same(model, kgp.shrink(model), noise(5))
+    assert_same(model, kgp.shrink(model), noise_batch(5))
 
 
 def test_something_stays_of_every_slice():
@@ -138,4 +138,4 @@ def test_masks_that_are_not_held():
     pruner.hold()
     small = kgp.shrink(model)
     assert [layer.units for layer in small.layers] == [4, 3, 2]
-    assert_same(model, small, noise(5))
+    assert_same(model, small, noise_batch(5))

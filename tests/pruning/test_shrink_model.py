@@ -14,7 +14,7 @@ from shrunk_models import (
     assert_same,
     assert_trains,
     count_left,
-    noise,
+    noise_batch,
     outputs,
     random_weights,
     residual_mlp,
@@ -229,7 +229,7 @@ def test_structures_and_settings_stay():
     )
     kgp.Pruner(random_weights(model), granularity="channel").update(sparsity=0.5)
     small = kgp.shrink(model)
-    arrays = {"z": noise(5), "w": noise(4)}
+    arrays = {"z": noise_batch(5), "w": noise_batch(4)}
     assert set(small(arrays)) == {"out", "other"}
     assert_same(model, small, arrays)
     first = small.get_layer("first")
@@ -254,7 +254,7 @@ def test_mixed_precision():
     ]
     assert {w.dtype for w in small.weights} == {"float32"}
     kgp.Pruner(model, granularity="channel").update(sparsity=0.5)
-    assert_same(model, small, noise(5), tolerance=1e-2)  # half precision
+    assert_same(model, small, noise_batch(5), tolerance=1e-2)  # half precision
 
 
 # --- kept layers ---------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def test_a_shared_layer_without_weights_fits_each_of_its_calls(kind):
         image = layers.Reshape((2, 2, 4))(layers.Dense(16)(noise))
         a, b = (shared(layers.Conv2D(8, 1)(image)) for _ in range(2))
     heads = [layers.Conv2D(2, 1)(x) for x in (a, b)]
-    model = random_weights(keras.Model(noise, heads))
+    model = random_weights(keras.Model(noise_batch, heads))
     groups = kgp.channel_groups(model)
     keeps = [np.ones(group.size, dtype=bool) for group in groups]
     keeps[-2][1:] = (
@@ -319,23 +319,23 @@ def test_a_shared_layer_without_weights_fits_each_of_its_calls(kind):
     assign(cuts)
     for variable, masked in groups.masked_values(keeps).values():
         variable.assign(masked)
-    assert_same(model, small, noise(5))
+    assert_same(model, small, noise_batch(5))
 
 
 class TwoInputs(keras.Model):
     def __init__(self):
         super().__init__()
-        self.noise, self.label = layers.Dense(8), layers.Embedding(4, 8)
+        self.noise_batch, self.label = layers.Dense(8), layers.Embedding(4, 8)
         self.head = layers.Dense(2)
 
     def call(self, inputs):
-        noise, label = inputs
-        return self.head(ops.tanh(self.noise(noise) + self.label(label)))
+        noise_batch, label = inputs
+        return self.head(ops.tanh(self.noise_batch(noise) + self.label(label)))
 
 
 class TwoArguments(TwoInputs):
-    def call(self, noise, label):
-        return super().call([noise, label])
+    def call(self, noise_batch, label):
+        return super().call([noise_batch, label])
 
 
 def _label():
@@ -344,7 +344,7 @@ def _label():
 
 def test_a_subclassed_model_with_two_inputs():
     model = TwoInputs()
-    x = [noise(5), _label()]
+    x = [noise_batch(5), _label()]
     model(x)
     kgp.Pruner(random_weights(model), granularity="channel").update(sparsity=0.5)
     inputs = [keras.Input((5,)), keras.Input((), dtype="int32")]
@@ -357,7 +357,7 @@ def test_a_subclassed_model_with_two_inputs():
 
 def test_a_subclassed_model_with_two_arguments():
     model = TwoArguments()
-    model(noise(5), _label())
+    model(noise_batch(5), _label())
     inputs = [keras.Input((5,)), keras.Input((), dtype="int32")]
     small = kgp.shrink(random_weights(model), sparsity=0.5, inputs=inputs)
     assert small.count_params() == 5 * 4 + 4 + 4 * 4 + 4 * 2 + 2
@@ -395,7 +395,7 @@ def test_channels_in_multiples():
     kgp.Pruner(model, granularity=kgp.Channel(round_to=8)).update(sparsity=0.6)
     again = kgp.shrink(model)
     assert [layer.units for layer in again.layers] == units
-    assert_same(small, again, noise(5))
+    assert_same(small, again, noise_batch(5))
 
 
 def test_at_least_so_many_stay():

@@ -14,7 +14,7 @@ from shrunk_models import (
     all_layers,
     assert_same,
     count_left,
-    noise,
+    noise_batch,
     random_weights,
 )
 
@@ -125,7 +125,7 @@ def test_an_opaque_layer_in_keep_is_a_barrier():
         ]  # fmt: skip
     pruner = kgp.Pruner(model, granularity="channel", scope=["free", "behind", "image"])
     pruner.update(sparsity=0.5)
-    assert_same(model, kgp.shrink(model, keep="adain"), noise(6))
+    assert_same(model, kgp.shrink(model, keep="adain"), noise_batch(6))
 
 
 def test_an_opaque_layer_with_a_rule_shrinks(rules):
@@ -135,7 +135,7 @@ def test_an_opaque_layer_with_a_rule_shrinks(rules):
     assert small.get_layer("adain").scale.shape == (4, 4)  # of 7 and 8
     kgp.Pruner(model, granularity="channel").update(sparsity=0.5)
     assert kgp.shrink(model).count_params() == count_left(model)
-    assert_same(model, kgp.shrink(model), noise(6))
+    assert_same(model, kgp.shrink(model), noise_batch(6))
 
 
 def test_a_rule_that_forgets_a_weight_never_gives_a_wrong_model(rules):
@@ -276,7 +276,7 @@ def test_what_a_layer_does_in_training_is_not_lost():
     model = keras.Sequential(
         [keras.Input((5,)), layers.Dense(8), TrainsOtherwise(), layers.Dense(2)]
     )
-    x = noise(5)
+    x = noise_batch(5)
     try:
         small = kgp.shrink(random_weights(model), sparsity=0.5)
     except UnsupportedLayerError:
