@@ -136,7 +136,10 @@ def test_warnings_come_once_for_each_fall():
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(lambda: gan_model(nets.dcgan_pair, ema_decay=0.9), id="gan_model"),
+        pytest.param(lambda: gan_model(ema_decay=0.9), id="gan_model"),
+        pytest.param(
+            lambda: gan_model(nets.dcgan_pair, ema_decay=0.9), id="dcgan", marks=pytest.mark.full
+        ),
         pytest.param(
             lambda: foreign_gan(nets.EmaGAN), id="foreign", marks=[foreign, pytest.mark.full]
         ),

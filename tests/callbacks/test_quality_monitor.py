@@ -431,7 +431,9 @@ class Ruin(keras.callbacks.Callback):
     [
         # (Later epochs are stopped by its `NaNGuard`.)
         pytest.param(lambda: gan_model(ema_decay=0.9), 2, id="gan_model"),
-        pytest.param(lambda: foreign_gan(nets.GuideGAN), 4, id="foreign", marks=foreign),
+        pytest.param(
+            lambda: foreign_gan(nets.GuideGAN), 4, id="foreign", marks=[foreign, pytest.mark.full]
+        ),
     ],
 )
 def test_a_diverged_generator_has_nan_for_quality(make, epochs):

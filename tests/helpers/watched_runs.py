@@ -105,7 +105,10 @@ def assert_same(one, two):
 WATCHED = pytest.mark.parametrize(
     "make",
     [
-        pytest.param(lambda: gan_model(nets.dcgan_pair, ema_decay=0.9), id="gan_model"),
+        pytest.param(lambda: gan_model(ema_decay=0.9), id="gan_model"),
+        pytest.param(
+            lambda: gan_model(nets.dcgan_pair, ema_decay=0.9), id="dcgan", marks=pytest.mark.full
+        ),
         pytest.param(
             lambda: foreign_gan(nets.GuideGAN), id="foreign", marks=[foreign, pytest.mark.full]
         ),

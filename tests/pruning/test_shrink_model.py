@@ -309,7 +309,7 @@ def test_a_shared_layer_without_weights_fits_each_of_its_calls(kind):
         image = layers.Reshape((2, 2, 4))(layers.Dense(16)(noise))
         a, b = (shared(layers.Conv2D(8, 1)(image)) for _ in range(2))
     heads = [layers.Conv2D(2, 1)(x) for x in (a, b)]
-    model = random_weights(keras.Model(noise_batch, heads))
+    model = random_weights(keras.Model(noise, heads))
     groups = kgp.channel_groups(model)
     keeps = [np.ones(group.size, dtype=bool) for group in groups]
     keeps[-2][1:] = (
@@ -325,17 +325,17 @@ def test_a_shared_layer_without_weights_fits_each_of_its_calls(kind):
 class TwoInputs(keras.Model):
     def __init__(self):
         super().__init__()
-        self.noise_batch, self.label = layers.Dense(8), layers.Embedding(4, 8)
+        self.noise, self.label = layers.Dense(8), layers.Embedding(4, 8)
         self.head = layers.Dense(2)
 
     def call(self, inputs):
-        noise_batch, label = inputs
-        return self.head(ops.tanh(self.noise_batch(noise) + self.label(label)))
+        noise, label = inputs
+        return self.head(ops.tanh(self.noise(noise) + self.label(label)))
 
 
 class TwoArguments(TwoInputs):
-    def call(self, noise_batch, label):
-        return super().call([noise_batch, label])
+    def call(self, noise, label):
+        return super().call([noise, label])
 
 
 def _label():
