@@ -95,7 +95,7 @@ class Shrink(keras.callbacks.Callback):
         limits: Mapping[Any, float] | None = None,
         recalibrate: bool = True,
         optimizer: keras.optimizers.Optimizer | str | None = None,
-        copies: Any = "auto",
+        copies: Literal["auto"] | str | Sequence[str] | keras.layers.Layer | None = "auto",
         verbose: int = 1,
     ):
         super().__init__()
