@@ -1,4 +1,4 @@
-"""Everything for `fit(callbacks=...)`."""
+"""Callbacks for `fit(callbacks=[...])`: pruning, shrinking, balance, quality and pictures."""
 
 from keras_ganprune.callbacks.balance_controller import BalanceController
 from keras_ganprune.callbacks.diversity_guard import DiversityGuard

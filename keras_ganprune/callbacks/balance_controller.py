@@ -1,131 +1,81 @@
-"""A discriminator whose density follows the balance of the game."""
+"""`BalanceController`: the density of the discriminator follows the balance of the two networks."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 import keras
 import numpy as np
 
-from keras_ganprune.backend import distribution, tracing
+from keras_ganprune.backend import distribution
+from keras_ganprune.callbacks._density_rule import density_rule, valid_density
+from keras_ganprune.callbacks._log_window import LogWindow
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.pruning_run import PruningRun
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
-from keras_ganprune.layers.mask_store import memory, to_numpy
+from keras_ganprune.layers.mask_store import memory
 from keras_ganprune.pruning.allocation import PerLayer
+from keras_ganprune.pruning.modes import Mode
 from keras_ganprune.pruning.schedules import ConstantSparsity
 
-# Under which name a resumed run finds what it needs; see `MaskStore.arrays`.
+# The name under which a resumed run finds its numbers; see `MaskStore.arrays`.
 _MEMORY = "balance"
-# Sums of increments are not exact; their errors should not add up.
+# Densities are rounded, so that the errors of repeated additions do not add up.
 _DIGITS = 12
 
 
-def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, (int, float, np.integer, np.floating))
-
-
-def _density(value: Any, name: str) -> float:
-    if not _is_number(value) or not 0.0 < value <= 1.0:
-        percent = _is_number(value) and 1 < value <= 100
-        fix = f" For {value:g} %, pass {value / 100:g}." if percent else ""
-        raise InvalidArgumentError(
-            f"`{name}` must be a density, the share of weights that stay, in (0, 1]. "
-            f"Received: {value!r}.{fix}"
-        )
-    return float(value)
-
-
-class _Window:
-    """The mean of what a log has shown since the window was cleared.
-
-    A Keras log is the mean over the epoch so far. Where a `Mean` metric of the model is behind it, that
-    is taken apart again: what was measured before counts no more, and a value that is only shown again
-    does not count at all. Any other log counts as it is, in every batch.
-    """
-
-    def __init__(self, model: keras.Model, name: str):
-        same = (m for m in model.metrics if m.name == name and isinstance(m, keras.metrics.Mean))
-        self.metric = next(same, None)
-        self.model = model
-        self.clear()
-        self.look()
-
-    def clear(self) -> None:
-        self.total = self.weight = 0.0
-
-    @property
-    def mean(self) -> float:
-        """NaN if nothing was measured."""
-        return self.total / self.weight if self.weight else math.nan
-
-    def look(self) -> None:
-        """Note what the metric holds, which is not to count."""
-        self._seen = self._state()
-
-    def _state(self) -> tuple[float, float]:
-        if self.metric is None:
-            return 0.0, 0.0
-        tracing.sync(self.model)
-        return float(to_numpy(self.metric.total)), float(to_numpy(self.metric.count))
-
-    def add(self, shown: Any) -> None:
-        """Take in the log of a batch."""
-        value, weight = float(np.mean(shown)), 1.0
-        before = self._seen
-        self.look()
-        total, count = self._seen
-        # A metric of that name may be idle, and the log come from elsewhere.
-        if self.metric is not None and math.isclose(
-            value, total / count if count else 0.0, rel_tol=1e-4, abs_tol=1e-6
-        ):
-            value, weight = total, count
-            if count >= before[1]:  # else it was reset in between
-                value, weight = total - before[0], count - before[1]
-        if weight > 0 and math.isfinite(value):
-            self.total += value
-            self.weight += weight
-
-
 class BalanceController(Prune):
-    """Moves the discriminator's density so that the balance ratio of a GAN stays in a band.
+    """Moves the density of the discriminator so that the balance ratio of a GAN stays in a band.
 
         ratio > high: the generator closes the gap too easily, so the discriminator gets denser
         ratio < low:  the discriminator is too strong, so it gets sparser
 
-    Put it beside the `Prune` of the generator. What counts is the mean of what was measured since the
-    last update; within the band, or where nothing was measured, the masks stay as they are. Weights
-    come back by `mode`: 'rigl' grows where the gradient is largest and drops by score, and exchanges
-    no weights besides (`RigL(decay="constant")` and 'set' do, at every move).
+    Use it beside the `Prune` of the generator. The ratio is the mean of the values measured since the
+    last mask update. Inside the band, or without a measurement, the masks stay as they are.
+
+    A move changes the density only. With 'rigl', weights return where the gradient is largest, and are
+    pruned by score. `RigL(decay="constant")` and 'set' also exchange weights at each move.
 
     Args:
-        low, high: Floats, the band of the monitored log, `low < high`.
-        density: Float in (0, 1], the density to begin with.
-        increment: Float in (0, 1), the step of density.
-        minimum, maximum: Floats in (0, 1], bounds of the density.
-        monitor: Name of a log of every batch that rises as the discriminator grows too weak;
-            'balance_ratio' is that of `GANModel`, the discriminator's loss may do in other models.
-        begin_step: Int, optimizer steps; the discriminator stays dense before.
-        target: As for `Prune`.
-        frequency: As for `Prune`, in steps of the discriminator's optimizer. At least as many as lie
-            between two measurements (`GANModel(balance_frequency=...)`), or some updates change nothing.
-        mode: A mode that lets weights return, such as 'rigl' or 'set'.
-        **kwargs: As for `Prune`.
+        low: Float, lower end of the band. Defaults to 0.45.
+        high: Float above `low`, upper end of the band. Defaults to 0.55.
+        density: Float in (0, 1], the initial density. Defaults to 0.5.
+        increment: Float in (0, 1), the step of density per update. Defaults to 0.05.
+        minimum: Float in (0, 1], the lowest density. Defaults to 0.05.
+        maximum: Float in (0, 1], the highest density. Defaults to 1.
+        monitor: Name of a log that is written in every batch and rises as the discriminator becomes too
+            weak. `GANModel` logs 'balance_ratio'; in other models, use the loss of the discriminator.
+            Defaults to 'balance_ratio'.
+        begin_step: Non-negative int, optimizer step of the first update. The discriminator is dense
+            before it. Defaults to 0.
+        target: The network to prune, as for `Prune`. Defaults to 'discriminator'.
+        frequency: Positive int, steps of the discriminator's optimizer between two updates. It should be
+            at least the number of steps between two measurements
+            (`GANModel(balance_frequency=...)`); otherwise some updates change nothing. Defaults to 100.
+        mode: 'rigl', 'set' or 'splice', or a `Mode` that holds its masks and lets weights return.
+            Defaults to 'rigl'.
+        **kwargs: Further arguments of `Prune`.
 
     Attributes:
-        density: Float, the density that is asked for now.
+        density: Float, the density that is requested now.
 
     Raises:
-        InvalidArgumentError: the band is inverted, or another argument breaks its rule.
+        InvalidArgumentError: A number is out of its range, or `low` is not below `high`.
+        InvalidArgumentError: `density` is not between `minimum` and `maximum`.
+        InvalidArgumentError: `mode` does not let weights return, or `allocation` is per layer.
+        InvalidArgumentError: The first batch has no log named `monitor`.
+        InvalidArgumentError, UnsupportedLayerError, UnbuiltModelError: As for `Prune`.
 
     Example:
     >>> BalanceController(low=0.45, high=0.55, density=0.5)
     <BalanceController of 'discriminator' every 100 steps: density 0.5 in [0.05, 1],
     'balance_ratio' in [0.45, 0.55]>
 
-    Reference: [Balanced training for sparse GANs](https://arxiv.org/abs/2302.14670), `ADAPT`, relaxed.
+    Reference: [Balanced training for sparse GANs](https://arxiv.org/abs/2302.14670), the relaxed `ADAPT`.
     """
+
+    model: keras.Model  # set by Keras before any hook runs
 
     def __init__(
         self,
@@ -138,34 +88,21 @@ class BalanceController(Prune):
         *,
         monitor: str = "balance_ratio",
         begin_step: int = 0,
-        target: Any = "discriminator",
+        target: str | keras.layers.Layer | Sequence[Any] | None = "discriminator",
         frequency: int = 100,
-        mode: Any = "rigl",
+        mode: Literal["rigl", "set", "splice"] | Mode = "rigl",
         **kwargs: Any,
     ):
-        for name, value in (("low", low), ("high", high)):
-            if not _is_number(value):
-                raise InvalidArgumentError(f"`{name}` must be a number. Received: {value!r}.")
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise InvalidArgumentError(
-                f"`low` must be smaller than `high`. Received: low={low}, high={high}. "
-                "The band that ADAPT uses is low=0.45, high=0.55."
-            )
-        self.minimum, self.maximum = _density(minimum, "minimum"), _density(maximum, "maximum")
-        self.density = self._initial_density = _density(density, "density")
-        if not self.minimum <= self.density <= self.maximum:
-            raise InvalidArgumentError(
-                "`density` must be between `minimum` and `maximum`. Received: "
-                f"minimum={minimum}, density={density}, maximum={maximum}."
-            )
-        if not _is_number(increment) or not 0.0 < increment < 1.0:
-            raise InvalidArgumentError(
-                f"`increment` must be a step of density, in (0, 1). Received: {increment!r}."
-            )
+        self.density = self._initial_density = valid_density(density, "density")
+        self.rule = density_rule(low, high, self.density, increment, minimum, maximum)
+        self.low, self.high = self.rule.low, self.rule.high
+        self.minimum, self.maximum = self.rule.minimum, self.rule.maximum
+        self.increment = self.rule.increment
         if not isinstance(monitor, str):
             raise InvalidArgumentError(
                 f"`monitor` must be the name of a log. Received: {monitor!r}."
             )
+        self.monitor = monitor
         super().__init__(
             ConstantSparsity(1.0 - self.density, begin_step=begin_step),
             target,
@@ -179,13 +116,12 @@ class BalanceController(Prune):
                 f"Received: {self.settings.mode!r}."
             )
         if isinstance(self.settings.allocation, PerLayer):
-            # They are those at the end of a schedule, and a density that moves has none.
+            # Per-layer sparsities are those at the end of a schedule; a moving density has no end.
             raise InvalidArgumentError(
-                "Per-layer sparsities are for one total, which moves here. "
-                f"Received: allocation={self.settings.allocation!r}. Use 'uniform', 'erk' or "
+                "`allocation` must not be per layer: those sparsities belong to one total, and the total "
+                f"moves here. Received: {self.settings.allocation!r}. Use 'uniform', 'erk' or "
                 "'global_ranking'."
             )
-        self.low, self.high, self.increment, self.monitor = low, high, increment, monitor
 
     def __repr__(self):
         done = f", {self.pruner!r}" if self.pruner else ""
@@ -211,17 +147,17 @@ class _BalanceRun(PruningRun):
     def __init__(self, controller: BalanceController, targets, say):
         super().__init__(controller, targets, say)
         self.balance = controller
-        self._window = _Window(self.model, controller.monitor)
+        self._window = LogWindow(self.model, controller.monitor)
         self._seen_log = False
         # Whether the density has been applied, and the sparsity that it gave.
         self._begun = False
         self._sparsity = 0.0
 
-    # --- what was measured -----------------------------------------------------------------------
+    # --- measurements --------------------------------------------------------------------------
 
     def begin_epoch(self):
         super().begin_epoch()
-        self._window.look()  # metrics were reset just now, and may still show their last value
+        self._window.skip()  # metrics were reset just now, and may still show their last value
 
     def end_batch(self, batch, logs):
         monitor = self.balance.monitor
@@ -237,7 +173,7 @@ class _BalanceRun(PruningRun):
         super().end_batch(batch, logs)
         self._remember()
 
-    # --- what follows from it --------------------------------------------------------------------
+    # --- steps of `PruningRun` that differ -------------------------------------------------------------------
 
     def start(self):
         balance = self.balance
@@ -268,7 +204,10 @@ class _BalanceRun(PruningRun):
             return due
         if postponed is not None:
             return due[0], postponed[1]  # decided already, but the gradients were missing
-        balance, density = self.balance, self._next_density()
+        balance = self.balance
+        # All workers take the decision of the first one.
+        ratio = float(distribution.broadcast(np.array(self._window.mean), self.model))
+        density = balance.rule.next_density(balance.density, ratio)
         if density != balance.density:
             return due[0], 1.0 - density
         # An update that changes nothing counts as made: the next `fit` must not make it again, and the
@@ -298,13 +237,3 @@ class _BalanceRun(PruningRun):
         # The end of the cosine: modes that exchange fewer weights over time exchange none, so that an update
         # changes the density and nothing else. The number that may return under 'splice' stays.
         return 1.0 if self.balance.settings.mode.needs_budget else 0.0
-
-    def _next_density(self) -> float:
-        """Return the density that the measured ratio asks for."""
-        balance = self.balance
-        ratio = float(distribution.broadcast(np.array(self._window.mean), self.model))
-        if ratio > balance.high:
-            return min(balance.density + balance.increment, balance.maximum)
-        if ratio < balance.low:
-            return max(balance.density - balance.increment, balance.minimum)
-        return balance.density

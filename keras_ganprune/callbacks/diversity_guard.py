@@ -1,15 +1,18 @@
-"""A callback that sees lost variety where the distance does not show it."""
+"""`DiversityGuard`: acts on lost variety where the distance does not show it."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
-from keras_ganprune.callbacks.quality_monitor import QualityMonitor, callbacks_beside
+from keras_ganprune.callbacks._diversity_record import Comparison, DiversityRecord
+from keras_ganprune.callbacks.callback_list import callbacks_beside
+from keras_ganprune.callbacks.quality_monitor import ImageEvaluator, QualityMonitor
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.pruning.mask_state import sparsity_of
 from keras_ganprune.training.snapshot import TrainingState
@@ -20,16 +23,18 @@ _ACTIONS = ("stop", "rollback", "warn")
 
 @dataclass(frozen=True)
 class DiversityEvent:
-    """Variety that was lost.
+    """A measurement at which variety was lost.
 
     Attributes:
         epoch: Int, counted from 1.
-        coverage, best_coverage: Floats, at that epoch, and what it was compared to.
-        lost_classes: Class numbers that were there before; of a judge that only counts them, empty.
-        missing: Float, how many classes are missing; NaN without labels.
-        distance, best_distance: Floats.
-        action: What was done: 'stop', 'rollback' or 'warn'.
-        restored_epoch: Int, the epoch that was gone back to; None if none was.
+        coverage: Float, the coverage at that epoch.
+        best_coverage: Float, the coverage that it was compared with.
+        lost_classes: Tuple, classes that were present before; empty if only their number is known.
+        missing: Float, number of missing classes; NaN without labels.
+        distance: Float, the distance at that epoch.
+        best_distance: Float, the lowest distance so far.
+        action: 'stop', 'rollback' or 'warn'.
+        restored_epoch: Int, the epoch whose state was restored; None if nothing was restored.
     """
 
     epoch: int
@@ -43,58 +48,102 @@ class DiversityEvent:
     restored_epoch: int | None = None
 
 
+class _GoodState:
+    """The state of the training at the end of a good epoch."""
+
+    def __init__(self, model: keras.Model, epoch: int):
+        self.epoch = epoch
+        self.state = TrainingState(model)
+        self._networks = [id(layer) for layer in model.layers]
+
+    def fits(self, model: keras.Model) -> bool:
+        """Return whether the model has the same networks. `Shrink` may have replaced them."""
+        return self._networks == [id(layer) for layer in model.layers]
+
+
+@dataclass
+class _FitState:
+    """What a guard knows of the running `fit`.
+
+    Attributes:
+        bad: Measurements in a row at which variety was lost.
+        alarmed: Whether this loss was reported already.
+        good: State of the last good epoch, for 'rollback'.
+    """
+
+    bad: int = 0
+    alarmed: bool = False
+    good: _GoodState | None = None
+
+
 class DiversityGuard(keras.callbacks.Callback):
     """Acts when a GAN loses variety while the distance looks fine.
 
-    A Fréchet distance can stay where it is while a network that was pruned too far draws fewer and fewer
-    different images. The guard compares the coverage with the best so far, and the classes that are
-    missing with those that were there before:
+    If a network is pruned too far, it may generate fewer and fewer different images while a Fréchet
+    distance hardly changes. The guard compares the coverage with the best coverage so far, and the
+    missing classes with those that were present before:
 
         coverage < best - tolerance, or a class is lost, while distance <= best * (1 + distance_tolerance)
 
-    Where the distance rises too, whatever watches that will see it (`EarlyStopping`, `AdaptiveSparsity`).
+    If the distance rises as well, callbacks that watch the distance notice it (`EarlyStopping`,
+    `AdaptiveSparsity`).
 
-    'stop' ends training; 'rollback' ends it too, and puts back weights, masks, optimizers and averages of
-    the last measured epoch that was good. It does not train on from there: the schedule would prune the
-    same weights again. Fit again with a lower sparsity or a slower schedule instead; the count of steps
-    has gone back too. 'warn' only says so, once until the variety is back. The logs keep what was
-    measured, and `events` what was done.
+    Actions:
+        'stop' ends the training.
+        'rollback' ends it and restores weights, masks, optimizers and averages of the last good
+            measured epoch, step counts included. It does not continue from there, because the schedule
+            would prune the same weights again. Fit again with a lower sparsity or a slower schedule.
+        'warn' only warns, once until the variety is back.
+
+    The logs keep all measured values, and `events` lists the actions.
 
     Args:
-        quality: None for the `QualityMonitor` that stands before it in the list of callbacks; or one of
-            your own, which is then not in the list; or a judge, as for `QualityMonitor`, of every epoch.
-        coverage: Float in (0, 1), how far the coverage may fall, in units of coverage. Of n real images it
-            is uncertain by about sqrt(1 / 4n), so several times that: 0.1 suits a few hundred, 0.03 some
-            thousands.
-        classes: Bool, whether a lost class counts; needs a judge that knows labels.
-        distance_tolerance: Non-negative float, up to which relative rise above its best the distance
-            looks fine; None to act whatever the distance does.
-        action: 'stop', 'rollback' or 'warn'.
-        patience: Positive int, measurements in a row that must have lost it.
-        start_from_epoch: Int, epochs to leave out at the beginning, while training finds its feet.
-        baseline: Float in [0, 1], the coverage to compare with, such as that of the dense network; None
-            for the best of this run. A run that was cut short and resumed has no other memory of it.
-        distance: Name of the distance among what the judge measures.
+        quality: None for the `QualityMonitor` that stands before the guard in the list of callbacks; or
+            a `QualityMonitor` that is not in the list; or an evaluator or function as for
+            `QualityMonitor`, which then measures every epoch. Defaults to None.
+        coverage: Float in (0, 1), how far the coverage may fall, absolute. With n real images the
+            coverage is uncertain by about sqrt(1 / 4n); use several times that: 0.1 for a few hundred
+            images, 0.03 for some thousands. Defaults to 0.1.
+        classes: Bool, whether a lost class counts. Needs an evaluator with labels. Defaults to True.
+        distance_tolerance: Non-negative float, relative rise above the best distance up to which the
+            distance looks fine. None to act whatever the distance is. Defaults to 0.25.
+        action: 'stop', 'rollback' or 'warn'. Defaults to 'stop'.
+        patience: Positive int, number of measurements in a row that must have lost variety. Defaults
+            to 1.
+        start_from_epoch: Non-negative int, epochs to ignore at the beginning. Defaults to 0.
+        baseline: Float in [0, 1], the coverage to compare with, such as that of the dense network. None
+            for the best of this run. A resumed run has no memory of the best. Defaults to None.
+        distance: Name of the distance among the measured values. Defaults to 'fd'.
 
     Attributes:
         events: List of `DiversityEvent`.
 
     Raises:
-        InvalidArgumentError: an argument breaks its rule, or nothing measures the coverage.
+        ArgumentTypeError: `quality` is neither an evaluator nor a function.
+        InvalidArgumentError: A number is out of its range, or `action` is unknown.
+        InvalidArgumentError: No `QualityMonitor` stands before the guard, and `quality` is None.
+        InvalidArgumentError: `quality` is a `QualityMonitor` that is also in the list of callbacks.
+        InvalidArgumentError: The evaluator does not measure the coverage or the distance.
+        InvalidArgumentError: `action` is 'rollback' and an `AdaptiveSparsity` is in the list.
 
     Example:
     >>> DiversityGuard(action="rollback")
     <DiversityGuard: rollback if coverage falls by 0.1 or a class is lost>
     """
 
+    model: keras.Model  # set by Keras before any hook runs
+
     def __init__(
         self,
-        quality: Any = None,
+        quality: QualityMonitor
+        | ImageEvaluator
+        | Callable[[Any], Mapping[str, float]]
+        | None = None,
         coverage: float = 0.1,
         *,
         classes: bool = True,
         distance_tolerance: float | None = 0.25,
-        action: str = "stop",
+        action: Literal["stop", "rollback", "warn"] = "stop",
         patience: int = 1,
         start_from_epoch: int = 0,
         baseline: float | None = None,
@@ -102,33 +151,26 @@ class DiversityGuard(keras.callbacks.Callback):
     ):
         super().__init__()
         self.coverage = validation.fraction(coverage, "coverage", zero=False)
-        if action not in _ACTIONS:
-            raise InvalidArgumentError(
-                f"`action` must be 'stop', 'rollback' or 'warn'. Received: {action!r}."
-            )
+        self.action = validation.one_of(action, "action", _ACTIONS)
         self.classes = validation.boolean(classes, "classes")
-        self.distance_tolerance = (
-            None
-            if distance_tolerance is None
-            else validation.non_negative(distance_tolerance, "distance_tolerance")
-        )
-        self.action = action
+        if distance_tolerance is not None:
+            distance_tolerance = validation.non_negative(distance_tolerance, "distance_tolerance")
+        self.distance_tolerance = distance_tolerance
         self.patience = validation.positive_int(patience, "patience")
         self.start_from_epoch = validation.non_negative_int(start_from_epoch, "start_from_epoch")
-        self.baseline = (
-            None if baseline is None else validation.fraction(baseline, "baseline", one=True)
-        )
+        if baseline is not None:
+            baseline = validation.fraction(baseline, "baseline", one=True)
+        self.baseline = baseline
         self.distance = distance
-        self._own: QualityMonitor | None = None
-        if quality is not None:
-            self._own = quality if isinstance(quality, QualityMonitor) else QualityMonitor(quality)
         self.events: list[DiversityEvent] = []
-        self._monitor: QualityMonitor | None = self._own
-        # What was best, in this `fit` and in those before it.
-        self._best_coverage = -math.inf if self.baseline is None else self.baseline
-        self._best_distance = math.inf
-        self._never_seen: set[int] | None = None
-        self._fewest_missing = math.inf
+        # A monitor that is not in the list of callbacks: the guard calls its hooks.
+        self._inner_monitor: QualityMonitor | None = None
+        if quality is not None:
+            inner = isinstance(quality, QualityMonitor)
+            self._inner_monitor = quality if inner else QualityMonitor(quality)
+        self._monitor = self._inner_monitor
+        self._record = DiversityRecord(self.coverage, self.classes, self.baseline)
+        self._state = _FitState()
 
     def __repr__(self):
         classes = " or a class is lost" if self.classes else ""
@@ -137,167 +179,148 @@ class DiversityGuard(keras.callbacks.Callback):
     # --- Keras's hooks ---------------------------------------------------------------------------
 
     def set_params(self, params):
+        """Pass the settings of `fit` on to the inner monitor."""
         super().set_params(params)
-        if self._own is not None:
-            self._own.set_params(params)
+        if self._inner_monitor is not None:
+            self._inner_monitor.set_params(params)
 
     def set_model(self, model):
+        """Pass the model on to the inner monitor."""
         super().set_model(model)
-        if self._own is not None:
-            self._own.set_model(model)
+        if self._inner_monitor is not None:
+            self._inner_monitor.set_model(model)
 
     def on_train_begin(self, logs=None):
-        self._bad = 0
-        self._alarmed = False
-        self._state: TrainingState | None = None
-        self._state_epoch: int | None = None
+        """Find the monitor, and check that it measures before the guard acts."""
+        self._state = _FitState()
         beside = callbacks_beside()
         self._check_schedules(beside)
-        if self._own is not None:
-            if any(other is self._own for other in beside):
+        if self._inner_monitor is not None:
+            if any(other is self._inner_monitor for other in beside):
                 raise InvalidArgumentError(
-                    "A `QualityMonitor` that is in `callbacks` measures there, and the guard finds it. "
-                    "Received: the same one as `quality`. Write `DiversityGuard()` behind it."
+                    "`quality` must not be a `QualityMonitor` that is in `callbacks`: it measures there, "
+                    "and the guard finds it. Received: the same one as `quality`. Write "
+                    "`DiversityGuard()` behind it."
                 )
-            self._own.on_train_begin(logs)
+            self._inner_monitor.on_train_begin(logs)
             return
         place = next((i for i, other in enumerate(beside) if other is self), 0)
-        found = [other for other in beside[:place] if isinstance(other, QualityMonitor)]
-        if not found:
+        monitors = [other for other in beside[:place] if isinstance(other, QualityMonitor)]
+        if not monitors:
             raise InvalidArgumentError(
-                "`DiversityGuard` needs something that measures coverage: a `QualityMonitor` that stands "
+                "`DiversityGuard` needs a callback that measures coverage: a `QualityMonitor` that stands "
                 "before it in `callbacks`, or `DiversityGuard(quality)` with an `ImageQuality`. Received: "
                 "neither."
             )
-        self._monitor = found[-1]
+        self._monitor = monitors[-1]
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._own is not None:
-            self._own.on_epoch_end(epoch, logs)
-        measured = self._monitor.measured
+        """Compare the last measurement, and act on a loss."""
+        if self._inner_monitor is not None:
+            self._inner_monitor.on_epoch_end(epoch, logs)
+        measured = self._monitor.measured if self._monitor is not None else []
         if not measured or measured[-1][0] != epoch + 1 or epoch < self.start_from_epoch:
             return
         values = measured[-1][1]
-        for name in (
-            ("coverage",) if self.distance_tolerance is None else ("coverage", self.distance)
-        ):
+        needed = ["coverage"] if self.distance_tolerance is None else ["coverage", self.distance]
+        for name in needed:
             if name not in values:
                 raise InvalidArgumentError(
-                    f"The judge must measure {name!r}. Received: {', '.join(values) or 'nothing'}. "
-                    "`ImageQuality` does; a function of your own can return it."
+                    f"The evaluator must measure {name!r}. Received: {', '.join(values) or 'nothing'}. "
+                    "`ImageQuality` measures it; a function of your own can return it."
                 )
-        coverage = values["coverage"]
-        distance = values.get(self.distance, math.nan)
-        if not math.isfinite(coverage) or getattr(self.model, "_nan_guarded", "") == "stopped":
-            return  # a diverged network is the business of `NaNGuard`
-        self._judge(epoch + 1, coverage, distance, values.get("missing_classes", math.nan))
+        nan_stopped = getattr(self.model, "_nan_guarded", "") == "stopped"
+        if math.isfinite(values["coverage"]) and not nan_stopped:  # else `NaNGuard` acts
+            self._compare(epoch + 1, values)
 
     def on_train_end(self, logs=None):
-        self._state = None
+        """Free the memory of the kept state."""
+        self._state.good = None
 
-    # --- What they do ----------------------------------------------------------------------------
+    # --- helpers ---------------------------------------------------------------------------------
 
     def _check_schedules(self, beside: list[keras.callbacks.Callback]) -> None:
         for other in beside:
-            if self.action == "rollback" and getattr(
-                getattr(other, "schedule", None), "adaptive", False
-            ):
+            schedule = getattr(other, "schedule", None)
+            if self.action == "rollback" and getattr(schedule, "adaptive", False):
                 raise InvalidArgumentError(
-                    "Only one callback can go back to what was good. Received: action='rollback' beside "
-                    f"{other.schedule!r}, which does so by itself. Let it watch the coverage "
+                    "Only one callback may restore an earlier state. Received: action='rollback' beside "
+                    f"{schedule!r}, which restores states itself. Let that schedule watch the coverage "
                     "(`AdaptiveSparsity('coverage', 0.05, direction='max', relative=False)`), or use "
                     "action='stop'."
                 )
 
-    def _judge(self, epoch: int, coverage: float, distance: float, missing: float) -> None:
-        lost, fewer = self._lost_classes(missing)
-        fell = coverage < self._best_coverage - self.coverage
-        compared = self._best_coverage
-        if self.baseline is None:
-            self._best_coverage = max(compared, coverage)
-        if math.isfinite(distance):
-            self._best_distance = min(self._best_distance, distance)
-        if not (fell or fewer):
-            self._bad, self._alarmed = 0, False
+    def _compare(self, epoch: int, values: Mapping[str, float]) -> None:
+        state = self._state
+        distance = values.get(self.distance, math.nan)
+        missing = values.get("missing_classes", math.nan)
+        missing_classes = self._monitor.missing_classes if self._monitor is not None else None
+        result = self._record.compare(values["coverage"], distance, missing, missing_classes)
+        if not result.fell:
+            state.bad, state.alarmed = 0, False
             if self.action == "rollback":
-                self._keep(epoch)
+                state.good = _GoodState(self.model, epoch)
             return
         if self.distance_tolerance is not None:
-            fine = distance <= self._best_distance * (1.0 + self.distance_tolerance)
+            fine = distance <= result.best_distance * (1.0 + self.distance_tolerance)
             if not fine:
-                self._bad = 0
+                state.bad = 0
                 return
-        self._bad += 1
-        if self._bad >= self.patience and not self._alarmed:
-            self._alarmed = True
+        state.bad += 1
+        if state.bad >= self.patience and not state.alarmed:
+            state.alarmed = True
+            good = state.good if state.good is not None and state.good.fits(self.model) else None
             event = DiversityEvent(
                 epoch,
-                coverage,
-                compared,
-                lost,
+                values["coverage"],
+                result.best_coverage,
+                result.lost_classes,
                 missing,
                 distance,
-                self._best_distance,
+                result.best_distance,
                 self.action,
-                self._state_epoch if self.action == "rollback" and self._fits() else None,
+                None if good is None else good.epoch,
             )
             self.events.append(event)
-            self._act(event, fell, fewer)
+            reasons = self._reasons(event, result)
+            actions = self._act(good)
+            warnings.warn(
+                f"Variety was lost by epoch {epoch}: {', '.join(reasons)}.{actions} Prune less or more "
+                "slowly, spare the first and last layers (`scope`), or train longer between mask updates "
+                "(`frequency`).",
+                PruningWarning,
+                stacklevel=2,
+            )
 
-    def _lost_classes(self, missing: float) -> tuple[tuple[int, ...], bool]:
-        """Return the classes that were there before, and whether fewer are there than at best."""
-        if not self.classes or not math.isfinite(missing):
-            return (), False
-        fewer = missing > self._fewest_missing
-        self._fewest_missing = min(self._fewest_missing, missing)
-        if self._monitor.missing_classes is None:
-            return (), fewer
-        now = set(self._monitor.missing_classes)
-        # Which, not how many: another one may have come in its place.
-        lost = () if self._never_seen is None else tuple(sorted(now - self._never_seen))
-        self._never_seen = now if self._never_seen is None else self._never_seen & now
-        return lost, bool(lost)
-
-    def _keep(self, epoch: int) -> None:
-        self._state, self._state_epoch = TrainingState(self.model), epoch
-        self._networks = [id(layer) for layer in self.model.layers]
-
-    def _fits(self) -> bool:
-        # `Shrink` may have put other networks there since, for which the state is of no use.
-        return self._state is not None and self._networks == [id(n) for n in self.model.layers]
-
-    def _act(self, event: DiversityEvent, fell: bool, fewer: bool) -> None:
+    def _reasons(self, event: DiversityEvent, result: Comparison) -> list[str]:
         reasons = []
-        if fell:
+        if result.coverage_fell:
             reasons.append(
                 f"coverage {event.coverage:.3f} is more than {self.coverage:g} below "
                 f"{event.best_coverage:.3f}"
             )
         if event.lost_classes:
-            reasons.append(f"lost are the classes {', '.join(map(str, event.lost_classes))}")
-        elif fewer:
+            reasons.append(f"the classes {', '.join(map(str, event.lost_classes))} are lost")
+        elif result.classes_fell:
             reasons.append(f"{event.missing:g} classes are missing")
         if self.distance_tolerance is not None:
             reasons.append(
                 f"while {self.distance} {event.distance:.4g} looks fine (best {event.best_distance:.4g})"
             )
-        done = ""
-        if self.action != "warn":
-            self.model.stop_training = True
-            done = " Training stopped"
-        if event.restored_epoch is not None:
-            before = sparsity_of(self.model)
-            self._state.restore()
-            done += (
-                f", and the weights, masks and optimizers of epoch {event.restored_epoch} were put back "
-                f"(sparsity {before:.4f} -> {sparsity_of(self.model):.4f})"
-            )
-        elif self.action == "rollback":
-            done += "; no state of a good epoch is kept, so nothing was put back"
-        warnings.warn(
-            f"Variety was lost by epoch {event.epoch}: {', '.join(reasons)}.{done}{'.' if done else ''} "
-            "Prune less or more slowly, spare the first and last layers (`scope`), or train on longer "
-            "between mask updates (`frequency`).",
-            PruningWarning,
-            stacklevel=2,
+        return reasons
+
+    def _act(self, good: _GoodState | None) -> str:
+        """Stop and restore as `action` says; return sentences that report it."""
+        if self.action == "warn":
+            return ""
+        self.model.stop_training = True
+        if self.action == "stop":
+            return " Training stopped."
+        if good is None:
+            return " Training stopped; no state of a good epoch is kept, so nothing was restored."
+        before = sparsity_of(self.model)
+        good.state.restore()
+        return (
+            f" Training stopped, and the weights, masks and optimizers of epoch {good.epoch} were restored "
+            f"(sparsity {before:.4f} -> {sparsity_of(self.model):.4f})."
         )

@@ -1,87 +1,109 @@
-"""Quality in the logs: `QualityMonitor` measures images at the end of epochs."""
+"""`QualityMonitor`: image quality in the logs, measured at the end of epochs."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import keras
 import numpy as np
 
 from keras_ganprune.backend import distribution
-from keras_ganprune.callbacks import _fixed_inputs
+from keras_ganprune.callbacks import _quality_log_order, fixed_inputs
+from keras_ganprune.callbacks.callback_list import callbacks_beside
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     DataError,
     InvalidArgumentError,
     PruningWarning,
-    UnsupportedLayerError,
     unknown_name,
 )
 from keras_ganprune.gan import GANModel
-from keras_ganprune.metrics.image_quality import is_evaluator
 from keras_ganprune.training.snapshot import sums_not_finite
 from keras_ganprune.utils import validation
 
-# Logged if nothing else is asked for, as far as the judge measures them.
-_USUAL = ("fd", "coverage", "missing_classes")
-# How many images are looked at to tell a diverged generator from another fault in the data.
-_LOOKED_AT = 16
+# Logged by default, as far as the evaluator measures them.
+_DEFAULT_METRICS = ("fd", "coverage", "missing_classes")
+# Images to look at to tell a diverged generator from another fault in the data.
+_PROBED_IMAGES = 16
 
 
-def callbacks_beside() -> list[keras.callbacks.Callback]:
-    """Return the list of callbacks that is running the hook which calls this; [] if there is none.
+@runtime_checkable
+class ImageEvaluator(Protocol):
+    """An object that measures generators, such as `ImageQuality`."""
 
-    Private touch: Keras tells a callback its model, but not its list; only the caller knows it.
+    def measure_generator(self, generator: Any, n: int | None = None, seed: int = 0) -> Any:
+        """Return a report with `to_dict()` (name -> float) and, with labels, `missing_classes`."""
+
+
+@dataclass
+class _FitState:
+    """What a monitor knows of the running `fit`.
+
+    Attributes:
+        names: Names of the values to log; None before the first measurement.
+        logged: The values logged last, by log name.
+        warned: Keys of the warnings given so far.
+        beside: All callbacks of the `fit`.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
-        holder = frame.f_locals.get("self")
-        if isinstance(holder, keras.callbacks.CallbackList):
-            return list(holder.callbacks)
-        frame = frame.f_back
-    return []
+
+    names: tuple[str, ...] | None = None
+    logged: dict[str, float] = field(default_factory=dict)
+    warned: set[Any] = field(default_factory=set)
+    beside: list[keras.callbacks.Callback] = field(default_factory=list)
 
 
 class QualityMonitor(keras.callbacks.Callback):
-    """Measures a GAN's images at the end of epochs, and puts what it finds into the logs.
+    """Measures the images of a GAN at the end of epochs, and writes the results into the logs.
 
-    So `EarlyStopping`, `ModelCheckpoint` and `AdaptiveSparsity` can watch 'fd' or 'coverage', and
-    `History`, `CSVLogger` and `TensorBoard` keep them. It must stand before those in the list of
-    callbacks, and says so if it does not.
+    `EarlyStopping`, `ModelCheckpoint` and `AdaptiveSparsity` can then watch 'fd' or 'coverage', and
+    `History`, `CSVLogger` and `TensorBoard` store them. The monitor must stand before these callbacks
+    in the list; otherwise it raises an error.
 
-    The latent vectors are the same every time. What is measured is what `fit` would leave if it ended
-    there: of a generator with a moving average (`GANModel(ema_decay=...)`, an `ema_generator` of another
-    class, `use_ema` of its optimizer) the average. Training goes on bit by bit as without the callback.
+    The latent vectors are the same in every measurement. The monitor measures the network that `fit`
+    would leave if it ended now: the moving average of the generator, if there is one
+    (`GANModel(ema_decay=...)`, an attribute such as `ema_generator`, or `use_ema` of its optimizer). The
+    training is bit-equal to a training without this callback.
 
-    Measured are the first epoch of a `fit`, every `every`-th after the first of all, and the last. In
-    between the last values are carried on, since Keras wants every log in every epoch: to whoever
-    watches them they are epochs without a change, so patience should be a few times `every`. Of a
-    generator that has diverged all values are NaN.
+    The first epoch of a `fit`, every `every`-th epoch and the last epoch are measured. In between, the
+    last values are logged again, because Keras expects each log in each epoch. Callbacks with `patience`
+    count these as epochs without a change, so `patience` should be a few times `every`. If the generator
+    has diverged, all values are NaN.
 
     Args:
-        quality: What judges the images: an `ImageQuality`, or a function (model) -> dict of floats. The
-            function may judge any model; it is given the network named by `target`, or else the model.
-        every: Positive int, epochs between two measurements.
-        target: Name of the network that makes the images; None for the generator or its average.
-        n: Positive int, images to measure; None for the judge's own number.
-        seed: Int, of the latent vectors.
-        metrics: Names of what is logged, or 'all'. None for `fd`, `coverage` and, where there are labels,
-            `missing_classes`; for a function all that it returns.
-        prefix: Put before the names of the logs, to tell two monitors apart.
+        quality: What measures the images: an `ImageQuality`, or a function (model) -> dict of floats.
+            A function can measure any model. It receives the network named by `target`, else the model.
+        every: Positive int, epochs between two measurements. Defaults to 1.
+        target: Name of the network that generates the images. None for the generator or its average.
+            Defaults to None.
+        n: Positive int, number of images to measure. None for the default of the evaluator. Defaults
+            to None.
+        seed: Non-negative int, seed of the latent vectors. Defaults to 0.
+        metrics: Names of the values to log, or 'all'. None for 'fd', 'coverage' and (with labels)
+            'missing_classes'; for a function, all that it returns. Defaults to None.
+        prefix: Text before the log names, to distinguish two monitors. Defaults to ''.
 
     Attributes:
-        values: dict, all that was measured last, by name (without `prefix`).
-        measured: List of (epoch, values), the epochs counted from 1 as the progress bar does.
-        missing_classes: Class numbers that were missing last; None of a judge that does not tell.
-        report: What the judge returned last; None of a generator that has diverged.
-        quality_seconds: Float, seconds spent on measuring so far.
+        values: Dict, all values of the last measurement by name (without `prefix`).
+        measured: List of (epoch, values). Epochs count from 1, as in the progress bar.
+        missing_classes: Tuple, the classes missing in the last measurement. None if the evaluator does
+            not report them.
+        report: The last result of the evaluator. None if the generator had diverged.
+        quality_seconds: Float, total time spent on measurements, in seconds.
 
     Raises:
-        InvalidArgumentError, UnsupportedLayerError, DataError: see the texts.
+        ArgumentTypeError: `quality` is neither an evaluator nor a function, or is a class, or returns
+            something other than a dict of floats.
+        InvalidArgumentError: `every`, `n` or `seed` is not an int in its range; `metrics` or `prefix` is
+            not text.
+        InvalidArgumentError: `metrics` names a value that is not measured.
+        InvalidArgumentError: A callback that reads these logs stands before the monitor, or another
+            callback writes logs of the same names.
+        DataError: The evaluator cannot use the images.
 
     Example:
     >>> monitor = QualityMonitor(lambda model: {"weights": float(model.count_params())})
@@ -92,25 +114,27 @@ class QualityMonitor(keras.callbacks.Callback):
     [25.0]
     """
 
+    model: keras.Model  # set by Keras before any hook runs
+
     def __init__(
         self,
-        quality: Any,
+        quality: ImageEvaluator | Callable[[Any], Mapping[str, float]],
         every: int = 1,
         *,
-        target: Any = None,
+        target: str | keras.layers.Layer | None = None,
         n: int | None = None,
         seed: int = 0,
-        metrics: Sequence[str] | str | None = None,
+        metrics: Sequence[str] | Literal["all"] | str | None = None,
         prefix: str = "",
     ):
         super().__init__()
-        if not is_evaluator(quality) and not callable(quality):
-            raise UnsupportedLayerError(
+        if not isinstance(quality, ImageEvaluator) and not callable(quality):
+            raise ArgumentTypeError(
                 "`quality` must be an `ImageQuality`, or a function (model) -> dict of floats. "
                 f"Received: {quality!r} (of type {type(quality).__name__})."
             )
         if isinstance(quality, type):
-            raise UnsupportedLayerError(
+            raise ArgumentTypeError(
                 f"`quality` must be an object, not its class. Received: {quality.__name__}. Write "
                 f"`{quality.__name__}(...)`."
             )
@@ -119,16 +143,7 @@ class QualityMonitor(keras.callbacks.Callback):
         self.target = target
         self.n = None if n is None else validation.positive_int(n, "n")
         self.seed = validation.non_negative_int(seed, "seed")
-        if isinstance(metrics, str) and metrics != "all":
-            metrics = (metrics,)
-        if metrics is not None and metrics != "all":
-            metrics = tuple(metrics)
-            if not metrics or not all(isinstance(name, str) and name for name in metrics):
-                raise InvalidArgumentError(
-                    "`metrics` must be names such as ('fd', 'coverage'), 'all' or None. "
-                    f"Received: {metrics!r}."
-                )
-        self.metrics = metrics
+        self.metrics = _metric_names(metrics)
         if not isinstance(prefix, str):
             raise InvalidArgumentError(
                 f"`prefix` must be text, such as 'dense_'. Received: {prefix!r}."
@@ -139,209 +154,202 @@ class QualityMonitor(keras.callbacks.Callback):
         self.missing_classes: tuple[int, ...] | None = None
         self.report: Any = None
         self.quality_seconds = 0.0
-        self._reset()
+        self._state = _FitState()
 
     def __repr__(self):
-        last = ", ".join(f"{k}={v:.4g}" for k, v in self._logged.items())
+        last = ", ".join(f"{k}={v:.4g}" for k, v in self._state.logged.items())
         return (
             f"<QualityMonitor {type(self.quality).__name__} every {self.every} epochs"
             f"{': ' + last if last else ''}>"
         )
 
-    def _reset(self) -> None:
-        self._names: tuple[str, ...] | None = None
-        self._logged: dict[str, float] = {}
-        self._told: set[Any] = set()
-        self._beside: list[keras.callbacks.Callback] = []
-
     # --- Keras's hooks ---------------------------------------------------------------------------
 
     def on_train_begin(self, logs=None):
-        self._reset()
-        self._beside = callbacks_beside()
-        model = self.model
-        if is_evaluator(self.quality) or self.target is not None:
-            _fixed_inputs.sampled_network(model, self.target)  # a wrong name is told at once
-        names = self._expected()
-        self._check_place(names)
+        """Check the target and the place in the list of callbacks."""
+        self._state = _FitState(beside=callbacks_beside())
+        if isinstance(self.quality, ImageEvaluator) or self.target is not None:
+            fixed_inputs.sampled_network(self.model, self.target)  # raises if the name is wrong
+        self._check_order(self._expected_names())
 
     def on_epoch_end(self, epoch, logs=None):
-        if not self._logged or self.is_due(epoch):
+        """Measure if it is due, and log the values."""
+        if not self._state.logged or self.is_due(epoch):
             self._measure(epoch, logs)
         if logs is not None:
-            logs.update(self._logged)
+            logs.update(self._state.logged)
 
     def is_due(self, epoch: int) -> bool:
-        """Return whether an epoch, counted from 0, is one to measure at."""
+        """Return whether to measure at the end of an epoch, counted from 0."""
         last = (self.params or {}).get("epochs")
-        return epoch % self.every == 0 or epoch + 1 == last or self.model.stop_training
+        return epoch % self.every == 0 or epoch + 1 == last or bool(self.model.stop_training)
 
-    # --- What they do ----------------------------------------------------------------------------
+    # --- measurements ----------------------------------------------------------------------------
 
-    def _measure(self, epoch: int, logs: dict | None) -> None:
+    def _measure(self, epoch: int, logs: Mapping[str, Any] | None) -> None:
+        state = self._state
         start = time.perf_counter()
-        found, report = self._judge()
-        first = self._names is None
-        if first:
-            # Of a generator that diverged in the first epoch nothing is known but the usual names.
-            self._names = self._choose(found) if found is not None else self._expected()
-        if found is None:
-            found = dict.fromkeys(self._names, float("nan"))
-        self.report = report
-        self.values, self.missing_classes = self._agreed(found)
+        values, self.report = self._evaluate()
+        first = state.names is None
+        # If the generator diverged in the first epoch, only the default names are known.
+        names = state.names or (
+            self._chosen_names(values) if values is not None else self._expected_names()
+        )
+        if values is None:
+            values = dict.fromkeys(names, float("nan"))
+        state.names = names
+        self.values, self.missing_classes = self._agreed(values)
         self.measured.append((epoch + 1, self.values))
-        self._logged = {self.prefix + k: self.values.get(k, float("nan")) for k in self._names}
+        state.logged = {self.prefix + k: self.values.get(k, float("nan")) for k in names}
         self.quality_seconds += time.perf_counter() - start
         if first:
-            self._check_place(self._names)
-            self._check_new(logs or {})
+            self._check_order(names)
+            self._check_new_names(logs or {})
 
-    def _judge(self) -> tuple[dict[str, float] | None, Any]:
-        """Return (what was measured, what the judge returned), or (None, None) of a diverged generator."""
-        model = self.model
-        if not is_evaluator(self.quality):
-            network = model
-            if self.target is not None:
-                network = _fixed_inputs.sampled_network(model, self.target)[1]
-            with _fixed_inputs.as_exported(model, network):
-                found = self.quality(network)
-            if not isinstance(found, Mapping):
-                raise UnsupportedLayerError(
-                    "`quality` must return a dict of floats, such as {'accuracy': 0.9}. "
-                    f"Received: {found!r} (of type {type(found).__name__})."
-                )
-            return {name: _number(name, value) for name, value in found.items()}, found
-        name, network = _fixed_inputs.sampled_network(model, self.target)
+    def _evaluate(self) -> tuple[dict[str, float] | None, Any]:
+        """Return (values, result of the evaluator), or (None, None) if the generator has diverged."""
+        if isinstance(self.quality, ImageEvaluator):
+            return self._evaluate_generator(self.quality)
+        network: Any = self.model
+        if self.target is not None:
+            network = fixed_inputs.sampled_network(self.model, self.target)[1]
+        with fixed_inputs.as_exported(self.model, network):
+            result = self.quality(network)
+        if not isinstance(result, Mapping):
+            raise ArgumentTypeError(
+                "`quality` must return a dict of floats, such as {'accuracy': 0.9}. "
+                f"Received: {result!r} (of type {type(result).__name__})."
+            )
+        return {name: _float_value(name, value) for name, value in result.items()}, result
+
+    def _evaluate_generator(self, evaluator: ImageEvaluator) -> tuple[dict[str, float] | None, Any]:
+        """Return what `_evaluate` does, for an evaluator of generators."""
+        model: Any = self.model
+        name, network = fixed_inputs.sampled_network(model, self.target)
         bad = sums_not_finite(network)
         if not bad:
-            # A `GANModel` knows more than its generator does; a subclassed network does not tell its inputs.
+            # A `GANModel` knows whether it takes labels. A subclassed network does not tell its input size.
             whole = self.target is None and isinstance(model, GANModel)
             latent_dim = getattr(model, "latent_dim", None)
             size = {} if whole or getattr(network, "inputs", None) else {"latent_dim": latent_dim}
-            with _fixed_inputs.as_exported(model, network):
+            with fixed_inputs.as_exported(model, network):
                 try:
-                    report = self.quality.measure_generator(
+                    report = evaluator.measure_generator(
                         model if whole else network, n=self.n, seed=self.seed, **size
                     )
                 except DataError:
-                    if self._finite(network):
+                    if self._makes_finite_images(network):
                         raise
                     bad = {f"images of '{name}'": float("nan")}
-        if bad:
-            self._warn_diverged(bad)
-            return None, None
-        return {k: _number(k, v) for k, v in report.to_dict().items() if v is not None}, report
+                else:
+                    values = report.to_dict().items()
+                    return {k: _float_value(k, v) for k, v in values if v is not None}, report
+        self._warn_diverged(bad)
+        return None, None
 
-    def _finite(self, network: keras.layers.Layer) -> bool:
+    def _makes_finite_images(self, network: keras.layers.Layer) -> bool:
         try:
-            fixed = _fixed_inputs.FixedInputs(_LOOKED_AT, self.seed)
-            images = _fixed_inputs.show(self.model, network, fixed)
+            fixed = fixed_inputs.FixedInputs(_PROBED_IMAGES, self.seed)
+            images = fixed_inputs.outputs(self.model, network, fixed)
         except (DataError, InvalidArgumentError):
-            return True  # then it was these that the judge had to complain of
+            return True  # the inputs were the evaluator's problem
         return bool(np.all(np.isfinite(images)))
 
     def _warn_diverged(self, bad: Mapping[str, float]) -> None:
-        what = ", ".join(f"{k} = {v:g}" for k, v in list(bad.items())[:4])
+        shown = ", ".join(f"{k} = {v:g}" for k, v in list(bad.items())[:4])
         self._warn_once(
             "diverged",
-            f"The quality is NaN: what makes the images has diverged ({what}). Lower the learning rate, "
-            "clip gradients (`clipnorm`), or stop such a run with `NaNGuard`.",
+            f"The quality is NaN: the network that generates the images has diverged ({shown}). Lower the "
+            "learning rate, clip gradients (`clipnorm`), or stop such runs with `NaNGuard`.",
         )
 
-    def _agreed(self, found: dict[str, float]) -> tuple[dict[str, float], tuple[int, ...] | None]:
-        """Return the values and the missing classes of the first worker, so that all decide alike."""
+    def _agreed(self, values: dict[str, float]) -> tuple[dict[str, float], tuple[int, ...] | None]:
+        """Return the values and the missing classes of the first worker, so that all workers agree."""
         missing = getattr(self.report, "missing_classes", None)
         missing = None if missing is None else [int(number) for number in missing]
         if distribution.count(self.model) > 1:
-            sent = json.dumps([found, missing])
-            found, missing = json.loads(distribution.gather(sent, self.model)[0])
-        return found, None if missing is None else tuple(missing)
+            sent = json.dumps([values, missing])
+            values, missing = json.loads(distribution.gather(sent, self.model)[0])
+        return values, None if missing is None else tuple(missing)
 
-    def _choose(self, found: Mapping[str, float]) -> tuple[str, ...]:
-        if self.metrics is None and is_evaluator(self.quality):
-            return tuple(k for k in _USUAL if np.isfinite(found.get(k, np.nan))) or tuple(found)
+    # --- names and order of logs -----------------------------------------------------------------
+
+    def _chosen_names(self, values: Mapping[str, float]) -> tuple[str, ...]:
+        """Return the names of the values to log, once they are measured."""
+        if self.metrics is None and isinstance(self.quality, ImageEvaluator):
+            finite = tuple(k for k in _DEFAULT_METRICS if np.isfinite(values.get(k, np.nan)))
+            return finite or tuple(values)
         if self.metrics is None or self.metrics == "all":
-            return tuple(found)
+            return tuple(values)
         for name in self.metrics:
-            if name not in found:
-                raise InvalidArgumentError(unknown_name("name in `metrics`:", name, found))
-        return self.metrics
+            if name not in values:
+                raise InvalidArgumentError(unknown_name("name in `metrics`:", name, values))
+        return tuple(self.metrics)
 
-    def _expected(self) -> tuple[str, ...]:
-        """Return the names as far as they are known before anything was measured."""
+    def _expected_names(self) -> tuple[str, ...]:
+        """Return the names of the values to log, as far as they are known before a measurement."""
         if self.metrics is None or self.metrics == "all":
-            return _USUAL if is_evaluator(self.quality) else ()
-        return self.metrics
+            return _DEFAULT_METRICS if isinstance(self.quality, ImageEvaluator) else ()
+        return tuple(self.metrics)
 
-    # --- its place in the list -------------------------------------------------------------------
-
-    def _check_place(self, names: Sequence[str]) -> None:
-        """Say if something that reads these logs stands before the callback that writes them."""
+    def _check_order(self, names: Sequence[str]) -> None:
+        """Raise or warn if a callback that reads these logs stands before this one."""
+        beside = self._state.beside
         written = {self.prefix + name for name in names}
-        # A guard may hold its own one.
-        own = [o for o in self._beside if o is self or getattr(o, "_own", None) is self]
-        if not own:
+        # A `DiversityGuard` may hold this monitor, and then writes its logs.
+        writers = [o for o in beside if o is self or getattr(o, "_inner_monitor", None) is self]
+        if not writers:
             return
-        name = type(own[0]).__name__
-        for other in self._beside[: self._beside.index(own[0])]:
-            read = sorted(written & set(_watched(other)))
-            if read:
-                raise InvalidArgumentError(
-                    f"`{name}` must stand before what watches its logs. Received: "
-                    f"{type(other).__name__} of '{read[0]}' in front of it. Move `{name}` to the front of "
-                    "`callbacks`."
-                )
-            keeps = (keras.callbacks.CSVLogger, keras.callbacks.TensorBoard)
-            if isinstance(other, keeps) and written:
-                self._warn_once(
-                    id(other),
-                    f"{type(other).__name__} stands before `{name}` in `callbacks`, so it does not see "
-                    f"{', '.join(sorted(written))}. Move `{name}` to the front.",
-                )
-        for other in self._beside:
-            adaptive = getattr(other, "schedule", None)
-            epochs = getattr(adaptive, "recovery_epochs", self.every)
-            if epochs < self.every and getattr(adaptive, "monitor", None) in written:
-                raise InvalidArgumentError(
-                    "Every trial of `AdaptiveSparsity` must be measured: `recovery_epochs` at least "
-                    f"`QualityMonitor`'s `every`. Received: recovery_epochs={epochs}, every={self.every}. "
-                    f"Use every={epochs}, with fewer images (`n`) if it takes too long."
-                )
-        twins = [o for o in self._beside if isinstance(o, QualityMonitor) and o is not self]
-        for other in twins:
-            both = written & {other.prefix + name for name in other._names or other._expected()}
+        name = type(writers[0]).__name__
+        before = beside[: beside.index(writers[0])]
+        _quality_log_order.check_readers_before(name, before, written)
+        for other in _quality_log_order.blind_writers(before) if written else []:
+            self._warn_once(
+                id(other),
+                f"{type(other).__name__} stands before `{name}` in `callbacks`, so it does not see "
+                f"{', '.join(sorted(written))}. Move `{name}` to the front.",
+            )
+        _quality_log_order.check_trials_are_measured(beside, written, self.every)
+        for other in beside:
+            if not isinstance(other, QualityMonitor) or other is self:
+                continue
+            other_names = other._state.names or other._expected_names()
+            both = sorted(written & {other.prefix + name for name in other_names})
             if both:
                 raise InvalidArgumentError(
-                    f"Two `QualityMonitor`s must not write one log. Received: {sorted(both)} of both. Give "
+                    f"Two `QualityMonitor`s must not write the same log. Received: {both} in both. Give "
                     "one of them a `prefix`."
                 )
 
-    def _warn_once(self, key: Any, text: str) -> None:
-        if key not in self._told:
-            self._told.add(key)
-            warnings.warn(text, PruningWarning, stacklevel=2)
-
-    def _check_new(self, logs: Mapping[str, Any]) -> None:
-        both = sorted(set(self._logged) & set(logs))
+    def _check_new_names(self, logs: Mapping[str, Any]) -> None:
+        both = sorted(set(self._state.logged) & set(logs))
         if both:
             raise InvalidArgumentError(
-                f"A log of the name {both[0]!r} is there already. Give `QualityMonitor` a `prefix`, such "
-                f"as prefix='judged_', which makes it 'judged_{both[0]}'."
+                f"A log with the name {both[0]!r} exists already. Give `QualityMonitor` a `prefix`, such "
+                f"as prefix='quality_', which logs 'quality_{both[0]}'."
             )
 
+    def _warn_once(self, key: Any, message: str) -> None:
+        if key not in self._state.warned:
+            self._state.warned.add(key)
+            warnings.warn(message, PruningWarning, stacklevel=2)
 
-def _number(name: str, value: Any) -> float:
+
+def _metric_names(metrics: Any) -> tuple[str, ...] | Literal["all"] | None:
+    if metrics is None or (isinstance(metrics, str) and metrics == "all"):
+        return metrics
+    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise InvalidArgumentError(
+            f"`metrics` must be names such as ('fd', 'coverage'), 'all' or None. Received: {names!r}."
+        )
+    return names
+
+
+def _float_value(name: str, value: Any) -> float:
     try:
         return float(np.asarray(value, dtype="float64"))
     except (TypeError, ValueError) as error:
-        raise UnsupportedLayerError(
-            f"Every value of `quality` must be one number. Received: {name!r} = {value!r}."
+        raise ArgumentTypeError(
+            f"`quality` must return one number per name. Received: {name!r} = {value!r}."
         ) from error
-
-
-def _watched(callback: keras.callbacks.Callback) -> Iterator[str]:
-    """Yield the names of logs that a callback reads, as far as it says."""
-    schedule = getattr(callback, "schedule", None)
-    for name in (getattr(callback, "monitor", None), getattr(schedule, "monitor", None)):
-        if isinstance(name, str):
-            yield name

@@ -1,4 +1,4 @@
-"""Training after pruning: the masks stay, what is left of the weights makes good what went."""
+"""`recover`: train a pruned model further, so that the kept weights make up for the pruned ones."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.gan import GANModel
+from keras_ganprune.gan.distillation import Distillation
 from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.training import discovery, weight_averages
+from keras_ganprune.utils import validation
 
 
 class _HoldMasks(keras.callbacks.Callback):
-    """Masks again what is written past the constraints: averages, and optimizers with `use_ema`."""
+    """Applies the masks to weights that no constraint protects: weight averages and `use_ema`."""
 
     def __init__(self, model: keras.Model):
         super().__init__()
@@ -26,7 +30,7 @@ class _HoldMasks(keras.callbacks.Callback):
         if not targets and masked_weights(model):
             targets = [("", model)]
         if targets:
-            # The step may have been traced before there were masks, as in a loop with a `Pruner`.
+            # The training step may have been traced before there were masks, as in a loop with a `Pruner`.
             pruner = Pruner(*(network for _, network in targets))
             for optimizer in discovery.optimizers(model, unwrap=False):
                 pruner.track(optimizer)
@@ -38,6 +42,7 @@ class _HoldMasks(keras.callbacks.Callback):
         self._copies.sync()
 
     def on_train_end(self, logs=None):
+        # Keras may have written unmasked weight averages into the weights just now.
         apply_masks(self._fitted)
         self._copies.sync()
 
@@ -49,33 +54,39 @@ def recover(
     *,
     labels: Any = None,
     teacher: keras.Model | None = None,
-    distillation: Any = None,
+    distillation: Distillation | float | None = None,
     learning_rate: float | None = None,
     batch_size: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **kwargs: Any,
 ) -> keras.callbacks.History:
-    """Train a pruned or shrunk model on, under the masks that it has, and return the `History`.
+    """Train a pruned or shrunk model further under its present masks.
 
-    High sparsity is usable because of this: most of the quality that pruning costs comes back. What is
-    pruned stays zero, in averaged copies (EMA) too.
+    Pruning costs quality, and this training brings most of it back. Pruned weights stay zero, also in
+    averaged copies (EMA).
 
     Args:
         model: A compiled `GANModel`, a GAN class of your own, or any compiled model.
-        data: As the `x` of `fit`.
-        epochs: Positive int.
-        labels: As the `y` of `fit`.
-        teacher: Of a `GANModel`: the dense generator, which the pruned one then also learns from, for
-            this training alone; None for the teacher that the model has, if any.
-        distillation: As for `GANModel`, of this teacher.
-        learning_rate: Positive float, of all optimizers, for this training alone; None for the one they
-            have. A tenth of that of the training before is usual.
-        batch_size, **kwargs: As for `fit`.
-        callbacks: Further callbacks.
+        data: Training data, as the `x` of `fit`.
+        epochs: Positive int, epochs to train. Defaults to 5.
+        labels: Labels, as the `y` of `fit`. Defaults to None.
+        teacher: For a `GANModel`: the dense generator, from which the pruned one also learns during
+            this training. None keeps the teacher that the model has, if any. Defaults to None.
+        distillation: How the teacher is used, as for `GANModel`. Defaults to None.
+        learning_rate: Positive float, learning rate of all optimizers during this training; a tenth of
+            the rate of the first training is usual. None keeps their rates. Defaults to None.
+        batch_size: Positive int, samples per batch, as for `fit`. Defaults to None.
+        callbacks: Further callbacks. Defaults to none.
+        **kwargs: Further arguments of `fit`.
+
+    Returns:
+        The `History` of `fit`.
 
     Raises:
-        InvalidArgumentError: the model is not compiled, it can have no teacher, or the optimizers follow
-            a schedule that a `learning_rate` cannot replace.
+        InvalidArgumentError: The model is not compiled.
+        InvalidArgumentError: `teacher` or `distillation` is given, and `model` is not a `GANModel`.
+        InvalidArgumentError: `learning_rate` is not a positive number, or an optimizer follows a
+            learning-rate schedule, which `learning_rate` cannot replace.
 
     Example:
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)])
@@ -86,7 +97,7 @@ def recover(
     10
 
     Reference: fine-tuning under masks, [Learning both weights and connections](https://arxiv.org/abs/1506.02626),
-    Section 3; from a dense teacher, [GAN Compression](https://arxiv.org/abs/2003.08936), Eq. 2.
+    Section 3; with a dense teacher, [GAN Compression](https://arxiv.org/abs/2003.08936), Eq. 2.
     """
     optimizers = discovery.optimizers(model)
     if not optimizers:
@@ -95,10 +106,10 @@ def recover(
         )
     if not isinstance(model, GANModel) and (teacher is not None or distillation is not None):
         raise InvalidArgumentError(
-            "`teacher` and `distillation` are of a `GANModel`: only its training step knows them. "
+            "`teacher` and `distillation` need a `GANModel`, whose training step uses them. "
             f"Received: a {type(model).__name__}. Leave them out, or build a `GANModel` of the networks."
         )
-    with _taught(model, teacher, distillation), _rates(optimizers, learning_rate):
+    with _teacher_set(model, teacher, distillation), _learning_rates_set(optimizers, learning_rate):
         return model.fit(
             data,
             labels,
@@ -110,7 +121,8 @@ def recover(
 
 
 @contextlib.contextmanager
-def _taught(model: Any, teacher: Any, distillation: Any) -> Iterator[None]:
+def _teacher_set(model: Any, teacher: Any, distillation: Any) -> Iterator[None]:
+    """Within the context, a `GANModel` has this teacher; afterwards it has the old one."""
     if teacher is None and distillation is None:
         yield
         return
@@ -123,21 +135,23 @@ def _taught(model: Any, teacher: Any, distillation: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _rates(optimizers: list[keras.optimizers.Optimizer], rate: float | None) -> Iterator[None]:
+def _learning_rates_set(
+    optimizers: Sequence[keras.optimizers.Optimizer], rate: float | None
+) -> Iterator[None]:
+    """Within the context, all optimizers have one learning rate; afterwards they have their own."""
     if rate is None:
         yield
         return
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate > 0:
-        raise InvalidArgumentError(f"`learning_rate` must be a positive float. Received: {rate!r}.")
+    rate = validation.positive(rate, "learning_rate")
     for optimizer in optimizers:
         # A number, or the config of a schedule.
-        own = optimizer.get_config()["learning_rate"]
-        if isinstance(own, dict):
+        current = optimizer.get_config()["learning_rate"]
+        if isinstance(current, dict):
             raise InvalidArgumentError(
                 f"`learning_rate` cannot replace the schedule of an optimizer: {type(optimizer).__name__} "
-                f"follows {own['class_name']}. Leave it out, or compile with a plain learning rate."
+                f"follows {current['class_name']}. Leave it out, or compile with a plain learning rate."
             )
-    before = [float(keras.ops.convert_to_numpy(o.learning_rate)) for o in optimizers]
+    before = [float(np.asarray(ops.convert_to_numpy(o.learning_rate))) for o in optimizers]
     for optimizer in optimizers:
         optimizer.learning_rate = rate
     try:

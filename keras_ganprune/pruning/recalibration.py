@@ -1,57 +1,68 @@
-"""New batch statistics: once weights or channels have gone, the old averages are of another network."""
+"""`recalibrate_batch_norm`: batch statistics of the pruned network, in place of those of the old one."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_ganprune.errors import DataError, DivergedError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.errors import (
+    ArgumentTypeError,
+    DataError,
+    DivergedError,
+    UnbuiltModelError,
+)
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.utils import validation
 
-# How many latent vectors are drawn where neither data nor a number is given.
+# Latent vectors that are drawn if no data is given.
 _SAMPLES = 1024
+
+# (moving mean, moving variance) of one layer.
+_Statistics = tuple[np.ndarray, np.ndarray]
 
 
 def recalibrate_batch_norm(
     model: keras.Model, data: Any = None, *, steps: int | None = None, batch_size: int = 32
 ) -> int:
-    """Set the moving mean and variance of every BatchNormalization anew, to averages over data.
+    """Replace the moving mean and variance of every BatchNormalization by averages over data.
 
-    Averages of the mean and of the variance of each batch, not the running ones of training: what
-    PyTorch's `update_bn` gives. A batch counts by its samples, so a smaller last one does little. The
-    layers normalize by the batch meanwhile, frozen ones too; all else runs as in inference, so dropout
-    drops nothing and `SpectralNormalization` leaves its kernel alone. Nothing but the statistics
-    changes, also no state of a random generator.
+    The new statistics are the averages of each batch's mean and variance, weighted by the number of
+    samples, as PyTorch's `update_bn` computes them. Meanwhile these layers, also frozen ones, normalize
+    by the batch. Everything else runs as in inference: dropout is off, and `SpectralNormalization` does
+    not change its kernel. Only the statistics change; the state of random generators stays as it is.
 
-    Of a `GANModel`, the generator and `ema_generator` are shown latent vectors (those of its `seed`, the
-    same in each call), and the discriminator real images, if `data` has them.
+    For a `GANModel`, the generator and `ema_generator` are called on latent vectors (drawn from its
+    `seed`, the same in each call), and the discriminator on the real images in `data`, if there are any.
 
     Args:
         model: A built model, or a `GANModel`.
-        data: Inputs as arrays (a list or dict for a model of several inputs), a tuple (x, y), of which
+        data: The inputs: arrays (a list or dict for a model with several inputs), a tuple (x, y) of which
             only x is used, a `PyDataset`, a `tf.data.Dataset`, or any iterable of batches. For a
-            `GANModel` images, or images and labels, as `fit` gets them; or an int, how many latent
-            vectors to draw (1024 if None), which is enough for networks without labels.
-        steps: Positive int, batches to take at most; None for all there are.
-        batch_size: Positive int, for arrays and latent vectors. As in training, for the same statistics.
+            `GANModel`: images, or images and labels, as for `fit`; or an int, the number of latent
+            vectors to draw, for networks without labels. None draws 1024. Defaults to None.
+        steps: Positive int, the largest number of batches to use; None for all. Defaults to None.
+        batch_size: Positive int, samples per batch of arrays and latent vectors. Use the batch size of
+            the training to get statistics of the same kind. Defaults to 32.
 
-    Returns: How many layers got new statistics: 0 for a model without BatchNormalization.
+    Returns:
+        Int, the number of layers with new statistics; 0 for a model without BatchNormalization.
 
     Raises:
-        InvalidArgumentError: `steps` or `batch_size` breaks its rule.
-        UnbuiltModelError: the model has no weights yet.
-        DataError: there is no data, or it is of a kind that the model does not take, or endless.
-        DivergedError: statistics are not finite; then all of them stay as they were.
+        ArgumentTypeError: `model` is not a Keras model.
+        InvalidArgumentError: `steps` or `batch_size` is not a positive int.
+        UnbuiltModelError: The model has no weights yet.
+        DataError: There is no data, it is not in a form that the model accepts, or it has no end and
+            `steps` is None.
+        DivergedError: New statistics are not finite. All old statistics are kept.
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()])
@@ -60,10 +71,10 @@ def recalibrate_batch_norm(
     >>> np.asarray(model.layers[0].moving_mean), np.asarray(model.layers[0].moving_variance)
     (array([2., 1.], dtype=float32), array([4., 0.], dtype=float32))
 
-    References: [torch.optim.swa_utils.update_bn](https://docs.pytorch.org/docs/stable/optim.html).
+    Reference: [torch.optim.swa_utils.update_bn](https://docs.pytorch.org/docs/stable/optim.html).
     """
     if not isinstance(model, keras.layers.Layer):
-        raise UnsupportedLayerError(
+        raise ArgumentTypeError(
             f"`model` must be a Keras model. Received: {model!r} "
             f"(of type {type(model).__module__}.{type(model).__name__})."
         )
@@ -73,33 +84,38 @@ def recalibrate_batch_norm(
     if isinstance(model, GANModel):
         jobs = _gan_jobs(model, data, steps, batch_size)
     else:
-        jobs = [(model, lambda: _inputs(model, data, steps, batch_size))]
-    found = {}
+        jobs = [(model, lambda: _input_batches(model, data, steps, batch_size))]
+    statistics: dict[keras.layers.BatchNormalization, _Statistics] = {}
     for network, make_batches in jobs:
         if _batch_norms(network):
-            found.update(_measure(network, make_batches()))
-    for layer, (mean, variance) in found.items():
-        layer.moving_mean.assign(mean)
-        layer.moving_variance.assign(variance)
-    return len(found)
+            statistics.update(_measure(network, make_batches()))
+    for layer, (mean, variance) in statistics.items():
+        cast(keras.Variable, layer.moving_mean).assign(mean)
+        cast(keras.Variable, layer.moving_variance).assign(variance)
+    return len(statistics)
 
 
 def _batch_norms(model: keras.layers.Layer) -> list[keras.layers.BatchNormalization]:
-    found = [x for _, x in walk(model) if isinstance(x, keras.layers.BatchNormalization)]
-    unbuilt = [layer.name for layer in found if not layer.built]
+    """Return the batch normalizations of a network, which must be built."""
+    layers = [
+        cast(keras.layers.BatchNormalization, layer)
+        for _, layer in walk(model)
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    unbuilt = [layer.name for layer in layers if not layer.built]
     if unbuilt:
         raise UnbuiltModelError(
-            f"'{model.name}' must be built before its statistics are set; it has no weights yet: "
-            f"{', '.join(unbuilt[:5])}. Call it once on a batch first."
+            f"'{model.name}' must be built before its batch statistics can be set. These layers have no "
+            f"weights yet: {', '.join(unbuilt[:5])}. Call the model once on a batch first."
         )
-    return found
+    return layers
 
 
 # --- the statistics ------------------------------------------------------------------------------
 
 
 class _Average:
-    """Mean over batches of the mean and variance that one layer sees, by samples, in float64."""
+    """Average of the mean and variance that one layer sees, over batches, by samples, in float64."""
 
     def __init__(self):
         self.count = 0
@@ -110,38 +126,40 @@ class _Average:
         for i, value in enumerate((mean, variance)):
             self.sums[i] = self.sums[i] + count * to_numpy(value).astype("float64")
 
+    @property
+    def statistics(self) -> _Statistics:
+        return self.sums[0] / self.count, self.sums[1] / self.count
 
-def _measure(model: keras.layers.Layer, batches: Iterable[Any]) -> dict[Any, tuple]:
-    """Return the new (mean, variance) of each BatchNormalization that the batches reach.
 
-    Everything in the model is as before afterwards: also what layers change in inference mode, such as
-    the state of a random generator.
+def _measure(
+    model: keras.layers.Layer, batches: Iterable[Any]
+) -> dict[keras.layers.BatchNormalization, _Statistics]:
+    """Return the new statistics of each BatchNormalization that the batches reach.
+
+    Afterwards the model is as before, including what layers change even in inference, such as the
+    state of a random generator.
     """
     averages = {layer: _Average() for layer in _batch_norms(model)}
     before = [(v, np.array(to_numpy(v))) for v in model.variables]
-    training = "training" in inspect.signature(model.call).parameters
-    done = 0
+    has_training = "training" in inspect.signature(model.call).parameters
+    count = 0
     try:
         with contextlib.ExitStack() as stack:
             for layer, average in averages.items():
                 stack.enter_context(_normalizing_by_batch(layer, average.add))
             for x in batches:
-                model(x, training=False) if training else model(x)
-                done += 1
-                _check_finite(averages, done)
+                model(x, training=False) if has_training else model(x)
+                count += 1
+                _check_finite(averages, count)
     finally:
         for variable, value in before:
             variable.assign(value)
-    if not done:
-        raise DataError("The data is empty: there is no batch to take statistics of.")
-    return {
-        layer: tuple(total / average.count for total in average.sums)
-        for layer, average in averages.items()
-        if average.count
-    }
+    if not count:
+        raise DataError("The data is empty: it has no batch to compute statistics from.")
+    return {layer: average.statistics for layer, average in averages.items() if average.count}
 
 
-def _check_finite(averages: dict[Any, _Average], batch: int) -> None:
+def _check_finite(averages: Mapping[keras.layers.BatchNormalization, _Average], batch: int) -> None:
     for layer, average in averages.items():
         if not all(np.all(np.isfinite(total)) for total in average.sums):
             raise DivergedError(
@@ -155,48 +173,50 @@ def _check_finite(averages: dict[Any, _Average], batch: int) -> None:
 def _normalizing_by_batch(
     layer: keras.layers.BatchNormalization, report: Callable[[Any, Any, int], None]
 ) -> Iterator[None]:
-    """Let a layer normalize by the statistics of each batch, and report them, whatever its mode.
+    """Within the context, a layer normalizes by the statistics of each batch and reports them.
 
-    Private touch: only `_moments` knows the layer's axes, a mask, and replicas in step. To call the
-    layer in training mode would mean all of the model (spectral norm would rewrite kernels, dropout
-    drop), does nothing in a frozen layer, and mixes the batch into the old averages. The method is
-    exchanged on the object, since a functional model calls its layers itself.
+    Training mode cannot do this. It would apply to the whole model (spectral normalization would rewrite
+    kernels, dropout would drop), has no effect in a frozen layer, and mixes the batch into the old averages.
+
+    Private touch: only `_moments` handles the layer's axes, a mask and synchronized replicas. The `call`
+    is replaced on the object, since a functional model calls its layers itself.
     """
     call = layer.call
+    attributes = cast("dict[str, Any]", vars(layer))
 
     def by_batch(inputs, training=None, mask=None):
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-        mean, variance = layer._moments(x, mask)
-        report(mean, variance, int(ops.shape(inputs)[0]))
-        layer.moving_mean.assign(mean)
-        layer.moving_variance.assign(variance)
+        mean, variance = cast(tuple, layer._moments(x, mask))
+        report(mean, variance, int(cast(tuple, ops.shape(inputs))[0]))
+        cast(keras.Variable, layer.moving_mean).assign(mean)
+        cast(keras.Variable, layer.moving_variance).assign(variance)
         return call(inputs, training=False, mask=mask)
 
-    own = vars(layer).get("call")
-    vars(layer)["call"] = by_batch
+    replaced = attributes.get("call")
+    attributes["call"] = by_batch
     try:
         yield
     finally:
-        del vars(layer)["call"]
-        if own is not None:
-            vars(layer)["call"] = own
+        del attributes["call"]
+        if replaced is not None:
+            attributes["call"] = replaced
 
 
 # --- the data ------------------------------------------------------------------------------------
 
 
-def _inputs(model: Any, data: Any, steps: int | None, batch_size: int) -> Iterator[Any]:
+def _input_batches(model: Any, data: Any, steps: int | None, batch_size: int) -> Iterator[Any]:
     """Yield the inputs of a model, batch by batch."""
-    width = _input_count(model)
-    if isinstance(data, tuple) and not _is_whole(data, width):
+    input_count = _input_count(model)
+    if isinstance(data, tuple) and not _one_array_per_input(data, input_count):
         data = keras.utils.unpack_x_y_sample_weight(data)[0]
-    if _is_array(data) or _is_whole(data, width):
+    if _is_array(data) or _one_array_per_input(data, input_count):
         return _slices(data, steps, batch_size)
-    return (_only_x(batch, width) for batch in _stream(data, steps))
+    return (_only_x(batch, input_count) for batch in _stream(data, steps))
 
 
 def _input_count(model: Any) -> int:
-    """Return how many inputs a model takes; 0 if it does not tell, as a subclassed one."""
+    """Return the number of inputs of a model; 0 if it is unknown, as for a subclassed model."""
     inputs = getattr(model, "inputs", None)
     return len(inputs) if isinstance(inputs, (list, tuple)) else 0
 
@@ -205,20 +225,20 @@ def _is_array(x: Any) -> bool:
     return hasattr(x, "shape") and hasattr(x, "dtype") and len(x.shape) > 0
 
 
-def _is_whole(data: Any, width: int) -> bool:
-    """Return whether a structure is one array for each input, and not batches or (x, y).
+def _one_array_per_input(data: Any, input_count: int) -> bool:
+    """Return whether a structure holds one array per input, rather than batches or (x, y).
 
-    A list given to a model that does not tell its inputs is that, as it is in `fit`.
+    If the number of inputs is unknown, a list counts as one array per input, as it does in `fit`.
     """
     if isinstance(data, dict):
         return bool(data) and all(_is_array(x) for x in data.values())
     if not isinstance(data, (list, tuple)) or not data or not all(_is_array(x) for x in data):
         return False
-    return len(data) == width > 1 or (width == 0 and isinstance(data, list))
+    return len(data) == input_count > 1 or (input_count == 0 and isinstance(data, list))
 
 
-def _only_x(batch: Any, width: int) -> Any:
-    if isinstance(batch, dict) or _is_whole(batch, width):
+def _only_x(batch: Any, input_count: int) -> Any:
+    if isinstance(batch, dict) or _one_array_per_input(batch, input_count):
         return list(batch) if isinstance(batch, tuple) else batch
     return keras.utils.unpack_x_y_sample_weight(batch)[0]
 
@@ -228,7 +248,9 @@ def _slices(data: Any, steps: int | None, batch_size: int) -> Iterator[Any]:
     parts = data.values() if isinstance(data, dict) else [data] if _is_array(data) else data
     sizes = {int(part.shape[0]) for part in parts}
     if len(sizes) != 1:
-        raise DataError(f"All inputs must have as many samples. Received: {sorted(sizes)} samples.")
+        raise DataError(
+            f"All inputs must have the same number of samples. Received: {sorted(sizes)} samples."
+        )
     size = sizes.pop()
     for start in range(0, size, batch_size)[:steps]:
         where = slice(start, start + batch_size)
@@ -241,42 +263,45 @@ def _slices(data: Any, steps: int | None, batch_size: int) -> Iterator[Any]:
 
 
 def _stream(data: Any, steps: int | None) -> Iterator[Any]:
-    """Yield the batches of a stream, `steps` at most."""
+    """Return the batches of a stream, `steps` at most."""
     if isinstance(data, keras.utils.PyDataset):
         count = data.num_batches
         numbers = itertools.count() if count is None else range(count)
         batches, endless = (data[i] for i in numbers), count is None
     elif isinstance(data, Iterable) and not isinstance(data, (str, bytes)):
-        # -1 is what tf.data calls infinite.
-        batches, endless = iter(data), hasattr(data, "cardinality") and data.cardinality() == -1
+        # tf.data reports -1 for an infinite data set.
+        cardinality = getattr(data, "cardinality", None)
+        batches, endless = iter(data), cardinality is not None and cardinality() == -1
     else:
         raise DataError(
             "`data` must be arrays, a `PyDataset`, a `tf.data.Dataset` or an iterable of batches. "
             f"Received: {data!r} (of type {type(data).__name__})."
         )
     if endless and steps is None:
-        raise DataError("The data has no end. Pass `steps`, how many batches to take of it.")
+        raise DataError("The data has no end. Pass `steps`, the number of batches to use.")
     return itertools.islice(batches, steps)
 
 
-# --- of a GANModel -------------------------------------------------------------------------------
+# --- the data of a GANModel ----------------------------------------------------------------------
 
 
-def _gan_jobs(gan: GANModel, data: Any, steps: int | None, batch_size: int) -> list[tuple]:
-    """Return (network, function that makes its batches) for each network of a GAN."""
+def _gan_jobs(
+    gan: GANModel, data: Any, steps: int | None, batch_size: int
+) -> list[tuple[Any, Callable[[], Iterable[Any]]]]:
+    """Return (network, function that returns its batches) for each network of a GAN."""
     count = _SAMPLES if data is None else data
-    jobs = []
-    if isinstance(count, (int, np.integer)) and not isinstance(count, bool):
-        validation.positive_int(count, "data")
+    jobs: list[tuple[Any, Callable[[], Iterable[Any]]]] = []
+    shown: list[tuple[int, Any]] = []  # (size, labels) of each batch
+    if validation.is_int(count):
+        count = validation.positive_int(count, "data")
         if gan.conditional:
             raise DataError(
-                "The networks are conditional, and which labels are usual is not known. Pass images and "
-                "labels as `data`, as to `fit`."
+                "The networks are conditional, and the distribution of labels is not known. Pass images "
+                "and labels as `data`, as for `fit`."
             )
-        shown = [(n, None) for n in _sizes(count, batch_size)[:steps]]
+        shown += [(n, None) for n in _batch_sizes(count, batch_size)[:steps]]
     else:
-        # Read once, since a stream may not be there a second time.
-        shown = []
+        # The data is read once, since a stream may not be readable a second time.
         real = _real(gan, _gan_batches(data, steps, batch_size), shown)
         if _batch_norms(gan.discriminator):
             jobs.append((gan.discriminator, lambda: real))
@@ -289,17 +314,17 @@ def _gan_jobs(gan: GANModel, data: Any, steps: int | None, batch_size: int) -> l
     return jobs
 
 
-def _real(gan: GANModel, batches: Iterator[Any], shown: list) -> Iterator[Any]:
-    """Yield inputs of the discriminator; note how many images there were, and their labels."""
+def _real(gan: GANModel, batches: Iterator[Any], shown: list[tuple[int, Any]]) -> Iterator[Any]:
+    """Yield inputs of the discriminator, and append (number of images, labels) to `shown`."""
     for batch in batches:
         x, labels = gan.unpack(batch)
         shown.append((len(x), labels))
-        # Numbers as in the training step, also where images are kept as integers.
+        # As in the training step: images may be stored as integers.
         x = ops.cast(x, "float32")
         yield [x, labels] if gan.conditional else x
 
 
-def _sizes(count: int, batch_size: int) -> list[int]:
+def _batch_sizes(count: int, batch_size: int) -> list[int]:
     return [min(batch_size, count - start) for start in range(0, count, batch_size)]
 
 
@@ -312,7 +337,7 @@ def _gan_batches(data: Any, steps: int | None, batch_size: int) -> Iterator[Any]
 
 
 def _latents(gan: GANModel, shown: list[tuple[int, Any]]) -> Iterator[Any]:
-    """Yield inputs of the generator: the same in each call, since two may be compared."""
+    """Yield inputs of the generator: the same in each call, so that two runs can be compared."""
     rng = np.random.default_rng(gan.seed or 0)
     for n, labels in shown:
         z = ops.convert_to_tensor(rng.standard_normal((n, gan.latent_dim), dtype="float32"))

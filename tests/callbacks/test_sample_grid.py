@@ -1,4 +1,4 @@
-"""`SampleGrid`: the pictures, the animation, and what happens to them when a run is cut short."""
+"""`SampleGrid`: the pictures, the animation, and their fate when a run is interrupted."""
 
 import keras
 import networks as nets
@@ -21,8 +21,8 @@ from watched_runs import (
 
 import keras_ganprune as kgp
 from keras_ganprune.backend import distribution
-from keras_ganprune.callbacks import _fixed_inputs, sample_grid
-from keras_ganprune.callbacks._fixed_inputs import as_images
+from keras_ganprune.callbacks import fixed_inputs, sample_grid
+from keras_ganprune.callbacks.fixed_inputs import as_images
 from keras_ganprune.callbacks.sample_grid import SampleGrid
 from keras_ganprune.errors import (
     DataError,
@@ -79,9 +79,15 @@ def oracle(images, columns=3, zoom=2):
     "make",
     [
         pytest.param(lambda: gan_model(), id="gan_model"),
-        pytest.param(lambda: gan_model(ema_decay=0.9), id="average"),
-        pytest.param(lambda: foreign_gan(nets.GuideGAN), id="foreign", marks=foreign),
-        pytest.param(lambda: foreign_gan(nets.EmaGAN), id="foreign average", marks=foreign),
+        pytest.param(lambda: gan_model(ema_decay=0.9), id="average", marks=pytest.mark.full),
+        pytest.param(
+            lambda: foreign_gan(nets.GuideGAN), id="foreign", marks=[foreign, pytest.mark.full]
+        ),
+        pytest.param(
+            lambda: foreign_gan(nets.EmaGAN),
+            id="foreign average",
+            marks=[foreign, pytest.mark.full],
+        ),
     ],
 )
 def test_pictures_and_animation(make, tmp_path):
@@ -96,7 +102,7 @@ def test_pictures_and_animation(make, tmp_path):
     network = getattr(gan, "ema_generator", None) or gan.generator
     z = np.random.default_rng(4).standard_normal((6, nets.LATENT), dtype="float32")
     expected = oracle(nets.value(network(z, training=False)))
-    # Keras and this oracle may round the last bit of a pixel otherwise.
+    # Keras and this oracle may round the last bit of a pixel differently.
     np.testing.assert_allclose(pixels(folder / "latest.png").astype(int), expected, atol=1)
     np.testing.assert_array_equal(pixels(folder / "latest.png"), pixels(folder / "epoch_0003.png"))
     found = frames(folder)
@@ -120,7 +126,7 @@ def test_the_animation_is_not_made_anew_for_each_picture(tmp_path, monkeypatch):
     monkeypatch.setattr(
         SampleGrid, "_animate", lambda self, until: (made.append(until), animate(self, until))
     )
-    monkeypatch.setattr(sample_grid, "_MOST_FRAMES", 4)
+    monkeypatch.setattr(sample_grid, "_MAX_FRAMES", 4)
     fit(any_gan(), grid(tmp_path), epochs=9)
     assert made == [1, 2, 4, 8, 9]
     found = frames(tmp_path)
@@ -137,6 +143,7 @@ def test_training_goes_on_bit_by_bit(make, tmp_path):
 # --- what is drawn -------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_conditional_gan_draws_the_classes_in_turn(tmp_path):
     gan = gan_model(nets.conditional_pair)
     fit(gan, grid(tmp_path), labels=nets.labels(16), epochs=1)
@@ -145,7 +152,7 @@ def test_conditional_gan_draws_the_classes_in_turn(tmp_path):
         pixels(tmp_path / "latest.png").astype(int), oracle(expected), atol=1
     )
     fit(gan, grid(tmp_path, labels=nets.labels(9)[3:]), labels=nets.labels(16), epochs=1)
-    with pytest.raises(DataError, match=r"of shape \(6, 3\). Received: shape \(6,\)"):
+    with pytest.raises(DataError, match=r"takes, \(6, 3\). Received: shape \(6,\)"):
         fit(gan, grid(tmp_path, labels=np.arange(6)), labels=nets.labels(16))
 
 
@@ -153,15 +160,16 @@ def test_labels_that_are_numbers():
     z, number = keras.Input((nets.LATENT,)), keras.Input((1,), dtype="int32")
     x = layers.Concatenate()([z, layers.Flatten()(layers.Embedding(3, 2)(number))])
     network = keras.Model([z, number], layers.Dense(4)(x))
-    fixed = _fixed_inputs.FixedInputs(5, labels=np.arange(5) % 3)
+    fixed = fixed_inputs.FixedInputs(5, labels=np.arange(5) % 3)
     latents, numbers = fixed.arrays(network, network)
     assert latents.shape == (5, nets.LATENT)
     np.testing.assert_array_equal(numbers, [[0], [1], [2], [0], [1]])
-    with pytest.raises(DataError, match="which ones there are is not known"):
-        _fixed_inputs.FixedInputs(5).arrays(network, network)
+    with pytest.raises(DataError, match="its classes are not known"):
+        fixed_inputs.FixedInputs(5).arrays(network, network)
 
 
 @foreign
+@pytest.mark.full
 def test_a_network_that_translates_images(tmp_path):
     import tensorflow as tf
 
@@ -179,6 +187,7 @@ def test_a_network_that_translates_images(tmp_path):
 
 
 @foreign
+@pytest.mark.full
 def test_networks_that_the_first_batch_builds(tmp_path):
     generator, discriminator = nets.unbuilt_pair()
     gan = foreign_gan(nets.GuideGAN, generator=generator, discriminator=discriminator)
@@ -186,7 +195,7 @@ def test_networks_that_the_first_batch_builds(tmp_path):
     assert pngs(tmp_path) == ["epoch_0001.png"]
     with pytest.raises(ValueError, match="has no weights yet"):
         network, _ = nets.unbuilt_pair()
-        _fixed_inputs.show(gan, network, _fixed_inputs.FixedInputs(2))
+        fixed_inputs.outputs(gan, network, fixed_inputs.FixedInputs(2))
 
 
 def test_a_subclassed_network_of_unknown_inputs():
@@ -194,14 +203,20 @@ def test_a_subclassed_network_of_unknown_inputs():
     network.build((None, nets.LATENT))
     holder = keras.Sequential([network])
     with pytest.raises(InvalidArgumentError, match=r"has no `latent_dim`. Pass `inputs=`"):
-        _fixed_inputs.show(holder, network, _fixed_inputs.FixedInputs(2))
+        fixed_inputs.outputs(holder, network, fixed_inputs.FixedInputs(2))
     z = np.ones((3, nets.LATENT), "float32")
-    shown = _fixed_inputs.show(holder, network, _fixed_inputs.FixedInputs(2, inputs=z), 1)
+    shown = fixed_inputs.outputs(holder, network, fixed_inputs.FixedInputs(2, inputs=z), 1)
     np.testing.assert_allclose(shown, nets.value(network(z[:2])), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("shape", "mode"), [((8, 8, 1), "L"), ((8, 8, 3), "RGB"), ((8, 8, 4), "RGBA"), ((64,), "L")]
+    ("shape", "mode"),
+    [
+        pytest.param((8, 8, 1), "L", marks=pytest.mark.full),
+        ((8, 8, 3), "RGB"),
+        pytest.param((8, 8, 4), "RGBA", marks=pytest.mark.full),
+        pytest.param((64,), "L", marks=pytest.mark.full),
+    ],
 )
 def test_kinds_of_images(shape, mode, tmp_path):
     def pair():
@@ -255,6 +270,7 @@ def test_a_diverged_generator_is_drawn_black(tmp_path):
 # --- cut short, resumed, run again ---------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_resumed_run_goes_on_with_the_pictures_that_are_there(tmp_path):
     def run(folder, *callbacks):
         path = tmp_path / folder
@@ -266,7 +282,7 @@ def test_a_resumed_run_goes_on_with_the_pictures_that_are_there(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run("cut", Break())
     assert pngs(tmp_path / "cut" / "samples") == ["epoch_0001.png", "epoch_0002.png"]
-    # One that was drawn before the cut, but after the last backup.
+    # This picture was drawn after the last backup, before the interruption.
     (tmp_path / "cut" / "samples" / "epoch_0009.png").write_bytes(b"old")
     cut = run("cut")
     assert names(cut) == names(whole)
@@ -289,6 +305,7 @@ def test_a_new_run_replaces_the_pictures_of_an_old_one(tmp_path):
     assert len(frames(tmp_path)) == 2
 
 
+@pytest.mark.full
 def test_another_fit_with_the_same_callback_counts_on(tmp_path):
     callback = grid(tmp_path)
     fit(any_gan(), callback, epochs=2)
@@ -342,7 +359,7 @@ def test_a_wrong_target_is_told_before_the_first_batch(tmp_path):
     gan = gan_model()
     with pytest.raises(InvalidArgumentError, match="Did you mean 'generator'"):
         fit(gan, grid(tmp_path, target="generater"))
-    with pytest.raises(DataError, match="takes latent vectors alone"):
+    with pytest.raises(DataError, match="takes only latent vectors"):
         fit(gan, grid(tmp_path, labels=np.arange(6)))
     with pytest.raises(DataError, match=r"must be images.*\(6, 1\)"):
         fit(gan, grid(tmp_path, target="discriminator", inputs=nets.images(6)[:, :, :, :1]))
@@ -360,8 +377,8 @@ def test_a_wrong_target_is_told_before_the_first_batch(tmp_path):
         ({"gif": "yes"}, "`gif` must be True or False"),
         ({"duration_ms": -5}, "`duration_ms` must be a positive int"),
         ({"value_range": (1, 0)}, "`value_range` must be"),
-        ({"labels": [1]}, r"`labels` must hold one entry for each of the 64 images.*\(1,\)"),
-        ({"inputs": np.zeros((3, 4))}, r"`inputs` must hold one entry.*\(3, 4\)"),
+        ({"labels": [1]}, r"`labels` must have one entry for each of the 64 images.*\(1,\)"),
+        ({"inputs": np.zeros((3, 4))}, r"`inputs` must have one entry.*\(3, 4\)"),
         ({"labels": [1], "inputs": [2]}, "Give `labels` or `inputs`, not both"),
     ],
 )

@@ -36,7 +36,7 @@ from keras_ganprune.utils import files, plotting
 
 
 def events(folder):
-    """Return what the event files hold: {tag: {step: array}}."""
+    """Return the content of the event files: {tag: {step: array}}."""
     found = EventAccumulator(str(folder / "pruning"), size_guidance={"tensors": 0})
     found.Reload()
     return {
@@ -75,7 +75,7 @@ def schedule(last=0.8):
                 discriminator=nets.dcgan_discriminator(),
             ),
             id="foreign",
-            marks=foreign,
+            marks=[foreign, pytest.mark.full],
         ),
     ],
 )
@@ -94,7 +94,7 @@ def test_numbers_are_those_of_the_model(make, tmp_path):
         )
         nonzero = sum(np.count_nonzero(nets.value(w)) for w in network.weights)
         assert scalars(found, f"nonzero_parameters/{name}")[2] == nonzero
-        # Of each mask update what was asked for and what came out, at its step.
+        # The requested and the achieved value of each mask update, at its step.
         asked = {"generator": "sparsity", "discriminator": "threshold"}[name]
         assert len(prune.updates) > 2
         for tag, place in ((f"requested_{asked}", 1), ("achieved_sparsity", 2)):
@@ -131,6 +131,7 @@ def test_numbers_are_those_of_the_model(make, tmp_path):
     np.testing.assert_allclose(drawn, expected[..., 0], atol=1)
 
 
+@pytest.mark.full
 def test_frequencies(tmp_path):
     prune = kgp.Prune(0.5, "generator", verbose=0)
     summary = PruningSummary(tmp_path, histogram_freq=2, mask_freq=3, image_freq=0)
@@ -143,6 +144,7 @@ def test_frequencies(tmp_path):
     assert not any(tag.startswith("samples") for tag in found)
 
 
+@pytest.mark.full
 def test_a_classifier(tmp_path):
     x, y = nets.classifier_data()
     model = nets.classifier()
@@ -155,6 +157,7 @@ def test_a_classifier(tmp_path):
     assert not any(tag.startswith("samples") for tag in found)
 
 
+@pytest.mark.full
 def test_a_network_that_is_not_pruned(tmp_path):
     gan = gan_model()
     fit(gan, PruningSummary(tmp_path, "generator", images=0), epochs=1)
@@ -186,6 +189,7 @@ def test_masks_that_are_chosen_but_not_held(tmp_path):
     assert sum(layers) / total == pytest.approx(history["generator_sparsity"][0])
 
 
+@pytest.mark.full
 def test_the_averaged_generator_is_shown_and_not_counted(tmp_path):
     gan = gan_model(ema_decay=0.9)
     fit(gan, kgp.Prune(0.5, "generator", verbose=0), PruningSummary(tmp_path), epochs=1)
@@ -199,6 +203,7 @@ def test_the_averaged_generator_is_shown_and_not_counted(tmp_path):
     np.testing.assert_allclose(drawn, expected, atol=1)
 
 
+@pytest.mark.full
 def test_two_callbacks_of_one_network_and_one_of_both(tmp_path):
     gan = gan_model()
     first, second = (w.path.split("/")[0] for w in kgp.Pruner(gan.generator).weights)
@@ -218,6 +223,7 @@ def test_two_callbacks_of_one_network_and_one_of_both(tmp_path):
     assert scalars(found, "updates/generator 2/requested_sparsity") == {0: 0.25}
 
 
+@pytest.mark.full
 def test_another_fit_and_a_callback_that_records_now_and_then(tmp_path):
     gan = gan_model()
     prune = kgp.Prune(schedule(), "generator", 2, verbose=0)
@@ -233,6 +239,7 @@ def test_another_fit_and_a_callback_that_records_now_and_then(tmp_path):
 
 
 @WATCHED
+@pytest.mark.full
 def test_training_goes_on_bit_by_bit(make, tmp_path):
     assert_untouched(make, PruningSummary(tmp_path))
 
@@ -250,7 +257,7 @@ def test_a_full_disk_is_told_once_and_training_goes_on(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(PruningSummary, "_write", full)
+    monkeypatch.setattr(PruningSummary, "_write_epoch", full)
     with pytest.warns(PruningWarning, match="could not be written into .*No space left") as caught:
         history = fit(gan_model(), PruningSummary(tmp_path, images=0))
     assert len([w for w in caught if "could not be written" in str(w.message)]) == 1
@@ -282,7 +289,7 @@ def test_names_and_samples_are_checked_before_the_first_batch(tmp_path):
     gan = gan_model()
     with pytest.raises(InvalidArgumentError, match="Did you mean 'generator'"):
         fit(gan, PruningSummary(tmp_path, "generater"))
-    with pytest.raises(DataError, match="takes latent vectors alone"):
+    with pytest.raises(DataError, match="takes only latent vectors"):
         fit(gan, PruningSummary(tmp_path, labels=np.zeros(64)))
     assert int(gan.generator_optimizer.iterations) == 0
     model = nets.classifier()
@@ -301,7 +308,7 @@ def test_names_and_samples_are_checked_before_the_first_batch(tmp_path):
         ({"columns": 0}, "`columns` must be a positive int"),
         ({"seed": "a"}, "`seed` must be a non-negative int"),
         ({"value_range": 1}, "`value_range` must be"),
-        ({"inputs": np.zeros((3, 4))}, "`inputs` must hold one entry for each of the 64 images"),
+        ({"inputs": np.zeros((3, 4))}, "`inputs` must have one entry for each of the 64 images"),
     ],
 )
 def test_arguments(arguments, text):

@@ -1,4 +1,4 @@
-"""New batch statistics: against NumPy, data of every form, and nothing else changed."""
+"""New batch statistics: compared with NumPy, for data of every form, and nothing else changes."""
 
 import keras
 import networks as nets
@@ -9,11 +9,11 @@ from keras import layers
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     DataError,
     DivergedError,
     InvalidArgumentError,
     UnbuiltModelError,
-    UnsupportedLayerError,
 )
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 
@@ -24,7 +24,7 @@ def data(n=24, width=4, seed=0):
 
 
 def small(**options):
-    """A model of two BatchNormalizations, the second behind the first."""
+    """A model with two BatchNormalizations in a row."""
     return keras.Sequential(
         [
             keras.Input((4,)),
@@ -46,7 +46,7 @@ def statistics(model):
 
 
 def others(model):
-    """Return copies of all variables but the statistics, by position."""
+    """Return copies of all variables except the statistics, by position."""
     known = {
         id(v)
         for layer in model._flatten_layers()
@@ -106,6 +106,7 @@ def test_the_same_data_again_gives_the_same():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.full
 def test_it_is_what_training_converges_to():
     model = small(momentum=0.9)
     x = data(16)
@@ -173,7 +174,7 @@ def test_half_precision():
 
 
 class Noisy(layers.Layer):
-    """Draws in inference mode too, and counts its calls in a weight."""
+    """Draws random numbers also in inference, and counts its calls in a weight."""
 
     def build(self, shape):
         self.seeds = keras.random.SeedGenerator(1)
@@ -381,6 +382,7 @@ def test_the_generators_of_a_gan_on_latent_vectors():
     assert not np.array_equal(found[0][0], found[1][0])
 
 
+@pytest.mark.full
 def test_the_number_of_latent_vectors():
     gan, other = gan_model(), gan_model()
     other.generator.set_weights(gan.generator.get_weights())
@@ -427,6 +429,7 @@ def test_a_conditional_gan(judge_has_norm):
     np.testing.assert_allclose(mean[:-3], latents(20, 0).mean(axis=0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.full
 def test_in_the_middle_of_fit():
     class Recalibrate(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -500,7 +503,7 @@ def test_data_of_the_wrong_kind(wrong):
 
 
 def test_inputs_of_different_lengths():
-    with pytest.raises(DataError, match=r"as many samples. Received: \[8, 24\]"):
+    with pytest.raises(DataError, match=r"the same number of samples. Received: \[8, 24\]"):
         recalibrate_batch_norm(two_inputs(), [X, X[:8]])
 
 
@@ -523,5 +526,5 @@ def test_unbuilt():
 
 
 def test_not_a_model():
-    with pytest.raises(UnsupportedLayerError, match="`model` must be a Keras model"):
+    with pytest.raises(ArgumentTypeError, match="`model` must be a Keras model"):
         recalibrate_batch_norm("generator", X)

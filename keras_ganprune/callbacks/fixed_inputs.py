@@ -1,4 +1,4 @@
-"""What a network shows of the same inputs every time, in the middle of training and without a trace in it."""
+"""The outputs of a network for the same inputs every time, without an effect on the training."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from keras_ganprune.utils import validation
 
 
 def sampled_network(model: keras.Model, target: Any = None) -> tuple[str, keras.layers.Layer]:
-    """Return (name, network): the network whose images a run is judged by, and exports in the end.
+    """Return (name, network): the network whose images are measured and drawn.
 
     Args:
         model: The model that is being fitted.
-        target: One network, as for `Prune`; None for the generator: an average of it where the model
-            keeps one, as what `GANModel.generate` uses.
+        target: One network, as for `Prune`. None for the generator, or for its average if the model
+            keeps one, as `GANModel.generate` does. Defaults to None.
 
     Raises:
-        InvalidArgumentError: several networks are meant, or there is no generator.
+        InvalidArgumentError: `target` means several networks, or is None and there is no generator.
     """
     if target is not None:
-        found = discovery.resolve_target(model, target)
-        if len(found) > 1:
+        pairs = discovery.resolve_target(model, target)
+        if len(pairs) > 1:
             raise InvalidArgumentError(
-                "`target` must be one network, whose images are looked at. Received: "
-                f"{', '.join(name for name, _ in found)}. Add one callback for each."
+                "`target` must be one network, which generates the images. Received: "
+                f"{', '.join(name for name, _ in pairs)}. Add one callback for each."
             )
-        return found[0]
+        return pairs[0]
     if isinstance(model, GANModel):
         name = "generator" if model.sampler is model.generator else "ema_generator"
         return name, model.sampler
@@ -46,7 +46,7 @@ def sampled_network(model: keras.Model, target: Any = None) -> tuple[str, keras.
     if "generator" not in known:
         raise InvalidArgumentError(
             unknown_name(f"network of {type(model).__name__}:", "generator", known)
-            + " Give the name of the one that makes the images as `target`."
+            + " Pass the name of the network that generates the images as `target`."
         )
     average = discovery.averages_of(model, known["generator"])
     return next(iter(average.items()), ("generator", known["generator"]))
@@ -54,10 +54,10 @@ def sampled_network(model: keras.Model, target: Any = None) -> tuple[str, keras.
 
 @contextlib.contextmanager
 def as_exported(model: keras.Model, network: keras.layers.Layer) -> Iterator[None]:
-    """Within the context, a network is what `fit` would leave if it ended here; afterwards it is as before.
+    """Within the context, a network has the weights that `fit` would leave if it ended now.
 
-    With `use_ema` its weights are then the optimizer's averages, masked. What a layer changes even in
-    inference mode, such as the state of a random generator, goes back too.
+    With `use_ema`, these are the masked averages of the optimizer. Afterwards everything is as before,
+    including what layers change even in inference, such as the state of a random generator.
     """
     tracing.sync(model)
     state = list({id(v): v for v in network.non_trainable_variables}.values())
@@ -79,27 +79,33 @@ def as_exported(model: keras.Model, network: keras.layers.Layer) -> Iterator[Non
 def _averages(
     model: keras.Model, network: keras.layers.Layer
 ) -> list[tuple[keras.Variable, np.ndarray]]:
-    """Return (weight, average) for the weights of a network that an optimizer keeps averages of."""
-    own = {id(w) for w in network.trainable_variables}
+    """Return (weight, average) for each weight of a network whose optimizer keeps averages (`use_ema`)."""
+    weights = {id(w) for w in network.trainable_variables}
     return [
         (weight, np.array(to_numpy(average)))
         for optimizer in discovery.optimizers(model)
         if optimizer.built and discovery.steps_done(optimizer)
         for weight, average in discovery.slots(optimizer, only_averages=True)
-        if id(weight) in own
+        if id(weight) in weights
     ]
 
 
 class FixedInputs:
-    """The inputs that a network is shown every time.
+    """The inputs that a network receives every time.
 
     Args:
-        n: Positive int, how many.
-        seed: Int, of normal latent vectors.
-        labels: For a network of [latent vectors, labels]: one label an image, as the network takes them.
-            None for the classes in turn, where the network takes one-hot rows.
-        inputs: What the network is called on, in place of latent vectors: an array, or a list of one for
-            each input, with `n` or more entries. For networks that translate images.
+        n: Positive int, number of samples.
+        seed: Non-negative int, seed of the normal latent vectors. Defaults to 0.
+        labels: For a network that takes [latent vectors, labels]: one label per image, in the form that
+            the network takes. None for all classes in turn, if the network takes one-hot rows. Defaults
+            to None.
+        inputs: Inputs in place of latent vectors, for networks that translate images: an array with at
+            least `n` rows, or a list with one array per input. Defaults to None.
+
+    Raises:
+        InvalidArgumentError: `n` or `seed` is not an int in its range, or both `labels` and `inputs`
+            are given.
+        DataError: `labels` or `inputs` has fewer than `n` rows.
     """
 
     def __init__(self, n: int, seed: int = 0, labels: Any = None, inputs: Any = None):
@@ -107,7 +113,7 @@ class FixedInputs:
         self.seed = validation.non_negative_int(seed, "seed")
         if labels is not None and inputs is not None:
             raise InvalidArgumentError(
-                "Give `labels` or `inputs`, not both: `inputs` are all that the network is called on, as "
+                "Give `labels` or `inputs`, not both: `inputs` are all inputs of the network, such as "
                 "`inputs=[latents, labels]`."
             )
         self.labels = None if labels is None else _rows("labels", labels, self.n)
@@ -117,28 +123,28 @@ class FixedInputs:
             self.inputs = [_rows("inputs", x, self.n) for x in (inputs if several else [inputs])]
 
     def arrays(self, model: keras.Model, network: keras.layers.Layer) -> list[np.ndarray]:
-        """Return one array for each input of a network.
+        """Return one array per input of a network.
 
         Raises:
-            InvalidArgumentError, DataError: what the network takes is not known; the text says what to give.
+            InvalidArgumentError: The network does not take latent vectors, or its inputs are not known.
+            DataError: Labels are missing, superfluous, or of the wrong shape.
         """
         if self.inputs is not None:
             return self.inputs
         shapes = _input_shapes(model, network)
-        latent = shapes[0]
-        if (
-            len(shapes) > 2
-            or any(size is None for size in latent)
-            or max(latent[:-1], default=1) > 1
-        ):
+        latent = [size for size in shapes[0] if size is not None]
+        unknown = len(latent) < len(shapes[0])
+        if len(shapes) > 2 or unknown or max(latent[:-1], default=1) > 1:
             raise InvalidArgumentError(
                 f"'{network.name}' takes inputs of the shapes {shapes}, which are not latent vectors. Pass "
-                "what it is to be called on: `inputs=images[:64]`, or a list for several inputs."
+                "the inputs: `inputs=images[:64]`, or a list for several inputs."
             )
         z = latents.draw(self.n, latent, self.seed)
         if len(shapes) == 1:
             if self.labels is not None:
-                raise DataError(f"'{network.name}' takes latent vectors alone. Leave `labels` out.")
+                raise DataError(
+                    f"`labels` must be None: '{network.name}' takes only latent vectors. Leave it out."
+                )
             return [z]
         return [z, self._labels(shapes[1], network.name)]
 
@@ -147,7 +153,7 @@ class FixedInputs:
         if labels is None:
             if len(shape) != 1 or not shape[0] or shape[0] == 1:
                 raise DataError(
-                    f"'{name}' takes labels, and which ones there are is not known. Pass one for each of "
+                    f"'{name}' takes labels, and its classes are not known. Pass one label for each of "
                     f"the {self.n} images: `labels=np.arange({self.n}) % 10`."
                 )
             return np.eye(shape[0], dtype="float32")[np.arange(self.n) % shape[0]]
@@ -157,7 +163,7 @@ class FixedInputs:
             a not in (None, b) for a, b in zip(shape, labels.shape[1:], strict=True)
         ):
             raise DataError(
-                f"`labels` must be as '{name}' takes them, of shape {(self.n, *shape)}. Received: shape "
+                f"`labels` must have the shape that '{name}' takes, {(self.n, *shape)}. Received: shape "
                 f"{labels.shape}."
             )
         return labels
@@ -167,7 +173,7 @@ def _rows(name: str, value: Any, n: int) -> np.ndarray:
     array = np.asarray(value)
     if array.ndim == 0 or len(array) < n:
         raise DataError(
-            f"`{name}` must hold one entry for each of the {n} images. Received: shape {array.shape}."
+            f"`{name}` must have one entry for each of the {n} images. Received: shape {array.shape}."
         )
     return array[:n]
 
@@ -181,24 +187,30 @@ def _input_shapes(model: keras.Model, network: keras.layers.Layer) -> list[tuple
     if isinstance(size, (int, np.integer)):
         return [(int(size),)]
     raise InvalidArgumentError(
-        f"What '{network.name}' takes is not known: it is a subclassed model, and "
+        f"The inputs of '{network.name}' are not known: it is a subclassed model, and "
         f"{type(model).__name__} has no `latent_dim`. Pass `inputs=`, such as "
         "`np.random.default_rng(0).standard_normal((64, 100))`."
     )
 
 
-def show(
+def outputs(
     model: keras.Model, network: keras.layers.Layer, fixed: FixedInputs, batch_size: int = 256
 ) -> np.ndarray:
-    """Return what a network makes of fixed inputs, as float32; training is not touched.
+    """Return the float32 outputs of a network for fixed inputs, without an effect on the training.
+
+    Args:
+        model: The model that is being fitted.
+        network: A network of it.
+        fixed: The inputs.
+        batch_size: Positive int, samples per forward pass. Defaults to 256.
 
     Raises:
-        UnbuiltModelError: the network has no weights yet.
-        InvalidArgumentError, DataError: see `FixedInputs.arrays`.
+        UnbuiltModelError: The network has no weights yet.
+        InvalidArgumentError, DataError: As for `FixedInputs.arrays`.
     """
     if not is_built(network):
         raise UnbuiltModelError(
-            f"'{network.name}' has no weights yet, so there is nothing to look at. Give it an input shape "
+            f"'{network.name}' has no weights yet, so it has no outputs. Give it an input shape "
             "(`keras.Input`), or train a batch first."
         )
     arrays = fixed.arrays(model, network)
@@ -207,16 +219,18 @@ def show(
 
 
 def as_images(array: np.ndarray, value_range: tuple[float, float] = (-1.0, 1.0)) -> np.ndarray:
-    """Return what a network made as images (n, h, w, c) in [-1, 1], of 1, 3 or 4 channels.
+    """Return outputs of a network as images (n, h, w, c) in [-1, 1] with 1, 3 or 4 channels.
 
     Args:
-        array: Float array (n, h, w, c), (n, h, w), or (n, pixels) of square grey images.
-        value_range: (low, high), what is drawn black and white. NaN is drawn black.
+        array: Float array (n, h, w, c), (n, h, w), or (n, pixels) for square grey images.
+        value_range: (low, high), the values drawn black and white. NaN is drawn black. Defaults to
+            (-1, 1).
 
     Raises:
-        DataError: it is none of these.
+        DataError: The array has none of these shapes.
 
     Example:
+    >>> from keras_ganprune.callbacks.fixed_inputs import as_images
     >>> as_images(np.zeros((8, 784))).shape
     (8, 28, 28, 1)
     """
@@ -229,8 +243,8 @@ def as_images(array: np.ndarray, value_range: tuple[float, float] = (-1.0, 1.0))
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
         raise DataError(
-            "What is drawn must be images (n, height, width, channels) with 1, 3 or 4 channels. "
-            f"Received: shape {np.shape(array)}. Choose the network that makes them with `target`."
+            "The outputs must be images (n, height, width, channels) with 1, 3 or 4 channels. "
+            f"Received: shape {np.shape(array)}. Choose the network that generates images with `target`."
         )
     low, high = value_range
     images = np.nan_to_num((images - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
@@ -243,12 +257,17 @@ def show_images(
     fixed: FixedInputs,
     value_range: tuple[float, float] | None = None,
 ) -> tuple[str, np.ndarray]:
-    """Return the name of the network that makes the images, and the images as of `as_images`.
+    """Return (name, images) of the network that generates the images, in the form of `as_images`.
 
     Args:
+        model: The model that is being fitted.
         target: As for `sampled_network`.
-        value_range: (low, high), what is black and white; None for that of a `GANModel`, or (-1, 1).
+        fixed: The inputs.
+        value_range: (low, high), the values drawn black and white. None for the range of a `GANModel`,
+            else (-1, 1). Defaults to None.
     """
     name, network = sampled_network(model, target)
-    made = show(model, network, fixed)
-    return name, as_images(made, value_range or getattr(model, "value_range", None) or (-1.0, 1.0))
+    images = outputs(model, network, fixed)
+    return name, as_images(
+        images, value_range or getattr(model, "value_range", None) or (-1.0, 1.0)
+    )

@@ -1,0 +1,218 @@
+"""One `fit` with `Shrink`: when to cut, and what replaces what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ganprune.backend import tracing
+from keras_ganprune.callbacks.shrink_event import ShrinkEvent, shrink_event
+from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.gan import GANModel
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.traversal import is_built
+from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
+from keras_ganprune.pruning.shrink_model import Shrunk, shrink_with_cuts
+from keras_ganprune.pruning.structured.budget import Budget
+from keras_ganprune.pruning.structured.costs import Costs
+from keras_ganprune.pruning.structured.cuts import Cut
+from keras_ganprune.pruning.structured.groups import channel_groups
+from keras_ganprune.pruning.structured.rebuild import Builder, assign
+from keras_ganprune.pruning.structured.replace_networks import replace_networks
+from keras_ganprune.training.step_clock import Clock
+from keras_ganprune.training.weight_averages import Copies
+
+# A name in the model, and the network there.
+Target = tuple[str, keras.layers.Layer]
+
+
+@dataclass(frozen=True)
+class CutPlan:
+    """What is cut at which step.
+
+    Attributes:
+        at: Optimizer steps, rising.
+        sparsity: One share of channels per step, or None.
+        budget: One `Budget` per step, or None.
+        settings: Further arguments of `shrink`: criterion, granularity, allocation, keep, limits.
+        recalibrate: Whether a `GANModel` gets new batch statistics after a cut.
+    """
+
+    at: Sequence[int]
+    sparsity: Sequence[float | None]
+    budget: Sequence[Budget | None]
+    settings: dict[str, Any]
+    recalibrate: bool
+
+
+class ShrinkRun:
+    """The state of a `Shrink` callback during one `fit`.
+
+    Args:
+        model: The model that is being fitted.
+        targets: The networks to cut.
+        plan: What is cut at which step.
+        optimizer, copies: As for `Shrink`.
+        say: Function that shows a line of text.
+        siblings: The runs of all `Shrink` callbacks of this `fit`; this run is added.
+
+    Attributes:
+        clock: `Clock` of the optimizer whose steps count.
+        targets: The networks, as they are now.
+        copies: `Copies`, the weight averages of the targets.
+        pending: Steps of the cuts still to be made.
+        first_step, last_step: Step before the first batch and after the last one; None before training.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        targets: Sequence[Target],
+        plan: CutPlan,
+        optimizer: Any,
+        copies: Any,
+        say: Callable[[str], None],
+        siblings: list[ShrinkRun],
+    ):
+        self.model = model
+        self.targets = list(targets)
+        self.plan = plan
+        self.clock = Clock(model, self.targets[0][1], optimizer)
+        self.copies = Copies(model, self.targets, copies, say, "is cut in the same places")
+        self.pending = list(plan.at)
+        self.first_step: int | None = None
+        self.last_step: int | None = None
+        self._dense_costs: dict[str, dict[str, float]] = {}
+        self._parameters: dict[str, float] = {}
+        self._siblings = siblings
+        siblings.append(self)
+        self._measure_dense_costs()
+
+    def batch_begins(self) -> None:
+        """Note the step at which training begins."""
+        if self.last_step is None:
+            self.last_step = self.first_step = self.clock.step
+
+    def batch_ended(self, batch: int) -> list[ShrinkEvent]:
+        """Make the cuts that are due after a batch; return their events."""
+        self._measure_dense_costs()
+        self.clock.batch_done(batch)
+        step = self.clock.step
+        if self._due_cuts(step):
+            step = self.clock.read()
+        due = self._due_cuts(step)
+        self.last_step = step
+        events = []
+        for number in due:
+            self.pending.remove(self.plan.at[number])
+            events += self._cut(step, number)
+        return events
+
+    def missed(self) -> list[int]:
+        """Return the steps of cuts that this training should have reached, but did not."""
+        first = self.clock.step if self.first_step is None else self.first_step
+        return [at for at in self.pending if at > first]
+
+    def log(self, logs: dict[str, Any] | None) -> None:
+        """Write the number of parameters of each target into the logs."""
+        # Counted when the networks change, not in every batch.
+        if not self._parameters and all(is_built(network) for _, network in self.targets):
+            self._parameters = {
+                f"{name.replace('.', '_')}_parameters": float(network.count_params())
+                for name, network in self.targets
+            }
+        if logs is not None:
+            logs.update(self._parameters)
+
+    def _due_cuts(self, step: int) -> list[int]:
+        """Return the numbers of the cuts that are due at a step."""
+        return [i for i, at in enumerate(self.plan.at) if (self.last_step or 0) < at <= step]
+
+    def _cut(self, step: int, number: int) -> list[ShrinkEvent]:
+        """Make every target smaller. All smaller networks are built before the first is put in place."""
+        tracing.sync(self.model)
+        for run in self._siblings:
+            run.copies.look()
+        results: list[tuple[str, keras.layers.Layer, Shrunk]] = []
+        rows = []
+        for name, network in self.targets:
+            shrunk = shrink_with_cuts(
+                network,
+                sparsity=self.plan.sparsity[number],
+                budget=self._remaining_budget(name, network, number),
+                **self.plan.settings,
+            )
+            results.append((name, network, shrunk))
+            rows.append((network, shrunk.model, shrunk.cuts))
+            rows += [
+                (copy, *_cut_copy(network, copy, shrunk))
+                for original, copy in self.copies.found
+                if original is network
+            ]
+        for prune in (vars(self.model).get("_pruned_by") or (None, {}))[1]:
+            prune.retire([network for _, network, _ in results])
+        replace_networks(self.model, rows)
+        replacements = {id(old): new for old, new, _ in rows}
+        for run in self._siblings:
+            run._follow(replacements)
+        if self.plan.recalibrate and isinstance(self.model, GANModel):
+            if not self.model.conditional:
+                recalibrate_batch_norm(self.model)
+        return [shrink_event(step, name, network, shrunk) for name, network, shrunk in results]
+
+    def _follow(self, replacements: dict[int, keras.layers.Layer]) -> None:
+        """Continue with the new networks, whichever `Shrink` has put them in place."""
+        self.targets = [(name, replacements.get(id(n), n)) for name, n in self.targets]
+        self._parameters = {}
+        self.copies.targets = self.targets
+        self.copies.found = [
+            (replacements.get(id(original), original), replacements.get(id(copy), copy))
+            for original, copy in self.copies.found
+        ]
+
+    def _measure_dense_costs(self) -> None:
+        """Note the costs of the networks before any cut: budgets are shares of these."""
+        quantities = {budget.quantity for budget in self.plan.budget if budget is not None}
+        for name, network in self.targets:
+            if quantities and name not in self._dense_costs and is_built(network):
+                costs = self._costs(network)
+                self._dense_costs[name] = {quantity: costs.of(quantity) for quantity in quantities}
+
+    def _costs(self, network: Any) -> Costs:
+        return Costs(channel_groups(network, keep=self.plan.settings["keep"]))
+
+    def _remaining_budget(
+        self, name: str, network: keras.layers.Layer, number: int
+    ) -> Budget | None:
+        """Return the budget of a cut as a share of the network as it is now."""
+        budget = self.plan.budget[number]
+        if budget is None:
+            return None
+        now = self._costs(network).of(budget.quantity)
+        dense = self._dense_costs[name][budget.quantity]
+        share = budget.fraction * dense / now
+        if share >= 1.0:
+            raise InvalidArgumentError(
+                f"`budget` must be smaller than the network. '{name}' already has {now / dense:.4f} of its "
+                f"{budget.quantity}. Received: {budget!r}. Give a smaller budget, or leave this step out."
+            )
+        return Budget(**{budget.quantity: share})
+
+
+def _cut_copy(
+    network: keras.layers.Layer, copy: keras.layers.Layer, shrunk: Shrunk
+) -> tuple[keras.Model, list[Cut]]:
+    """Cut a weight average like its network.
+
+    Returns:
+        The smaller average, and the cuts of its weights.
+    """
+    copied = {id(w): other for w, other in zip(network.weights, copy.weights, strict=True)}
+    small, cuts = Builder(shrunk.groups, shrunk.keeps, shrunk.bypassed).build()
+    assign(cuts, {id(cut.old): np.asarray(to_numpy(copied[id(cut.old)])) for cut in cuts})
+    small.trainable = copy.trainable
+    return small, [Cut(copied[id(cut.old)], cut.new, cut.index) for cut in cuts]

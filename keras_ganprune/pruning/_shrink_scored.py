@@ -1,0 +1,94 @@
+"""Which channels stay, according to the scores of a criterion."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import keras
+import numpy as np
+
+from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.layers.mask_ops import validate_sparsity
+from keras_ganprune.pruning import compatibility, criteria
+from keras_ganprune.pruning.compatibility import Combination
+from keras_ganprune.pruning.granularity import Channel
+from keras_ganprune.pruning.rankings import top_k
+from keras_ganprune.pruning.rankings.channels import channel_rankings
+from keras_ganprune.pruning.rankings.targets import make_targets
+from keras_ganprune.pruning.structured.budget import Budget, fit
+from keras_ganprune.pruning.structured.groups import Groups
+
+
+def best_units(
+    groups: Groups,
+    criterion: Any,
+    granularity: Any,
+    allocation: Any,
+    sparsity: float | None,
+    budget: Budget | None,
+    limits: Any,
+) -> list[np.ndarray]:
+    """Return for each group a bool array of the units that stay: those with the highest scores.
+
+    Exactly one of `sparsity` and `budget` is given. The arguments are those of `shrink`.
+
+    Raises:
+        InvalidArgumentError: The settings cannot be used by `shrink`, or the budget cannot be met.
+    """
+    settings = compatibility.get(criterion, granularity, allocation, "hard")
+    channel = _check_settings(settings, groups)
+    _, rankings = channel_rankings([groups], criteria.get(criterion), channel, _no_mask)
+    scores = [ranking.scores(False, [None] * len(ranking.weights)) for ranking in rankings]
+    allocation = settings.allocation
+    if sparsity is not None and channel.of != "channels":
+        budget = Budget(**{channel.of: 1.0 - validate_sparsity(sparsity)})
+    if budget is not None:
+        return fit(
+            groups,
+            scores,
+            budget,
+            ranking="global" if allocation.joint else "uniform",
+            minimum=allocation.minimum,
+            round_to=channel.round_to,
+            limits=limits,
+        )
+    tensors = [ranking.tensor for ranking in rankings]
+    allocation.check(tensors, sparsity)
+    targets = make_targets(tensors, settings, sparsity=sparsity, threshold=None, final=None)
+    keeps: list[Any] = [None] * len(rankings)
+    for target in targets:
+        ranked = [allocation.normalize(scores[i]) for i in target.members]
+        edges = np.cumsum([len(s) for s in ranked])[:-1].tolist()
+        floors = [allocation.floor(len(s)) for s in ranked]
+        count = cast(int, target.budget)  # None only for a threshold or a pattern
+        best = top_k.best(np.concatenate(ranked), count, None, edges, floors)
+        for i, units, floor in zip(target.members, np.split(best, edges), floors, strict=True):
+            keeps[i] = top_k.rounded(units, scores[i], channel.round_to, None, floor)
+    return keeps
+
+
+def _no_mask(variable: keras.Variable) -> np.ndarray:
+    """Return a mask that keeps everything."""
+    return np.ones(tuple(variable.shape), dtype=bool)
+
+
+def _check_settings(settings: Combination, groups: Groups) -> Channel:
+    """Return the granularity, or raise if the settings cannot choose channels here."""
+    compatibility.check(settings)
+    granularity = settings.granularity
+    if not isinstance(granularity, Channel) or not granularity.coupled:
+        raise InvalidArgumentError(
+            "`shrink` removes whole channels from all layers that share them; `granularity` must be "
+            f"'channel' or a coupled `Channel`. Received: {granularity!r}."
+        )
+    if settings.criterion.needs_gradient:
+        raise InvalidArgumentError(
+            f"`shrink` sees no data, so it has no gradients for {settings.criterion!r}. Prune with this "
+            "criterion in `fit` (`Prune(..., granularity='channel')`) and then shrink the masked model, "
+            "or use a criterion that scores weights alone, such as 'magnitude'."
+        )
+    if not len(groups):
+        raise InvalidArgumentError(
+            f"'{groups.graph.model.name}' has no channels that could be removed:\n{groups!r}"
+        )
+    return granularity
