@@ -1,4 +1,4 @@
-"""Tables as text and as markdown, and how numbers stand in them."""
+"""Tables as plain text and as Markdown, and the text of numbers in them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ Cells = Sequence[Sequence[str]]
 
 
 def text(cells: Cells, left: int = 1, total: bool = False) -> str:
-    """Return cells in columns: the header, a rule, the rows.
+    """Return a table as plain text: the header, a rule, the rows.
 
     Args:
-        cells: Header first.
-        left: How many columns are words, and aligned to the left; the others are numbers.
-        total: Whether the last row is a total, and gets a rule above it.
+        cells: Rows of text, the header first.
+        left: Number of columns that are aligned to the left; the others are aligned to the right.
+            Defaults to 1.
+        total: Whether the last row is a total. A rule is drawn above it. Defaults to False.
 
     Example:
     >>> print(text([("layer", "MACs"), ("head", "1,024")]))
@@ -36,7 +37,12 @@ def text(cells: Cells, left: int = 1, total: bool = False) -> str:
 
 
 def markdown(cells: Cells, left: int = 1) -> str:
-    """Return cells as a table of markdown; see `text`.
+    """Return a table as Markdown.
+
+    Args:
+        cells: Rows of text, the header first.
+        left: Number of columns that are aligned to the left; the others are aligned to the right.
+            Defaults to 1.
 
     Example:
     >>> print(markdown([("layer", "MACs"), ("head", "1,024")]))
@@ -49,7 +55,7 @@ def markdown(cells: Cells, left: int = 1) -> str:
 
 
 def change(value: float | None, digits: int = 1) -> str:
-    """Return a relative change in percent, with its sign.
+    """Return a relative change in percent, with its sign, or '–' if there is no finite value.
 
     Example:
     >>> change(0.08), change(-0.125, 0), change(None)
@@ -59,7 +65,7 @@ def change(value: float | None, digits: int = 1) -> str:
 
 
 def change_range(low: float, high: float) -> str:
-    """Return the two ends of an interval of relative changes.
+    """Return an interval of relative changes as text.
 
     Example:
     >>> change_range(-0.02, 0.08)
