@@ -1,7 +1,7 @@
 """The command line: keras-ganprune demo | sweep | shrink | export | report.
 
-One file per command, with `HELP`, `add_arguments(parser)` and `run(arguments)`. To add a command: one file here
-and one row in `COMMANDS`. To add an application: one row in `keras_ganprune.cli.demo.APPLICATIONS`.
+One file per command, with `HELP`, `add_arguments(parser)` and `run(arguments)`. To add a command: one file
+here and one row in `COMMANDS`. To add an application: one row in `keras_ganprune.cli.demo.APPLICATIONS`.
 """
 
 from __future__ import annotations

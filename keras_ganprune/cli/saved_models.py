@@ -37,7 +37,8 @@ def add_live(parser: argparse.ArgumentParser, action: str) -> None:
     parser.add_argument(
         "--live",
         action="store_true",
-        help=f"{action} the live generator of a GANModel. Defaults to the averaged generator, if there is one.",
+        help=f"{action} the live generator of a GANModel. Defaults to the averaged generator, if there is "
+        "one.",
     )
 
 

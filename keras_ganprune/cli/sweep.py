@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from keras_ganprune import datasets
+from keras_ganprune import datasets, search
 from keras_ganprune.applications import image_generation
 from keras_ganprune.applications.image_generation import DemoOptions
 from keras_ganprune.cli.command_options import add_options, given_options
@@ -15,6 +15,7 @@ from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.metrics import ImageQuality
 from keras_ganprune.metrics.extractor_training import split_at
 from keras_ganprune.metrics.image_quality import METRICS
+from keras_ganprune.search.plan import Plan
 from keras_ganprune.utils import files, plotting
 
 HELP = "find the best sparsity by training a GAN at several sparsities"
@@ -42,8 +43,8 @@ def _add_pruning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sparsities",
         default=None,
-        help="Final sparsities, separated by commas; for --search tpe, the lowest and the highest. Defaults to "
-        "0.5,0.8,0.9,0.95.",
+        help="Final sparsities, separated by commas; for --search tpe, the lowest and the highest. "
+        "Defaults to 0.5,0.8,0.9,0.95.",
     )
     parser.add_argument(
         "--thresholds",
@@ -59,8 +60,8 @@ def _add_pruning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allocation",
         default=None,
-        help="Sparsity of each layer: global_ranking, uniform, erk, ... Defaults to global_ranking for single "
-        "weights without thresholds, otherwise to uniform.",
+        help="Sparsity of each layer: global_ranking, uniform, erk, ... Defaults to global_ranking for "
+        "single weights without thresholds, otherwise to uniform.",
     )
     parser.add_argument(
         "--granularity",
@@ -80,8 +81,8 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         "--folds",
         type=int,
         default=None,
-        help="Number of folds for cross-validation: each run trains on all folds except one, and is evaluated "
-        "on that one. Defaults to no cross-validation.",
+        help="Number of folds for cross-validation: each run trains on all folds except one, and is "
+        "evaluated on that one. Defaults to no cross-validation.",
     )
     parser.add_argument(
         "--steps", type=int, default=2000, help="Training steps per run. Defaults to 2000."
@@ -145,9 +146,6 @@ def run(arguments: argparse.Namespace) -> None:
         OutputError: The folder exists or cannot be written.
         MissingPackageError: Optuna, matplotlib, scipy or scikit-learn is not installed.
     """
-    from keras_ganprune.search import sweep
-    from keras_ganprune.search.plan import Plan
-
     plan = _plan(arguments)
     Plan(**plan)  # checks the arguments before the images are loaded
     options = DemoOptions(**given_options(arguments, DemoOptions, _NETWORK_OPTIONS))
@@ -161,7 +159,7 @@ def run(arguments: argparse.Namespace) -> None:
         # The images that the evaluator holds out are not trained on.
         images = images.take(split_at(len(images), _HELD_OUT))
     height, width, channels = images.images.shape[1:]
-    result = sweep(
+    result = search.sweep(
         lambda seed: image_generation.build(
             attrs.evolve(options, seed=seed), (height, width, channels), classes
         ),

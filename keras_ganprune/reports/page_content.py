@@ -181,7 +181,8 @@ def _cards(run: Run) -> tuple[Card, ...]:
         for network in run.layers
     ]
     for network, groups in run.channels.items():
-        before, after = (sum(group[i] for group in groups) for i in (1, 2))
+        before = sum(channels for _, channels, _ in groups)
+        after = sum(channels for _, _, channels in groups)
         cards.append(Card(f"channels, {network}", f"{after:,}", f"of {before:,}"))
     return (*cards, *_quality_cards(run), *_size_cards(run))
 

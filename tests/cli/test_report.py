@@ -7,7 +7,7 @@ import keras
 import pytest
 
 import keras_ganprune as kgp
-from keras_ganprune.cli import report
+from keras_ganprune.cli import report, saved_models
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError, OutputError, PruningError
 from keras_ganprune.reports.run import write_run
 
@@ -73,7 +73,7 @@ def test_the_networks_of_a_gan_are_printed_one_by_one(tmp_path, capsys):
     command(tmp_path / "gan.keras")
     printed = capsys.readouterr().out
     assert "generator\nlayer" in printed and "discriminator: not pruned" in printed
-    assert list(report.networks(gan)) == ["generator", "discriminator"] + (
+    assert list(saved_models.networks(gan)) == ["generator", "discriminator"] + (
         ["averaged generator"] if gan.ema_generator is not None else []
     )
 
@@ -87,9 +87,9 @@ def test_folders_and_files_do_not_mix(folders, model, tmp_path):
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        (["--output", "page.html"], "--output is for the page of run folders"),
-        (["--title", "Mine"], "--title is for the page of run folders"),
-        (["--overwrite"], "--overwrite is for the page of run folders"),
+        (["--output", "page.html"], "--output is only for the page of run folders"),
+        (["--title", "Mine"], "--title is only for the page of run folders"),
+        (["--overwrite"], "--overwrite is only for the page of run folders"),
     ],
 )
 def test_options_of_a_page_are_not_for_a_model(model, option, text):
@@ -100,8 +100,8 @@ def test_options_of_a_page_are_not_for_a_model(model, option, text):
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        (["--markdown"], "--markdown is for a .keras file"),
-        (["--import", "json"], "--import is for a .keras file"),
+        (["--markdown"], "--markdown is only for a .keras file"),
+        (["--import", "json"], "--import is only for a .keras file"),
     ],
 )
 def test_options_of_a_model_are_not_for_a_page(folders, option, text):

@@ -50,6 +50,7 @@ SMALL = (
 )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("given", "other", "inputs"),
     [((), "--no-conditional", 2), (("--no-conditional",), "--conditional", 1)],
@@ -68,6 +69,7 @@ def test_whether_its_networks_take_labels(given, other, inputs, quick_judge, mon
         command(*SMALL, other, "--overwrite")
 
 
+@pytest.mark.full
 def test_it_writes_a_folder_and_goes_on_from_the_file(quick_judge, capsys):
     command(*SMALL)
     folder = pathlib.Path("ganprune_sweep")
@@ -76,7 +78,7 @@ def test_it_writes_a_folder_and_goes_on_from_the_file(quick_judge, capsys):
     ]
     printed = capsys.readouterr().out
     assert "sweep: study 'sweep' of 2 trials, new." in printed
-    assert "1,797 8×8 images" in printed and "Look at ganprune_sweep/pareto.png" in printed
+    assert "1,797 8×8 images" in printed and "See ganprune_sweep/pareto.png" in printed
     table = (folder / "table.md").read_text(encoding="utf-8")
     assert "| magnitude | 0.5 | 0.50" in table and "| dense | – |" in table
     assert "within 10 % of dense" in (folder / "recommendation.md").read_text(encoding="utf-8")
@@ -114,6 +116,7 @@ def test_bad_input_is_said_before_any_work(arguments, error, text):
     assert not list(pathlib.Path().iterdir())
 
 
+@pytest.mark.full
 def test_the_page_runs_as_it_stands(capsys):
     names: dict = {"__name__": "choosing_a_sparsity"}
     text = PAGE.read_text(encoding="utf-8")

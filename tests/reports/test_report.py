@@ -19,8 +19,9 @@ from keras_ganprune.errors import (
     OutputError,
 )
 from keras_ganprune.reports import images as report_pictures
-from keras_ganprune.reports import tables, write_report
+from keras_ganprune.reports import write_report
 from keras_ganprune.reports.run import load_run, record_run, write_run
+from keras_ganprune.reports.tables import several_runs
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("scipy")
@@ -218,10 +219,10 @@ def test_seeds_are_compared_in_pairs(tmp_path):
         example_runs.made(9, seed=None),
         dataclasses.replace(example_runs.made(9), extractor="another"),
     ):
-        assert tables.paired([runs[0], other]) is None
+        assert several_runs.paired([runs[0], other]) is None
     # A setting that is named seed does not keep runs apart.
     two = [dataclasses.replace(r, settings={**r.settings, "seed": r.seed}) for r in runs[:2]]
-    assert [row[0] for row in tables.paired(two).rows] == ["pruned: run0, run1"]
+    assert [row[0] for row in several_runs.paired(two).rows] == ["pruned: run0, run1"]
 
 
 def test_what_a_measurement_says_of_itself_is_no_metric(tmp_path):
@@ -231,10 +232,10 @@ def test_what_a_measurement_says_of_itself_is_no_metric(tmp_path):
         for i, name in enumerate(("first", "second"))
     ]
     page, _ = report(runs[0], tmp_path)
-    told = "Judged: 1,000 images, 500 real ones, extractor with an accuracy of 97.5%."
-    assert told in page.text and page.rows("samples") == [] and page.rows("extractor")
-    assert "different extractors" in tables.overview(runs).note
-    assert "different extractors" not in tables.overview([runs[0], runs[0]]).note
+    sentence = "Measured with 1,000 images, 500 real images, a feature extractor with an accuracy of 97.5%."
+    assert sentence in page.text and page.rows("samples") == [] and page.rows("extractor")
+    assert "different feature extractors" in several_runs.overview(runs).note
+    assert "different feature extractors" not in several_runs.overview([runs[0], runs[0]]).note
 
 
 def test_a_run_of_little_has_a_short_page(tmp_path):
@@ -297,7 +298,7 @@ def test_masks_are_those_of_the_run(trained_run):
     for picture, mask in zip(pictures, trained_run.masks["generator"], strict=True):
         levels = np.asarray(Image.open(io.BytesIO(picture.data)))
         np.testing.assert_array_equal(levels, mask * 15)
-        assert f"{mask.mean():.1%} of {mask.size:,} stay" in picture.title
+        assert f"{mask.mean():.1%} of {mask.size:,} kept" in picture.title
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (3, 3, 6, 4), (1, 400), (90, 2), (64,)])
@@ -403,7 +404,7 @@ def test_a_failed_write_leaves_nothing(trained_run, tmp_path, monkeypatch):
 
 
 def test_what_is_no_run_is_refused(trained_run, tmp_path):
-    with pytest.raises(InvalidArgumentError, match="a run at least"):
+    with pytest.raises(InvalidArgumentError, match="at least one run"):
         write_report([], tmp_path / "report.html")
     with pytest.raises(InvalidArgumentError, match=r"such as report\.html"):
         write_report(trained_run, tmp_path / "report.pdf")
@@ -423,7 +424,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     assert page.rows(f"same ({tmp_path / 'a'})") and page.rows(f"same ({tmp_path / 'b'})")
 
 
-@pytest.mark.parametrize("package", ["matplotlib", "PIL", "scipy"])
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib", "PIL", "scipy"])
 def test_a_package_that_is_not_there_is_named(package, tmp_path, without):
     without(package)
     with pytest.raises(MissingPackageError, match=r"pip install 'keras-ganprune\["):

@@ -11,11 +11,12 @@ import paths
 import pytest
 
 import keras_ganprune as kgp
+from keras_ganprune.callbacks.shrink import ShrinkEvent
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     FileFormatError,
     InvalidArgumentError,
     OutputError,
-    UnsupportedLayerError,
 )
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.reports.run import LayerRow, load_run, record_run, save_run, write_run
@@ -140,9 +141,7 @@ def test_a_loop_of_ones_own_gives_reports():
 
 
 def test_a_network_that_was_shrunk_has_channels():
-    event = kgp.shrink_callback.ShrinkEvent(
-        9, "generator", (72, 33), (100, 40), (10, 3), (("dense", 48, 22),)
-    )
+    event = ShrinkEvent(9, "generator", (72, 33), (100, 40), (10, 3), (("dense", 48, 22),))
     run = record_run(history=HISTORY, samples=SAMPLES, channels={"generator": event})
     assert run.channels == {"generator": (("dense", 48, 22),)}
 
@@ -192,7 +191,7 @@ def test_a_run_joins_other_files_of_a_folder(tmp_path):
         "run.json",
         "samples.npz",
     ]
-    with pytest.raises(OutputError, match="must be there"):
+    with pytest.raises(OutputError, match="must exist"):
         write_run(example_runs.made(), tmp_path / "nowhere")
 
 
@@ -224,13 +223,13 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     ("what", "text"),
     [
         ({"history": {}}, "`history` must be what `fit` returned"),
-        ({"history": {"loss": []}}, "with an epoch at least"),
+        ({"history": {"loss": []}}, "at least one epoch"),
         ({"history": {"loss": ["high"]}}, "'loss' must be a number. Received: 'high'"),
-        ({"samples": {"real": SAMPLES["pruned"]}}, "generated ones"),
+        ({"samples": {"real": SAMPLES["pruned"]}}, "generated images"),
         ({"samples": {"pruned": np.zeros((2, 16))}}, r"shape \(2, 16\). Reshape"),
         ({"samples": {"pruned": np.zeros((2, 4, 4, 2))}}, "1 or 3 channels"),
         ({"samples": {"pruned": np.full((1, 2, 2, 1), 255.0)}}, "images / 127.5 - 1"),
-        ({"samples": {"pruned": np.full((1, 2, 2, 1), np.nan)}}, "has the run diverged"),
+        ({"samples": {"pruned": np.full((1, 2, 2, 1), np.nan)}}, "Has the training diverged"),
         (
             {"samples": {"dense": np.zeros((3, 4, 4, 1)), "pruned": np.zeros((2, 4, 4, 1))}},
             "same latent vectors",
@@ -263,15 +262,13 @@ def test_quality_says_who_judged(tmp_path):
     run = load_run(tmp_path / "run")
     assert run.extractor == "abc"
     assert run.quality == {"dense": ({"fd": 6.0},), "pruned": ({"fd": 7.0},)}
-    with pytest.raises(
-        InvalidArgumentError, match=r"judged by one extractor.*Received: abc, other"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"one feature extractor.*Received: abc, other"):
         quality["pruned"].append(Judged("other", fd=7.0))
         record_run(history=HISTORY, samples=SAMPLES, quality=quality)
 
 
 def test_networks_must_be_networks():
-    with pytest.raises(UnsupportedLayerError, match="`networks` must be a Keras model"):
+    with pytest.raises(ArgumentTypeError, match="`networks` must be a Keras model"):
         record_run(history=HISTORY, samples=SAMPLES, networks={"generator": "generator"})
 
 
@@ -313,7 +310,7 @@ def _nan(folder):
     [
         (
             _gone("run.json"),
-            r"run\.json, its settings and measurements, is missing. It was stopped",
+            r"run\.json, its settings and measurements, is missing. Writing was",
         ),
         (
             _gone("history.csv"),
@@ -322,22 +319,27 @@ def _nan(folder):
         (_gone("samples.npz"), r"incomplete: samples\.npz, the images, is missing"),
         (_gone("masks.npz"), r"incomplete: masks\.npz, the masks, is missing"),
         (_text("run.json", '{"format": 1'), r"run\.json' is damaged: Expecting"),
-        (_text("run.json", "[1]"), "not the description of a run"),
+        (_text("run.json", "[1]"), "does not describe a run"),
         (_edit(format=2), "has format 2; this version of keras-ganprune reads format 1. Install"),
         (_edit(samples=KeyError), "'samples' is missing"),
         (_edit(samples=["dense", "pruned", "shrunk", "more"]), r"sample_3.*is not a file|sample_3"),
         (_edit(samples=["real"]), "no generated images"),
         (_edit(layers=[]), "masks for 0 weights"),
-        (_edit(quality={"dense": [{"fd": "low"}]}), "'low' stands where a number should be"),
-        (_edit(quality=[1]), r"run\.json' is damaged"),
+        (
+            _edit(quality={"dense": [{"fd": "low"}]}),
+            r"quality\['dense'\]\[0\]\['fd'\] must be a number. Found: 'low'",
+        ),
+        (_edit(quality=[1]), r"run\.json' is damaged: quality must be an object. Found: \[1\]"),
         (_edit(channels={"generator": [["dense", 4, 5]]}), "5 of 4 channels"),
-        (_edit(settings="none"), r"run\.json' is damaged"),
+        (_edit(settings="none"), "settings must be an object. Found: 'none'"),
+        (_edit(layers=[{"network": "generator"}]), r"'layers\[0\]\.layer' is missing"),
+        (_edit(masks=True), "masks must be an int. Found: True"),
         (_cut("samples.npz"), r"samples\.npz' is damaged"),
         (_cut("masks.npz"), r"masks\.npz' is damaged"),
         (_text("history.csv", ""), r"history\.csv' is damaged"),
         (_text("history.csv", "epoch,loss\n1,2.0\n2\n"), r"history\.csv' is damaged"),
         (_text("history.csv", "epoch,loss\n1,high\n"), r"history\.csv' is damaged"),
-        (_nan, "diverged: .*loss is nan in epoch 2 of 4, so there is nothing to judge. Train"),
+        (_nan, "diverged: .*loss is nan in epoch 2 of 4, so its quality means nothing. Train"),
     ],
 )
 def test_an_incomplete_folder_says_what_is_missing(fitted, tmp_path, change, text):

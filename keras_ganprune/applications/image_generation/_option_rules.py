@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from keras_ganprune.applications.image_generation import _schedules
+from keras_ganprune.applications.image_generation._fields import TARGETS, DemoFields
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.pruning.structured.budget import Budget
 
-if TYPE_CHECKING:
-    from keras_ganprune.applications.image_generation.options import DemoOptions
-
 NAMED_IMAGES = ("mnist", "mnist-5000", "digits")
-TARGETS = ("generator", "discriminator")
 
 
-def check(options: DemoOptions) -> None:
+def check(options: DemoFields) -> None:
     """Check all rules.
 
     Raises:
@@ -28,14 +23,14 @@ def check(options: DemoOptions) -> None:
     _check_networks(options)
 
 
-def _check_length(options: DemoOptions) -> None:
+def _check_length(options: DemoFields) -> None:
     if options.steps is not None and options.epochs is not None:
         raise InvalidArgumentError(
             f"Give `steps` or `epochs`, not both. Received: {options.steps} and {options.epochs}."
         )
 
 
-def _check_unused(options: DemoOptions) -> None:
+def _check_unused(options: DemoFields) -> None:
     """Raise an error for an option that has no effect beside the others."""
     is_folder = options.images not in NAMED_IMAGES
     only_layerwise = options.order != "forward" and options.schedule != "layerwise"
@@ -51,7 +46,7 @@ def _check_unused(options: DemoOptions) -> None:
             )
 
 
-def _check_structured(options: DemoOptions) -> None:
+def _check_structured(options: DemoFields) -> None:
     shares = {"macs": options.macs, "parameters": options.parameters}
     given = {name: value for name, value in shares.items() if value is not None}
     if not options.structured:
@@ -87,7 +82,7 @@ def _check_structured(options: DemoOptions) -> None:
         )
 
 
-def _check_schedule(options: DemoOptions) -> None:
+def _check_schedule(options: DemoFields) -> None:
     by_threshold = options.schedule in _schedules.THRESHOLDS
     for name, value, is_used in (
         ("sparsity", options.sparsity, not by_threshold),
@@ -100,7 +95,7 @@ def _check_schedule(options: DemoOptions) -> None:
             )
 
 
-def _check_networks(options: DemoOptions) -> None:
+def _check_networks(options: DemoFields) -> None:
     if options.conditional and options.network != "dcgan":
         raise InvalidArgumentError(
             f"`conditional` is only for the network 'dcgan'; '{options.network}' takes no labels. Leave "

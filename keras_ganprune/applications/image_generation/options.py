@@ -1,49 +1,31 @@
-"""The options of the demo, and the callbacks that follow from them."""
-
-# ruff: noqa: RUF009  (`option` makes attrs fields, which are descriptions and not values)
+"""`DemoOptions`: the options of the demo, checked, and the callbacks that follow from them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from keras_ganprune.applications.image_generation import _option_rules, _schedules
-from keras_ganprune.applications.option_fields import documented, name_or_mixture, names, option
+from keras_ganprune.applications.image_generation._fields import TARGETS, DemoFields
+from keras_ganprune.applications.option_fields import documented
 from keras_ganprune.callbacks.balance_controller import BalanceController
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import Shrink
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError, unknown_name
-from keras_ganprune.layers.mask_ops import validate_sparsity
+from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.pruning import allocation as allocations
 from keras_ganprune.pruning import compatibility, criteria, modes
 from keras_ganprune.pruning import granularity as granularities
-from keras_ganprune.pruning.allocation import Allocation
-from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.granularity import Granularity
-from keras_ganprune.pruning.modes import Mode
 from keras_ganprune.pruning.schedules import Schedule
-from keras_ganprune.utils import validation
 
 # Any steps: whether settings are compatible does not depend on them.
 _EXAMPLE_STEPS = (300, 650)
 
 
-def _check_seed(value: Any, name: str) -> None:
-    if not validation.is_int(value) or not 0 <= value < 2**32:
-        raise InvalidArgumentError(f"`{name}` must be an int in [0, 2**32). Received: {value!r}.")
-
-
-def _check_targets(value: Any, name: str) -> None:
-    for target in value:
-        if target not in _option_rules.TARGETS:
-            raise InvalidArgumentError(unknown_name("target", target, _option_rules.TARGETS))
-
-
 @documented
 @attrs.frozen
-class DemoOptions:
+class DemoOptions(DemoFields):
     """The options of `keras-ganprune demo`.
 
     Raises:
@@ -55,153 +37,6 @@ class DemoOptions:
     >>> DemoOptions(schedule="cubic", granularity="2:4").final_sparsity
     0.5
     """
-
-    network: str = option(
-        "dcgan",
-        "Networks of the GAN; mlp is the classic fully connected GAN.",
-        choices=("dcgan", "mlp"),
-    )
-    images: str = option(
-        "mnist", "Images: mnist, mnist-5000, digits or the path of a folder.", flag="--data"
-    )
-    image_size: int = option(
-        28,
-        "Side of the images in pixels, for a folder of images; a multiple of 4.",
-        kind=int,
-    )
-    targets: tuple[str, ...] = option(
-        ("generator",),
-        "Networks to prune: generator, discriminator, or generator,discriminator.",
-        default_text="generator",
-        flag="--target",
-        from_text=names,
-        check=_check_targets,
-    )
-    schedule: str = option(
-        None,
-        "Sparsity over the steps.",
-        choices=_schedules.SCHEDULES,
-        default_text="polynomial, or threshold if a threshold is given",
-    )
-    sparsity: float | None = option(
-        None,
-        "Final sparsity in [0, 1); for adaptive, the highest sparsity; with structured, the share of the "
-        "channels to remove.",
-        kind=float,
-        default_text="0.8, or the sparsity of a pattern such as 2:4",
-        check=validate_sparsity,
-    )
-    threshold: float | None = option(
-        None,
-        "Weights with a smaller absolute value are pruned; for dynamic_threshold, a multiple of the standard "
-        "deviation of each tensor.",
-        kind=float,
-        default_text="0.03, or 1 for dynamic_threshold",
-    )
-    order: str = option(
-        "forward", "Order of the layers, for layerwise.", choices=("forward", "backward")
-    )
-    criterion: Criterion | str | Mapping[str, float] | None = option(
-        None,
-        "Score of a weight: taylor, magnitude, l2, gradient, discriminator_saliency, batch_norm_scale, "
-        "geometric_median, random, or a mixture such as magnitude=1,taylor=0.5.",
-        default_text="taylor where it is compatible with the other options, otherwise magnitude",
-        from_text=name_or_mixture,
-    )
-    granularity: Granularity | str = option(
-        "unstructured",
-        "What is pruned as a unit: unstructured (single weights), channel, a pattern such as 2:4, or a block "
-        "such as 1x4. The last kernel of a generator of grey images is only one output wide.",
-    )
-    allocation: Allocation | str | Mapping[str, float] | None = option(
-        None,
-        "Sparsity of each layer: global_ranking, uniform, erk, or sparsities by layer such as dense*=0.9.",
-        default_text="global_ranking where it is compatible with the other options, otherwise uniform",
-        from_text=name_or_mixture,
-    )
-    mode: Mode | str = option(
-        "hard", "Whether pruned weights can grow back: hard, soft, rigl, set or splice."
-    )
-    joint: bool = option(
-        False, "Share one total sparsity between both targets.", kind=bool, default_text="no"
-    )
-    balance: bool = option(
-        False,
-        "Let a BalanceController set the density of the discriminator from the losses.",
-        kind=bool,
-        default_text="no",
-    )
-    tie: bool = option(
-        False,
-        "Share the mirrored kernels of the two networks of the DCGAN.",
-        kind=bool,
-        default_text="no",
-    )
-    structured: bool = option(
-        False,
-        "Prune whole channels, cut them out when the schedule ends, and go on training the smaller networks.",
-        kind=bool,
-        default_text="no",
-    )
-    macs: float | None = option(
-        None,
-        "With structured: remaining share of the multiply-accumulates, in (0, 1).",
-        kind=float,
-        default_text="0.25 if neither parameters nor sparsity is given",
-    )
-    parameters: float | None = option(
-        None,
-        "With structured: remaining share of the parameters, in (0, 1).",
-        kind=float,
-        default_text="no limit",
-    )
-    conditional: bool | None = option(
-        None,
-        "Whether both networks take the class of each image (class-conditional GAN).",
-        kind=bool,
-        default_text="yes for the network dcgan if the images have labels",
-    )
-    loss: str = option("non_saturating", "Name of the GAN loss, such as hinge or wasserstein.")
-    steps: int | None = option(
-        None,
-        "Training steps, rounded up to whole epochs.",
-        kind=int,
-        default_text="3,000 for dcgan and 8,000 for mlp; three tenths of it with quick",
-        check=validation.positive_int,
-    )
-    epochs: int | None = option(
-        None,
-        "Training epochs, instead of steps.",
-        kind=int,
-        default_text="the epochs of the steps",
-        check=validation.positive_int,
-    )
-    batch_size: int = option(64, "Images per step.", kind=int, check=validation.positive_int)
-    channels: int | None = option(
-        None,
-        "Width of the DCGAN.",
-        kind=int,
-        default_text="32, or 24 with quick",
-        check=validation.positive_int,
-    )
-    output: str = option("ganprune_run", "Run folder to write.")
-    overwrite: bool = option(False, "Replace an existing run folder.", kind=bool, default_text="no")
-    seed: int = option(
-        0, "Seed of weights, data order and latent vectors.", kind=int, check=_check_seed
-    )
-    quick: bool = option(
-        False,
-        "Use fewer steps and channels; takes less than a minute.",
-        kind=bool,
-        default_text="no",
-    )
-    quality: bool | None = option(
-        None,
-        "Whether to measure the image quality of the dense and the pruned generator. The last fifth of the "
-        "real images is then held out from training.",
-        kind=bool,
-        default_text="yes without quick if the images have labels and there are at least 3,200",
-    )
 
     def __attrs_post_init__(self) -> None:
         if self.schedule is None:
@@ -261,7 +96,7 @@ class DemoOptions:
             remaining = self.macs if self.parameters is None else self.parameters
             return 1.0 - (0.25 if remaining is None else remaining)
         unit = granularities.get(self.granularity)
-        return unit.sparsity if unit.pattern else 0.8
+        return unit.sparsity if isinstance(unit, granularities.NM) else 0.8
 
     @property
     def limit(self) -> float:
@@ -286,7 +121,7 @@ class DemoOptions:
             "mode": modes.get(self.mode),
         }
         if self.joint:
-            both = list(_option_rules.TARGETS)
+            both = list(TARGETS)
             return dict.fromkeys(both, Prune(schedule, both, **settings))
         prunes = {target: Prune(schedule, target, **settings) for target in self.targets}
         if self.balance:
@@ -297,4 +132,6 @@ class DemoOptions:
 
     def cuts(self, schedule: Schedule) -> list[Shrink]:
         """Return, with `structured`, the callback that cuts out masked channels when the schedule ends."""
-        return [Shrink(schedule.end_step, list(self.targets))] if self.structured else []
+        if not self.structured or schedule.end_step is None:
+            return []
+        return [Shrink(schedule.end_step, list(self.targets))]

@@ -58,7 +58,7 @@ def _write_pictures(result: DemoResult, folder: pathlib.Path) -> None:
 
 def _final_title(result: DemoResult) -> str:
     event = result.events.get("generator")
-    if event is not None:
+    if event is not None and event.macs is not None:
         return f"shrunk to {event.macs[1] / event.macs[0]:.0%} of the MACs"
     return f"pruned, {sparsity_report(result.gan.generator).sparsity:.0%} sparse"
 
@@ -69,7 +69,7 @@ def _run(result: DemoResult) -> Run:
     end = result.end_name
     final = profile(result.gan.sampler, latency=False)
     # A masked kernel is multiplied in full, so it costs as much as the dense one.
-    dense_macs = final.macs if event is None else event.macs[0]
+    dense_macs = final.macs if event is None or event.macs is None else event.macs[0]
     settings = attrs.asdict(options, recurse=False)
     names = {"dense": "dense", "generator": end}
     return record_run(

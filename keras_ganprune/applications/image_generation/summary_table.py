@@ -12,6 +12,7 @@ from keras_ganprune.applications.image_generation.result import DemoResult
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.metrics import sparsity_report
 from keras_ganprune.metrics.image_quality import METRICS
+from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.training.discovery import resolve_target
 from keras_ganprune.utils import tables
 
@@ -54,7 +55,9 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
     event = result.events.get("generator")
     if event is not None:
         for label, counts in (("channels", event.channels), ("MACs", event.macs)):
-            add(label, *counts, "{:,}".format)
+            if counts is not None:
+                before, after = counts
+                add(label, before, after, "{:,}".format)
     for label, attribute in (
         ("parameters", "parameters"),
         ("not zero", "nonzero_parameters"),
@@ -86,8 +89,8 @@ def closing_text(result: DemoResult) -> str:
         table = sparsity_report(getattr(result.gan, name))
         kept = f"{table.kept:,} of {table.total:,} weights kept"
         lines.append(f"{name}: sparsity {table.sparsity:.4f}, {kept}")
-    if result.options.joint:
-        pruner = result.prunes["generator"].pruner
+    pruner = result.prunes["generator"].pruner if result.options.joint else None
+    if pruner is not None:
         lines.append(f"both: sparsity {pruner.sparsity:.4f}, allocated by {pruner.allocation!r}")
     lines += [
         "The SavedModel was reloaded and compared with the generator: largest difference "
@@ -146,10 +149,12 @@ def _requested(prune: Prune) -> str:
 def _channels(result: DemoResult, name: str, prune: Prune) -> list[str]:
     event = result.events[name]
     achieved = "–" if prune.report is None else f"{prune.report.achieved:.4f}"
+    unit = result.options.unit
+    of = unit.of if isinstance(unit, Channel) else "channels"
     return [
         f"## Channels of the {name}",
         "",
-        f"`{prune.schedule!r}`, a share of the {prune.pruner.granularity.of}: requested "
+        f"`{prune.schedule!r}`, a share of the {of}: requested "
         f"{_requested(prune)}, achieved {achieved}. Cut at {event}.",
         "",
         tables.markdown(
@@ -161,12 +166,12 @@ def _channels(result: DemoResult, name: str, prune: Prune) -> list[str]:
 
 def _sparsity(result: DemoResult, name: str, prune: Prune) -> list[str]:
     network = resolve_target(result.gan, name)[0][1]
+    achieved = "–" if prune.pruner is None else f"{prune.pruner.sparsity:.4f}"
     both = " over both networks" if result.options.joint else ""
     return [
         f"## Sparsity of the {name}",
         "",
-        f"`{prune.schedule!r}`: requested {_requested(prune)}, achieved "
-        f"{prune.pruner.sparsity:.4f}{both}.",
+        f"`{prune.schedule!r}`: requested {_requested(prune)}, achieved {achieved}{both}.",
         "",
         sparsity_report(network).to_markdown(),
     ]

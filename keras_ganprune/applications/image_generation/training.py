@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -178,7 +178,8 @@ class _DensePhase(keras.callbacks.Callback):
 
     def _keep_if_due(self) -> None:
         if self.dense is None and self.steps >= self.begin_step:
-            self.dense = self._keep(self.model)
+            # `fit` of a `GANModel` has set this model.
+            self.dense = self._keep(cast(GANModel, self.model))
 
     def _keep(self, gan: GANModel) -> DenseGenerator:
         tracing.sync(gan)

@@ -15,6 +15,7 @@ from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import masked_weights
 from keras_ganprune.pruning.allocation import Tensor
+from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.mask_report import MaskReport
 from keras_ganprune.reports.run.run import LayerRow, MaskUpdate, PruneLog
 
@@ -31,9 +32,9 @@ def prunes_of(prunes: Mapping[str, Any]) -> dict[str, PruneLog]:
 def _prune_log(prune: Any) -> PruneLog:
     if isinstance(prune, Prune):
         of = "weights"
-        if prune.report is not None:
-            shared = prune.report.share is not None
-            of = prune.pruner.granularity.of if shared else prune.report.counted
+        if prune.report is not None and prune.pruner is not None:
+            unit, is_share = prune.pruner.granularity, prune.report.share is not None
+            of = unit.of if is_share and isinstance(unit, Channel) else prune.report.counted
         return PruneLog(repr(prune.schedule), prune.schedule.quantity, of, _updates(prune.updates))
     rows = list(prune)
     reports = [row[1] for row in rows if len(row) == 2 and isinstance(row[1], MaskReport)]
@@ -102,12 +103,11 @@ def _requested(prune: Prune) -> dict[int, float]:
     The dict is empty if no weight has a number of its own: with a threshold, one ranking over all layers, or
     channels and blocks, which consist of several weights.
     """
-    report = prune.report
-    if report is None or report.quantity != "sparsity" or report.share is not None:
+    report, pruner = prune.report, prune.pruner
+    if report is None or pruner is None or report.quantity != "sparsity":
         return {}
-    if report.counted != "weights":
+    if report.share is not None or report.counted != "weights":
         return {}
-    pruner = prune.pruner
     keys = [id(weight.variable) for weight in pruner.ranked]
     arrays = [to_numpy(weight.variable) for weight in pruner.ranked]
     targets = prune.schedule.targets(prune.updates[-1][0], arrays)

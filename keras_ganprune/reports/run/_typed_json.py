@@ -79,7 +79,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return {str(key): _convert(inner, each, f"{path}[{key!r}]") for key, each in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return read(hint, value, path)
-    if issubclass(hint, tuple):  # a named tuple
+    if isinstance(hint, type) and issubclass(hint, tuple):  # a named tuple
         return hint(*_tuple(tuple(typing.get_type_hints(hint).values()), value, path))
     # JSON writes 6.0 as a float and 6 as an int; both are numbers. True is neither.
     known = (int, float) if hint is float else hint

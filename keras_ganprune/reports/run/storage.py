@@ -47,11 +47,11 @@ def write_run(run: Run, folder: str | os.PathLike[str]) -> None:
         (folder / "run.json").unlink(missing_ok=True)
         _write_history(folder / "history.csv", run.history)
         samples = {f"sample_{i}": images for i, images in enumerate(run.samples.values())}
-        np.savez_compressed(folder / "samples.npz", **samples)
+        np.savez_compressed(folder / "samples.npz", **samples)  # pyright: ignore[reportArgumentType]
         masks = [mask for arrays in run.masks.values() for mask in arrays]
         if masks:
             packed = {f"mask_{i}": np.packbits(mask) for i, mask in enumerate(masks)}
-            np.savez_compressed(folder / "masks.npz", **packed)
+            np.savez_compressed(folder / "masks.npz", **packed)  # pyright: ignore[reportArgumentType]
         text = RunJson.of(run).text()
         with files.new_file(folder / "run.json") as work:
             work.write_text(text + "\n", encoding="utf-8")
