@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -64,7 +64,7 @@ def _with_labels(
     *hidden, last = discriminator.layers
     for layer in hidden:
         x = layer(x)
-    features = last.kernel.shape[0]
+    features = cast(keras.KerasTensor, x).shape[-1]
     class_vector = layers.Embedding(classes, features, name="classes")
     projection = layers.Dot(1)([x, class_vector(label)])
     x = layers.Add()([last(x), projection])

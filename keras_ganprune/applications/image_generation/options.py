@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, cast
 
 import attrs
 
@@ -81,11 +81,16 @@ class DemoOptions(DemoFields):
     @property
     def unit(self) -> Granularity:
         """The granularity. With `structured` it is channels, and says what the sparsity is a share of."""
-        if not self.structured:
-            return granularities.get(self.granularity)
+        if self.structured:
+            return granularities.Channel(of=self.share_of)
+        return granularities.get(self.granularity)
+
+    @property
+    def share_of(self) -> Literal["channels", "macs", "parameters"]:
+        """What the sparsity is a share of, with `structured`."""
         if self.parameters is not None:
-            return granularities.Channel(of="parameters")
-        return granularities.Channel(of="macs" if self.sparsity is None else "channels")
+            return "parameters"
+        return "macs" if self.sparsity is None else "channels"
 
     @property
     def final_sparsity(self) -> float:
@@ -95,8 +100,9 @@ class DemoOptions(DemoFields):
         if self.structured:
             remaining = self.macs if self.parameters is None else self.parameters
             return 1.0 - (0.25 if remaining is None else remaining)
-        unit = granularities.get(self.granularity)
-        return unit.sparsity if isinstance(unit, granularities.NM) else 0.8
+        # Only patterns have a sparsity of their own.
+        unit = cast(Any, granularities.get(self.granularity))
+        return unit.sparsity if unit.pattern else 0.8
 
     @property
     def limit(self) -> float:

@@ -12,7 +12,6 @@ from keras_ganprune.applications.image_generation.result import DemoResult
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.metrics import sparsity_report
 from keras_ganprune.metrics.image_quality import METRICS
-from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.training.discovery import resolve_target
 from keras_ganprune.utils import tables
 
@@ -149,12 +148,10 @@ def _requested(prune: Prune) -> str:
 def _channels(result: DemoResult, name: str, prune: Prune) -> list[str]:
     event = result.events[name]
     achieved = "–" if prune.report is None else f"{prune.report.achieved:.4f}"
-    unit = result.options.unit
-    of = unit.of if isinstance(unit, Channel) else "channels"
     return [
         f"## Channels of the {name}",
         "",
-        f"`{prune.schedule!r}`, a share of the {of}: requested "
+        f"`{prune.schedule!r}`, a share of the {result.options.share_of}: requested "
         f"{_requested(prune)}, achieved {achieved}. Cut at {event}.",
         "",
         tables.markdown(

@@ -15,7 +15,6 @@ from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import masked_weights
 from keras_ganprune.pruning.allocation import Tensor
-from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.mask_report import MaskReport
 from keras_ganprune.reports.run.run import LayerRow, MaskUpdate, PruneLog
 
@@ -33,8 +32,9 @@ def _prune_log(prune: Any) -> PruneLog:
     if isinstance(prune, Prune):
         of = "weights"
         if prune.report is not None and prune.pruner is not None:
-            unit, is_share = prune.pruner.granularity, prune.report.share is not None
-            of = unit.of if is_share and isinstance(unit, Channel) else prune.report.counted
+            of = prune.report.counted
+            if prune.report.share is not None:  # with `Channel`, which says of what
+                of = getattr(prune.pruner.granularity, "of", of)
         return PruneLog(repr(prune.schedule), prune.schedule.quantity, of, _updates(prune.updates))
     rows = list(prune)
     reports = [row[1] for row in rows if len(row) == 2 and isinstance(row[1], MaskReport)]

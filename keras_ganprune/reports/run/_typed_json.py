@@ -77,12 +77,17 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             raise _wrong(path, "an object", value)
         _, inner = typing.get_args(hint)
         return {str(key): _convert(inner, each, f"{path}[{key!r}]") for key, each in value.items()}
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+    return _plain(hint, value, path)
+
+
+def _plain(hint: type, value: Any, path: str) -> Any:
+    """Return a JSON value as a class: a dataclass, a named tuple, or a plain type."""
+    if dataclasses.is_dataclass(hint):
         return read(hint, value, path)
-    if isinstance(hint, type) and issubclass(hint, tuple):  # a named tuple
+    if issubclass(hint, tuple):  # a named tuple
         return hint(*_tuple(tuple(typing.get_type_hints(hint).values()), value, path))
     # JSON writes 6.0 as a float and 6 as an int; both are numbers. True is neither.
-    known = (int, float) if hint is float else hint
+    known = (int, float) if hint is float else (hint,)
     if not isinstance(value, known) or (isinstance(value, bool) and hint is not bool):
         raise _wrong(path, _NAMES.get(hint, hint.__name__), value)
     return value

@@ -36,6 +36,7 @@ def write_run(run: Run, folder: str | os.PathLike[str]) -> None:
 
     Example:
     >>> import tempfile
+    >>> from keras_ganprune.reports.run import record_run
     >>> run = record_run(history={"loss": [0.7]}, samples={"pruned": np.zeros((2, 4, 4, 1))})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_run(run, folder)
