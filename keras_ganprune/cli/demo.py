@@ -40,7 +40,7 @@ class Application:
 # Command -> application.
 APPLICATIONS = {
     "demo": Application(
-        "train a GAN on real images and prune it in the same fit; then strip, export and report it",
+        "Train a GAN on real images and prune it in the same fit; then strip, export and report it.",
         image_generation.DemoOptions,
         image_generation.run,
         image_generation.closing_text,

@@ -8,7 +8,7 @@ from keras_ganprune.cli import saved_models
 from keras_ganprune.exporters import export_saved_model
 from keras_ganprune.utils import files
 
-HELP = "write a saved model as a stripped SavedModel"
+HELP = "Write a saved model as a stripped SavedModel."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

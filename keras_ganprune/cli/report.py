@@ -12,7 +12,7 @@ from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.metrics import sparsity_report
 from keras_ganprune.reports import write_report
 
-HELP = "write the page of runs, or print the sparsity of a saved model"
+HELP = "Write the page of runs, or print the sparsity of a saved model."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

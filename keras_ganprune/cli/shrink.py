@@ -20,7 +20,7 @@ from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.utils import files
 
-HELP = "cut channels out of a saved model"
+HELP = "Cut channels out of a saved model."
 
 _SHARES = {
     "sparsity": "Share of the channels to remove, such as 0.5.",

@@ -18,7 +18,7 @@ from keras_ganprune.metrics.image_quality import METRICS
 from keras_ganprune.search.plan import Plan
 from keras_ganprune.utils import files, plotting
 
-HELP = "find the best sparsity by training a GAN at several sparsities"
+HELP = "Find the best sparsity by training a GAN at several sparsities."
 
 _HELD_OUT = 0.2
 # Options that the demo shares with the sweep.
@@ -96,7 +96,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         "--trials",
         type=int,
         default=None,
-        help="Number of trials of --search tpe, which needs it. Defaults to none.",
+        help="Number of trials; required with --search tpe. Defaults to none.",
     )
     parser.add_argument(
         "--metric",

@@ -179,7 +179,7 @@ ENGINE = {
 
 @pytest.mark.full
 @pytest.mark.parametrize("case", ENGINE)
-def test_the_demo_takes_the_whole_engine(case, tmp_path, capsys):
+def test_the_demo_runs_every_kind_of_pruning(case, tmp_path, capsys):
     small = ["--data", "digits", "--steps", "30", "--channels", "2", "--batch-size", "128"]
     output = ["--output", str(tmp_path / "run")]
     assert cli.main(["demo", *small, *output, *ENGINE[case]]) == 0
@@ -213,7 +213,7 @@ def test_the_demo_takes_the_whole_engine(case, tmp_path, capsys):
 
 @pytest.mark.full
 def test_the_dense_generator_is_kept_before_the_first_update(tmp_path):
-    # One shot: a moment later four of five weights are gone.
+    # One shot: the first update removes four of five weights.
     options = image_generation.DemoOptions(
         images="digits",
         schedule="one_shot",
@@ -243,13 +243,13 @@ def test_more_than_one_pass_over_a_large_data_set_takes_the_planned_steps(tmp_pa
 
 
 @pytest.mark.full
-def test_quality_is_judged_by_images_that_were_not_trained_on(tmp_path, capsys):
+def test_quality_is_measured_with_held_out_images(tmp_path, capsys):
     options = image_generation.DemoOptions(
         images="digits", steps=30, channels=2, quality=True, output=str(tmp_path / "run")
     )
     with pytest.warns(PruningWarning, match="needs at least 10 images a dimension"):
         result = image_generation.run(options)
-    # The last fifth of 1,797 images judges.
+    # The last fifth of 1,797 images is held out.
     assert len(result.images) == 1438
     assert {name: len(found) for name, found in result.quality.items()} == {
         "real": 1,
@@ -266,3 +266,22 @@ def test_quality_is_judged_by_images_that_were_not_trained_on(tmp_path, capsys):
         [q.fd for q in result.quality["pruned"]]
     )
     assert "Evaluator: a feature extractor" in capsys.readouterr().out
+
+
+@pytest.mark.full
+def test_channels_are_cut_out_with_structured(tmp_path, capsys):
+    small = ["--data", "digits", "--steps", "30", "--channels", "4", "--batch-size", "128"]
+    output = ["--output", str(tmp_path / "run")]
+    assert cli.main(["demo", *small, *output, "--structured", "--macs", "0.5"]) == 0
+    assert "channels.png" in [path.name for path in (tmp_path / "run").iterdir()]
+    stored = kgp.load_run(tmp_path / "run")
+    assert list(stored.samples) == ["real", "dense", "shrunk"]
+    assert stored.sizes["shrunk"]["macs"] < 0.6 * stored.sizes["dense"]["macs"]
+    assert set(stored.latency) == {"dense", "shrunk"}
+    assert all(after <= before for _, before, after in stored.channels["generator"])
+    printed = capsys.readouterr().out
+    assert "shrunk / dense" in printed and "generator: cut at " in printed
+    text = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "a share of the macs: requested 0.5000" in text
+    gan = keras.saving.load_model(tmp_path / "run" / "gan.keras")
+    assert kgp.profile(gan.generator, latency=False).macs == stored.sizes["shrunk"]["macs"]

@@ -44,7 +44,7 @@ def test_the_schedule_follows_from_a_threshold():
     assert DemoOptions(schedule="dynamic_threshold").limit == 1.0
 
 
-def test_labels_that_are_not_there_are_refused_before_training(tmp_path, capsys):
+def test_missing_labels_are_refused_before_training(tmp_path, capsys):
     image = pytest.importorskip("PIL.Image")
     (tmp_path / "images").mkdir()
     for i in range(4):
@@ -97,7 +97,7 @@ def test_bad_options_are_refused_before_training(arguments, text, capsys, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_too_small_for_its_step_count_is_planned_right():
+def test_steps_become_whole_epochs():
     options = image_generation.DemoOptions(steps=250)
     assert training.epochs_and_steps(options, batches=79) == (4, 79)
     assert training.epochs_and_steps(options, batches=938) == (3, 100)
@@ -122,7 +122,7 @@ def test_batch_size_must_be_positive():
     ],
     ids=str,
 )
-def test_what_is_chosen_where_nothing_was_said(settings, chosen):
+def test_the_default_criterion_and_allocation(settings, chosen):
     options = image_generation.DemoOptions(**settings)
     assert (options.criterion, options.allocation) == chosen
 

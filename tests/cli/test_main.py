@@ -8,7 +8,7 @@ def test_every_command_has_a_file_and_a_line_of_help():
     assert all(command.help for command in cli.COMMANDS.values())
 
 
-def test_bad_files_are_said_in_a_line(tmp_path, capsys):
+def test_wrong_files_are_one_line_of_error(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path / "none.keras")]) == 2
     assert "There is no file" in capsys.readouterr().err
     (tmp_path / "x.keras").write_text("x")

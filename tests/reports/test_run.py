@@ -1,4 +1,4 @@
-"""The folder of a run: all that goes in comes out, and what is incomplete is named."""
+"""The folder of a run: what was written is read back, and errors name what is missing."""
 
 import csv
 import json
@@ -96,7 +96,7 @@ def test_masks_and_rows_are_those_of_the_network(fitted):
         ({"granularity": "2:4", "mode": "soft"}, {"image": 0.75, "hidden": 0.75}),
     ],
 )
-def test_what_each_layer_was_asked_for(settings, wanted):
+def test_the_requested_sparsity_of_each_layer(settings, wanted):
     if "granularity" in settings:
         settings["granularity"] = kgp.NM(keep=1, of=4)
     model, history, prune, dense = example_runs.trained(**settings)
@@ -108,7 +108,7 @@ def test_what_each_layer_was_asked_for(settings, wanted):
         name: None if share is None else pytest.approx(share, abs=0.02)
         for name, share in wanted.items()
     }
-    if wanted["image"] == 0.78:  # and where it has a number of its own, that is what came out
+    if wanted["image"] == 0.78:  # a layer with a number of its own achieves it
         for row in run.layers["generator"]:
             assert row.sparsity == pytest.approx(row.requested, abs=1e-12)
 
@@ -125,7 +125,7 @@ def test_one_total_over_two_networks_is_one_log():
     assert run.prunes["generator and discriminator"].updates[-1].achieved == 0.5
 
 
-def test_a_loop_of_ones_own_gives_reports():
+def test_the_mask_reports_of_your_own_loop_are_recorded():
     network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)], name="net")
     pruner = kgp.Pruner(network)
     reports = [(10 * i, pruner.update(sparsity=0.2 * i)) for i in (1, 2)]
@@ -165,7 +165,7 @@ def test_profiles_and_exports_give_sizes_and_times(tmp_path):
     assert run.latency == {"dense": {"Keras, batch of 2": profile.latency[2]}}
 
 
-def test_logs_of_every_second_epoch_stand_at_these(tmp_path):
+def test_a_log_of_every_second_epoch_stands_at_these_epochs(tmp_path):
     history = {
         "loss": [4.0, 3.0, 2.0, 1.0, 0.5],
         "fd": [9.0, 8.0],
@@ -181,7 +181,7 @@ def test_logs_of_every_second_epoch_stand_at_these(tmp_path):
     assert [row["fd"] for row in rows] == ["", "9.0", "", "8.0", ""]
 
 
-def test_a_run_joins_other_files_of_a_folder(tmp_path):
+def test_a_run_can_be_written_beside_other_files(tmp_path):
     (tmp_path / "gan.keras").write_bytes(b"weights")
     write_run(example_runs.made(name="mine"), tmp_path)
     assert load_run(tmp_path).name == "mine"
@@ -208,7 +208,7 @@ def test_a_write_that_fails_leaves_no_run_that_looks_complete(tmp_path, monkeypa
         load_run(tmp_path)
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+def test_an_existing_folder_is_kept(tmp_path):
     save_run(tmp_path / "run", history=HISTORY, samples=SAMPLES)
     with pytest.raises(OutputError, match="must be new or empty"):
         save_run(tmp_path / "run", history=HISTORY, samples=SAMPLES)
@@ -216,7 +216,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     assert load_run(tmp_path / "run").history == {"loss": [9.0]}
 
 
-# --- what is refused -----------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -245,8 +245,8 @@ def test_bad_input_is_refused(what, text):
         record_run(**({"history": HISTORY, "samples": SAMPLES} | what))
 
 
-class Judged(dict):
-    """A measurement, as a `QualityReport` has it."""
+class Measurement(dict):
+    """A measurement with an extractor and `to_dict`, like a `QualityReport`."""
 
     def __init__(self, extractor, **metrics):
         super().__init__(metrics)
@@ -256,18 +256,21 @@ class Judged(dict):
         return dict(self)
 
 
-def test_quality_says_who_judged(tmp_path):
-    quality = {"dense": Judged("abc", fd=6.0, kd=np.nan), "pruned": [Judged("abc", fd=7.0)]}
+def test_the_feature_extractor_of_the_quality_is_recorded(tmp_path):
+    quality = {
+        "dense": Measurement("abc", fd=6.0, kd=np.nan),
+        "pruned": [Measurement("abc", fd=7.0)],
+    }
     save_run(tmp_path / "run", history=HISTORY, samples=SAMPLES, quality=quality)
     run = load_run(tmp_path / "run")
     assert run.extractor == "abc"
     assert run.quality == {"dense": ({"fd": 6.0},), "pruned": ({"fd": 7.0},)}
     with pytest.raises(InvalidArgumentError, match=r"one feature extractor.*Received: abc, other"):
-        quality["pruned"].append(Judged("other", fd=7.0))
+        quality["pruned"].append(Measurement("other", fd=7.0))
         record_run(history=HISTORY, samples=SAMPLES, quality=quality)
 
 
-def test_networks_must_be_networks():
+def test_networks_must_be_keras_models():
     with pytest.raises(ArgumentTypeError, match="`networks` must be a Keras model"):
         record_run(history=HISTORY, samples=SAMPLES, networks={"generator": "generator"})
 
@@ -351,7 +354,7 @@ def test_an_incomplete_folder_says_what_is_missing(fitted, tmp_path, change, tex
         load_run(tmp_path)
 
 
-def test_what_is_no_folder_is_refused(tmp_path):
+def test_a_path_without_a_run_is_refused(tmp_path):
     with pytest.raises(FileFormatError, match="does not exist"):
         load_run(tmp_path / "nowhere")
     (tmp_path / "file").write_text("text", encoding="utf-8")
@@ -361,7 +364,7 @@ def test_what_is_no_folder_is_refused(tmp_path):
         load_run(tmp_path)
 
 
-def test_the_page_on_reports_runs(tmp_path, monkeypatch):
+def test_the_snippets_of_the_docs_run(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     text = (paths.DOCS / "report.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)

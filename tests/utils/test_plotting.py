@@ -1,4 +1,4 @@
-"""Pictures of masks."""
+"""Grids of images and pictures of masks."""
 
 import numpy as np
 import pytest

@@ -60,7 +60,7 @@ class DemoFields:
     )
     schedule: str = option(
         None,
-        "Sparsity over the steps.",
+        "Schedule of the sparsity over the training steps.",
         choices=_schedules.SCHEDULES,
         default_text="polynomial, or threshold if a threshold is given",
     )
@@ -120,7 +120,8 @@ class DemoFields:
     )
     structured: bool = option(
         False,
-        "Prune whole channels, cut them out when the schedule ends, and go on training the smaller networks.",
+        "Prune whole channels, cut them out when the schedule ends, and continue training the smaller "
+        "networks.",
         kind=bool,
         default_text="no",
     )
@@ -147,14 +148,14 @@ class DemoFields:
         None,
         "Training steps, rounded up to whole epochs.",
         kind=int,
-        default_text="3,000 for dcgan and 8,000 for mlp; three tenths of it with quick",
+        default_text="3,000 for dcgan and 8,000 for mlp; 900 and 2,400 with quick",
         check=validation.positive_int,
     )
     epochs: int | None = option(
         None,
         "Training epochs, instead of steps.",
         kind=int,
-        default_text="the epochs of the steps",
+        default_text="as many as the steps need",
         check=validation.positive_int,
     )
     batch_size: int = option(64, "Images per step.", kind=int, check=validation.positive_int)
@@ -162,7 +163,7 @@ class DemoFields:
         None,
         "Width of the DCGAN.",
         kind=int,
-        default_text="32, or 24 with quick",
+        default_text="32, or 24 for a quick demo",
         check=validation.positive_int,
     )
     output: str = option("ganprune_run", "Run folder to write.")
