@@ -269,8 +269,9 @@ def test_quality_is_measured_with_held_out_images(tmp_path, capsys):
 
 
 @pytest.mark.full
+@pytest.mark.filterwarnings("ignore:A budget of:keras_ganprune.errors.PruningWarning")
 def test_channels_are_cut_out_with_structured(tmp_path, capsys):
-    small = ["--data", "digits", "--steps", "30", "--channels", "4", "--batch-size", "128"]
+    small = ["--data", "digits", "--steps", "30", "--channels", "8", "--batch-size", "128"]
     output = ["--output", str(tmp_path / "run")]
     assert cli.main(["demo", *small, *output, "--structured", "--macs", "0.5"]) == 0
     assert "channels.png" in [path.name for path in (tmp_path / "run").iterdir()]

@@ -17,10 +17,15 @@ import numpy as np
 
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import ShrinkEvent
+from keras_ganprune.exporters import ExportReport
+from keras_ganprune.metrics import Profile, QualityReport
 from keras_ganprune.reports.run import _measurements, _pruning
 from keras_ganprune.reports.run.run import Run
 from keras_ganprune.reports.run.storage import write_run
 from keras_ganprune.utils import files
+
+_Sizes = Profile | ExportReport | Mapping[str, int]
+_Quality = QualityReport | Mapping[str, float]
 
 
 def record_run(
@@ -30,9 +35,9 @@ def record_run(
     networks: keras.Model | Mapping[str, keras.Model] | None = None,
     prunes: Mapping[str, Prune | Iterable[Any]] | None = None,
     channels: Mapping[str, ShrinkEvent | Iterable[tuple[str, int, int]]] | None = None,
-    sizes: Mapping[str, Any] | None = None,
+    sizes: Mapping[str, _Sizes | Sequence[_Sizes]] | None = None,
     latency: Mapping[str, Mapping[str, float]] | None = None,
-    quality: Mapping[str, Any] | None = None,
+    quality: Mapping[str, _Quality | Sequence[_Quality]] | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
     steps: int | None = None,
