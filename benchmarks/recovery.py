@@ -29,7 +29,7 @@ import numpy as np
 
 import keras_ganprune as kgp
 from keras_ganprune import datasets
-from keras_ganprune.applications import image_generation
+from keras_ganprune.applications.networks import dcgan
 
 MODES: dict[str, dict[str, Any]] = {
     "dense": {},
@@ -128,7 +128,7 @@ def train(
     """Train one GAN; return it, its history and the seconds it took."""
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
-    networks = image_generation.dcgan(images.shape[1:], LATENT, CHANNELS)
+    networks = dcgan(images.shape[1:], LATENT, CHANNELS)
     gan = kgp.GANModel(*networks, latent_dim=LATENT, ema_decay=0.99, seed=seed)
     gan.compile(
         keras.optimizers.Adam(1e-3, beta_1=0.5, beta_2=0.99),

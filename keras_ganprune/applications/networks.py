@@ -1,8 +1,8 @@
-"""The two small GANs that the demo, the notebooks and the benchmarks train."""
+"""The two small GANs of the demo, the notebooks and the benchmarks: `dcgan` and `mlp`."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -17,11 +17,20 @@ def dcgan(
     """Return the generator and discriminator of a small DCGAN for square images.
 
     Args:
-        image_shape: (height, width, channels), height and width equal, multiples of 4.
-        latent_dim: Length of a latent vector.
-        channels: Of the last hidden layer of the generator, and the first of the discriminator.
-        classes: None, or how many labels there are: both networks then take them too, class numbers of
-            shape (batch,).
+        image_shape: (height, width, channels); height and width are equal and multiples of 4.
+        latent_dim: Length of a latent vector. Defaults to 64.
+        channels: Channels of the last hidden layer of the generator and of the first layer of the
+            discriminator. Defaults to 32.
+        classes: Number of classes of a class-conditional GAN. Both networks then also take class numbers of
+            shape (batch,). Defaults to networks without labels.
+
+    Returns:
+        (generator, discriminator).
+
+    Example:
+    >>> generator, discriminator = dcgan((28, 28, 1), channels=8)
+    >>> generator.output_shape, discriminator.output_shape
+    ((None, 28, 28, 1), (None, 1))
 
     Reference: [DCGAN](https://arxiv.org/abs/1511.06434); labels in the discriminator:
     [cGANs with projection](https://arxiv.org/abs/1802.05637), Eq. 3.
@@ -32,12 +41,19 @@ def dcgan(
     return _with_labels(generator, discriminator, image_shape, latent_dim, classes)
 
 
-def _with_labels(generator, discriminator, image_shape, latent_dim, classes):
+def _with_labels(
+    generator: keras.Sequential,
+    discriminator: keras.Sequential,
+    image_shape: tuple[int, int, int],
+    latent_dim: int,
+    classes: int,
+) -> tuple[keras.Model, keras.Model]:
+    """Return class-conditional networks with the layers of unconditional ones."""
     layers = keras.layers
     z, label = keras.Input((latent_dim,)), keras.Input((), dtype="int32", name="label")
-    # Scaled by a vector of its class, a latent vector can reach any image of it.
-    of_class = layers.Embedding(classes, latent_dim, embeddings_initializer="ones", name="classes")
-    x = layers.Multiply()([z, of_class(label)])
+    # Each class scales and shifts the latent vector.
+    scale = layers.Embedding(classes, latent_dim, embeddings_initializer="ones", name="classes")
+    x = layers.Multiply()([z, scale(label)])
     shift = layers.Embedding(classes, latent_dim, name="class_shift")
     x = layers.Add()([x, shift(label)])
     for layer in generator.layers:
@@ -48,12 +64,16 @@ def _with_labels(generator, discriminator, image_shape, latent_dim, classes):
     *hidden, last = discriminator.layers
     for layer in hidden:
         x = layer(x)
-    fits = layers.Dot(1)([x, layers.Embedding(classes, x.shape[-1], name="classes")(label)])
-    x = layers.Add()([last(x), fits])
+    features = cast(keras.KerasTensor, x).shape[-1]
+    class_vector = layers.Embedding(classes, features, name="classes")
+    projection = layers.Dot(1)([x, class_vector(label)])
+    x = layers.Add()([last(x), projection])
     return conditional_generator, keras.Model([image, label], x, name="discriminator")
 
 
-def _dcgan(image_shape, latent_dim, channels):
+def _dcgan(
+    image_shape: tuple[int, int, int], latent_dim: int, channels: int
+) -> tuple[keras.Sequential, keras.Sequential]:
     layers = keras.layers
     size, _, depth = image_shape
     base = size // 4
@@ -94,7 +114,20 @@ def mlp(
 ) -> tuple[keras.Model, keras.Model]:
     """Return the classic fully connected GAN: 100→256→512→1024→pixels, pixels→512→1024→1.
 
-    `width` multiplies the units of the generator's hidden layers.
+    Args:
+        image_shape: (height, width, channels).
+        latent_dim: Length of a latent vector. Defaults to 100.
+        width: Factor of the units in the hidden layers of the generator. Defaults to 1.
+
+    Returns:
+        (generator, discriminator).
+
+    Example:
+    >>> generator, discriminator = mlp((8, 8, 1), width=0.25)
+    >>> generator.output_shape, discriminator.output_shape
+    ((None, 8, 8, 1), (None, 1))
+
+    Reference: [Generative adversarial nets](https://arxiv.org/abs/1406.2661).
     """
     layers = keras.layers
     pixels = int(np.prod(image_shape))

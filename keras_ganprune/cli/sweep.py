@@ -1,157 +1,169 @@
-"""`keras-ganprune sweep`: find the sparsity for the demo's networks, on your images."""
+"""`keras-ganprune sweep`: find the sparsity for the networks of the demo, on your images."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import Any
 
+import attrs
+
+from keras_ganprune import datasets, search
+from keras_ganprune.applications import image_generation
+from keras_ganprune.applications.image_generation import DemoOptions
+from keras_ganprune.cli.command_options import add_options, given_options
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.metrics import ImageQuality
+from keras_ganprune.metrics.extractor_training import split_at
+from keras_ganprune.metrics.quality_report import METRICS
+from keras_ganprune.search.plan import SweepPlan
+from keras_ganprune.utils import files, plotting
+
+HELP = "Find the best sparsity by training a GAN at several sparsities."
 
 _HELD_OUT = 0.2
+# Options that the demo shares with the sweep.
+_NETWORK_OPTIONS = (
+    *("images", "image_size", "network", "channels", "conditional", "loss", "batch_size"),
+)
+_PLAN_OPTIONS = (
+    *("seeds", "folds", "steps", "batch_size", "allocation", "mode", "granularity"),
+    *("search", "trials", "metric", "tolerance"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    add_networks(parser)
+    add_options(parser, DemoOptions, (*_NETWORK_OPTIONS, "mode"))
+    _add_pruning(parser)
+    _add_search(parser)
+    _add_output(parser)
+
+
+def _add_pruning(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sparsities",
         default=None,
-        help="final sparsities, default 0.5,0.8,0.9,0.95; for --search tpe the lowest and the highest",
+        help="Final sparsities, separated by commas; for --search tpe, the lowest and the highest. "
+        "Defaults to 0.5,0.8,0.9,0.95.",
     )
     parser.add_argument(
-        "--thresholds", default=None, help="instead: prune weights below these, such as 0.01,0.03"
+        "--thresholds",
+        default=None,
+        help="Thresholds instead of sparsities, such as 0.01,0.03: smaller weights are pruned. Defaults to "
+        "none.",
     )
     parser.add_argument(
-        "--criteria", default="magnitude", help="such as magnitude (default) or magnitude,random"
+        "--criteria",
+        default="magnitude",
+        help="Criteria, separated by commas, such as magnitude,random. Defaults to magnitude.",
     )
     parser.add_argument(
         "--allocation",
         default=None,
-        help="global_ranking (default for single weights and sparsities), uniform, erk, ...",
+        help="Sparsity of each layer: global_ranking, uniform, erk, ... Defaults to global_ranking for "
+        "single weights without thresholds, otherwise to uniform.",
     )
     parser.add_argument(
-        "--granularity", default="unstructured", help="unstructured (default), channel, 1x4, ..."
+        "--granularity",
+        default="unstructured",
+        help="What is pruned as a unit: unstructured, channel, 1x4, ... Defaults to unstructured.",
     )
+
+
+def _add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--seeds", type=int, default=3, help="how many runs of each, default 3: seeds 0, 1, 2"
+        "--seeds",
+        type=int,
+        default=3,
+        help="Number of runs per setting, with the seeds 0, 1, ... Defaults to 3.",
     )
     parser.add_argument(
         "--folds",
         type=int,
         default=None,
-        help="cross-validate: train on all but one of so many parts, and judge by that one",
+        help="Number of folds for cross-validation: each run trains on all folds except one, and is "
+        "evaluated on that one. Defaults to no cross-validation.",
     )
-    parser.add_argument("--steps", type=int, default=2000, help="training steps of a run")
     parser.add_argument(
-        "--storage",
-        default="sweep.db",
-        help="SQLite file (default sweep.db) or URL of a database; a sweep that is there is gone on with",
+        "--steps", type=int, default=2000, help="Training steps per run. Defaults to 2000."
     )
-    parser.add_argument("--name", default="sweep", help="of the study in it, default sweep")
     parser.add_argument(
         "--search",
         default="grid",
-        help="grid (default), or tpe: look for the highest sparsity within tolerance",
+        help="grid, or tpe to search for the highest sparsity within the tolerance. Defaults to grid.",
     )
-    parser.add_argument("--trials", type=int, default=None, help="of --search tpe: how many")
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=None,
+        help="Number of trials; required with --search tpe. Defaults to none.",
+    )
     parser.add_argument(
         "--metric",
         default="fd",
-        help="fd (default), kd, coverage, ...: what is compared with dense",
+        help="Metric that is compared with dense: fd, kd, coverage, ... Defaults to fd.",
     )
     parser.add_argument(
-        "--samples", type=int, default=5000, help="images that are judged of each run, default 5000"
+        "--samples",
+        type=int,
+        default=5000,
+        help="Number of generated images that are evaluated per run. Defaults to 5000.",
     )
     parser.add_argument(
         "--tolerance",
         type=float,
         default=0.1,
-        help="how much worse than dense is put up with, default 0.1 for 10 %%",
+        help="Maximum relative degradation against dense. Defaults to 0.1, which is 10 %%.",
     )
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="do trials once more that failed"
-    )
-    parser.add_argument(
-        "--output", default="ganprune_sweep", help="folder to write, default ganprune_sweep"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
 
 
-def add_networks(parser: argparse.ArgumentParser) -> None:
-    """Add what every command is told that trains the demo's networks: images, networks, mode."""
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", default="mnist", help="mnist (default), mnist-5000, digits, or a folder of images"
+        "--storage",
+        default="sweep.db",
+        help="SQLite file or URL of a database; an existing sweep is resumed. Defaults to sweep.db.",
     )
     parser.add_argument(
-        "--image-size", type=int, default=28, help="pixels a side, for a folder of images"
-    )
-    parser.add_argument("--network", default="dcgan", help="dcgan (default) or mlp")
-    parser.add_argument("--channels", type=int, default=None, help="width of the DCGAN, default 32")
-    parser.add_argument(
-        "--conditional",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="tell both networks the class of each image (default: if there are labels, and the network is "
-        "dcgan)",
+        "--name", default="sweep", help="Name of the study in the storage. Defaults to sweep."
     )
     parser.add_argument(
-        "--loss", default="non_saturating", help="GAN loss, such as hinge or wasserstein"
+        "--retry-failed", action="store_true", help="Run failed trials again. Defaults to no."
     )
-    parser.add_argument("--batch-size", type=int, default=64, help="images a step, default 64")
-    parser.add_argument("--mode", default="hard", help="hard (default), soft, rigl, set or splice")
+    parser.add_argument(
+        "--output", default="ganprune_sweep", help="Folder to write. Defaults to ganprune_sweep."
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Replace an existing folder. Defaults to no."
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Sweep, print the table and the recommendation, and write them to a folder.
+    """Run the sweep, print its table and recommendation, and write them to a folder.
 
     Raises:
-        PruningError: see `sweep`; said before training where it can be.
+        InvalidArgumentError: An argument is wrong, or the study in the storage has other settings.
+        DataError: The images cannot be loaded.
+        OutputError: The folder exists or cannot be written.
+        MissingPackageError: Optuna, matplotlib, scipy or scikit-learn is not installed.
     """
-    from keras_ganprune import datasets
-    from keras_ganprune.applications import image_generation
-    from keras_ganprune.applications.options import DemoOptions
-    from keras_ganprune.metrics import ImageQuality
-    from keras_ganprune.metrics.extractor_training import split_at
-    from keras_ganprune.search import sweep
-    from keras_ganprune.search.plan import SweepPlan
-    from keras_ganprune.utils import files, plotting
-
     plan = _plan(arguments)
-    SweepPlan(**plan)  # what it refuses is said before the images are loaded
-    options = DemoOptions(
-        network=arguments.network,
-        images=arguments.data,
-        image_size=arguments.image_size,
-        channels=arguments.channels,
-        conditional=arguments.conditional,
-        loss=arguments.loss,
-        batch_size=arguments.batch_size,
-    )
+    SweepPlan(**plan)  # checks the arguments before the images are loaded
+    options = DemoOptions(**given_options(arguments, DemoOptions, _NETWORK_OPTIONS))
     output = files.check_new_folder(arguments.output, arguments.overwrite)
     plotting.require_plotting()
-    found = datasets.load(arguments.data, arguments.image_size)
-    print(f"Data: {found.description}.", flush=True)
-    classes = image_generation.classes_of(options, found)
-    quality = ImageQuality(
-        found.images, found.labels, held_out=_HELD_OUT, samples=arguments.samples
-    )
-    accuracy = quality.extractor.accuracy
-    print(
-        f"Judge: {quality.extractor.fingerprint[:8]}"
-        + ("" if accuracy is None else f", accuracy {accuracy:.1%}")
-        + ".",
-        flush=True,
-    )
+    images = datasets.load(options.images, options.image_size)
+    print(f"Data: {images.description}.", flush=True)
+    classes = image_generation.classes_of(options, images)
+    quality = _evaluator(images, arguments.samples)
     if plan["folds"] is None:
-        # The images that judge are not trained on.
-        found = found.take(split_at(len(found), _HELD_OUT))
-    shape = found.images.shape[1:]
-    result = sweep(
+        # The images that the evaluator holds out are not trained on.
+        images = images.take(split_at(len(images), _HELD_OUT))
+    height, width, channels = images.images.shape[1:]
+    result = search.sweep(
         lambda seed: image_generation.build(
-            dataclasses.replace(options, seed=seed), shape, classes
+            attrs.evolve(options, seed=seed), (height, width, channels), classes
         ),
-        found,
+        images,
         quality=quality,
         storage=arguments.storage,
         name=arguments.name,
@@ -165,35 +177,35 @@ def run(arguments: argparse.Namespace) -> None:
         **plan,
     )
     recommendation = result.recommend(arguments.tolerance)
-    # If it is there now, another process has done the rest of this sweep, and written the same.
+    # A folder that exists now was written by another process of this sweep, with the same content.
     with files.new_folder(output, overwrite=True) as folder:
         (folder / "table.md").write_text(result.to_markdown() + "\n", encoding="utf-8")
         (folder / "recommendation.md").write_text(f"{recommendation}\n", encoding="utf-8")
         result.save_pareto(folder / "pareto.png", arguments.tolerance)
         result.save_csv(folder / "trials.csv")
-    print(f"\n{result}\n\n{recommendation}\n\nLook at {output}/pareto.png and {output}/table.md.")
+    print(f"\n{result}\n\n{recommendation}\n\nSee {output}/pareto.png and {output}/table.md.")
+
+
+def _evaluator(images: datasets.Images, samples: int) -> ImageQuality:
+    quality = ImageQuality(images.images, images.labels, held_out=_HELD_OUT, samples=samples)
+    accuracy = quality.extractor.accuracy
+    words = "" if accuracy is None else f", accuracy {accuracy:.1%}"
+    print(f"Feature extractor: {quality.extractor.fingerprint[:8]}{words}.", flush=True)
+    return quality
 
 
 def _plan(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of the sweep itself, checked as far as text goes."""
-    from keras_ganprune.metrics.quality_report import METRICS
-
+    """Return the arguments of the sweep itself."""
     if arguments.sparsities is not None and arguments.thresholds is not None:
         raise InvalidArgumentError("Give --sparsities or --thresholds, not both.")
-    plan = {
-        name: getattr(arguments, name)
-        for name in (
-            *("seeds", "folds", "steps", "batch_size", "allocation", "mode", "granularity"),
-            *("search", "trials", "metric", "tolerance"),
-        )
-    }
+    plan = {name: getattr(arguments, name) for name in _PLAN_OPTIONS}
     if plan["allocation"] is None:
         ranked = arguments.granularity == "unstructured" and arguments.thresholds is None
         plan["allocation"] = "global_ranking" if ranked else "uniform"
     for name in ("sparsities", "thresholds"):
-        given = getattr(arguments, name)
-        if given is not None:
-            plan[name] = _numbers(given, f"--{name}")
+        text = getattr(arguments, name)
+        if text is not None:
+            plan[name] = _numbers(text, f"--{name}")
     plan["criteria"] = tuple(c.strip() for c in arguments.criteria.split(",") if c.strip())
     metric = METRICS.get(arguments.metric)
     plan["direction"] = "min" if metric is None else metric.direction

@@ -1,4 +1,4 @@
-"""The record of a run, and the report on one run or several: one HTML page, and Markdown."""
+"""Run folders, and reports on one run or several: one HTML page, and Markdown."""
 
 from keras_ganprune.reports.run import Run, load_run, record_run, save_run, write_run
 from keras_ganprune.reports.write import ReportFiles, write_report

@@ -1,4 +1,4 @@
-"""All pictures of a report, drawn once for the page and for the Markdown."""
+"""All pictures of a run, drawn once for the page and for the Markdown."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from keras_ganprune.reports.run import Run
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnRun:
     """A run with its pictures.
 
     Attributes:
-        samples: A grid for each name.
-        latents: A row for each generator, and how far they differ.
+        run: The run.
+        samples: One grid per name.
+        latents: One row per generator, and their difference.
         training: Charts over the steps.
-        masks: Dict, network -> a picture of each of its masks.
+        masks: Dict of network -> one picture per mask.
     """
 
     run: Run
@@ -28,16 +29,16 @@ class Drawn:
     masks: Mapping[str, Sequence[Picture]]
 
 
-def draw(run: Run) -> Drawn:
+def draw(run: Run) -> DrawnRun:
     """Return a run with its pictures.
 
     Raises:
-        MissingPackageError: matplotlib or pillow is not installed.
+        MissingPackageError: matplotlib or Pillow is not installed.
     """
-    return Drawn(
-        run,
-        images.samples(run),
-        images.same_latents(run),
-        charts.training(run),
-        images.masks(run),
+    return DrawnRun(
+        run=run,
+        samples=images.samples(run),
+        latents=images.same_latents(run),
+        training=charts.training(run),
+        masks=images.masks(run),
     )

@@ -1,4 +1,4 @@
-"""The Markdown of a report, with its pictures in files beside it."""
+"""The Markdown of a report. Its pictures are files beside it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 import urllib.parse
 from collections.abc import Sequence
 
-from keras_ganprune.reports import tables
-from keras_ganprune.reports.figures import Drawn
+from keras_ganprune.reports.figures import DrawnRun
 from keras_ganprune.reports.images import Picture
-from keras_ganprune.reports.tables import Table
+from keras_ganprune.reports.tables import one_run, several_runs
+from keras_ganprune.reports.tables.cells import Table
 from keras_ganprune.utils import tables as text_tables
 
 _SIGNS = re.compile(r"([\\`*_{}\[\]<>#|$~&!])")
 
 
 def escaped(text: str) -> str:
-    """Return text that Markdown shows as it is.
+    """Return text with all signs escaped that have a meaning in Markdown.
 
     Example:
     >>> escaped("a|b <i>")
@@ -26,31 +26,42 @@ def escaped(text: str) -> str:
 
 
 def markdown(
-    drawn: Sequence[Drawn], together: Sequence[Picture], title: str, folder: str
+    drawn: Sequence[DrawnRun], together: Sequence[Picture], title: str, folder: str
 ) -> tuple[str, dict[str, bytes]]:
-    """Return the Markdown of a report, and its pictures: name of a file in `folder` -> bytes."""
+    """Return the Markdown of one run, or of several runs side by side, and its pictures.
+
+    Args:
+        drawn: The runs with their pictures.
+        together: Charts of all runs together; empty for one run.
+        title: Title of the report.
+        folder: Folder of the pictures, relative to the Markdown.
+
+    Returns:
+        (text, dict of file name in `folder` -> bytes).
+    """
     files: dict[str, bytes] = {}
     lines = [f"# {escaped(title)}", ""]
     if len(drawn) == 1:
-        lines += _one(drawn[0], "##", "", folder, files)
+        lines += _one_run(drawn[0], "##", "", folder, files)
     else:
-        lines += _several(drawn, together, folder, files)
+        lines += _several_runs(drawn, together, folder, files)
     return "\n".join(lines).rstrip() + "\n", files
 
 
-def _table(found: Table | None, level: str) -> list[str]:
-    if found is None:
+def _table(table: Table | None, level: str) -> list[str]:
+    if table is None:
         return []
-    cells = [[escaped(cell) for cell in row] for row in (found.header, *found.rows)]
-    lines = [f"{level} {escaped(found.title)}", "", text_tables.markdown(cells), ""]
-    return [*lines, escaped(found.note), ""] if found.note else lines
+    cells = [[escaped(cell) for cell in row] for row in (table.header, *table.rows)]
+    lines = [f"{level} {escaped(table.title)}", "", text_tables.markdown(cells), ""]
+    return [*lines, escaped(table.note), ""] if table.note else lines
 
 
 def _pictures(
-    found: Sequence[Picture], prefix: str, folder: str, files: dict[str, bytes]
+    pictures: Sequence[Picture], prefix: str, folder: str, files: dict[str, bytes]
 ) -> list[str]:
+    """Return the links to some pictures, and add the pictures to `files`."""
     lines = []
-    for picture in found:
+    for picture in pictures:
         name = f"{prefix}{picture.name}"
         files[name] = picture.data
         link = urllib.parse.quote(f"{folder}/{name}")
@@ -58,35 +69,40 @@ def _pictures(
     return lines
 
 
-def _one(drawn: Drawn, level: str, prefix: str, folder: str, files: dict[str, bytes]) -> list[str]:
+def _one_run(
+    drawn: DrawnRun, level: str, prefix: str, folder: str, files: dict[str, bytes]
+) -> list[str]:
     run = drawn.run
-    shown = [*drawn.samples, *drawn.latents]
-    lines = [f"{level} Samples", "", *_pictures(shown, prefix, folder, files)]
-    lines += [*_table(tables.quality(run), level), *_table(tables.sizes(run), level)]
+    samples = [*drawn.samples, *drawn.latents]
+    lines = [f"{level} Samples", "", *_pictures(samples, prefix, folder, files)]
+    lines += [*_table(one_run.quality(run), level), *_table(one_run.sizes(run), level)]
     if drawn.training:
         lines += [f"{level} Training", "", *_pictures(drawn.training, prefix, folder, files)]
-        for sentence in tables.updates(run):
-            lines += [f"- {escaped(sentence)}"]
+        lines += [f"- {escaped(sentence)}" for sentence in one_run.updates(run)]
         lines.append("")
     for network in run.layers:
-        lines += _table(tables.layers(run, network), level)
+        lines += _table(one_run.layers(run, network), level)
     for network in run.channels:
-        lines += _table(tables.channels(run, network), level)
-    for network, made in drawn.masks.items():
+        lines += _table(one_run.channels(run, network), level)
+    for network, pictures in drawn.masks.items():
         lines += [f"{level} Masks of the {escaped(network)}", ""]
-        lines += _pictures(made, prefix, folder, files)
-    return [*lines, *_table(tables.about(run), level)]
+        lines += _pictures(pictures, prefix, folder, files)
+    return [*lines, *_table(one_run.about(run), level)]
 
 
-def _several(
-    drawn: Sequence[Drawn], together: Sequence[Picture], folder: str, files: dict[str, bytes]
+def _several_runs(
+    drawn: Sequence[DrawnRun], together: Sequence[Picture], folder: str, files: dict[str, bytes]
 ) -> list[str]:
     runs, lines = [each.run for each in drawn], []
-    for found in (tables.overview(runs), tables.paired(runs), tables.differing(runs)):
-        lines += _table(found, "##")
+    for table in (
+        several_runs.overview(runs),
+        several_runs.paired(runs),
+        several_runs.differing(runs),
+    ):
+        lines += _table(table, "##")
     if together:
         lines += ["## Training", "", *_pictures(together, "all-", folder, files)]
     for i, each in enumerate(drawn):
         lines += [f"## {escaped(each.run.name)}", ""]
-        lines += _one(each, "###", f"run-{i}-", folder, files)
+        lines += _one_run(each, "###", f"run-{i}-", folder, files)
     return lines

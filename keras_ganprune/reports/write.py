@@ -1,4 +1,4 @@
-"""A report on disk."""
+"""`write_report`: the page, the Markdown and the pictures of a report on disk."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from keras_ganprune.errors import InvalidArgumentError, OutputError
 from keras_ganprune.reports import charts
@@ -17,14 +17,17 @@ from keras_ganprune.reports.html import page
 from keras_ganprune.reports.markdown import markdown
 from keras_ganprune.reports.run import Run, load_run
 
+# A run, or the folder of a run.
+RunOrFolder = Run | str | os.PathLike
+
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """What was written.
+    """The files of a report.
 
     Attributes:
-        html: The page: one file that needs no other and no network.
-        markdown: The same as Markdown.
+        html: The page, one file that needs no other file and no network.
+        markdown: The same report as Markdown.
         pictures: Folder with the pictures of the Markdown.
     """
 
@@ -38,29 +41,33 @@ class ReportFiles:
 
 
 def write_report(
-    runs: Any, output: str | os.PathLike, title: str | None = None, *, overwrite: bool = False
+    runs: RunOrFolder | Iterable[RunOrFolder],
+    output: str | os.PathLike[str],
+    title: str | None = None,
+    *,
+    overwrite: bool = False,
 ) -> ReportFiles:
-    """Write the page of one run, or of several side by side.
+    """Write the report of one run, or of several runs side by side, as HTML and Markdown.
 
-    The page is one file without scripts: samples of the dense and the pruned generator from the same
-    latent vectors, quality with 95 % intervals, sizes and times, losses and sparsity over the steps,
-    sparsity by layer, masks and settings. Of several runs it shows first what differs; runs that differ
-    only in the seed are compared in pairs.
+    The HTML page is one file without scripts. It shows samples of the dense and the pruned generator from
+    the same latent vectors, quality with 95 % intervals, sizes and times, losses and sparsity over the
+    steps, sparsity by layer, masks and settings. For several runs it first shows their differences; runs
+    that differ only in the seed are compared in pairs.
 
     Args:
         runs: A run folder or a `Run`, or a list of them.
-        output: The page, '<name>.html'. '<name>.md' is written beside it, and its pictures in
-            '<name>_files'.
-        title: Of the page; None for the names of the runs.
-        overwrite: Replace files that exist.
+        output: The page, '<name>.html'. The Markdown is '<name>.md', its pictures are in '<name>_files'.
+        title: Title of the report. Defaults to the names of the runs.
+        overwrite: Replace existing files. Defaults to False.
 
-    Returns: A `ReportFiles`.
+    Returns:
+        A `ReportFiles` with the paths.
 
     Raises:
-        FileFormatError: a run folder is incomplete, damaged or of another version.
-        InvalidArgumentError: there is no run, one is given twice, or `output` is no '.html'.
-        OutputError: something is there already, or cannot be written.
-        MissingPackageError: matplotlib, pillow or scipy is not installed.
+        FileFormatError: A run folder does not exist, is incomplete or damaged, or has another format.
+        InvalidArgumentError: `runs` is empty, a run is given twice, or `output` does not end in '.html'.
+        OutputError: A file exists already, or cannot be written.
+        MissingPackageError: jinja2, matplotlib, Pillow or scipy is not installed.
 
     Example:
     >>> import tempfile
@@ -76,67 +83,73 @@ def write_report(
         raise InvalidArgumentError(
             f"The page is an HTML file, such as report.html. Received: '{output}'."
         )
-    made = ReportFiles(html, html.with_suffix(".md"), html.with_name(f"{html.stem}_files"))
-    _check_free(made, overwrite)
-    found = _runs(runs)
-    title = title or ("Run " if len(found) == 1 else "Runs ") + ", ".join(r.name for r in found)
-    drawn = [draw(run) for run in found]
-    together = charts.together(found) if len(found) > 1 else []
-    text, pictures = markdown(drawn, together, title, made.pictures.name)
-    _write(made, page(drawn, together, title), text, pictures)
-    return made
+    files = ReportFiles(html, html.with_suffix(".md"), html.with_name(f"{html.stem}_files"))
+    _check_free(files, overwrite)
+    named = _named_runs(runs)
+    kind = "Run" if len(named) == 1 else "Runs"
+    title = title or f"{kind} {', '.join(run.name for run in named)}"
+    drawn = [draw(run) for run in named]
+    together = charts.together(named) if len(named) > 1 else []
+    text, pictures = markdown(drawn, together, title, files.pictures.name)
+    _write(files, page(drawn, together, title), text, pictures)
+    return files
 
 
-def _runs(runs: Any) -> list[Run]:
-    """Return the runs, with names that differ."""
-    many = [runs] if isinstance(runs, (str, os.PathLike, Run)) else list(runs)
-    if not many:
-        raise InvalidArgumentError("A report needs a run at least. Received none.")
-    places = [pathlib.Path(r).resolve() for r in many if not isinstance(r, Run)]
-    twice = sorted({str(place) for place in places if places.count(place) > 1})
-    if twice:
-        raise InvalidArgumentError(f"A run can be given once. Received '{twice[0]}' twice.")
-    found = [r if isinstance(r, Run) else load_run(r) for r in many]
+def _named_runs(runs: RunOrFolder | Iterable[RunOrFolder]) -> list[Run]:
+    """Return the runs. Runs of equal name get their folder or place in the list as a suffix."""
+    given = [runs] if isinstance(runs, (str, os.PathLike, Run)) else list(runs)
+    if not given:
+        raise InvalidArgumentError("A report needs at least one run. Received none.")
+    places = [pathlib.Path(run).resolve() for run in given if not isinstance(run, Run)]
+    repeated = sorted({str(place) for place in places if places.count(place) > 1})
+    if repeated:
+        raise InvalidArgumentError(
+            f"Each run can be given only once. Received '{repeated[0]}' twice."
+        )
+    loaded = [run if isinstance(run, Run) else load_run(run) for run in given]
+    names = [run.name or "run" for run in loaded]
     named: list[Run] = []
-    for number, run in enumerate(found):
-        name = run.name or "run"
-        if [r.name or "run" for r in found].count(name) > 1:
-            # The folder tells them apart where there is one; else the place in the list.
-            folder = None if isinstance(many[number], Run) else str(many[number])
+    for number, (run, name) in enumerate(zip(loaded, names, strict=True)):
+        if names.count(name) > 1:
+            folder = None if isinstance(given[number], Run) else str(given[number])
             name = f"{name} ({folder or number + 1})"
         named.append(dataclasses.replace(run, name=name))
     return named
 
 
-def _check_free(made: ReportFiles, overwrite: bool) -> None:
-    for path in (made.html, made.markdown, made.pictures):
-        wrong = path.exists() and path.is_dir() != (path == made.pictures)
-        if wrong or (path.exists() and not overwrite):
+def _check_free(files: ReportFiles, overwrite: bool) -> None:
+    for path in (files.html, files.markdown, files.pictures):
+        wrong_kind = path.exists() and path.is_dir() != (path == files.pictures)
+        if wrong_kind or (path.exists() and not overwrite):
             raise OutputError(
                 f"The report's files must be new. '{path}' exists; choose another name"
-                + ("." if wrong else ", or ask to overwrite it (`overwrite=True`, `--overwrite`).")
+                + (
+                    "."
+                    if wrong_kind
+                    else ", or allow overwriting (`overwrite=True`, `--overwrite`)."
+                )
             )
 
 
-def _write(made: ReportFiles, page: str, text: str, pictures: dict[str, bytes]) -> None:
-    """Write everything aside, and move it into place when all is there."""
+def _write(files: ReportFiles, page: str, text: str, pictures: dict[str, bytes]) -> None:
+    """Write all files into a temporary folder, then move them into place."""
     try:
-        parent = made.html.absolute().parent
+        parent = files.html.absolute().parent
         parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{made.html.stem}-", dir=parent) as work:
+        with tempfile.TemporaryDirectory(prefix=f".{files.html.stem}-", dir=parent) as work:
             folder = pathlib.Path(work)
             (folder / "files").mkdir()
             for name, data in pictures.items():
                 (folder / "files" / name).write_bytes(data)
             (folder / "page").write_text(page, encoding="utf-8", errors="replace")
             (folder / "text").write_text(text, encoding="utf-8", errors="replace")
-            if made.pictures.exists():
-                shutil.move(made.pictures, folder / "old")
-            (folder / "files").replace(made.pictures)
-            (folder / "text").replace(made.markdown)
-            (folder / "page").replace(made.html)
+            if files.pictures.exists():
+                shutil.move(files.pictures, folder / "old")
+            (folder / "files").replace(files.pictures)
+            (folder / "text").replace(files.markdown)
+            (folder / "page").replace(files.html)
     except OSError as error:
         raise OutputError(
-            f"The report '{made.html}' could not be written ({error.strerror or error}). Check the free "
+            f"The report '{files.html}' could not be written ({error.strerror or error}). Check the free "
             "space and the permissions."
         ) from error

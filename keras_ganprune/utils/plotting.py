@@ -1,18 +1,22 @@
-"""Figures of a run: samples, training curves, masks and channels."""
+"""Pictures of samples, masks, channels and training, drawn with matplotlib and Pillow."""
 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from keras_ganprune.utils import optional_imports
+from keras_ganprune.utils.palette import LIGHT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def require_plotting() -> Any:
-    """Return `matplotlib.figure`, which draws to files without a display.
+    """Return matplotlib's figure module. Its figures draw to files and open no window.
 
     Raises:
         MissingPackageError: matplotlib is not installed.
@@ -30,23 +34,25 @@ def require_pillow() -> Any:
 
 
 def image_grid(images: np.ndarray, columns: int = 8, gap: int = 1) -> np.ndarray:
-    """Arrange images in a grid, row by row, on a white background.
+    """Return images side by side as one image.
 
     Args:
-        images: Array (n, height, width, channels) in [-1, 1].
-        columns: Positive int, images per row. Defaults to 8.
-        gap: Int, pixels between two images. Defaults to 1.
+        images: Array (n, height, width, channels), values in [-1, 1].
+        columns: Images per row. Defaults to 8.
+        gap: White pixels between two images. Defaults to 1.
 
-    Returns: float32 array (grid height, grid width, channels) in [0, 1].
+    Returns:
+        float32 array (height, width, channels), values in [0, 1]. Cells without an image are white.
 
     Example:
-    >>> image_grid(np.zeros((3, 4, 4, 1)), columns=2).shape
-    (9, 9, 1)
+    >>> image_grid(np.zeros((6, 28, 28, 1)), columns=3).shape
+    (57, 86, 1)
     """
     images = np.clip(np.asarray(images, dtype="float32") / 2.0 + 0.5, 0.0, 1.0)
-    n, height, width, depth = images.shape
+    n, height, width, channels = images.shape
     rows = -(-n // columns)
-    grid = np.ones((rows * (height + gap) - gap, columns * (width + gap) - gap, depth), "float32")
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, channels)
+    grid = np.ones(shape, "float32")
     for i, image in enumerate(images):
         y, x = (i // columns) * (height + gap), (i % columns) * (width + gap)
         grid[y : y + height, x : x + width] = image
@@ -54,57 +60,62 @@ def image_grid(images: np.ndarray, columns: int = 8, gap: int = 1) -> np.ndarray
 
 
 def save_samples(path: pathlib.Path, panels: Mapping[str, np.ndarray], columns: int = 8) -> None:
-    """Draw a grid of images per panel, side by side.
+    """Write one grid of images per panel, side by side.
 
     Args:
-        path: Path of the image file.
-        panels: Title -> images (n, height, width, channels) in [-1, 1].
-        columns: Positive int, images per row of a panel. Defaults to 8.
+        path: Picture to write.
+        panels: Dict of title -> images (n, height, width, channels), values in [-1, 1].
+        columns: Images per row of a grid. Defaults to 8.
     """
     rows = max(-(-len(images) // columns) for images in panels.values())
-    picture = require_plotting().Figure(
+    figure = require_plotting().Figure(
         figsize=(4.4 * len(panels), 4.2 * rows / columns + 0.4), layout="constrained"
     )
-    axes = np.atleast_1d(picture.subplots(1, len(panels)))
-    for axis, (title, images) in zip(axes, panels.items(), strict=True):
+    all_axes = np.atleast_1d(figure.subplots(1, len(panels)))
+    for axes, (title, images) in zip(all_axes, panels.items(), strict=True):
         grid = image_grid(images, columns)
         grey = grid.shape[-1] == 1
-        axis.imshow(grid[..., 0] if grey else grid, cmap="gray" if grey else None, vmin=0, vmax=1)
-        axis.set_title(title, fontsize=11)
-        axis.set_axis_off()
-    picture.savefig(path, dpi=150)
+        axes.imshow(grid[..., 0] if grey else grid, cmap="gray" if grey else None, vmin=0, vmax=1)
+        axes.set_title(title, fontsize=11)
+        axes.set_axis_off()
+    figure.savefig(path, dpi=150)
+
+
+class SparsityCurve(NamedTuple):
+    """What `save_training` draws for one pruned network.
+
+    Attributes:
+        planned: Function of a step that returns the planned sparsity, or None if there is no plan.
+        updates: One row (step, requested, achieved sparsity) per mask update.
+    """
+
+    planned: Callable[[int], float] | None
+    updates: Sequence[tuple[int, float, float]]
 
 
 def save_training(
     path: pathlib.Path,
     history: Mapping[str, Sequence[float]],
-    prunes: Mapping[str, Any],
+    curves: Mapping[str, SparsityCurve],
     steps_per_epoch: float,
 ) -> None:
-    """Draw the scheduled and the achieved sparsity over the steps, and the losses.
+    """Write a picture with two charts: planned and achieved sparsity, and the losses of a GAN.
 
     Args:
-        path: Path of the image file.
-        history: 'generator_loss' and 'discriminator_loss', one value per epoch.
-        prunes: Name -> `Prune` callback, after the training.
+        path: Picture to write.
+        history: `History.history`, with 'generator_loss' and 'discriminator_loss'.
+        curves: Dict of network -> its `SparsityCurve`.
         steps_per_epoch: Optimizer steps per epoch.
     """
-    picture = require_plotting().Figure(figsize=(10, 3.6), layout="constrained")
-    left, right = picture.subplots(1, 2)
+    figure = require_plotting().Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
     epochs = np.arange(1, 1 + len(next(iter(history.values())))) * steps_per_epoch
-    for i, (name, prune) in enumerate(prunes.items()):
-        colour = f"C{i}"
-        if prune.schedule.quantity == "sparsity":
+    for i, (name, (planned, updates)) in enumerate(curves.items()):
+        colour = LIGHT.colour(i)
+        if planned is not None:
             steps = np.linspace(0, epochs[-1], 400)
-            left.plot(
-                steps,
-                [prune.schedule(int(s)) for s in steps],
-                "--",
-                color=colour,
-                lw=1,
-                label=f"{name}: schedule",
-            )
-        updates = prune.updates
+            sparsities = [planned(int(step)) for step in steps]
+            left.plot(steps, sparsities, "--", color=colour, lw=1, label=f"{name}: schedule")
         left.plot(
             [0, *(update[0] for update in updates), epochs[-1]],
             [0, *(update[2] for update in updates), updates[-1][2] if updates else 0],
@@ -115,22 +126,23 @@ def save_training(
         )
     left.set(xlabel="step", ylabel="sparsity", ylim=(-0.02, 1.02))
     left.legend(loc="lower right", fontsize=8)
-    for name in ("generator_loss", "discriminator_loss"):
-        right.plot(epochs, history[name], label=name.replace("_", " "))
+    for i, name in enumerate(("generator_loss", "discriminator_loss")):
+        right.plot(epochs, history[name], color=LIGHT.colour(i), label=name.replace("_", " "))
     right.set(xlabel="step", ylabel="loss")
     right.legend(fontsize=8)
-    for axis in (left, right):
-        axis.grid(alpha=0.3)
-    picture.savefig(path, dpi=130)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=130)
 
 
 def mask_picture(mask: np.ndarray) -> np.ndarray:
-    """Return a mask as a 2D array: a tile of its last two axes for each kernel position of a convolution.
+    """Return a mask as a picture. The last two axes form a tile; there is one tile per kernel position.
 
     Args:
         mask: Bool array of any rank, such as (height, width, in, out) of a `Conv2D`.
 
-    Returns: Bool array of rank 2. A mask of rank 1 becomes one row.
+    Returns:
+        Bool array of rank 2.
 
     Example:
     >>> mask_picture(np.ones((3, 5, 4, 8), bool)).shape
@@ -147,12 +159,15 @@ def mask_picture(mask: np.ndarray) -> np.ndarray:
 
 
 def block_means(picture: np.ndarray, down: int, across: int) -> np.ndarray:
-    """Return the mean of each block of a 2D array. The last blocks may be smaller.
+    """Return the mean of each block of a picture. The last blocks may be smaller.
 
     Args:
         picture: Array of rank 2.
-        down: Positive int, rows of a block.
-        across: Positive int, columns of a block.
+        down: Rows per block, a positive int.
+        across: Columns per block, a positive int.
+
+    Returns:
+        float64 array of rank 2, one value per block.
 
     Example:
     >>> block_means(np.array([[1, 1, 0], [1, 0, 0]]), 2, 2)
@@ -165,8 +180,21 @@ def block_means(picture: np.ndarray, down: int, across: int) -> np.ndarray:
     return sums / np.outer(np.diff([*rows, height]), np.diff([*columns, width]))
 
 
-def draw_mask(axis: Any, mask: Any, title: str = "") -> None:
-    """Draw a mask (bool array, True = keep) on matplotlib axes. Kept weights are white."""
+def draw_mask(axis: Axes, mask: Any, title: str = "") -> None:
+    """Draw a mask on matplotlib axes, white where a weight is kept.
+
+    Args:
+        axis: matplotlib axes.
+        mask: Array or variable of any rank, True where a weight is kept.
+        title: Title of the axes. Defaults to none.
+
+    Example:
+    >>> from matplotlib.figure import Figure
+    >>> axes = Figure().subplots()
+    >>> draw_mask(axes, np.eye(4, dtype=bool), "kernel")
+    >>> axes.get_title()
+    'kernel'
+    """
     axis.imshow(
         mask_picture(np.asarray(mask)),
         cmap="gray",
@@ -181,50 +209,51 @@ def draw_mask(axis: Any, mask: Any, title: str = "") -> None:
 
 
 def save_masks(path: pathlib.Path, networks: Mapping[str, Mapping[str, Any]]) -> None:
-    """Draw the masks of some networks, a row per network.
+    """Write a picture of masks, one row per network.
 
     Args:
-        path: Path of the image file.
-        networks: Name of the network -> (path of the weight -> bool array, True = keep).
+        path: Picture to write.
+        networks: Dict of network -> dict of weight path -> mask.
     """
     columns = max(len(masks) for masks in networks.values())
-    picture = require_plotting().Figure(
+    figure = require_plotting().Figure(
         figsize=(3.0 * columns, 2.8 * len(networks)), layout="constrained"
     )
-    grid = picture.subplots(len(networks), columns, squeeze=False)
-    for axes, (name, masks) in zip(grid, networks.items(), strict=True):
-        for axis in axes:
-            axis.set_axis_off()
-        for axis, (path_of_mask, mask) in zip(axes, masks.items(), strict=False):
+    grid = figure.subplots(len(networks), columns, squeeze=False)
+    for row, (name, masks) in zip(grid, networks.items(), strict=True):
+        for axes in row:
+            axes.set_axis_off()
+        for axes, (weight, mask) in zip(row, masks.items(), strict=False):
             mask = np.asarray(mask)
-            axis.set_axis_on()
+            axes.set_axis_on()
             kept = np.count_nonzero(mask) / mask.size
-            draw_mask(axis, mask, f"{name}: {path_of_mask}\n{kept:.1%} of {mask.size:,} kept")
-    # There are many more weights than pixels. At a low resolution a sparse mask looks black.
-    picture.savefig(path, dpi=150)
+            draw_mask(axes, mask, f"{name}: {weight}\n{kept:.1%} of {mask.size:,} kept")
+    # There are many more weights than pixels. At a low resolution, a sparse mask looks black.
+    figure.savefig(path, dpi=150)
 
 
 def save_channels(
     path: pathlib.Path, networks: Mapping[str, Sequence[tuple[str, int, int]]]
 ) -> None:
-    """Draw the number of channels of each group before and after shrinking, a panel per network.
+    """Write a bar chart of the channels of each group, before and after shrinking.
 
     Args:
-        path: Path of the image file.
-        networks: Name of the network -> rows of (label of the group, channels before, channels after).
+        path: Picture to write.
+        networks: Dict of network -> rows (label, channels before, channels after).
     """
     height = max(len(rows) for rows in networks.values())
-    picture = require_plotting().Figure(
+    figure = require_plotting().Figure(
         figsize=(5 * len(networks), 0.5 * height + 1.4), layout="constrained"
     )
-    for axis, (name, rows) in zip(
-        np.atleast_1d(picture.subplots(1, len(networks))), networks.items(), strict=True
-    ):
+    all_axes = np.atleast_1d(figure.subplots(1, len(networks)))
+    for axes, (name, rows) in zip(all_axes, networks.items(), strict=True):
         places = np.arange(len(rows))
-        axis.barh(places, [before for _, before, _ in rows], color="0.85", label="dense")
-        axis.barh(places, [after for _, _, after in rows], color="C0", height=0.5, label="shrunk")
-        axis.set_yticks(places, [f"{label}: {after} of {before}" for label, before, after in rows])
-        axis.invert_yaxis()
-        axis.set(xlabel="channels", title=name)
-        axis.legend(loc="lower right", fontsize=8)
-    picture.savefig(path, dpi=150)
+        before = [row[1] for row in rows]
+        after = [row[2] for row in rows]
+        axes.barh(places, before, color=LIGHT.track, label="dense")
+        axes.barh(places, after, color=LIGHT.bar, height=0.5, label="shrunk")
+        axes.set_yticks(places, [f"{label}: {kept} of {total}" for label, total, kept in rows])
+        axes.invert_yaxis()
+        axes.set(xlabel="channels", title=name)
+        axes.legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=150)

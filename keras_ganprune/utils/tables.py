@@ -1,4 +1,4 @@
-"""Tables as plain text and as markdown, and relative changes in percent."""
+"""Tables as plain text and as Markdown, and the text of numbers in them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def text(cells: Cells, left: int = 1, total: bool = False) -> str:
     """Return a table as plain text: the header, a rule, the rows.
 
     Args:
-        cells: Rows of cells, the header first.
-        left: Number of columns that are aligned to the left. The others are aligned to the right, as
-            numbers. Defaults to 1.
-        total: Whether the last row is a total, with a rule above it. Defaults to False.
+        cells: Rows of text, the header first.
+        left: Number of columns that are aligned to the left; the others are aligned to the right.
+            Defaults to 1.
+        total: Whether the last row is a total. A rule is drawn above it. Defaults to False.
 
     Example:
     >>> print(text([("layer", "MACs"), ("head", "1,024")]))
@@ -37,11 +37,12 @@ def text(cells: Cells, left: int = 1, total: bool = False) -> str:
 
 
 def markdown(cells: Cells, left: int = 1) -> str:
-    """Return a table in markdown.
+    """Return a table as Markdown.
 
     Args:
-        cells: Rows of cells, the header first.
-        left: Number of columns that are aligned to the left. Defaults to 1.
+        cells: Rows of text, the header first.
+        left: Number of columns that are aligned to the left; the others are aligned to the right.
+            Defaults to 1.
 
     Example:
     >>> print(markdown([("layer", "MACs"), ("head", "1,024")]))
@@ -54,7 +55,7 @@ def markdown(cells: Cells, left: int = 1) -> str:
 
 
 def change(value: float | None, digits: int = 1) -> str:
-    """Return a relative change in percent, with its sign, or a dash if it is None or not finite.
+    """Return a relative change in percent, with its sign, or '–' if there is no finite value.
 
     Example:
     >>> change(0.08), change(-0.125, 0), change(None)
@@ -64,7 +65,7 @@ def change(value: float | None, digits: int = 1) -> str:
 
 
 def change_range(low: float, high: float) -> str:
-    """Return an interval of relative changes in percent.
+    """Return an interval of relative changes as text.
 
     Example:
     >>> change_range(-0.02, 0.08)

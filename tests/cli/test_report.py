@@ -7,7 +7,7 @@ import keras
 import pytest
 
 import keras_ganprune as kgp
-from keras_ganprune.cli import report
+from keras_ganprune.cli import report, saved_models
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError, OutputError, PruningError
 from keras_ganprune.reports.run import write_run
 
@@ -47,7 +47,7 @@ def test_folders_become_a_page(folders, tmp_path, capsys):
     assert "both.html (0." in printed and "needs no network) and" in printed
 
 
-def test_the_page_is_called_report(folders, tmp_path):
+def test_the_default_name_of_the_page(folders, tmp_path):
     command(folders[0])
     assert (tmp_path / "report.html").exists()
     with pytest.raises(OutputError, match="--overwrite"):
@@ -56,7 +56,7 @@ def test_the_page_is_called_report(folders, tmp_path):
     assert "run1" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_saved_model_is_printed_as_before(model, capsys):
+def test_the_sparsity_of_a_saved_model_is_printed(model, capsys):
     command(model)
     printed = capsys.readouterr().out
     assert printed.startswith("net\nlayer") and "head" in printed and "0.5000" in printed
@@ -73,12 +73,12 @@ def test_the_networks_of_a_gan_are_printed_one_by_one(tmp_path, capsys):
     command(tmp_path / "gan.keras")
     printed = capsys.readouterr().out
     assert "generator\nlayer" in printed and "discriminator: not pruned" in printed
-    assert list(report.networks(gan)) == ["generator", "discriminator"] + (
+    assert list(saved_models.networks(gan)) == ["generator", "discriminator"] + (
         ["averaged generator"] if gan.ema_generator is not None else []
     )
 
 
-def test_folders_and_files_do_not_mix(folders, model, tmp_path):
+def test_folders_and_files_cannot_be_mixed(folders, model, tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"Received both: .*run0' and .*net\.keras'"):
         command(folders[0], model)
     assert not (tmp_path / "report.html").exists()
@@ -87,12 +87,12 @@ def test_folders_and_files_do_not_mix(folders, model, tmp_path):
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        (["--output", "page.html"], "--output is for the page of run folders"),
-        (["--title", "Mine"], "--title is for the page of run folders"),
-        (["--overwrite"], "--overwrite is for the page of run folders"),
+        (["--output", "page.html"], "--output is only for the page of run folders"),
+        (["--title", "Mine"], "--title is only for the page of run folders"),
+        (["--overwrite"], "--overwrite is only for the page of run folders"),
     ],
 )
-def test_options_of_a_page_are_not_for_a_model(model, option, text):
+def test_page_options_are_refused_for_a_model(model, option, text):
     with pytest.raises(InvalidArgumentError, match=text):
         command(model, *option)
 
@@ -100,16 +100,16 @@ def test_options_of_a_page_are_not_for_a_model(model, option, text):
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        (["--markdown"], "--markdown is for a .keras file"),
-        (["--import", "json"], "--import is for a .keras file"),
+        (["--markdown"], "--markdown is only for a .keras file"),
+        (["--import", "json"], "--import is only for a .keras file"),
     ],
 )
-def test_options_of_a_model_are_not_for_a_page(folders, option, text):
+def test_model_options_are_refused_for_a_page(folders, option, text):
     with pytest.raises(InvalidArgumentError, match=text):
         command(folders[0], *option)
 
 
-def test_what_is_not_there_is_named(model, tmp_path):
+def test_missing_files_and_modules_are_named(model, tmp_path):
     with pytest.raises(FileFormatError, match="nowhere' does not exist"):
         command(tmp_path / "nowhere")
     with pytest.raises(FileFormatError, match=r"nothing\.keras"):

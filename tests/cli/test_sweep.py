@@ -1,4 +1,4 @@
-"""`keras-ganprune sweep` end to end at a small size, and the page on choosing a sparsity."""
+"""`keras-ganprune sweep` end to end at a small size, and the docs about choosing a sparsity."""
 
 import argparse
 import csv
@@ -28,8 +28,8 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def quick_judge(monkeypatch):
-    """Let the extractor be means of quarters of the images, which needs no training."""
+def quick_extractor(monkeypatch):
+    """Use the means of the quarters of an image as features, which need no training."""
 
     def train(*args, **kwargs):
         layers = [keras.Input((8, 8, 1)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()]
@@ -50,25 +50,27 @@ SMALL = (
 )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("given", "other", "inputs"),
     [((), "--no-conditional", 2), (("--no-conditional",), "--conditional", 1)],
 )
-def test_whether_its_networks_take_labels(given, other, inputs, quick_judge, monkeypatch):
-    made, build = [], image_generation.build
+def test_whether_its_networks_take_labels(given, other, inputs, quick_extractor, monkeypatch):
+    gans, build = [], image_generation.build
 
     def recording(*args):
-        made.append(build(*args))
-        return made[-1]
+        gans.append(build(*args))
+        return gans[-1]
 
     monkeypatch.setattr(image_generation, "build", recording)
     command(*SMALL, *given)
-    assert {len(gan.generator.inputs) for gan in made} == {inputs}
+    assert {len(gan.generator.inputs) for gan in gans} == {inputs}
     with pytest.raises(InvalidArgumentError, match="classes"):
         command(*SMALL, other, "--overwrite")
 
 
-def test_it_writes_a_folder_and_goes_on_from_the_file(quick_judge, capsys):
+@pytest.mark.full
+def test_it_writes_a_folder_and_resumes_from_the_storage(quick_extractor, capsys):
     command(*SMALL)
     folder = pathlib.Path("ganprune_sweep")
     assert sorted(p.name for p in folder.iterdir()) == [
@@ -76,13 +78,13 @@ def test_it_writes_a_folder_and_goes_on_from_the_file(quick_judge, capsys):
     ]
     printed = capsys.readouterr().out
     assert "sweep: study 'sweep' of 2 trials, new." in printed
-    assert "1,797 8×8 images" in printed and "Look at ganprune_sweep/pareto.png" in printed
+    assert "1,797 8×8 images" in printed and "See ganprune_sweep/pareto.png" in printed
     table = (folder / "table.md").read_text(encoding="utf-8")
     assert "| magnitude | 0.5 | 0.50" in table and "| dense | – |" in table
     assert "within 10 % of dense" in (folder / "recommendation.md").read_text(encoding="utf-8")
     with (folder / "trials.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    # A fifth of the 1,797 images judges, and is not trained on.
+    # A fifth of the 1,797 images is held out for the evaluation.
     assert [row["real_samples"] for row in rows] == ["359.0"] * 2
     assert [row["criterion"] for row in rows] == ["", "magnitude"] and "coverage" in rows[0]
 
@@ -108,13 +110,14 @@ def test_it_writes_a_folder_and_goes_on_from_the_file(quick_judge, capsys):
         (("--data", "digit"), DataError, "Did you mean 'digits'"),
     ],
 )
-def test_bad_input_is_said_before_any_work(arguments, error, text):
+def test_wrong_arguments_are_refused_before_any_work(arguments, error, text):
     with pytest.raises(error, match=text):
         command(*arguments)
     assert not list(pathlib.Path().iterdir())
 
 
-def test_the_page_runs_as_it_stands(capsys):
+@pytest.mark.full
+def test_the_snippets_of_the_docs_run(capsys):
     names: dict = {"__name__": "choosing_a_sparsity"}
     text = PAGE.read_text(encoding="utf-8")
     snippets = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
@@ -130,7 +133,7 @@ def test_the_page_runs_as_it_stands(capsys):
     }
 
 
-def test_the_command_on_the_page_is_one():
+def test_the_command_in_the_docs_is_valid():
     line = re.search(r"keras-ganprune sweep (--.*)", PAGE.read_text(encoding="utf-8"))[1]
     parser = argparse.ArgumentParser()
     sweep.add_arguments(parser)

@@ -1,4 +1,4 @@
-"""A small GAN that is pruned in a moment, and the runs that come of it."""
+"""A small GAN with a short, pruned training, and runs made from it."""
 
 import keras
 import numpy as np
@@ -29,9 +29,9 @@ def gan():
         ],
         name="discriminator",
     )
-    found = kgp.GANModel(generator, discriminator, latent_dim=LATENT, seed=0)
-    found.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3))
-    return found
+    model = kgp.GANModel(generator, discriminator, latent_dim=LATENT, seed=0)
+    model.compile(keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3))
+    return model
 
 
 def real(n=96):
@@ -39,7 +39,7 @@ def real(n=96):
 
 
 def trained(**settings):
-    """Return (GAN, history, callback, dense samples) of a short run."""
+    """Train and prune for a few steps; return (GAN, history, callback, dense samples)."""
     model = gan()
     dense = model.generate(16, seed=0)
     schedule = kgp.PolynomialDecay(0.75, begin_step=4, end_step=16)
@@ -49,12 +49,12 @@ def trained(**settings):
 
 
 def samples(model, dense):
-    """Return the samples of a run: real ones, and from the same latent vectors dense and pruned."""
+    """Return the samples of a run: real ones, and dense and pruned ones from the same latent vectors."""
     return {"real": real(16), "dense": dense, "pruned": model.generate(16, seed=0)}
 
 
 def measurements(fd, n=3, coverage=0.9):
-    """Return n measurements around a distance; the numbers are not those of any network."""
+    """Return n invented measurements around a distance."""
     return [
         {"fd": fd + 0.1 * (i - (n - 1) / 2), "coverage": coverage, "missing_classes": 0}
         for i in range(n)
@@ -62,10 +62,10 @@ def measurements(fd, n=3, coverage=0.9):
 
 
 def made(number=0, fd=6.0, increase=0.12, name="", **more):
-    """Return a run that needs no training: of everything a little."""
+    """Return an invented run with a little of everything; nothing is trained."""
     rng = np.random.default_rng(number)
     images = rng.uniform(-1, 1, (16, 8, 8, 1))
-    what = {
+    arguments = {
         "history": {
             "generator_loss": rng.uniform(1, 2, EPOCHS),
             "discriminator_loss": rng.uniform(1, 2, EPOCHS),
@@ -89,4 +89,4 @@ def made(number=0, fd=6.0, increase=0.12, name="", **more):
         "data": "noise, 96 images",
         "name": name or f"run{number}",
     }
-    return record_run(**(what | more))
+    return record_run(**(arguments | more))

@@ -213,7 +213,8 @@ def _scaled():
         (
             lambda layer, c, x: x.along(c.shape, -1, x[-1][:5]),
             InvalidArgumentError,
-            r"The rule of Scale must return as many labels as its output \(None, 8\) has.* length 8\. Received: 5",
+            r"The rule of Scale must return as many labels as its output \(None, 8\) has.* length 8\. "
+            "Received: 5",
         ),
         (
             lambda layer, c, x: None,

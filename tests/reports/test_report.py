@@ -1,4 +1,4 @@
-"""The report: a page that needs nothing else, whose numbers are those of the runs."""
+"""The report: the page is complete in itself, and its numbers are those of the runs."""
 
 import base64
 import dataclasses
@@ -19,8 +19,10 @@ from keras_ganprune.errors import (
     OutputError,
 )
 from keras_ganprune.reports import images as report_pictures
-from keras_ganprune.reports import tables, write_report
+from keras_ganprune.reports import write_report
 from keras_ganprune.reports.run import load_run, record_run, write_run
+from keras_ganprune.reports.tables import several_runs
+from keras_ganprune.utils.palette import DARK, LIGHT
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("scipy")
@@ -106,7 +108,7 @@ def check_structure(page, text):
                 assert value.startswith(("data:image/png;base64,", "#")), (tag, value[:60])
             if name == "style" or "url" in value[:200]:
                 assert not re.search(r"url\((?!#)", value), (tag, value)
-    # Nothing in the style sheet, either.
+    # The style sheet loads nothing either.
     style = re.search(r"<style>(.*?)</style>", text, flags=re.DOTALL)[1]
     assert "url(" not in style and "@import" not in style and "http" not in style
     images, charts, tables = page.all("img"), page.all("svg"), page.tables
@@ -135,7 +137,20 @@ def test_a_page_is_complete_in_itself(trained_run, tmp_path):
     assert str(files).startswith(f"{files.html} (0.")
 
 
-def test_several_runs_are_one_page_too(trained_run, tmp_path):
+def test_page_and_charts_share_one_palette(trained_run, tmp_path):
+    _, files = report(trained_run, tmp_path)
+    text = files.html.read_text(encoding="utf-8")
+    for palette in (LIGHT, DARK):
+        for name, colour in palette.variables().items():
+            assert f"--{name}: {colour};" in text
+    # Charts in the page use the variables, so that they follow a dark page.
+    charts = "".join(re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL))
+    assert "var(--series-0)" in charts and not re.search(r"#[0-9a-f]{6}\b", charts)
+    svg = (files.pictures / "losses.svg").read_text(encoding="utf-8")
+    assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) <= set(LIGHT.variables().values())
+
+
+def test_several_runs_are_one_page(trained_run, tmp_path):
     runs = [trained_run, example_runs.made(0), example_runs.made(1, fd=5.0)]
     page, files = report(runs, tmp_path, title="All of them")
     check_structure(page, files.html.read_text(encoding="utf-8"))
@@ -205,39 +220,39 @@ def test_seeds_are_compared_in_pairs(tmp_path):
         "+10.0%",
     ]
     low, high = (float(x) for x in re.findall(r"([+-][\d.]+)%", row[5]))
-    # All 4 ** 4 ways to draw four seeds again.
+    # All 4 ** 4 ways to resample four seeds.
     pairs = [(r.mean("dense", "fd"), r.mean("pruned", "fd")) for r in runs]
     sums = [np.sum(drawn, axis=0) for drawn in itertools.product(pairs, repeat=4)]
     found = [pruned / dense - 1 for dense, pruned in sums]
     np.testing.assert_allclose([low, high], np.percentile(found, [2.5, 97.5]) * 100, atol=0.11)
     assert "Paired over seeds" in files.markdown.read_text(encoding="utf-8")
-    # Not where more than the seed differs, a seed is there twice or is not known.
+    # No comparison if more than the seed differs, or if a seed is repeated or unknown.
     for other in (
         example_runs.made(9, settings={"sparsity": 0.9}),
         example_runs.made(9, seed=0),
         example_runs.made(9, seed=None),
         dataclasses.replace(example_runs.made(9), extractor="another"),
     ):
-        assert tables.paired([runs[0], other]) is None
-    # A setting that is named seed does not keep runs apart.
+        assert several_runs.paired([runs[0], other]) is None
+    # A setting with the name seed does not separate runs.
     two = [dataclasses.replace(r, settings={**r.settings, "seed": r.seed}) for r in runs[:2]]
-    assert [row[0] for row in tables.paired(two).rows] == ["pruned: run0, run1"]
+    assert [row[0] for row in several_runs.paired(two).rows] == ["pruned: run0, run1"]
 
 
-def test_what_a_measurement_says_of_itself_is_no_metric(tmp_path):
+def test_the_conditions_of_a_measurement_are_not_metrics(tmp_path):
     judged = {"fd": 6.0, "samples": 1000, "real_samples": 500, "extractor_accuracy": 0.975}
     runs = [
         dataclasses.replace(example_runs.made(i, quality={"pruned": judged}), extractor=name)
         for i, name in enumerate(("first", "second"))
     ]
     page, _ = report(runs[0], tmp_path)
-    told = "Judged: 1,000 images, 500 real ones, extractor with an accuracy of 97.5%."
-    assert told in page.text and page.rows("samples") == [] and page.rows("extractor")
-    assert "different extractors" in tables.overview(runs).note
-    assert "different extractors" not in tables.overview([runs[0], runs[0]]).note
+    sentence = "Measured with 1,000 images, 500 real images, a feature extractor with an accuracy of 97.5%."
+    assert sentence in page.text and page.rows("samples") == [] and page.rows("extractor")
+    assert "different feature extractors" in several_runs.overview(runs).note
+    assert "different feature extractors" not in several_runs.overview([runs[0], runs[0]]).note
 
 
-def test_a_run_of_little_has_a_short_page(tmp_path):
+def test_a_run_with_little_content_has_a_short_page(tmp_path):
     run = record_run(history={"loss": [1.0]}, samples={"mine": np.zeros((3, 4, 4, 3))}, name="bare")
     page, files = report(run, tmp_path)
     text = files.html.read_text(encoding="utf-8")
@@ -256,7 +271,7 @@ def test_channels_of_a_shrunk_network(tmp_path):
     page, _ = report(run, tmp_path)
     assert page.rows("dense") == [["dense", f"{1 - 22 / 48:.4f}", "", "48", "22"]]
     assert "34 of 72" in page.text
-    # One measurement against two: a ratio of means, with no interval.
+    # One measurement against two: the ratio of the means, without an interval.
     assert "of shrunk against dense: +11.7%." in page.text
 
 
@@ -297,12 +312,12 @@ def test_masks_are_those_of_the_run(trained_run):
     for picture, mask in zip(pictures, trained_run.masks["generator"], strict=True):
         levels = np.asarray(Image.open(io.BytesIO(picture.data)))
         np.testing.assert_array_equal(levels, mask * 15)
-        assert f"{mask.mean():.1%} of {mask.size:,} stay" in picture.title
+        assert f"{mask.mean():.1%} of {mask.size:,} kept" in picture.title
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (3, 3, 6, 4), (1, 400), (90, 2), (64,)])
 @pytest.mark.parametrize("cells", [1, 12, 10_000])
-def test_a_large_mask_is_shown_as_shares(shape, cells):
+def test_a_large_mask_becomes_shares(shape, cells):
     mask = np.random.default_rng(0).random(shape) < 0.3
     shares = report_pictures.density(mask, cells)
     assert shares.size <= max(2 * cells, 4)
@@ -344,7 +359,7 @@ def test_hostile_names_are_only_text(tmp_path):
         assert links and all(re.fullmatch(r"report_files/[\w.-]+", link) for link in links)
 
 
-def test_the_policy_forbids_to_fetch(trained_run, tmp_path):
+def test_the_policy_forbids_loading(trained_run, tmp_path):
     page, _ = report(trained_run, tmp_path)
     policy = next(m["content"] for m in page.all("meta") if "http-equiv" in m)
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -402,8 +417,8 @@ def test_a_failed_write_leaves_nothing(trained_run, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_run_is_refused(trained_run, tmp_path):
-    with pytest.raises(InvalidArgumentError, match="a run at least"):
+def test_wrong_runs_and_outputs_are_refused(trained_run, tmp_path):
+    with pytest.raises(InvalidArgumentError, match="at least one run"):
         write_report([], tmp_path / "report.html")
     with pytest.raises(InvalidArgumentError, match=r"such as report\.html"):
         write_report(trained_run, tmp_path / "report.pdf")
@@ -415,7 +430,7 @@ def test_what_is_no_run_is_refused(trained_run, tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path):
+def test_runs_with_equal_names_show_their_folders(tmp_path):
     for parent in ("a", "b"):
         (tmp_path / parent).mkdir()
         write_run(example_runs.made(0, name="same"), tmp_path / parent)
@@ -423,8 +438,8 @@ def test_runs_of_one_name_are_told_apart(tmp_path):
     assert page.rows(f"same ({tmp_path / 'a'})") and page.rows(f"same ({tmp_path / 'b'})")
 
 
-@pytest.mark.parametrize("package", ["matplotlib", "PIL", "scipy"])
-def test_a_package_that_is_not_there_is_named(package, tmp_path, without):
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib", "PIL", "scipy"])
+def test_a_missing_package_is_named(package, tmp_path, without):
     without(package)
     with pytest.raises(MissingPackageError, match=r"pip install 'keras-ganprune\["):
         report(example_runs.made(), tmp_path)

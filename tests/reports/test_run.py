@@ -1,4 +1,4 @@
-"""The folder of a run: all that goes in comes out, and what is incomplete is named."""
+"""The folder of a run: what was written is read back, and errors name what is missing."""
 
 import csv
 import json
@@ -11,11 +11,12 @@ import paths
 import pytest
 
 import keras_ganprune as kgp
+from keras_ganprune.callbacks.shrink import ShrinkEvent
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     FileFormatError,
     InvalidArgumentError,
     OutputError,
-    UnsupportedLayerError,
 )
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.reports.run import LayerRow, load_run, record_run, save_run, write_run
@@ -95,7 +96,7 @@ def test_masks_and_rows_are_those_of_the_network(fitted):
         ({"granularity": "2:4", "mode": "soft"}, {"image": 0.75, "hidden": 0.75}),
     ],
 )
-def test_what_each_layer_was_asked_for(settings, wanted):
+def test_the_requested_sparsity_of_each_layer(settings, wanted):
     if "granularity" in settings:
         settings["granularity"] = kgp.NM(keep=1, of=4)
     model, history, prune, dense = example_runs.trained(**settings)
@@ -107,7 +108,7 @@ def test_what_each_layer_was_asked_for(settings, wanted):
         name: None if share is None else pytest.approx(share, abs=0.02)
         for name, share in wanted.items()
     }
-    if wanted["image"] == 0.78:  # and where it has a number of its own, that is what came out
+    if wanted["image"] == 0.78:  # a layer with a number of its own achieves it
         for row in run.layers["generator"]:
             assert row.sparsity == pytest.approx(row.requested, abs=1e-12)
 
@@ -124,7 +125,7 @@ def test_one_total_over_two_networks_is_one_log():
     assert run.prunes["generator and discriminator"].updates[-1].achieved == 0.5
 
 
-def test_a_loop_of_ones_own_gives_reports():
+def test_the_mask_reports_of_your_own_loop_are_recorded():
     network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5)], name="net")
     pruner = kgp.Pruner(network)
     reports = [(10 * i, pruner.update(sparsity=0.2 * i)) for i in (1, 2)]
@@ -140,9 +141,7 @@ def test_a_loop_of_ones_own_gives_reports():
 
 
 def test_a_network_that_was_shrunk_has_channels():
-    event = kgp.shrink_callback.ShrinkEvent(
-        9, "generator", (72, 33), (100, 40), (10, 3), (("dense", 48, 22),)
-    )
+    event = ShrinkEvent(9, "generator", (72, 33), (100, 40), (10, 3), (("dense", 48, 22),))
     run = record_run(history=HISTORY, samples=SAMPLES, channels={"generator": event})
     assert run.channels == {"generator": (("dense", 48, 22),)}
 
@@ -166,7 +165,7 @@ def test_profiles_and_exports_give_sizes_and_times(tmp_path):
     assert run.latency == {"dense": {"Keras, batch of 2": profile.latency[2]}}
 
 
-def test_logs_of_every_second_epoch_stand_at_these(tmp_path):
+def test_a_log_of_every_second_epoch_stands_at_these_epochs(tmp_path):
     history = {
         "loss": [4.0, 3.0, 2.0, 1.0, 0.5],
         "fd": [9.0, 8.0],
@@ -182,7 +181,7 @@ def test_logs_of_every_second_epoch_stand_at_these(tmp_path):
     assert [row["fd"] for row in rows] == ["", "9.0", "", "8.0", ""]
 
 
-def test_a_run_joins_other_files_of_a_folder(tmp_path):
+def test_a_run_can_be_written_beside_other_files(tmp_path):
     (tmp_path / "gan.keras").write_bytes(b"weights")
     write_run(example_runs.made(name="mine"), tmp_path)
     assert load_run(tmp_path).name == "mine"
@@ -192,7 +191,7 @@ def test_a_run_joins_other_files_of_a_folder(tmp_path):
         "run.json",
         "samples.npz",
     ]
-    with pytest.raises(OutputError, match="must be there"):
+    with pytest.raises(OutputError, match="must exist"):
         write_run(example_runs.made(), tmp_path / "nowhere")
 
 
@@ -209,7 +208,7 @@ def test_a_write_that_fails_leaves_no_run_that_looks_complete(tmp_path, monkeypa
         load_run(tmp_path)
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+def test_an_existing_folder_is_kept(tmp_path):
     save_run(tmp_path / "run", history=HISTORY, samples=SAMPLES)
     with pytest.raises(OutputError, match="must be new or empty"):
         save_run(tmp_path / "run", history=HISTORY, samples=SAMPLES)
@@ -217,20 +216,20 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     assert load_run(tmp_path / "run").history == {"loss": [9.0]}
 
 
-# --- what is refused -----------------------------------------------------------------------------
+# --- errors --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("what", "text"),
     [
         ({"history": {}}, "`history` must be what `fit` returned"),
-        ({"history": {"loss": []}}, "with an epoch at least"),
+        ({"history": {"loss": []}}, "at least one epoch"),
         ({"history": {"loss": ["high"]}}, "'loss' must be a number. Received: 'high'"),
-        ({"samples": {"real": SAMPLES["pruned"]}}, "generated ones"),
+        ({"samples": {"real": SAMPLES["pruned"]}}, "generated images"),
         ({"samples": {"pruned": np.zeros((2, 16))}}, r"shape \(2, 16\). Reshape"),
         ({"samples": {"pruned": np.zeros((2, 4, 4, 2))}}, "1 or 3 channels"),
         ({"samples": {"pruned": np.full((1, 2, 2, 1), 255.0)}}, "images / 127.5 - 1"),
-        ({"samples": {"pruned": np.full((1, 2, 2, 1), np.nan)}}, "has the run diverged"),
+        ({"samples": {"pruned": np.full((1, 2, 2, 1), np.nan)}}, "Has the training diverged"),
         (
             {"samples": {"dense": np.zeros((3, 4, 4, 1)), "pruned": np.zeros((2, 4, 4, 1))}},
             "same latent vectors",
@@ -246,8 +245,8 @@ def test_bad_input_is_refused(what, text):
         record_run(**({"history": HISTORY, "samples": SAMPLES} | what))
 
 
-class Judged(dict):
-    """A measurement, as a `QualityReport` has it."""
+class Measurement(dict):
+    """A measurement with an extractor and `to_dict`, like a `QualityReport`."""
 
     def __init__(self, extractor, **metrics):
         super().__init__(metrics)
@@ -257,21 +256,22 @@ class Judged(dict):
         return dict(self)
 
 
-def test_quality_says_who_judged(tmp_path):
-    quality = {"dense": Judged("abc", fd=6.0, kd=np.nan), "pruned": [Judged("abc", fd=7.0)]}
+def test_the_feature_extractor_of_the_quality_is_recorded(tmp_path):
+    quality = {
+        "dense": Measurement("abc", fd=6.0, kd=np.nan),
+        "pruned": [Measurement("abc", fd=7.0)],
+    }
     save_run(tmp_path / "run", history=HISTORY, samples=SAMPLES, quality=quality)
     run = load_run(tmp_path / "run")
     assert run.extractor == "abc"
     assert run.quality == {"dense": ({"fd": 6.0},), "pruned": ({"fd": 7.0},)}
-    with pytest.raises(
-        InvalidArgumentError, match=r"judged by one extractor.*Received: abc, other"
-    ):
-        quality["pruned"].append(Judged("other", fd=7.0))
+    with pytest.raises(InvalidArgumentError, match=r"one feature extractor.*Received: abc, other"):
+        quality["pruned"].append(Measurement("other", fd=7.0))
         record_run(history=HISTORY, samples=SAMPLES, quality=quality)
 
 
-def test_networks_must_be_networks():
-    with pytest.raises(UnsupportedLayerError, match="`networks` must be a Keras model"):
+def test_networks_must_be_keras_models():
+    with pytest.raises(ArgumentTypeError, match="`networks` must be a Keras model"):
         record_run(history=HISTORY, samples=SAMPLES, networks={"generator": "generator"})
 
 
@@ -313,7 +313,7 @@ def _nan(folder):
     [
         (
             _gone("run.json"),
-            r"run\.json, its settings and measurements, is missing. It was stopped",
+            r"run\.json, its settings and measurements, is missing. Writing was",
         ),
         (
             _gone("history.csv"),
@@ -322,22 +322,27 @@ def _nan(folder):
         (_gone("samples.npz"), r"incomplete: samples\.npz, the images, is missing"),
         (_gone("masks.npz"), r"incomplete: masks\.npz, the masks, is missing"),
         (_text("run.json", '{"format": 1'), r"run\.json' is damaged: Expecting"),
-        (_text("run.json", "[1]"), "not the description of a run"),
+        (_text("run.json", "[1]"), "does not describe a run"),
         (_edit(format=2), "has format 2; this version of keras-ganprune reads format 1. Install"),
         (_edit(samples=KeyError), "'samples' is missing"),
         (_edit(samples=["dense", "pruned", "shrunk", "more"]), r"sample_3.*is not a file|sample_3"),
         (_edit(samples=["real"]), "no generated images"),
         (_edit(layers=[]), "masks for 0 weights"),
-        (_edit(quality={"dense": [{"fd": "low"}]}), "'low' stands where a number should be"),
-        (_edit(quality=[1]), r"run\.json' is damaged"),
+        (
+            _edit(quality={"dense": [{"fd": "low"}]}),
+            r"quality\['dense'\]\[0\]\['fd'\] must be a number. Found: 'low'",
+        ),
+        (_edit(quality=[1]), r"run\.json' is damaged: quality must be an object. Found: \[1\]"),
         (_edit(channels={"generator": [["dense", 4, 5]]}), "5 of 4 channels"),
-        (_edit(settings="none"), r"run\.json' is damaged"),
+        (_edit(settings="none"), "settings must be an object. Found: 'none'"),
+        (_edit(layers=[{"network": "generator"}]), r"'layers\[0\]\.layer' is missing"),
+        (_edit(masks=True), "masks must be an int. Found: True"),
         (_cut("samples.npz"), r"samples\.npz' is damaged"),
         (_cut("masks.npz"), r"masks\.npz' is damaged"),
         (_text("history.csv", ""), r"history\.csv' is damaged"),
         (_text("history.csv", "epoch,loss\n1,2.0\n2\n"), r"history\.csv' is damaged"),
         (_text("history.csv", "epoch,loss\n1,high\n"), r"history\.csv' is damaged"),
-        (_nan, "diverged: .*loss is nan in epoch 2 of 4, so there is nothing to judge. Train"),
+        (_nan, "diverged: .*loss is nan in epoch 2 of 4, so its quality means nothing. Train"),
     ],
 )
 def test_an_incomplete_folder_says_what_is_missing(fitted, tmp_path, change, text):
@@ -349,7 +354,7 @@ def test_an_incomplete_folder_says_what_is_missing(fitted, tmp_path, change, tex
         load_run(tmp_path)
 
 
-def test_what_is_no_folder_is_refused(tmp_path):
+def test_a_path_without_a_run_is_refused(tmp_path):
     with pytest.raises(FileFormatError, match="does not exist"):
         load_run(tmp_path / "nowhere")
     (tmp_path / "file").write_text("text", encoding="utf-8")
@@ -359,7 +364,7 @@ def test_what_is_no_folder_is_refused(tmp_path):
         load_run(tmp_path)
 
 
-def test_the_page_on_reports_runs(tmp_path, monkeypatch):
+def test_the_snippets_of_the_docs_run(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     text = (paths.DOCS / "report.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)

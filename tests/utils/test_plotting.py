@@ -1,4 +1,4 @@
-"""Pictures of masks."""
+"""Grids of images and pictures of masks."""
 
 import numpy as np
 import pytest
@@ -23,3 +23,10 @@ def test_a_kernel_is_a_tile_for_each_tap():
     assert picture.shape == (2 * 4, 3 * 5)
     np.testing.assert_array_equal(picture[4:, 5:10], mask[1, 1])
     assert plotting.mask_picture(np.ones(7, bool)).shape == (1, 7)
+
+
+def test_a_grid_places_images_row_by_row():
+    images = np.stack([np.full((2, 2, 1), v, "float32") for v in (-1.0, 0.0, 1.0)])
+    grid = plotting.image_grid(images, columns=2, gap=1)
+    assert grid.shape == (5, 5, 1)
+    assert grid[0, 0, 0] == 0.0 and grid[0, 3, 0] == 0.5 and grid[3, 0, 0] == 1.0

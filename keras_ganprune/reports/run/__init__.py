@@ -1,11 +1,11 @@
-"""The folder of a run: what was asked for, what came out, and the images to look at.
+"""The folder of a run: settings, logs, images, masks and measurements.
 
     run.json      settings, seed, versions, hardware, mask updates, sparsity by layer, sizes, quality
-    history.csv   the logs, a row an epoch; blank where nothing was measured
-    samples.npz   uint8 images, `sample_0`, `sample_1`, ... in the order of `samples` in run.json
-    masks.npz     masks as packed bits, `mask_0`, ... in the order of `layers` in run.json; if there are any
+    history.csv   the logs, one row per epoch; blank where nothing was measured
+    samples.npz   uint8 images `sample_0`, `sample_1`, ... in the order of `samples` in run.json
+    masks.npz     masks as packed bits `mask_0`, ... in the order of `layers`; absent without masks
 
-`run.json` is written last: a folder that has it is complete. Other files in the folder are left alone.
+`run.json` is written last, so a folder with a `run.json` is complete. Other files in the folder are kept.
 """
 
 from keras_ganprune.reports.run.record import record_run, save_run

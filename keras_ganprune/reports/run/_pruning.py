@@ -1,4 +1,4 @@
-"""What was pruned in a run, read from networks and callbacks."""
+"""Mask updates, masks and channels of a run, read from callbacks and networks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import ShrinkEvent
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import masked_weights
@@ -20,41 +20,48 @@ from keras_ganprune.reports.run.run import LayerRow, MaskUpdate, PruneLog
 
 
 def prunes_of(prunes: Mapping[str, Any]) -> dict[str, PruneLog]:
-    """Return the mask updates of each network, or of several that one callback prunes."""
+    """Return the mask updates by network. Networks that share a callback share one log."""
     names: dict[int, list[str]] = {}
     for name, prune in prunes.items():
         names.setdefault(id(prune), []).append(str(name))
-    # One callback for two networks has one total.
-    return {" and ".join(names[id(p)]): _prune_log(p) for p in prunes.values() if id(p) in names}
+    callbacks = {id(prune): prune for prune in prunes.values()}
+    return {" and ".join(names[key]): _prune_log(prune) for key, prune in callbacks.items()}
 
 
 def _prune_log(prune: Any) -> PruneLog:
     if isinstance(prune, Prune):
         of = "weights"
-        if prune.report is not None:
-            shared = prune.report.share is not None
-            of = prune.pruner.granularity.of if shared else prune.report.counted
-        updates = tuple(MaskUpdate(int(s), float(r), float(a)) for s, r, a in prune.updates)
-        return PruneLog(repr(prune.schedule), prune.schedule.quantity, of, updates)
+        if prune.report is not None and prune.pruner is not None:
+            of = prune.report.counted
+            if prune.report.share is not None:  # with `Channel`, which says of what
+                of = getattr(prune.pruner.granularity, "of", of)
+        return PruneLog(repr(prune.schedule), prune.schedule.quantity, of, _updates(prune.updates))
     rows = list(prune)
     reports = [row[1] for row in rows if len(row) == 2 and isinstance(row[1], MaskReport)]
     if len(reports) == len(rows):
         rows = [(step, report.requested, report.achieved) for step, report in rows]
     elif any(len(row) != 3 for row in rows):
         raise InvalidArgumentError(
-            "`prunes` must give a `Prune` for each network, or a list of (step, `MaskReport`) or of "
-            f"(step, requested, achieved sparsity). Received: {prune!r}."
+            "`prunes` must contain, for each network, a `Prune` callback, or a list of "
+            "(step, `MaskReport`) or of (step, requested sparsity, achieved sparsity). "
+            f"Received: {prune!r}."
         )
     quantity = reports[-1].quantity if reports else "sparsity"
     counted = reports[-1].counted if reports else "weights"
-    updates = tuple(MaskUpdate(int(s), float(r), float(a)) for s, r, a in rows)
-    return PruneLog("", quantity, counted, updates)
+    return PruneLog("", quantity, counted, _updates(rows))
+
+
+def _updates(rows: Any) -> tuple[MaskUpdate, ...]:
+    return tuple(
+        MaskUpdate(int(step), float(requested), float(achieved))
+        for step, requested, achieved in rows
+    )
 
 
 def layers_of(
     networks: Any, prunes: Mapping[str, Any]
 ) -> tuple[dict[str, tuple[LayerRow, ...]], dict[str, tuple[np.ndarray, ...]]]:
-    """Return the rows and the masks of each network that has masks."""
+    """Return the rows and the masks of each network with masks."""
     if isinstance(networks, GANModel):
         networks = {"generator": networks.generator, "discriminator": networks.discriminator}
     elif isinstance(networks, keras.layers.Layer):
@@ -63,20 +70,26 @@ def layers_of(
     for prune in prunes.values():
         if isinstance(prune, Prune):
             requested.update(_requested(prune))
-    layers, masks = {}, {}
+    layers: dict[str, tuple[LayerRow, ...]] = {}
+    masks: dict[str, tuple[np.ndarray, ...]] = {}
     for name, network in (networks or {}).items():
         if not isinstance(network, keras.layers.Layer):
-            raise UnsupportedLayerError(
+            raise ArgumentTypeError(
                 "`networks` must be a Keras model, or a dict of name -> model. "
                 f"Received for '{name}': {network!r} (of type {type(network).__name__})."
             )
         rows, arrays = [], []
         for weight in masked_weights(network):
             mask = to_numpy(weight.mask).astype(bool)
-            kept = int(np.count_nonzero(mask))
-            wanted = requested.get(id(weight.variable))
             rows.append(
-                LayerRow(weight.layer_path, weight.name, mask.shape, kept, mask.size, wanted)
+                LayerRow(
+                    layer=weight.layer_path,
+                    weight=weight.name,
+                    shape=mask.shape,
+                    kept=int(np.count_nonzero(mask)),
+                    total=mask.size,
+                    requested=requested.get(id(weight.variable)),
+                )
             )
             arrays.append(mask.copy())
         if rows:
@@ -85,47 +98,49 @@ def layers_of(
 
 
 def _requested(prune: Prune) -> dict[int, float]:
-    """Return the sparsity that the last update asked of each weight, by the id of its variable."""
-    report = prune.report
-    if report is None or report.quantity != "sparsity" or report.share is not None:
+    """Return the sparsity that the last update requested of each weight, by the id of its variable.
+
+    The dict is empty if no weight has a number of its own: with a threshold, one ranking over all layers, or
+    channels and blocks, which consist of several weights.
+    """
+    report, pruner = prune.report, prune.pruner
+    if report is None or pruner is None or report.quantity != "sparsity":
         return {}
-    if report.counted != "weights":
-        return {}  # channels and blocks are in several weights
-    weights = [(w.path, w.layer_path, id(w.variable)) for w in prune.pruner.ranked]
-    each = prune.schedule.targets(
-        prune.updates[-1][0], [to_numpy(w.variable) for w in prune.pruner.ranked]
-    )
-    if each is not None:
-        return {key: float(s) for (_, _, key), s in zip(weights, each, strict=True)}
+    if report.share is not None or report.counted != "weights":
+        return {}
+    keys = [id(weight.variable) for weight in pruner.ranked]
+    arrays = [to_numpy(weight.variable) for weight in pruner.ranked]
+    targets = prune.schedule.targets(prune.updates[-1][0], arrays)
+    if targets is not None:
+        return {key: float(target) for key, target in zip(keys, targets, strict=True)}
+    if pruner.granularity.pattern:
+        return dict.fromkeys(keys, report.requested)
     tensors = [
         Tensor(
-            path,
-            layer,
+            weight.path,
+            weight.layer_path,
             row.shape,
             row.units,
             row.total // row.units if row.total % row.units == 0 else None,
         )
-        for (path, layer, _), row in zip(weights, report.rows, strict=True)
+        for weight, row in zip(pruner.ranked, report.rows, strict=True)
     ]
-    if prune.pruner.granularity.pattern:
-        return {key: report.requested for _, _, key in weights}
-    rankings = prune.pruner.allocation.rankings(tensors, report.requested, prune.schedule.final)
-    found = {}
-    for ranking in rankings:
+    requested = {}
+    for ranking in pruner.allocation.rankings(tensors, report.requested, prune.schedule.final):
         if len(ranking.members) == 1 and not ranking.in_weights:
             (i,) = ranking.members
-            wanted = ranking.keep if ranking.wanted is None else ranking.wanted
-            found[weights[i][2]] = 1.0 - wanted / tensors[i].units
-    return found
+            kept = ranking.keep if ranking.wanted is None else ranking.wanted
+            requested[keys[i]] = 1.0 - kept / tensors[i].units
+    return requested
 
 
 def channels_of(value: Any, name: str) -> tuple[tuple[str, int, int], ...]:
-    """Return rows (path, before, after) of a network that was shrunk."""
+    """Return the rows (path, channels before, channels after) of a network that was shrunk."""
     rows = value.groups if isinstance(value, ShrinkEvent) else value
     try:
         return tuple((str(path), int(before), int(after)) for path, before, after in rows)
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(
-            "`channels` must give a `ShrinkEvent` for each network, or rows (path, before, after). "
+            "`channels` must contain, for each network, a `ShrinkEvent` or rows (path, before, after). "
             f"Received for '{name}': {value!r}."
         ) from error

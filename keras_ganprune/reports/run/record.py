@@ -1,4 +1,4 @@
-"""A run, collected from a model, its callbacks and what was measured of it."""
+"""`record_run` and `save_run`: collect a run from a model, its callbacks and its measurements."""
 
 from __future__ import annotations
 
@@ -9,28 +9,35 @@ import json
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.callbacks.shrink import ShrinkEvent
+from keras_ganprune.exporters import ExportReport
+from keras_ganprune.metrics import Profile, QualityReport
 from keras_ganprune.reports.run import _measurements, _pruning
 from keras_ganprune.reports.run.run import Run
 from keras_ganprune.reports.run.storage import write_run
 from keras_ganprune.utils import files
 
+_Sizes = Profile | ExportReport | Mapping[str, int]
+_Quality = QualityReport | Mapping[str, float]
+
 
 def record_run(
     *,
-    history: Any,
+    history: keras.callbacks.History | Mapping[str, Sequence[float | None]],
     samples: Mapping[str, Any],
-    networks: Any = None,
-    prunes: Mapping[str, Any] | None = None,
-    channels: Mapping[str, Any] | None = None,
-    sizes: Mapping[str, Any] | None = None,
+    networks: keras.Model | Mapping[str, keras.Model] | None = None,
+    prunes: Mapping[str, Prune | Iterable[Any]] | None = None,
+    channels: Mapping[str, ShrinkEvent | Iterable[tuple[str, int, int]]] | None = None,
+    sizes: Mapping[str, _Sizes | Sequence[_Sizes]] | None = None,
     latency: Mapping[str, Mapping[str, float]] | None = None,
-    quality: Mapping[str, Any] | None = None,
+    quality: Mapping[str, _Quality | Sequence[_Quality]] | None = None,
     settings: Mapping[str, Any] | None = None,
     seed: int | None = None,
     steps: int | None = None,
@@ -40,38 +47,48 @@ def record_run(
     name: str = "",
     hardware: str | None = None,
 ) -> Run:
-    """Collect what there is to say of a run; only the history and the samples are needed.
+    """Collect the settings, logs, images and measurements of a run.
+
+    Only `history` and `samples` are required.
 
     Args:
-        history: What `fit` returned, or a dict of log -> list with a value an epoch. A shorter list is of
-            every second, third, ... epoch; None stands for an epoch at which nothing was measured.
-        samples: Dict, name -> images (n, height, width, channels), 1 or 3 channels, floats in [-1, 1] or
-            uint8. Use the names 'real', 'dense', 'pruned', 'shrunk' where they fit; all but 'real' are to
-            come from the same latent vectors.
-        networks: Dict, name -> pruned Keras model, or a `GANModel`: masks and sparsity are read from it.
-        prunes: Dict, name of a network -> its `Prune` callback; or, of your own loop, a list of
-            (step, `MaskReport`) or (step, requested, achieved).
-        channels: Dict, name of a network -> `ShrinkEvent`, or rows (path, before, after).
-        sizes: Dict, 'dense', 'pruned', 'shrunk' -> a `Profile`, an `ExportReport`, a dict with any of
+        history: What `fit` returned, or a dict of log -> list with one value per epoch. A shorter list holds
+            the values of every second, third, ... epoch. None stands for an epoch without a measurement.
+        samples: Dict of name -> images (n, height, width, channels), 1 or 3 channels, floats in [-1, 1] or
+            uint8. Use the names 'real', 'dense', 'pruned' and 'shrunk' where they fit. All except 'real'
+            must come from the same latent vectors.
+        networks: A `GANModel`, a pruned Keras model, or a dict of name -> pruned Keras model. Masks and
+            sparsity are read from it. Defaults to none.
+        prunes: Dict of network -> its `Prune` callback. For your own training loop: a list of
+            (step, `MaskReport`) or of (step, requested sparsity, achieved sparsity). Defaults to none.
+        channels: Dict of network -> `ShrinkEvent`, or rows (path, channels before, channels after).
+            Defaults to none.
+        sizes: Dict of 'dense', 'pruned', 'shrunk' -> a `Profile`, an `ExportReport`, a dict with any of
             'parameters', 'nonzero', 'macs', 'bytes', 'saved_bytes', 'gzip_bytes', or a list of these.
-        latency: Dict, 'dense', ... -> dict of what was timed, such as 'SavedModel, batch of 16', ->
-            milliseconds. What the profiles in `sizes` have timed is there by itself.
-        quality: Dict, 'real', 'dense', ... -> a `QualityReport` or a dict of metric -> float, or a list of
-            them, measured with other latent vectors: reports then show 95 % intervals. The i-th
-            measurements of two names are taken as a pair, so use the same latent vectors for both.
-        settings: Dict of what was chosen for the run, for people to read and compare. Runs that differ in
-            nothing but the seed are compared in pairs.
-        seed, steps, seconds: Of the training.
-        steps_per_epoch: Float; None for `steps` divided by the epochs.
-        data: One line on the data set.
-        name: What reports call the run; '' for the name of its folder.
-        hardware: One line; None for the processor and its cores.
+            Defaults to none.
+        latency: Dict of 'dense', ... -> dict of label, such as 'SavedModel, batch of 16', -> milliseconds.
+            Latencies of the profiles in `sizes` are added. Defaults to none.
+        quality: Dict of 'real', 'dense', ... -> a `QualityReport`, a dict of metric -> float, or a list of
+            these, each measured with other latent vectors. With a list, reports show 95 % intervals. The
+            i-th measurements of two names form a pair, so use the same latent vectors for both.
+            Defaults to none.
+        settings: Dict of the chosen settings, shown in reports. Runs that differ only in the seed are
+            compared in pairs. Defaults to none.
+        seed: Seed of the training. Defaults to None.
+        steps: Training steps. Defaults to None.
+        seconds: Training time. Defaults to None.
+        steps_per_epoch: Optimizer steps per epoch. Defaults to `steps` divided by the number of epochs.
+        data: One line about the data set. Defaults to ''.
+        name: Name in reports. Defaults to '', which `load_run` replaces by the name of the folder.
+        hardware: One line about the machine. Defaults to the processor and its number of cores.
 
-    Returns: A `Run`, for `write_run`.
+    Returns:
+        A `Run`, which `write_run` writes.
 
     Raises:
-        InvalidArgumentError: lists, images or names that are not so.
-        UnsupportedLayerError: something in `networks` is no Keras model.
+        InvalidArgumentError: An argument has the wrong form; for example, a log is not a list of numbers,
+            samples differ in size or are not finite, or `quality` comes from several feature extractors.
+        ArgumentTypeError: A value of `networks` is not a Keras model.
 
     Example:
     >>> run = record_run(
@@ -80,25 +97,23 @@ def record_run(
     >>> run.epochs, run.steps_per_epoch, run.samples["pruned"].dtype
     (2, 10.0, dtype('uint8'))
     """
-    history = _measurements.history_of(history)
-    epochs = len(next(iter(history.values())))
+    logs = _measurements.history_of(history)
+    epochs = len(next(iter(logs.values())))
     if steps_per_epoch is None and steps is not None:
         steps_per_epoch = steps / epochs
-    sizes, timed = _measurements.sizes_of(sizes or {})
-    for title, times in (latency or {}).items():
-        timed[title] = {
-            **timed.get(title, {}),
-            **_measurements.numbers(times, f"latency[{title!r}]"),
-        }
-    judged, extractor = _measurements.quality_of(quality or {})
+    counts, times = _measurements.sizes_of(sizes or {})
+    for title, values in (latency or {}).items():
+        milliseconds = _measurements.numbers(values, f"latency[{title!r}]")
+        times[title] = {**times.get(title, {}), **milliseconds}
+    measurements, extractor = _measurements.quality_of(quality or {})
     layers, masks = _pruning.layers_of(networks, prunes or {})
     return Run(
-        history=history,
+        history=logs,
         samples=_measurements.samples_of(samples),
         name=str(name),
-        settings={str(key): _plain(value) for key, value in (settings or {}).items()},
-        seed=_plain(seed),
-        steps=_plain(steps),
+        settings={str(key): _json_value(value) for key, value in (settings or {}).items()},
+        seed=_json_value(seed),
+        steps=_json_value(steps),
         seconds=_measurements.number(seconds, "seconds"),
         steps_per_epoch=_measurements.number(steps_per_epoch, "steps_per_epoch"),
         data=str(data),
@@ -108,27 +123,29 @@ def record_run(
         prunes=_pruning.prunes_of(prunes or {}),
         layers=layers,
         channels={key: _pruning.channels_of(value, key) for key, value in (channels or {}).items()},
-        sizes=sizes,
-        latency=timed,
-        quality=judged,
+        sizes=counts,
+        latency=times,
+        quality=measurements,
         extractor=extractor,
         masks=masks,
     )
 
 
-def save_run(path: str | os.PathLike, *, overwrite: bool = False, **what: Any) -> Run:
-    """Write the folder of a run, which `keras-ganprune report` makes a page of.
+def save_run(path: str | os.PathLike[str], *, overwrite: bool = False, **what: Any) -> Run:
+    """Collect a run and write its folder, which `keras-ganprune report` reads.
 
     Args:
-        path: Folder to write; it appears only when all went well.
-        overwrite: Replace a folder that exists.
-        **what: As for `record_run`.
+        path: Folder to write. It appears only when everything is written.
+        overwrite: Replace an existing folder. Defaults to False.
+        **what: The arguments of `record_run`; `history` and `samples` are required.
 
-    Returns: The `Run`.
+    Returns:
+        The `Run`.
 
     Raises:
-        OutputError: the folder exists, cannot be written or the disk is full.
-        InvalidArgumentError, UnsupportedLayerError: as `record_run`.
+        OutputError: The folder exists, cannot be written, or the disk is full.
+        InvalidArgumentError: An argument of `record_run` has the wrong form.
+        ArgumentTypeError: A value of `networks` is not a Keras model.
 
     Example:
     >>> import tempfile
@@ -148,14 +165,14 @@ def save_run(path: str | os.PathLike, *, overwrite: bool = False, **what: Any) -
     return dataclasses.replace(run, name=run.name or pathlib.Path(path).resolve().name)
 
 
-def _plain(value: Any) -> Any:
-    """Return a value that JSON knows, or its text."""
+def _json_value(value: Any) -> Any:
+    """Return a value that JSON can hold. Other values become their repr."""
     if isinstance(value, (np.integer, np.floating, np.bool_)):
         value = value.item()
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [_json_value(each) for each in value]
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(key): _json_value(each) for key, each in value.items()}
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
@@ -165,30 +182,23 @@ def _plain(value: Any) -> Any:
 
 def _versions() -> dict[str, str]:
     backend = keras.backend.backend()
-    names = {
-        "keras": "keras",
-        backend: backend,
-        "numpy": "numpy",
-        "keras-ganprune": "keras-ganprune",
-    }
-    found = {"python": platform.python_version(), "backend": backend}
-    for title, package in names.items():
+    versions = {"python": platform.python_version(), "backend": backend}
+    for package in ("keras", backend, "numpy", "keras-ganprune"):
         try:
-            found[title] = importlib.metadata.version(package)
-        except (
-            importlib.metadata.PackageNotFoundError
-        ):  # run from its sources, or under another name
-            found[title] = "unknown"
-    return found
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # not installed, or under another name
+            versions[package] = "unknown"
+    return versions
 
 
 def _hardware() -> str:
-    """Return the processor and how many of its cores this process may use."""
+    """Return the processor and the number of cores that this process may use."""
     model = ""
-    about = pathlib.Path("/proc/cpuinfo")
-    if about.exists():
-        lines = about.read_text(encoding="utf-8", errors="replace").splitlines()
-        model = next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        model = names[0] if names else ""
     model = model or platform.processor() or platform.machine()
     allowed = getattr(os, "sched_getaffinity", None)
     cores = len(allowed(0)) if allowed else os.cpu_count()

@@ -1,8 +1,8 @@
-"""What a run folder holds, in memory."""
+"""The content of a run folder, in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,7 +10,13 @@ import numpy as np
 
 
 class MaskUpdate(NamedTuple):
-    """One mask update: optimizer step, what was asked for, the sparsity that came out."""
+    """One mask update.
+
+    Attributes:
+        step: Optimizer step.
+        requested: Requested sparsity or threshold.
+        achieved: Achieved sparsity.
+    """
 
     step: int
     requested: float
@@ -19,11 +25,11 @@ class MaskUpdate(NamedTuple):
 
 @dataclass(frozen=True)
 class PruneLog:
-    """The mask updates of one network, or of several that share a total.
+    """The mask updates of one network, or of several networks with one common total.
 
     Attributes:
         schedule: Text of the schedule, or ''.
-        quantity: 'sparsity' or 'threshold', what `requested` is.
+        quantity: What `requested` is: 'sparsity' or 'threshold'.
         of: What the sparsity is a share of: 'weights', 'channels', 'blocks', 'macs' or 'parameters'.
         updates: Tuple of `MaskUpdate`.
     """
@@ -36,14 +42,16 @@ class PruneLog:
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One masked weight: how many of its entries stay.
+    """The sparsity of one masked weight.
 
     Attributes:
-        layer, weight: Path of the layer, name of the weight.
-        shape: Of the weight.
-        kept, total: Ints, entries that the mask keeps, and all of them.
-        requested: The sparsity that this weight was asked for; None where it had none of its own, such as
-            under a threshold or one ranking over all layers.
+        layer: Path of the layer.
+        weight: Name of the weight.
+        shape: Shape of the weight.
+        kept: Number of entries that the mask keeps.
+        total: Number of all entries.
+        requested: Sparsity that the allocation requested of this weight. None if there was no such number:
+            with a threshold, or with one ranking over all layers.
     """
 
     layer: str
@@ -55,40 +63,42 @@ class LayerRow:
 
     @property
     def sparsity(self) -> float:
+        """Achieved sparsity, a fraction in [0, 1]."""
         return 1.0 - self.kept / self.total
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One training run: what was asked for and what came out.
+    """One training run: its settings, logs, images, masks and measurements.
 
     Attributes:
-        history: Dict, log -> list of a float (or None: not measured) an epoch.
-        samples: Dict, 'real', 'dense', 'pruned', 'shrunk' or any other name -> uint8 images
-            (n, height, width, channels). All but 'real' are from the same latent vectors.
-        name: What reports call it; '' for the name of its folder.
-        settings: Dict, name -> a JSON value.
-        seed, steps: Ints or None.
-        seconds: Float, training time, or None.
-        steps_per_epoch: Float, or None.
-        data: One line on the data set.
-        created: Date and time, UTC.
-        versions: Dict, package -> version.
-        hardware: One line.
-        prunes: Dict, network -> `PruneLog`.
-        layers: Dict, network -> tuple of `LayerRow`.
-        channels: Dict, network -> tuple of (path of the layer that makes them, before, after).
-        sizes: Dict, 'dense', ... -> dict of quantity -> int: 'parameters', 'nonzero', 'macs', 'bytes',
-            'saved_bytes', 'gzip_bytes'.
-        latency: Dict, 'dense', ... -> dict of what was timed -> milliseconds.
-        quality: Dict, 'real', 'dense', ... -> tuple of measurements, each a dict of metric -> float. The
-            i-th measurements of two names belong together.
-        extractor: Fingerprint of the extractor that judged the quality, or ''; distances of two do not
-            compare.
-        masks: Dict, network -> tuple of bool arrays, one for each of `layers`.
+        history: Dict of log -> one float per epoch, or None where nothing was measured.
+        samples: Dict of 'real', 'dense', 'pruned', 'shrunk' or another name -> uint8 images
+            (n, height, width, channels). All except 'real' come from the same latent vectors.
+        name: Name in reports.
+        settings: Dict of name -> JSON value.
+        seed: Seed of the training, or None.
+        steps: Training steps, or None.
+        seconds: Training time, or None.
+        steps_per_epoch: Optimizer steps per epoch, or None.
+        data: One line about the data set.
+        created: Date and time in UTC, in ISO 8601.
+        versions: Dict of package -> version.
+        hardware: One line about the machine.
+        prunes: Dict of network -> `PruneLog`.
+        layers: Dict of network -> tuple of `LayerRow`.
+        channels: Dict of network -> tuple of (path of the layer, channels before, channels after).
+        sizes: Dict of 'dense', ... -> dict of 'parameters', 'nonzero', 'macs', 'bytes', 'saved_bytes',
+            'gzip_bytes' -> int.
+        latency: Dict of 'dense', ... -> dict of label -> milliseconds.
+        quality: Dict of 'real', 'dense', ... -> tuple of measurements, each a dict of metric -> float. The
+            i-th measurements of two names form a pair.
+        extractor: Fingerprint of the feature extractor that measured the quality, or ''. Distances of two
+            extractors are not comparable.
+        masks: Dict of network -> tuple of bool arrays, one per row of `layers`. True means keep.
     """
 
-    history: Mapping[str, list[float | None]]
+    history: Mapping[str, Sequence[float | None]]
     samples: Mapping[str, np.ndarray]
     name: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -111,14 +121,15 @@ class Run:
 
     @property
     def epochs(self) -> int:
+        """Number of epochs."""
         return len(next(iter(self.history.values()), ()))
 
     def sparsity(self, network: str) -> float:
-        """Sparsity over all masked weights of a network together."""
+        """Return the sparsity over all masked weights of a network together."""
         rows = self.layers[network]
         return 1.0 - sum(row.kept for row in rows) / sum(row.total for row in rows)
 
     def mean(self, name: str, metric: str) -> float | None:
-        """Return the mean of a metric over the measurements of `name`, or None if there is none."""
-        found = [m[metric] for m in self.quality.get(name, ()) if m.get(metric) is not None]
-        return float(np.mean(found)) if found else None
+        """Return the mean of a metric over the measurements of `name`, or None without measurements."""
+        values = [m[metric] for m in self.quality.get(name, ()) if m.get(metric) is not None]
+        return float(np.mean(values)) if values else None

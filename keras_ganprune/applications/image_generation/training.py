@@ -1,0 +1,233 @@
+"""The GAN of the demo, the plan of its training, and `fit`."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from dataclasses import dataclass
+from typing import Any, cast
+
+import keras
+import numpy as np
+
+from keras_ganprune import datasets
+from keras_ganprune.applications.image_generation.options import DemoOptions
+from keras_ganprune.applications.networks import dcgan, mlp
+from keras_ganprune.backend import tracing
+from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.callbacks.shrink import Shrink
+from keras_ganprune.errors import DataError
+from keras_ganprune.exporters import ExportReport, export_saved_model
+from keras_ganprune.gan import DiffAugment, GANModel
+from keras_ganprune.layers.upgrade import strip_pruning
+from keras_ganprune.layers.weight_tying import tie_mirrored
+from keras_ganprune.pruning.schedules import Schedule
+
+SAMPLES = 40
+COLUMNS = 10  # of a picture; for class-conditional networks, one class per column
+_STEPS = {"dcgan": 3000, "mlp": 8000}
+# The progress bar shows epochs. An epoch of a large data set is cut into pieces of 100 steps.
+_LONGEST_EPOCH, _SHORT_EPOCH = 200, 100
+_MASK_UPDATES = 60  # over the whole training
+
+
+def build(
+    options: DemoOptions, image_shape: tuple[int, int, int], classes: int | None = None
+) -> GANModel:
+    """Return the compiled GAN of the demo.
+
+    Args:
+        options: The options.
+        image_shape: (height, width, channels).
+        classes: Number of classes of class-conditional networks. Defaults to networks without labels.
+    """
+    if options.network == "mlp":
+        networks, latent_dim, rate = mlp(image_shape), 100, 5e-4
+    else:
+        channels = options.channels or (24 if options.quick else 32)
+        networks, latent_dim, rate = dcgan(image_shape, 64, channels, classes), 64, 2e-3
+    if options.tie:
+        tie_mirrored(*networks)
+    # A shift of two of 28 pixels keeps a digit a digit, and the discriminator cannot memorise few images.
+    augmentation = None if options.network == "mlp" else DiffAugment(0.08, 0.0, seed=options.seed)
+    wasserstein = options.loss == "wasserstein"
+    gan = GANModel(
+        *networks,
+        latent_dim=latent_dim,
+        loss=options.loss,
+        ema_decay=0.99,
+        augmentation=augmentation,
+        gradient_penalty=10.0 if wasserstein else 0.0,
+        discriminator_steps=2 if wasserstein else 1,
+        seed=options.seed,
+    )
+    gan.compile(
+        generator_optimizer=keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.99),
+        discriminator_optimizer=keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.99),
+    )
+    return gan
+
+
+def classes_of(options: DemoOptions, images: datasets.Images) -> int | None:
+    """Return the number of classes for class-conditional networks, or None for networks without labels.
+
+    Raises:
+        DataError: `conditional` is True, but the images have no labels.
+    """
+    conditional = options.network == "dcgan" if options.conditional is None else options.conditional
+    if images.labels is None:
+        if options.conditional:
+            raise DataError(
+                f"`conditional` needs images with labels. Received: {images.description}. Leave it out."
+            )
+        return None
+    return int(images.labels.max()) + 1 if conditional else None
+
+
+def epochs_and_steps(options: DemoOptions, batches: int) -> tuple[int, int]:
+    """Return (epochs, steps per epoch) for a data set of so many batches.
+
+    Example:
+    >>> from keras_ganprune.applications.image_generation import DemoOptions
+    >>> epochs_and_steps(DemoOptions(steps=250), batches=79)
+    (4, 79)
+    """
+    default = _STEPS[options.network]
+    steps = options.steps or (default * 3 // 10 if options.quick else default)
+    per_epoch = batches if batches <= _LONGEST_EPOCH else _SHORT_EPOCH
+    return options.epochs or -(-steps // per_epoch), per_epoch
+
+
+def shown_classes(classes: int | None) -> np.ndarray | None:
+    """Return the labels of the samples, one class per column, or None for networks without labels."""
+    return None if classes is None else np.arange(SAMPLES) % COLUMNS % classes
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long the demo trains, and when it prunes.
+
+    Attributes:
+        epochs: Number of epochs.
+        steps_per_epoch: Steps per epoch.
+        batches: Batches of one pass over the images.
+        schedule: Schedule of the sparsity.
+        prunes: Dict of network -> its pruning callback.
+        shrinks: Callbacks that cut out masked channels.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    batches: int
+    schedule: Schedule
+    prunes: dict[str, Prune]
+    shrinks: list[Shrink]
+
+    @property
+    def steps(self) -> int:
+        """All training steps."""
+        return self.epochs * self.steps_per_epoch
+
+    @classmethod
+    def of(cls, options: DemoOptions, images: int) -> TrainingPlan:
+        """Return the plan for a number of images."""
+        batches = -(-images // options.batch_size)
+        epochs, per_epoch = epochs_and_steps(options, batches)
+        steps = epochs * per_epoch
+        # Networks that lost channels need more time to recover.
+        end = 0.5 if options.structured else 0.65
+        schedule = options.plan(int(0.3 * steps), int(end * steps))
+        shrinks = options.cuts(schedule)
+        prunes = options.callbacks(schedule, frequency=max(1, steps // _MASK_UPDATES))
+        return cls(epochs, per_epoch, batches, schedule, prunes, shrinks)
+
+
+@dataclass(frozen=True)
+class DenseGenerator:
+    """The generator just before pruning began.
+
+    Attributes:
+        network: A stripped copy.
+        samples: Its images.
+        export: `ExportReport` of its SavedModel.
+    """
+
+    network: keras.Model
+    samples: np.ndarray
+    export: ExportReport
+
+
+class _DensePhase(keras.callbacks.Callback):
+    """Keeps the generator just before pruning begins: a copy, samples and a SavedModel."""
+
+    def __init__(self, begin_step: int, folder: pathlib.Path, labels: np.ndarray | None):
+        super().__init__()
+        self.begin_step = begin_step
+        self.folder = folder
+        self.labels = labels
+        self.steps = 0  # of the generator: one per batch
+        self.dense: DenseGenerator | None = None
+
+    # `Prune` follows in the list of callbacks. It updates masks at the end of a batch, or before step 0.
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._keep_if_due()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.steps += 1
+        self._keep_if_due()
+
+    def _keep_if_due(self) -> None:
+        if self.dense is None and self.steps >= self.begin_step:
+            # `fit` of a `GANModel` has set this model.
+            self.dense = self._keep(cast(GANModel, self.model))
+
+    def _keep(self, gan: GANModel) -> DenseGenerator:
+        tracing.sync(gan)
+        samples = gan.generate(SAMPLES, self.labels, seed=0)
+        export = export_saved_model(gan, self.folder, average=True)
+        return DenseGenerator(strip_pruning(gan.sampler), samples, export)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training.
+
+    Attributes:
+        history: `History.history`.
+        dense: The generator just before pruning began.
+        seconds: Training time.
+    """
+
+    history: dict[str, list[float]]
+    dense: DenseGenerator
+    seconds: float
+
+
+def fit(
+    gan: GANModel,
+    options: DemoOptions,
+    images: datasets.Images,
+    classes: int | None,
+    plan: TrainingPlan,
+    folder: pathlib.Path,
+) -> Training:
+    """Train and prune the GAN; the SavedModel of the dense generator is written to `folder`."""
+    dense_phase = _DensePhase(plan.schedule.begin_step, folder, shown_classes(classes))
+    callbacks = [dense_phase, *dict.fromkeys(plan.prunes.values()), *plan.shrinks]
+    arguments: dict[str, Any] = {"epochs": plan.epochs, "callbacks": callbacks}
+    labels = None if classes is None else images.labels
+    started = time.perf_counter()
+    if plan.steps_per_epoch < plan.batches:
+        stream = datasets.Batches(
+            images.images, labels, options.batch_size, plan.steps_per_epoch, options.seed
+        )
+        history = gan.fit(stream, **arguments)
+    else:
+        history = gan.fit(images.images, labels, batch_size=options.batch_size, **arguments)
+    seconds = time.perf_counter() - started
+    if dense_phase.dense is None:
+        raise DataError(
+            f"Pruning must begin within the training. It begins at step {plan.schedule.begin_step}, and the "
+            f"training ended after {dense_phase.steps} steps. Train for more steps."
+        )
+    return Training(history.history, dense_phase.dense, seconds)

@@ -1,0 +1,72 @@
+"""Saved models on the command line: `--import`, loading, and the networks of a model."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_ganprune.errors import PruningError
+from keras_ganprune.gan import GANModel
+from keras_ganprune.layers import saving
+
+AVERAGED = "averaged generator"
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """Add `--import`, for commands that load a .keras file."""
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="Python module with your own classes, imported before the file is loaded. Can be repeated. "
+        "Defaults to none.",
+    )
+
+
+def add_live(parser: argparse.ArgumentParser, action: str) -> None:
+    """Add `--live`, for commands that read one generator of a `GANModel`."""
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help=f"{action} the live generator of a GANModel. Defaults to the averaged generator, if there is "
+        "one.",
+    )
+
+
+def load(path: str | os.PathLike[str], modules: Sequence[str] = ()) -> Any:
+    """Load a .keras file.
+
+    Args:
+        path: The file.
+        modules: Python modules with the user's classes, imported first.
+
+    Raises:
+        PruningError: A module cannot be imported.
+        FileFormatError: The file does not exist or cannot be loaded.
+    """
+    for module in modules:
+        sys.path.insert(0, os.getcwd())
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise PruningError(f"--import {module}: {error}.") from error
+    return saving.load_model(pathlib.Path(path))
+
+
+def networks(model: keras.Model) -> dict[str, keras.Model]:
+    """Return the networks of a `GANModel` by name, or any other model by its own name."""
+    if not isinstance(model, GANModel):
+        return {model.name: model}
+    by_name = {"generator": model.generator, "discriminator": model.discriminator}
+    if model.ema_generator is not None:
+        by_name[AVERAGED] = model.ema_generator
+    return by_name

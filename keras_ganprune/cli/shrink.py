@@ -1,0 +1,133 @@
+"""`keras-ganprune shrink`: cut channels out of a saved model."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+from typing import Any
+
+import keras
+
+from keras_ganprune.cli import saved_models
+from keras_ganprune.errors import InvalidArgumentError, unknown_name
+from keras_ganprune.exporters import export_saved_model
+from keras_ganprune.gan import GANModel
+from keras_ganprune.layers.upgrade import strip_pruning
+from keras_ganprune.metrics import compare_models
+from keras_ganprune.pruning import shrink_model
+from keras_ganprune.pruning.granularity import Channel
+from keras_ganprune.pruning.structured.budget import Budget
+from keras_ganprune.utils import files
+
+HELP = "Cut channels out of a saved model."
+
+_SHARES = {
+    "sparsity": "Share of the channels to remove, such as 0.5.",
+    "macs": "Remaining share of the multiply-accumulates, such as 0.25.",
+    "parameters": "Remaining share of the parameters.",
+    "bytes": "Remaining share of the bytes of the weights.",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("model", help="A .keras file. Of a GANModel, one network is shrunk.")
+    parser.add_argument(
+        "output", help="Folder to write: model.keras, saved_model and comparison.md."
+    )
+    parser.add_argument(
+        "--network",
+        default="generator",
+        help="Network of a GANModel: generator or discriminator. Defaults to generator.",
+    )
+    saved_models.add_live(parser, "Shrink")
+    for name, text in _SHARES.items():
+        parser.add_argument(
+            f"--{name}",
+            type=float,
+            default=None,
+            help=f"{text} Defaults to removing the masked channels.",
+        )
+    parser.add_argument(
+        "--criterion",
+        default="magnitude",
+        help="Score that decides which channels are kept. Defaults to magnitude.",
+    )
+    parser.add_argument(
+        "--allocation",
+        default="uniform",
+        help="Share of each layer: uniform or global_ranking. Defaults to uniform.",
+    )
+    parser.add_argument(
+        "--round-to",
+        type=int,
+        default=None,
+        help="Keep a multiple of this number of channels, such as 8. Defaults to any number.",
+    )
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="LAYER",
+        help="A layer that keeps all its channels. Can be repeated. Defaults to none.",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Replace an existing folder. Defaults to no."
+    )
+    saved_models.add_import(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Shrink the network, write it as .keras file and SavedModel, and print the comparison.
+
+    Raises:
+        InvalidArgumentError: Several shares are given, or the network is unknown.
+        OutputError: The folder exists or cannot be written.
+        FileFormatError: The file does not exist or cannot be loaded.
+    """
+    files.check_new_folder(arguments.output, arguments.overwrite)
+    sparsity, budget = _request(arguments)
+    model = _network(arguments)
+    small = shrink_model.shrink(
+        model,
+        sparsity=sparsity,
+        budget=budget,
+        criterion=arguments.criterion,
+        allocation=arguments.allocation,
+        granularity=Channel(round_to=arguments.round_to),
+        keep=arguments.keep or None,
+    )
+    with files.new_folder(arguments.output, arguments.overwrite) as work:
+        small.save(work / "model.keras")
+        exported = export_saved_model(small, work / "saved_model")
+        table = compare_models({"before": strip_pruning(model), "shrunk": small})
+        (work / "comparison.md").write_text(table.to_markdown() + "\n", encoding="utf-8")
+    path = pathlib.Path(arguments.output) / "saved_model"
+    print(f"{dataclasses.replace(exported, path=path)}\n{table}")
+
+
+def _request(arguments: argparse.Namespace) -> tuple[float | None, Budget | None]:
+    """Return the requested sparsity or budget; None for both means to remove the masked channels."""
+    given = {name: getattr(arguments, name) for name in _SHARES}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) > 1:
+        raise InvalidArgumentError(
+            "Give only one of --sparsity, --macs, --parameters and --bytes, or none of them to remove the "
+            f"masked channels. Received: {', '.join(f'--{name}' for name in given)}."
+        )
+    sparsity = given.pop("sparsity", None)
+    return sparsity, Budget(**given) if given else None
+
+
+def _network(arguments: argparse.Namespace) -> keras.Model:
+    model: Any = saved_models.load(arguments.model, arguments.modules)
+    if not isinstance(model, GANModel):
+        return model
+    networks = saved_models.networks(model)
+    average = networks.pop(saved_models.AVERAGED, None)
+    if arguments.network not in networks:
+        raise InvalidArgumentError(unknown_name("network", arguments.network, networks))
+    if arguments.network == "generator" and average is not None and not arguments.live:
+        return average
+    return networks[arguments.network]

@@ -1,0 +1,325 @@
+"""The content of the HTML page: sections made of notes, headings, tables and figures, without any markup."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from keras_ganprune.reports import inline_svg
+from keras_ganprune.reports.figures import DrawnRun
+from keras_ganprune.reports.images import Picture
+from keras_ganprune.reports.run import Run
+from keras_ganprune.reports.tables import one_run, several_runs
+from keras_ganprune.reports.tables.cells import Table, interval, number, percent
+from keras_ganprune.reports.tables.measurements import fd_increase, final_name, measured
+from keras_ganprune.utils.palette import LIGHT
+from keras_ganprune.utils.tables import change
+
+_SAMPLES_NOTE = (
+    "The same place in two grids is the same latent vector, except in the grid of real images."
+)
+_MASKS_NOTE = (
+    "Dark where a weight is kept. The last two axes of a kernel form a tile; there is one tile per kernel "
+    "position of a convolution. In a large mask, a cell shows the share that is kept."
+)
+_LAYERS_NOTE = "The line across a bar is the requested sparsity of that weight."
+
+
+# --- blocks: the template has one macro per kind -------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Note:
+    """A paragraph of less weight."""
+
+    text: str
+    kind: ClassVar[str] = "note"
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading inside a section."""
+
+    text: str
+    kind: ClassVar[str] = "heading"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar in a row of a table: the filled part and a mark, as percentages in CSS."""
+
+    width: str
+    mark: str | None
+
+    @classmethod
+    def of(cls, share: float, marked: float | None = None) -> Bar:
+        """Return a bar for a share in [0, 1] and an optional marked share."""
+        return cls(f"{share:.2%}", None if marked is None else f"{marked:.2%}")
+
+
+@dataclass(frozen=True)
+class TableBlock:
+    """A table, which scrolls by itself if it is wider than the page.
+
+    Attributes:
+        table: The cells.
+        heading: Heading above the table. A caption with the same text is for screen readers only.
+        wrap: Whether long cells are wrapped instead of scrolled.
+        bars: One bar per row, drawn after the second cell; the last rows may have none.
+    """
+
+    table: Table
+    heading: str = ""
+    wrap: bool = False
+    bars: tuple[Bar, ...] = ()
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with its title: SVG markup, or the URI of an image with its description."""
+
+    title: str
+    alt: str
+    svg: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Pictures side by side. `style` is a class of the style sheet: samples, rows, masks or charts."""
+
+    figures: tuple[Figure, ...]
+    style: str
+    kind: ClassVar[str] = "figures"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Figures of several runs side by side, each under the name of its run."""
+
+    columns: tuple[tuple[str, Figures], ...]
+    kind: ClassVar[str] = "columns"
+
+
+@dataclass(frozen=True)
+class Card:
+    """An important number: what it is, its value, and a remark or ''."""
+
+    term: str
+    value: str
+    remark: str
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    """A run that readers unfold, on a page of several runs."""
+
+    anchor: str
+    name: str
+    cards: tuple[Card, ...]
+    sections: tuple[Section, ...]
+    kind: ClassVar[str] = "details"
+
+
+Block = Note | Heading | TableBlock | Figures | Columns | RunDetails
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page."""
+
+    anchor: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole page."""
+
+    title: str
+    lead: str
+    cards: tuple[Card, ...]
+    sections: tuple[Section, ...]
+    footer: str
+
+
+# --- from runs to blocks -------------------------------------------------------------------------
+
+
+def page_content(drawn: Sequence[DrawnRun], together: Sequence[Picture], title: str) -> Page:
+    """Return the content of the page of one run, or of several runs side by side.
+
+    Args:
+        drawn: The runs with their pictures.
+        together: Charts of all runs together; empty for one run.
+        title: Title of the page.
+    """
+    runs = [each.run for each in drawn]
+    versions = sorted({run.versions.get("keras-ganprune", "unknown") for run in runs})
+    footer = f"Written by keras-ganprune report; runs of version {', '.join(versions)}."
+    if len(drawn) > 1:
+        lead = f"{len(runs)} runs: {', '.join(run.name for run in runs)}."
+        return Page(title, lead, (), _several_runs(drawn, together), footer)
+    (run,) = runs
+    return Page(title, _lead(run), _cards(run), _one_run(drawn[0], "run-0-"), footer)
+
+
+def _lead(run: Run) -> str:
+    facts = [run.data, f"{run.steps:,} steps" if run.steps else "", run.hardware]
+    facts += [f"trained in {run.seconds:.0f}\u00a0s" if run.seconds is not None else ""]
+    return " · ".join(fact for fact in facts if fact)
+
+
+def _cards(run: Run) -> tuple[Card, ...]:
+    """Return the most important numbers of a run."""
+    cards = [
+        Card(f"sparsity, {network}", percent(run.sparsity(network)), "of its masked weights")
+        for network in run.layers
+    ]
+    for network, groups in run.channels.items():
+        before = sum(channels for _, channels, _ in groups)
+        after = sum(channels for _, _, channels in groups)
+        cards.append(Card(f"channels, {network}", f"{after:,}", f"of {before:,}"))
+    return (*cards, *_quality_cards(run), *_size_cards(run))
+
+
+def _quality_cards(run: Run) -> list[Card]:
+    cards, last = [], final_name(run)
+    fd, increase = measured(run, last, "fd"), fd_increase(run, last)
+    if fd is not None:
+        remark = "" if increase is None else f"{change(increase.mean)} against dense"
+        cards.append(Card(f"Fréchet distance, {last}", interval(fd), remark))
+    coverage = measured(run, last, "coverage")
+    if coverage is not None:
+        dense = measured(run, "dense", "coverage")
+        remark = "" if dense is None else f"dense {interval(dense)}"
+        cards.append(Card(f"coverage, {last}", interval(coverage), remark))
+    return cards
+
+
+def _size_cards(run: Run) -> list[Card]:
+    cards = []
+    before, after = run.sizes.get("dense", {}), run.sizes.get(final_name(run), {})
+    for key, label in (
+        ("nonzero", "weights that are not zero"),
+        ("macs", "MACs"),
+        ("gzip_bytes", "SavedModel, gzipped"),
+    ):
+        if before.get(key) and after.get(key) is not None and before[key] != after[key]:
+            remark = f"{number(after[key])} of {number(before[key])}"
+            cards.append(Card(label, f"{after[key] / before[key]:.2f}×", remark))
+    return cards
+
+
+def _figures(pictures: Iterable[Picture], style: str, prefix: str = "") -> Figures:
+    """Return pictures as figures; `prefix` keeps the ids of SVG pictures unique in the page."""
+    figures = []
+    for picture in pictures:
+        svg, uri = "", ""
+        if picture.name.endswith(".svg"):
+            svg = inline_svg.inline(picture, f"{prefix}{picture.name[:-4]}-")
+        else:
+            uri = f"data:image/png;base64,{base64.b64encode(picture.data).decode()}"
+        figures.append(Figure(picture.title, picture.alt, svg, uri))
+    return Figures(tuple(figures), style)
+
+
+def _one_run(drawn: DrawnRun, prefix: str) -> tuple[Section, ...]:
+    """Return the sections of one run. A section without content is left out."""
+    run = drawn.run
+    quality, sizes = one_run.quality(run), one_run.sizes(run)
+    blocks: dict[tuple[str, str], list[Block]] = {
+        ("samples", "Samples"): _samples(drawn),
+        ("quality", "Quality"): [TableBlock(quality, "Quality")] if quality else [],
+        ("size", "Size and speed"): [TableBlock(sizes, "Size and speed")] if sizes else [],
+        ("training", "Training"): _training(drawn, prefix),
+        ("layers", "Sparsity by layer"): _layers(run),
+        ("channels", "Channels"): _channels(run),
+        ("masks", "Masks"): _masks(drawn),
+        ("settings", "Settings"): [TableBlock(one_run.about(run), "Settings", wrap=True)],
+    }
+    return tuple(
+        Section(f"{prefix}{anchor}", title, tuple(content))
+        for (anchor, title), content in blocks.items()
+        if content
+    )
+
+
+def _samples(drawn: DrawnRun) -> list[Block]:
+    blocks: list[Block] = [_figures(drawn.samples, "samples")]
+    if drawn.latents:
+        heading = Heading("One latent vector per column")
+        blocks += [Note(_SAMPLES_NOTE), heading, _figures(drawn.latents, "rows")]
+    return blocks
+
+
+def _training(drawn: DrawnRun, prefix: str) -> list[Block]:
+    if not drawn.training:
+        return []
+    notes = [Note(sentence) for sentence in one_run.updates(drawn.run)]
+    return [_figures(drawn.training, "charts", prefix), *notes]
+
+
+def _layers(run: Run) -> list[Block]:
+    blocks: list[Block] = [
+        TableBlock(
+            one_run.layers(run, network),
+            bars=tuple(Bar.of(row.sparsity, row.requested) for row in rows),
+        )
+        for network, rows in run.layers.items()
+    ]
+    if any(row.requested is not None for rows in run.layers.values() for row in rows):
+        blocks.append(Note(_LAYERS_NOTE))
+    return blocks
+
+
+def _channels(run: Run) -> list[Block]:
+    return [
+        TableBlock(
+            one_run.channels(run, network),
+            bars=tuple(Bar.of(1.0 - after / before) for _, before, after in rows),
+        )
+        for network, rows in run.channels.items()
+    ]
+
+
+def _masks(drawn: DrawnRun) -> list[Block]:
+    if not drawn.masks:
+        return []
+    blocks: list[Block] = [Note(_MASKS_NOTE)]
+    for network, pictures in drawn.masks.items():
+        blocks += [Heading(network), _figures(pictures, "masks")]
+    return blocks
+
+
+def _several_runs(drawn: Sequence[DrawnRun], together: Sequence[Picture]) -> tuple[Section, ...]:
+    """Return the sections of a page of several runs: comparisons first, then run by run."""
+    runs = [each.run for each in drawn]
+    tables = (
+        several_runs.overview(runs),
+        several_runs.paired(runs),
+        several_runs.differing(runs),
+    )
+    comparison = tuple(TableBlock(table, "Side by side") for table in tables if table is not None)
+    sections = [Section("side-by-side", "Side by side", comparison)]
+    columns = []
+    for each in drawn:
+        ends = ("dense", final_name(each.run))
+        pictures = [picture for picture in each.samples if picture.title in ends]
+        columns.append((each.run.name, _figures(pictures, "samples")))
+    sections.append(Section("samples", "Samples", (Columns(tuple(columns)),)))
+    if together:
+        blocks: list[Block] = [_figures(together, "charts", "all-")]
+        most = len(LIGHT.series)
+        if len(runs) > most:
+            blocks.append(Note(f"The first {most} of {len(runs)} runs."))
+        sections.append(Section("training", "Training", tuple(blocks)))
+    details = tuple(
+        RunDetails(f"run-{i}", each.run.name, _cards(each.run), _one_run(each, f"run-{i}-"))
+        for i, each in enumerate(drawn)
+    )
+    return (*sections, Section("runs", "Run by run", details))

@@ -1,0 +1,125 @@
+"""The file run.json as dataclasses, field for field, and its checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras_ganprune.reports.run import _typed_json
+from keras_ganprune.reports.run.run import LayerRow, PruneLog, Run
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One row of `layers`: a `LayerRow` with the name of its network."""
+
+    network: str
+    layer: str
+    weight: str
+    shape: tuple[int, ...]
+    kept: int
+    total: int
+    requested: float | None
+
+    def row(self) -> LayerRow:
+        """Return the row without the name of the network."""
+        return LayerRow(self.layer, self.weight, self.shape, self.kept, self.total, self.requested)
+
+
+@dataclass(frozen=True)
+class RunJson:
+    """The content of run.json, in the order of the file.
+
+    `record_run` accepts a seed of any JSON type, so `seed` is not checked.
+    """
+
+    format: int
+    name: str
+    settings: Mapping[str, Any]
+    seed: Any
+    steps: float | None
+    seconds: float | None
+    steps_per_epoch: float | None
+    data: str
+    created: str
+    versions: Mapping[str, str]
+    hardware: str
+    sizes: Mapping[str, Mapping[str, float]]
+    latency: Mapping[str, Mapping[str, float]]
+    extractor: str
+    prunes: Mapping[str, PruneLog]
+    layers: tuple[_Layer, ...]
+    channels: Mapping[str, tuple[tuple[str, int, int], ...]]
+    quality: Mapping[str, tuple[Mapping[str, float], ...]]
+    samples: tuple[str, ...]
+    masks: int
+
+    @classmethod
+    def of(cls, run: Run) -> RunJson:
+        """Return what run.json says about a run."""
+        own = {"format", "layers", "samples", "masks"}
+        shared = [field.name for field in dataclasses.fields(cls) if field.name not in own]
+        return cls(
+            format=FORMAT,
+            layers=tuple(
+                _Layer(network, **dataclasses.asdict(row))
+                for network, rows in run.layers.items()
+                for row in rows
+            ),
+            samples=tuple(run.samples),
+            masks=sum(len(masks) for masks in run.masks.values()),
+            **{name: getattr(run, name) for name in shared},
+        )
+
+    def text(self) -> str:
+        """Return the text of the file."""
+        content = dataclasses.asdict(self)
+        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=list)
+
+    def fields_of_run(self) -> dict[str, Any]:
+        """Return the arguments of `Run` that run.json holds."""
+        names = {field.name for field in dataclasses.fields(Run)} - {"samples", "masks", "layers"}
+        fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name in names
+        }
+        return fields | {"layers": by_network((row.network, row.row()) for row in self.layers)}
+
+
+def read(content: Any) -> RunJson:
+    """Return the content of a run.json of this format, with consistent numbers.
+
+    Raises:
+        FieldError: A field is missing, has the wrong type or contradicts another one.
+    """
+    run_json = _typed_json.read(RunJson, content)
+    for row in run_json.layers:
+        if not 0 <= row.kept <= row.total == math.prod(row.shape) or not row.total:
+            raise _typed_json.FieldError(f"the row of '{row.layer}' in layers contradicts itself")
+    for groups in run_json.channels.values():
+        for layer, before, after in groups:
+            if not 0 <= after <= before or not before:
+                raise _typed_json.FieldError(
+                    f"channels has {after} of {before} channels for '{layer}'"
+                )
+    return run_json
+
+
+def by_network(pairs: Any) -> dict[str, tuple[Any, ...]]:
+    """Return pairs (network, value) as a dict of network -> tuple of its values.
+
+    Example:
+    >>> by_network([("generator", 1), ("discriminator", 2), ("generator", 3)])
+    {'generator': (1, 3), 'discriminator': (2,)}
+    """
+    lists: dict[str, list[Any]] = {}
+    for network, value in pairs:
+        lists.setdefault(network, []).append(value)
+    return {network: tuple(values) for network, values in lists.items()}
