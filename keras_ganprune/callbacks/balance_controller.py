@@ -173,7 +173,7 @@ class _BalanceRun(PruningRun):
         super().end_batch(batch, logs)
         self._remember()
 
-    # --- steps of `PruningRun` that differ -------------------------------------------------------------------
+    # --- steps of `PruningRun` that differ ---------------------------------------------------------
 
     def start(self):
         balance = self.balance

@@ -25,6 +25,7 @@ from shrunk_models import (
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     InvalidArgumentError,
     UnbuiltModelError,
     UnsupportedLayerError,

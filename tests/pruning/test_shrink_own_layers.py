@@ -20,6 +20,7 @@ from shrunk_models import (
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     ExportError,
     InvalidArgumentError,
     UnsupportedLayerError,
