@@ -38,7 +38,8 @@ def _sample(gan, batch):
 def _batch(gan, data) -> Batch:
     real, condition = gan.unpack(data)
     real: Any = ops.cast(real, "float32")
-    return Batch(real, condition, real.shape[0], real.shape[0])
+    # `fit` without compilation passes NumPy arrays, which Keras does not mix with tensors.
+    return Batch(real, adversarial_step.as_tensors(condition), real.shape[0], real.shape[0])
 
 
 def _regularization(network):
@@ -184,6 +185,5 @@ def _test(gan, data):
 def adversarial_loss(gan, data: Any):
     """Return the generator's loss on new samples, in inference mode."""
     batch = _batch(gan, data)
-    batch = batch._replace(condition=adversarial_step.as_tensors(batch.condition))
     draw = functools.partial(_sample, gan, batch.size)
     return adversarial_step.adversarial_loss(gan, batch, draw, _gradient_at)

@@ -21,12 +21,12 @@ def teacher(seed=7, **kwargs):
     return network
 
 
-def gan_model(*, pair=None, compiled=True, optimizer=None, **kwargs):
+def gan_model(*, pair=None, compiled=True, optimizer=None, eager=False, **kwargs):
     keras.utils.set_random_seed(1)
     gan = kgp.GANModel(*(pair or nets.mlp_pair()), nets.LATENT, seed=1, **kwargs)
     if compiled:
         make = optimizer or (lambda: keras.optimizers.Adam(1e-2))
-        gan.compile(make(), make())
+        gan.compile(make(), make(), run_eagerly=eager)
     return gan
 
 
@@ -93,7 +93,10 @@ def test_a_pruned_generator_comes_closer_to_its_teacher(settings):
 
 
 def test_the_teacher_is_no_part_of_the_model():
-    gan, plain = gan_model(teacher=teacher(), ema_decay=0.9), gan_model(ema_decay=0.9)
+    gan, plain = (
+        gan_model(teacher=teacher(), ema_decay=0.9, eager=True),
+        gan_model(ema_decay=0.9),
+    )
     assert len(gan.weights) == len(plain.weights)
     assert gan.count_params() == plain.count_params()
     assert discovery.networks(gan).keys() == discovery.networks(plain).keys()
@@ -129,7 +132,7 @@ def test_a_teacher_can_be_set_and_removed_between_fits():
 
 def test_generator_loss_does_not_include_the_distance():
     logs = [
-        gan_model(teacher=guide, optimizer=lambda: keras.optimizers.SGD(0.0))
+        gan_model(teacher=guide, optimizer=lambda: keras.optimizers.SGD(0.0), eager=True)
         .fit(nets.images(8), batch_size=8, verbose=0)
         .history["generator_loss"][0]
         for guide in (None, teacher())

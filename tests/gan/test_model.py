@@ -31,6 +31,10 @@ def gan_model(pair=None, optimizer=lambda: Adam(1e-2, 0.5), options=None, **kwar
     return gan
 
 
+# For tests that are not about the compiled step: tracing it takes most of their time.
+EAGER = {"run_eagerly": True}
+
+
 def assert_same(one, two):
     assert len(one) == len(two)
     for a, b in zip(one, two, strict=True):
@@ -232,15 +236,14 @@ def test_balance_ratio_of_a_gap_near_zero_is_left_out(fixed):
 
 
 def test_balance_can_be_left_out():
-    eager = {"run_eagerly": True}
-    history = gan_model(balance_frequency=0, options=eager).fit(nets.images(), verbose=0).history
+    history = gan_model(balance_frequency=0, options=EAGER).fit(nets.images(), verbose=0).history
     assert set(history) == {
         "generator_loss",
         "discriminator_loss",
         "discriminator_real_accuracy",
         "discriminator_fake_accuracy",
     }
-    history = gan_model(balance_frequency=1, options=eager).fit(nets.images(), verbose=0).history
+    history = gan_model(balance_frequency=1, options=EAGER).fit(nets.images(), verbose=0).history
     assert np.isfinite(history["balance_ratio"]).all()
 
 
@@ -270,8 +273,7 @@ def test_weight_regularization_is_part_of_the_losses():
     logs = []
     for rate in (0.0, 0.5):
         keras.utils.set_random_seed(0)
-        eager = {"run_eagerly": True}
-        gan = gan_model(pair(rate), lambda: SGD(0.0), eager, loss="wasserstein")
+        gan = gan_model(pair(rate), lambda: SGD(0.0), EAGER, loss="wasserstein")
         logs.append(gan.fit(nets.images(4).reshape(4, -1)[:, :4], verbose=0).history)
         squares = [
             0.5 * np.sum(n.get_weights()[0] ** 2) for n in (gan.generator, gan.discriminator)
@@ -367,7 +369,7 @@ def test_data_of_every_form_trains_the_same(conditional):
     results = {}
     for name, arguments in forms(nets.images(20), y).items():
         keras.utils.set_random_seed(0)
-        gan = gan_model(nets.conditional_pair() if conditional else None)
+        gan = gan_model(nets.conditional_pair(), options=EAGER) if conditional else gan_model()
         arguments = {k: v for k, v in arguments.items() if v is not None}
         gan.fit(verbose=0, **arguments)
         assert int(gan.generator_optimizer.iterations) == 3  # the partial batch is not dropped
@@ -422,7 +424,7 @@ def test_two_inputs_make_a_conditional_gan():
 
 
 def test_labels_reach_both_networks():
-    gan = gan_model(nets.conditional_pair())
+    gan = gan_model(nets.conditional_pair(), options=EAGER)
     gan.fit(nets.images(8), nets.labels(8), verbose=0)
     kernels = [
         next(w for w in network.trainable_weights if w.shape[0] in (nets.LATENT + 3, 64 + 3))
@@ -461,7 +463,7 @@ def test_generate_with_labels():
 
 
 def test_generate_uses_the_average():
-    gan = gan_model(ema_decay=0.9)
+    gan = gan_model(ema_decay=0.9, options=EAGER)
     gan.fit(nets.images(), batch_size=8, verbose=0)
     z = np.random.default_rng(0).standard_normal((3, nets.LATENT), dtype="float32")
     made = gan.generate(3, seed=0)
@@ -678,7 +680,7 @@ def test_mixed_precision_comes_back(tmp_path):
 
 
 def test_weights_files(tmp_path):
-    gan = gan_model(ema_decay=0.9)
+    gan = gan_model(ema_decay=0.9, options=EAGER)
     gan.fit(nets.images(), verbose=0, callbacks=[kgp.Prune(0.8, "generator", verbose=0)])
     gan.save_weights(tmp_path / "gan.weights.h5")
     other = gan_model(ema_decay=0.9)
@@ -715,7 +717,7 @@ def test_model_checkpoint_and_best_epoch(tmp_path):
 def test_masks_find_their_layers_whatever_the_layers_are_called_now(shift, tmp_path):
     """A subclassed network makes its layers anew when loaded, and Keras numbers their names anew."""
     keras.backend.clear_session()
-    gan = gan_model(subclassed_pair())
+    gan = gan_model(subclassed_pair(), options=EAGER)
     last = gan.generator.head
     prune = kgp.Prune(0.5, "generator", scope=last, verbose=0)
     gan.fit(nets.images(), verbose=0, callbacks=[prune])
