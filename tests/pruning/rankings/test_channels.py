@@ -805,8 +805,8 @@ def test_schedules_that_say_nothing_of_the_cost(schedule):
     ("arguments", "text"),
     [
         ({"axis": "up"}, "`axis` must be 'out', 'in'.*'up'"),
-        ({"axis": "in", "coupled": True}, "by axis='out' alone.*coupled=True, axis='in'"),
-        ({"axis": 3, "coupled": True}, "by axis='out' alone"),
+        ({"axis": "in", "coupled": True}, "True needs axis='out'.*coupled=True, axis='in'"),
+        ({"axis": 3, "coupled": True}, "True needs axis='out'"),
         ({"coupled": "yes"}, "`coupled` must be True, False or None"),
         ({"aggregate": "min"}, "`aggregate` must be one of .'sum', 'mean', 'max'.*'min'"),
         ({"round_to": 0}, "`round_to` must be a positive int.*0"),
