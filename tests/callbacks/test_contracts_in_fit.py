@@ -1,4 +1,4 @@
-"""What every member of every family promises inside `fit`: the rows of helpers/members.py, trained.
+"""The promises of every member of every family inside `fit`: the rows of helpers/members.py, trained.
 
 A row is combined with plain choices for the other families, or with the first ones that go with it.
 """

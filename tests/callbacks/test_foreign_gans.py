@@ -1,4 +1,4 @@
-"""GANs that know nothing of this package are pruned by adding the callback alone."""
+"""Foreign GANs are pruned by adding only the callback."""
 
 import keras
 import networks as nets

@@ -1,4 +1,4 @@
-"""What the sampler reads in the compiled step of a running `fit` is what a tape gives on those batches."""
+"""The sampler reads, in the compiled step of a running `fit`, the gradients that a tape gives."""
 
 import copy
 import gc

@@ -1,4 +1,4 @@
-"""Modes inside `fit`: what a weight that is pruned, or comes back, is worth from step to step."""
+"""Modes inside `fit`: the values of pruned and returning weights, step by step."""
 
 import functools
 import itertools

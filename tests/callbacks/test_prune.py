@@ -1,4 +1,4 @@
-"""`Prune`: when masks change, what is logged, what it says no to; and `NaNGuard`."""
+"""`Prune`: when masks change, what is logged and what is refused; and `NaNGuard`."""
 
 import copy
 import csv

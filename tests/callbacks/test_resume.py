@@ -1,4 +1,4 @@
-"""A process killed in mid-epoch and started again: same schedule position, masks and final sparsity."""
+"""A process killed in mid-epoch and restarted: same position in the schedule, masks and final sparsity."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Schedules inside `fit`: what `Prune` makes of each, from step to step and from epoch to epoch."""
+"""Schedules inside `fit`: which masks `Prune` makes, step by step and epoch by epoch."""
 
 import functools
 import math

@@ -1,4 +1,4 @@
-"""What a user would not expect: settings that work against each other, or that change nothing in silence."""
+"""What may surprise a user: settings that conflict, or that silently change nothing."""
 
 import warnings
 

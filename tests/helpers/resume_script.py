@@ -1,4 +1,4 @@
-"""Trains a GAN with BackupAndRestore; kills itself at a batch if told to. Run by test_resume.py.
+"""Trains a GAN with BackupAndRestore, and kills itself at a batch on request. Run by test_resume.py.
 
 Usage: resume_script.py KIND FOLDER KILL_AT_BATCH|0
 """

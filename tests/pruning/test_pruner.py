@@ -1,4 +1,4 @@
-"""Masks come out exactly as a few lines of NumPy say, and hold in a hand-written loop."""
+"""Masks equal those of a few lines of NumPy, and hold in a hand-written loop."""
 
 import warnings
 

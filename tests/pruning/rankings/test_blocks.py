@@ -1,4 +1,4 @@
-"""Whole layers: residual blocks that are found, masked and left out, and layers that are dropped by name."""
+"""Residual blocks that are found, masked and left out, and layers that are dropped by name."""
 
 import architectures
 import keras

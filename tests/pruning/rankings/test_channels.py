@@ -1,4 +1,4 @@
-"""Channels that go together, in `Pruner` and in `Prune`: their masks against lists made by hand."""
+"""Coupled channels in `Pruner` and in `Prune`: their masks against lists made by hand."""
 
 import collections
 

@@ -1,4 +1,4 @@
-"""Which units stay, against brute force."""
+"""The kept units, against brute force."""
 
 import itertools
 
