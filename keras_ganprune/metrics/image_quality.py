@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,12 +21,12 @@ from keras_ganprune.utils import validation
 class Evaluator(Protocol):
     """An object that measures generators as `ImageQuality` does."""
 
-    def measure_generator(self, generator: Any, /) -> Any:
+    def measure_generator(self, generator: Any, *args: Any, **kwargs: Any) -> Any:
         """Return a report with an attribute `fd`."""
         ...
 
 
-def is_evaluator(quality: Any) -> TypeGuard[Evaluator]:
+def is_evaluator(quality: Any) -> bool:
     """Return whether an object measures generators as `ImageQuality` does; a function does not."""
     return hasattr(quality, "measure_generator")
 
