@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -12,13 +12,13 @@ from keras_ganprune.callbacks.pruning_run import PruningRun
 from keras_ganprune.callbacks.target_networks import TargetNetworks
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 from keras_ganprune.pruning import schedules
-from keras_ganprune.pruning.allocation import Allocation
-from keras_ganprune.pruning.criteria import Criterion
-from keras_ganprune.pruning.granularity import Granularity
+from keras_ganprune.pruning.allocation import AllocationLike
+from keras_ganprune.pruning.criteria import CriterionLike
+from keras_ganprune.pruning.granularity import GranularityLike
 from keras_ganprune.pruning.mask_report import MaskReport
-from keras_ganprune.pruning.modes import Mode
+from keras_ganprune.pruning.modes import ModeLike
 from keras_ganprune.pruning.pruner import Pruner
-from keras_ganprune.pruning.schedules import Schedule
+from keras_ganprune.pruning.schedules import Schedule, ScheduleLike
 from keras_ganprune.pruning.settings import PruningSettings
 from keras_ganprune.utils import validation
 
@@ -84,23 +84,14 @@ class Prune(keras.callbacks.Callback):
 
     def __init__(
         self,
-        schedule: Schedule | float | Any,
+        schedule: ScheduleLike | Any,
         target: str | Sequence[str] | keras.layers.Layer | None = None,
         frequency: int | None = None,
         *,
-        criterion: Criterion | str | Mapping[str, Any] = "magnitude",
-        granularity: Granularity
-        | Literal["unstructured", "channel", "layer"]
-        | str
-        | Mapping[str, Any] = "unstructured",
-        allocation: Allocation
-        | Literal["uniform", "erk", "global_ranking"]
-        | str
-        | Mapping[str, Any] = "uniform",
-        mode: Mode
-        | Literal["hard", "soft", "rigl", "set", "splice"]
-        | str
-        | Mapping[str, Any] = "hard",
+        criterion: CriterionLike = "magnitude",
+        granularity: GranularityLike = "unstructured",
+        allocation: AllocationLike = "uniform",
+        mode: ModeLike = "hard",
         scope: Any = None,
         gradient_loss: Callable[[keras.Model, Any], Any] | None = None,
         optimizer: str | keras.optimizers.Optimizer | None = None,

@@ -286,7 +286,7 @@ class Relativistic(_Smoothed):
         return fake + ops.mean(ops.softplus(ops.subtract(real_logits, ops.mean(fake_logits))))
 
 
-def get(identifier: LossLike) -> GANLoss:
+def get(identifier: LossLike | str) -> GANLoss:
     """Return the loss for a name, a config or an instance.
 
     Args:

@@ -220,10 +220,10 @@ def conflict(combination: Combination) -> str | None:
 
 
 def get(
-    criterion: CriterionLike,
+    criterion: CriterionLike | str,
     granularity: GranularityLike,
-    allocation: AllocationLike,
-    mode: ModeLike,
+    allocation: AllocationLike | str,
+    mode: ModeLike | str,
     schedule: ScheduleLike | None = None,
 ) -> Combination:
     """Return the combination of names, configs or instances.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,12 +18,12 @@ from keras_ganprune.layers.traversal import MaskedWeight
 from keras_ganprune.pruning import _warnings
 from keras_ganprune.pruning._optimizer_masks import attach, check_not_compiled_in, track
 from keras_ganprune.pruning._update_inputs import Gradients, agree_on_units, match_gradients
-from keras_ganprune.pruning.allocation import Allocation
-from keras_ganprune.pruning.criteria import Criterion
-from keras_ganprune.pruning.granularity import Granularity, Layer
+from keras_ganprune.pruning.allocation import AllocationLike
+from keras_ganprune.pruning.criteria import CriterionLike
+from keras_ganprune.pruning.granularity import GranularityLike, Layer
 from keras_ganprune.pruning.mask_report import MaskReport
 from keras_ganprune.pruning.mask_state import MaskState, sparsity_of_weights
-from keras_ganprune.pruning.modes import Mode
+from keras_ganprune.pruning.modes import ModeLike
 from keras_ganprune.pruning.rankings import cost_budget
 from keras_ganprune.pruning.rankings.base import Ranking
 from keras_ganprune.pruning.rankings.choose import choose_units
@@ -91,19 +91,10 @@ class Pruner:
     def __init__(
         self,
         *models: keras.layers.Layer,
-        criterion: Criterion | str | Mapping[str, Any] = "magnitude",
-        granularity: Granularity
-        | Literal["unstructured", "channel", "layer"]
-        | str
-        | Mapping[str, Any] = "unstructured",
-        allocation: Allocation
-        | Literal["uniform", "erk", "global_ranking"]
-        | str
-        | Mapping[str, Any] = "uniform",
-        mode: Mode
-        | Literal["hard", "soft", "rigl", "set", "splice"]
-        | str
-        | Mapping[str, Any] = "hard",
+        criterion: CriterionLike = "magnitude",
+        granularity: GranularityLike = "unstructured",
+        allocation: AllocationLike = "uniform",
+        mode: ModeLike = "hard",
         scope: Any = None,
     ):
         if not models:

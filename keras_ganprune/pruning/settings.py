@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from keras_ganprune.pruning import compatibility
-from keras_ganprune.pruning.allocation import Allocation
+from keras_ganprune.pruning.allocation import AllocationLike
 from keras_ganprune.pruning.compatibility import Combination
-from keras_ganprune.pruning.criteria import Criterion
-from keras_ganprune.pruning.granularity import Channel, Granularity
-from keras_ganprune.pruning.modes import Mode
+from keras_ganprune.pruning.criteria import CriterionLike
+from keras_ganprune.pruning.granularity import Channel, GranularityLike
+from keras_ganprune.pruning.modes import ModeLike
 
 _FAMILIES = ("criterion", "granularity", "allocation", "mode")
 
@@ -51,10 +51,10 @@ class PruningSettings(Combination):
     @classmethod
     def of(
         cls,
-        criterion: Criterion | str | Mapping[str, Any] = "magnitude",
-        granularity: Granularity | str | Mapping[str, Any] = "unstructured",
-        allocation: Allocation | str | Mapping[str, Any] = "uniform",
-        mode: Mode | str | Mapping[str, Any] = "hard",
+        criterion: CriterionLike = "magnitude",
+        granularity: GranularityLike = "unstructured",
+        allocation: AllocationLike = "uniform",
+        mode: ModeLike = "hard",
         scope: Any = None,
         schedule: Any = None,
     ) -> PruningSettings:

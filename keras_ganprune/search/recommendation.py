@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -124,8 +124,11 @@ class DenseComparison:
         seed: Int, seed of the bootstrap. Defaults to 0.
     """
 
-    def __init__(self, trials: Sequence[Trial], metric: str, direction: str, seed: int = 0):
-        self.metric, self.direction, self.seed = metric, direction, seed
+    def __init__(
+        self, trials: Sequence[Trial], metric: str, direction: Literal["min", "max"], seed: int = 0
+    ):
+        self.metric, self.seed = metric, seed
+        self.direction: Literal["min", "max"] = direction
         self.groups: dict[tuple, dict[tuple, float]] = {}
         members: dict[tuple, list[Trial]] = {}
         for trial in trials:

@@ -7,7 +7,7 @@ import functools
 import math
 import os
 import pathlib
-from typing import Any
+from typing import Any, Literal
 
 from keras_ganprune.errors import InvalidArgumentError, PruningError, unknown_name
 from keras_ganprune.search import pareto_plot
@@ -55,7 +55,7 @@ class SweepResult:
         self.settings = settings
         self.name = name
         self.metric: str = settings["metric"]
-        self.direction: str = settings["direction"]
+        self.direction: Literal["min", "max"] = settings["direction"]
         self.quantity = "threshold" if "thresholds" in settings else "sparsity"
 
     @classmethod

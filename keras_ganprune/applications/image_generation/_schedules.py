@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from keras_ganprune.pruning import schedules
 from keras_ganprune.pruning.schedules import Schedule
@@ -31,7 +32,7 @@ class Settings:
     end: int
     sparsity: float
     threshold: float
-    order: str
+    order: Literal["forward", "backward"]
 
 
 def _polynomial(s: Settings) -> Schedule:

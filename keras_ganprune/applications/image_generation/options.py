@@ -114,16 +114,18 @@ class DemoOptions(DemoFields):
     def plan(self, begin: int, end: int) -> Schedule:
         """Return the schedule that prunes from step `begin` to step `end`."""
         end = max(end, begin + 1)
-        settings = _schedules.Settings(begin, end, self.final_sparsity, self.limit, self.order)
+        settings = _schedules.Settings(
+            begin, end, self.final_sparsity, self.limit, cast("Any", self.order)
+        )
         return _schedules.SCHEDULES[self.schedule](settings)
 
     def callbacks(self, schedule: Schedule, frequency: int) -> dict[str, Prune]:
         """Return the pruning callback of each pruned network. With `joint`, both share one callback."""
         settings: dict[str, Any] = {
             "frequency": frequency,
-            "criterion": criteria.get(self.criterion),
+            "criterion": criteria.get(cast("criteria.CriterionLike", self.criterion)),
             "granularity": self.unit,
-            "allocation": allocations.get(self.allocation),
+            "allocation": allocations.get(cast("allocations.AllocationLike", self.allocation)),
             "mode": modes.get(self.mode),
         }
         if self.joint:

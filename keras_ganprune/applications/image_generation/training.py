@@ -18,7 +18,7 @@ from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import Shrink
 from keras_ganprune.errors import DataError
 from keras_ganprune.exporters import ExportReport, export_saved_model
-from keras_ganprune.gan import DiffAugment, GANModel
+from keras_ganprune.gan import DiffAugment, GANModel, losses
 from keras_ganprune.layers.upgrade import strip_pruning
 from keras_ganprune.layers.weight_tying import tie_mirrored
 from keras_ganprune.pruning.schedules import Schedule
@@ -54,7 +54,7 @@ def build(
     gan = GANModel(
         *networks,
         latent_dim=latent_dim,
-        loss=options.loss,
+        loss=losses.get(options.loss),
         ema_decay=0.99,
         augmentation=augmentation,
         gradient_penalty=10.0 if wasserstein else 0.0,

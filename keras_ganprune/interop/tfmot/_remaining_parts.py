@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -90,4 +90,5 @@ def _granularity(wrapper: Any) -> granularity.Granularity:
     block = tuple(wrapper.block_size)
     if block == (1, 1):
         return granularity.Unstructured()
-    return granularity.Block(block, pool={"AVG": "mean", "MAX": "max"}[wrapper.block_pooling_type])
+    pools: dict[str, Literal["mean", "max"]] = {"AVG": "mean", "MAX": "max"}
+    return granularity.Block(block, pool=pools[wrapper.block_pooling_type])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -21,8 +21,8 @@ from keras_ganprune.metrics.image_quality import Evaluator, is_evaluator
 from keras_ganprune.metrics.layer_sensitivity.report import SensitivityReport, SensitivityRow
 from keras_ganprune.metrics.layer_sensitivity.temporary_pruning import TemporaryPruning
 from keras_ganprune.pruning import criteria
-from keras_ganprune.pruning.criteria import Criterion
-from keras_ganprune.pruning.granularity import Granularity
+from keras_ganprune.pruning.criteria import CriterionLike
+from keras_ganprune.pruning.granularity import GranularityLike
 from keras_ganprune.pruning.granularity import get as get_granularity
 from keras_ganprune.pruning.mask_report import MaskReport
 from keras_ganprune.pruning.pruner import Pruner
@@ -35,8 +35,8 @@ def sensitivity(
     metric: Evaluator | Callable[[Any], Any],
     *,
     sparsities: float | Sequence[float] = (0.5, 0.7, 0.8, 0.9, 0.95),
-    criterion: Criterion | Mapping[str, Any] | str = "magnitude",
-    granularity: Granularity | Mapping[str, Any] | str = "unstructured",
+    criterion: CriterionLike = "magnitude",
+    granularity: GranularityLike = "unstructured",
     scope: Any = None,
     target: str | keras.layers.Layer | None = None,
     direction: Literal["min", "max"] = "min",

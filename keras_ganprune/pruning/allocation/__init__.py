@@ -34,7 +34,7 @@ AllocationLike: TypeAlias = (
 )
 
 
-def get(identifier: AllocationLike) -> Allocation:
+def get(identifier: AllocationLike | str) -> Allocation:
     """Return the allocation for an identifier.
 
     Args:

@@ -59,7 +59,7 @@ CriterionLike: TypeAlias = (
 )
 
 
-def get(identifier: CriterionLike) -> Criterion:
+def get(identifier: CriterionLike | str) -> Criterion:
     """Return the criterion for an identifier.
 
     Args:

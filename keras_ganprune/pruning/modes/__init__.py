@@ -35,7 +35,7 @@ ModeName: TypeAlias = Literal["hard", "soft", "rigl", "set", "splice"]
 ModeLike: TypeAlias = Mode | ModeName | Mapping[str, Any]
 
 
-def get(identifier: ModeLike) -> Mode:
+def get(identifier: ModeLike | str) -> Mode:
     """Return the mode for an identifier.
 
     Args:
