@@ -214,7 +214,7 @@ WRAPPED_IN_PARTS = (
 )
 
 
-SLOW = (inside_wrappers, embedding_and_recurrent)
+SLOW = (inside_wrappers, embedding_and_recurrent, volumes)
 
 
 def wrappers_of(model):
