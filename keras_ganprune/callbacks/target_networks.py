@@ -153,17 +153,19 @@ class TargetNetworks:
         callback, schedule = self.callback, self.callback.schedule
         networks = [network for _, network in self.networks]
         prunable_before = self._prunable_layers()
-        self.pruner = pruner = Pruner(*networks, **callback.settings)
+        pruner = Pruner(*networks, **callback.settings)
         if schedule.quantity == "sparsity":
             pruner.check(schedule.final)
         self._announce_settings(pruner)
-        self.stores = list({id(w.layer): w.layer.pruning_masks for w in pruner.weights}.values())
         prunable_after = self._prunable_layers()
         needed = [request for request in self.requests if request is not None]
         if needed:
             self.sampler = GradientSampler(callback.model, pruner.weights, needed)
         # A list of schedules of the wrong length is refused now, not when it is first needed.
         schedule.targets(schedule.begin_step, [to_numpy(w.variable) for w in pruner.ranked])
+        # Not before: after an error above, the next `fit` must report it again.
+        self.pruner = pruner
+        self.stores = list({id(w.layer): w.layer.pruning_masks for w in pruner.weights}.values())
         # Layers may also have become Prunable by hand, after the step was traced without masks.
         traced_with_masks = getattr(callback.model, "_step_with_masks", None)
         stale = [

@@ -67,6 +67,7 @@ class Pruner:
             `keras_ganprune.layers.scope.select`. Defaults to None, all layers.
 
     Attributes:
+        settings: The `PruningSettings`: criterion, granularity, allocation, mode and scope.
         weights: List of `MaskedWeight`.
         ranked: List of `MaskedWeight`, one per ranking: all weights, or the first maker of each group of
             coupled channels.

@@ -3,7 +3,7 @@
 import itertools
 
 import numpy as np
-import pytest
+from cases import cases
 
 from keras_ganprune.pruning.rankings.top_k import best
 
@@ -46,7 +46,7 @@ def examples(seed, infinite=True):
     return rng, scores, edges
 
 
-@pytest.mark.parametrize("seed", range(60))
+@cases(10, "seed", range(60))
 def test_against_brute_force(seed):
     _, scores, _ = examples(seed)
     before = scores.copy()
@@ -55,7 +55,7 @@ def test_against_brute_force(seed):
     np.testing.assert_array_equal(scores, before)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@cases(10, "seed", range(60))
 def test_with_floors_against_brute_force(seed):
     rng, scores, edges = examples(seed)
     floors = rng.integers(1, 5, len(edges) + 1).tolist()
@@ -66,7 +66,7 @@ def test_with_floors_against_brute_force(seed):
     np.testing.assert_array_equal(scores, before)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@cases(10, "seed", range(60))
 def test_units_of_different_sizes_against_brute_force(seed):
     rng, scores, edges = examples(seed)
     sizes = rng.integers(1, 9, len(scores))
@@ -78,7 +78,7 @@ def test_units_of_different_sizes_against_brute_force(seed):
         np.testing.assert_array_equal(best(scores, budget, sizes, edges, floors), wanted)
 
 
-@pytest.mark.parametrize("seed", range(30))
+@cases(5, "seed", range(30))
 def test_a_larger_budget_only_adds(seed):
     rng, scores, _ = examples(seed)
     sizes = rng.integers(1, 9, len(scores))
@@ -87,7 +87,7 @@ def test_a_larger_budget_only_adds(seed):
         assert all(np.all(b[a]) for a, b in itertools.pairwise(masks))
 
 
-@pytest.mark.parametrize("seed", range(30))
+@cases(5, "seed", range(30))
 def test_the_number_of_weights_is_off_by_less_than_half_a_unit(seed):
     rng, scores, _ = examples(seed, infinite=False)
     sizes = rng.integers(1, 9, len(scores))
