@@ -265,7 +265,7 @@ UP, DOWN, STAY = (
     [
         full("rigl", UP, id="rigl-up"),
         full("splice", DOWN, id="splice-down"),
-        pytest.param("set", DOWN, id="set-down"),
+        full("set", DOWN, id="set-down"),
         full("set", STAY, id="set-stay"),
     ],
 )

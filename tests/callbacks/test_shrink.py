@@ -235,6 +235,7 @@ def wide():
     return keras.Sequential(generator, name="generator"), nets.mlp_discriminator()
 
 
+@pytest.mark.full
 def test_budgets_are_of_the_network_that_training_began_with():
     gan = gan_model(wide())
     dense = macs(gan.generator)

@@ -174,6 +174,7 @@ def test_a_network_that_is_not_pruned(tmp_path):
         assert counted == np.prod(kernel.shape)
 
 
+@pytest.mark.full
 def test_masks_that_are_chosen_but_not_held(tmp_path):
     prune = kgp.Prune(schedule(0.5), "generator", 2, mode="soft", verbose=0)
     gan = gan_model()

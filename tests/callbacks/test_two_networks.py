@@ -3,7 +3,7 @@
 import networks as nets
 import numpy as np
 import pytest
-from balance_runs import BOTH, Look, fit, foreign, full, gan_model, kept_at
+from balance_runs import BOTH, Look, fit, foreign, gan_model, kept_at
 
 import keras_ganprune as kgp
 from keras_ganprune.pruning.mask_state import sparsity_of
@@ -39,7 +39,8 @@ def joint_oracle(states, sparsity, scale=lambda scores: 1.0):
     return [part.reshape(s["mask"].shape) for part, s in zip(parts, states, strict=True)]
 
 
-@pytest.mark.parametrize(("name", "normalize"), [full("foreign", None), ("dcgan", "mean")])
+@pytest.mark.parametrize(("name", "normalize"), [("foreign", None), ("dcgan", "mean")])
+@pytest.mark.full
 def test_one_budget_and_one_ranking_over_both_networks(name, normalize):
     gan = GANS[name]()
     for weight in gan.discriminator.trainable_weights:
