@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_ganprune.errors import DivergedError, InvalidArgumentError
-from keras_ganprune.utils.validation import is_number
+from keras_ganprune.utils.validation import is_number, looks_like_percent
 
 # Ties are broken by index. They are read in chunks, so that a constant tensor needs no large index array.
 _TIE_CHUNK = 1 << 20
@@ -32,14 +32,10 @@ def validate_sparsity(value: float, name: str = "sparsity") -> float:
         )
     if not 0.0 <= value < 1.0:
         fix = ""
-        if 1.0 < value <= 100.0:
-            fix = (
-                f" For {value:g} %, pass {value / 100:g}."
-                if value < 100
-                else " At least one weight of a tensor is always kept; pass for example 0.99."
-            )
-        elif value == 1.0:
-            fix = " At least one weight of a tensor is always kept; pass for example 0.99."
+        if value in (1.0, 100.0):
+            fix = " At least one weight of a tensor is always kept. Pass for example 0.99."
+        elif looks_like_percent(value):
+            fix = f" For {value:g} %, pass {value / 100:g}."
         raise InvalidArgumentError(
             f"`{name}` must be a fraction in [0, 1). Received: {value!r}.{fix}"
         )
