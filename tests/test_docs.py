@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 
 import keras
@@ -69,3 +70,10 @@ def test_the_main_classes_have_examples():
         keras_ganprune.write_report,
     ):
         assert ">>> " in (thing.__doc__ or ""), thing
+
+
+@pytest.mark.parametrize("thing", [keras_ganprune.Prune, keras_ganprune.Pruner])
+def test_help_lists_the_valid_names(thing):
+    signature = str(inspect.signature(thing))
+    for name in ("taylor", "channel", "global_ranking", "rigl"):
+        assert repr(name) in signature

@@ -1,6 +1,6 @@
 """Pruning inside `fit`: add `Prune` to the callbacks of any Keras 3 model, GAN or not."""
 
-from __future__ import annotations
+# Annotations are evaluated here, so that `help` lists the names that are valid.
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal

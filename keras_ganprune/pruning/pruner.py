@@ -1,6 +1,6 @@
 """The Pruner: scope -> scores -> masks -> a report of requested and achieved sparsity."""
 
-from __future__ import annotations
+# Annotations are evaluated here, so that `help` lists the names that are valid.
 
 import functools
 import warnings
