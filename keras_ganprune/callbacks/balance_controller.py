@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -12,7 +12,8 @@ from keras_ganprune.backend import distribution
 from keras_ganprune.callbacks._density_rule import density_rule, valid_density
 from keras_ganprune.callbacks._log_window import LogWindow
 from keras_ganprune.callbacks.prune import Prune
-from keras_ganprune.callbacks.pruning_run import PruningRun
+from keras_ganprune.callbacks.pruning_run import PruningRun, Target
+from keras_ganprune.callbacks.target_networks import TargetNetworks
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.layers.mask_store import memory
 from keras_ganprune.pruning.allocation import PerLayer
@@ -75,8 +76,6 @@ class BalanceController(Prune):
     Reference: [Balanced training for sparse GANs](https://arxiv.org/abs/2302.14670), the relaxed `ADAPT`.
     """
 
-    model: keras.Model  # set by Keras before any hook runs
-
     def __init__(
         self,
         low: float = 0.45,
@@ -93,7 +92,7 @@ class BalanceController(Prune):
         mode: Literal["rigl", "set", "splice"] | Mode = "rigl",
         **kwargs: Any,
     ):
-        self.density = self._initial_density = valid_density(density, "density")
+        self.density = self.initial_density = valid_density(density, "density")
         self.rule = density_rule(low, high, self.density, increment, minimum, maximum)
         self.low, self.high = self.rule.low, self.rule.high
         self.minimum, self.maximum = self.rule.minimum, self.rule.maximum
@@ -131,40 +130,45 @@ class BalanceController(Prune):
             f"[{self.low:g}, {self.high:g}]{done}>"
         )
 
-    def _make_run(self, targets):
+    def _make_run(self, targets: TargetNetworks) -> PruningRun:
         return _BalanceRun(self, targets, self._say)
 
 
 class _BalanceRun(PruningRun):
-    """Prunes the discriminator during one `fit`, at the density that the balance ratio asks for.
+    """Prunes the discriminator during one `fit`, at the density that the rule gives.
 
     Args:
-        controller: The `BalanceController`; its `density` is moved.
+        controller: The `BalanceController`; its `density` is updated.
         targets: The networks to prune.
         say: Function that prints a line for the user.
     """
 
-    def __init__(self, controller: BalanceController, targets, say):
+    def __init__(
+        self, controller: BalanceController, targets: TargetNetworks, say: Callable[[str], None]
+    ):
         super().__init__(controller, targets, say)
-        self.balance = controller
+        self.controller = controller
         self._window = LogWindow(self.model, controller.monitor)
-        self._seen_log = False
-        # Whether the density has been applied, and the sparsity that it gave.
+        self._log_seen = False
+        # Whether the first update was made, in this run or in the one that it resumes.
         self._begun = False
+        # The sparsity that the last update achieved.
         self._sparsity = 0.0
 
-    # --- measurements --------------------------------------------------------------------------
+    # --- measurements ----------------------------------------------------------------------------
 
-    def begin_epoch(self):
+    def begin_epoch(self) -> None:
+        """Ignore what a metric still shows of the last epoch."""
         super().begin_epoch()
-        self._window.skip()  # metrics were reset just now, and may still show their last value
+        self._window.skip()
 
-    def end_batch(self, batch, logs):
-        monitor = self.balance.monitor
+    def end_batch(self, batch: int, logs: dict[str, Any] | None) -> None:
+        """Take in the measurement of a batch, and update the masks if that is due."""
+        monitor = self.controller.monitor
         if logs and monitor in logs:
-            self._seen_log = True
+            self._log_seen = True
             self._window.add(logs[monitor])
-        elif not self._seen_log:
+        elif not self._log_seen:
             raise InvalidArgumentError(
                 unknown_name("log in `monitor`:", monitor, logs or ())
                 + " It must be a log of every batch; `GANModel` logs 'balance_ratio' unless "
@@ -173,67 +177,72 @@ class _BalanceRun(PruningRun):
         super().end_batch(batch, logs)
         self._remember()
 
-    # --- steps of `PruningRun` that differ ---------------------------------------------------------
+    # --- steps of a run that differ here ---------------------------------------------------------
 
-    def start(self):
-        balance = self.balance
+    def start(self) -> None:
+        """Continue with the density of an earlier run, if the masks belong to one."""
+        controller = self.controller
         saved = memory(self.targets.first).arrays.get(_MEMORY)
         pruned = any(store.stamp for store in self.stores)
-        balance.density = balance._initial_density
-        # A controller with another initial density begins with that.
-        if saved is not None and pruned and saved[0] == balance._initial_density:
+        controller.density = controller.initial_density
+        # A controller with another initial density does not resume, but begins with its own.
+        if saved is not None and pruned and saved[0] == controller.initial_density:
             _, density, sparsity, self._window.total, self._window.weight = map(float, saved)
             if sparsity != self.pruner.sparsity:
-                # The masks do not have that density: a guard has restored older ones.
-                density = min(max(1.0 - self.pruner.sparsity, balance.minimum), balance.maximum)
-            balance.density, self._sparsity, self._begun = density, self.pruner.sparsity, True
+                # The masks do not belong to that density: a guard has restored older ones.
+                present = 1.0 - self.pruner.sparsity
+                density = min(max(present, controller.minimum), controller.maximum)
+            controller.density, self._sparsity, self._begun = density, self.pruner.sparsity, True
         super().start()
 
-    def _remember(self) -> None:
-        """Keep with the masks what a resumed run needs."""
-        if self._begun:
-            # Not the sparsity now: a guard may have changed the masks since.
-            numbers = [self.balance._initial_density, self.balance.density, self._sparsity]
-            numbers += [self._window.total, self._window.weight]
-            memory(self.targets.first).arrays[_MEMORY] = np.array(numbers, dtype=np.float64)
-
-    def due_update(self, step):
+    def due_update(self, step: int) -> tuple[int, Target] | None:
+        """Return the update that is due, unless the ratio asks for no change."""
         postponed = self.postponed
         due = super().due_update(step)
         if due is None or not self._begun:
             return due
         if postponed is not None:
-            return due[0], postponed[1]  # decided already, but the gradients were missing
-        balance = self.balance
+            return due[0], postponed[1]  # decided before, but the gradients were missing
         # All workers take the decision of the first one.
         ratio = float(distribution.broadcast(np.array(self._window.mean), self.model))
-        density = balance.rule.next_density(balance.density, ratio)
-        if density != balance.density:
+        density = self.controller.rule.next_density(self.controller.density, ratio)
+        if density != self.controller.density:
             return due[0], 1.0 - density
-        # An update that changes nothing counts as made: the next `fit` must not make it again, and the
-        # next update needs gradients of its own.
+        # An update without a change counts as made: the next `fit` must not repeat it, and the next
+        # update needs gradients of its own.
         for store in self.stores:
-            store.stamp = balance.settings.stamp(due[0])
+            store.stamp = self.controller.settings.stamp(due[0])
         if self.targets.sampler is not None:
             self.targets.sampler.reset()
         self._window.clear()
         return None
 
-    def update(self, due, target, harden=False):
-        """Update the masks, and note the density that they have then."""
+    def update(self, due: int, target: Any, harden: bool = False) -> bool:
+        """Update the masks, and begin a new window."""
         updated = super().update(due, target, harden)
         if updated:
-            # Not before: an update may wait for its gradients, or find that training has diverged.
-            self.balance.density = round(1.0 - cast(float, target), _DIGITS)
+            # Only now: an update may wait for its gradients, or find that training has diverged.
+            self.controller.density = round(1.0 - target, _DIGITS)
             self._sparsity, self._begun = self.pruner.sparsity, True
             self._window.clear()
             self._remember()
         return updated
 
-    def target_at(self, due):
-        return 1.0 - self.balance.density
+    def target_at(self, due: int) -> Target:
+        """Return the requested sparsity."""
+        return 1.0 - self.controller.density
 
-    def progress_at(self, due):
-        # The end of the cosine: modes that exchange fewer weights over time exchange none, so that an update
-        # changes the density and nothing else. The number that may return under 'splice' stays.
-        return 1.0 if self.balance.settings.mode.needs_budget else 0.0
+    def progress_at(self, due: int) -> float:
+        """Return 1, the end of the cosine: modes whose exchange decays then exchange no weights.
+
+        So a move changes the density only. 'splice' needs 0: the number of weights that may return stays.
+        """
+        return 1.0 if self.controller.settings.mode.needs_budget else 0.0
+
+    def _remember(self) -> None:
+        """Save the numbers that a resumed run needs with the masks."""
+        if self._begun:
+            # The sparsity of the last update, not of now: a guard may have changed the masks since.
+            numbers = [self.controller.initial_density, self.controller.density, self._sparsity]
+            numbers += [self._window.total, self._window.weight]
+            memory(self.targets.first).arrays[_MEMORY] = np.array(numbers, dtype=np.float64)
