@@ -372,6 +372,7 @@ expected_warnings = pytest.mark.filterwarnings(
 )
 
 
+@pytest.mark.full
 @expected_warnings
 @cases(1, "chosen", SAMPLE, ids=label)
 def test_sample_saved_in_mid_schedule_goes_on_as_if_uninterrupted(benches, chosen, tmp_path):

@@ -80,6 +80,7 @@ def test_sparsity_holds(make):
     nets.assert_held(watch, 0.8)
 
 
+@pytest.mark.full
 def test_the_averages_of_two_optimizers_with_use_ema_are_as_sparse():
     gan = guide(make=lambda: Adam(1e-2, use_ema=True, ema_momentum=0.9))
     fit(gan)
@@ -156,6 +157,7 @@ def test_copies_that_fit_no_target():
         fit(gan, ["generator"], copies="ema_gen")
 
 
+@pytest.mark.full
 def test_a_frozen_teacher_is_not_masked(capsys):
     gan = guide(nets.DistilledGAN)
     before = gan.teacher.get_weights()

@@ -319,7 +319,7 @@ COMPILED = {
 }
 
 
-@cases(("plain", "steps_per_execution"), "case", COMPILED)
+@cases(("plain",), "case", COMPILED)
 def test_compile_options(reads, case):
     options, window, batches = COMPILED[case]
     x, y = nets.classifier_data(72)
@@ -338,6 +338,7 @@ def test_compile_options(reads, case):
     assert read["batches"] == batches
 
 
+@pytest.mark.full
 def test_a_window_is_rounded_up_to_whole_executions(reads):
     x, y = nets.classifier_data(72)
     read, callback = compare_with_the_recorder(
@@ -356,7 +357,7 @@ def test_a_window_is_rounded_up_to_whole_executions(reads):
 
 
 @cases(
-    ("clipnorm", "accumulation"),
+    ("clipnorm",),
     ("optimizer", "due", "window"),
     [
         (lambda base: base(RATE, clipnorm=1e-3), 5, slice(2, 5)),
@@ -443,6 +444,7 @@ def scores(gan, z):
     return gan.discriminator(gan.generator(z, training=True), training=True)
 
 
+@pytest.mark.full
 @cases(1, "target", ["generator", "discriminator"])
 def test_both_networks_of_gan_model(reads, target):
     gan = gan_model(optimizer=lambda: SGD(0.0))
@@ -554,6 +556,7 @@ def test_one_callback_for_both_networks(reads):
     assert_close(reads[0]["gradients"], wanted[0] + wanted[1])
 
 
+@pytest.mark.full
 @cases(
     1,
     ("first", "second"),
@@ -679,6 +682,7 @@ def test_gradient_loss_of_a_classifier(reads, options):
     assert_close(reads[0]["gradients"], [2 * g for g in average(wanted[3:], variables)])
 
 
+@pytest.mark.full
 def test_gradient_loss_of_a_foreign_gan(reads):
     gan, x = guide_gan(optimizer=lambda: SGD(0.0)), nets.images(48)
     z = np.random.default_rng(5).normal(size=(BATCH, nets.LATENT)).astype("float32")
@@ -1000,6 +1004,7 @@ def test_a_guarded_run_reads_its_gradients_again(reads):
     assert_close(reads[-1]["gradients"], average(wanted[4:7], variables))
 
 
+@pytest.mark.full
 @cases(1, "guard_first", [True, False])
 def test_a_guarded_run_that_ends_while_an_update_waits(guard_first):
     model = classifier(SGD(0.0))

@@ -1108,6 +1108,7 @@ def test_a_trial_that_ruins_the_weights_does_not_hold_with_a_guard_behind():
     nets.assert_exact(0.2, model)
 
 
+@pytest.mark.full
 def test_a_search_that_backs_off_leaves_the_other_network_its_schedule():
     gan = fresh("subclassed")
     other = prune(gan, Linear(0.5, 1, 4), "discriminator", 1)

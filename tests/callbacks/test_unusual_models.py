@@ -102,6 +102,7 @@ def test_an_average_and_what_cannot_be_pruned_are_left_out(capsys):
     assert "'ema_net' looks like a weight average, so it is not a target" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_a_stranger_is_no_target_without_a_word():
     other = keras.Sequential([keras.Input((8,)), layers.Dense(4)], name="stranger")
     with pytest.warns(
@@ -178,6 +179,7 @@ def test_other_settings_are_another_update(settings):
     assert same.updates == []
 
 
+@pytest.mark.full
 def test_weights_restored_behind_the_mask_are_said():
     made = model()
     # It watches a log that is best at the start, and puts the dense weights of then back.
@@ -200,6 +202,7 @@ def test_weights_restored_behind_the_mask_are_said():
 # --- schedules -----------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @cases(
     1,
     "schedule",

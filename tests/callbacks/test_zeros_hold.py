@@ -253,6 +253,7 @@ def test_set_weights_between_two_fits():
     nets.assert_held(watch, 0.8)
 
 
+@pytest.mark.full
 @cases(1, "new_callback", [False, True])
 def test_second_fit(new_callback):
     gan = gan_model()
