@@ -9,9 +9,9 @@ from typing import Any
 import jax  # pyright: ignore[reportMissingImports]
 import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
 import keras
-from keras import ops
 
 from keras_ganprune.backend._gradients_jax import differentiate, run_on, value_and_gradients
+from keras_ganprune.backend.operations import ops
 from keras_ganprune.gan import adversarial_step
 from keras_ganprune.gan.adversarial_step import Batch, logits
 from keras_ganprune.gan.training_log import Balance, StepResult

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
-from keras import ops
 
+from keras_ganprune.backend.operations import ops
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.gan.training_log import StepResult
 

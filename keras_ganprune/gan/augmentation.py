@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras import ops
 
+from keras_ganprune.backend.operations import ops
 from keras_ganprune.errors import DataError
 from keras_ganprune.utils import validation
 from keras_ganprune.utils.registry import PACKAGE

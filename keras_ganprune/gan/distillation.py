@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
-from keras import ops
 
+from keras_ganprune.backend.operations import ops
 from keras_ganprune.errors import (
     ArgumentTypeError,
     InvalidArgumentError,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import keras
-from keras import ops
 
+from keras_ganprune.backend.operations import ops
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.utils import validation
 from keras_ganprune.utils.registry import Configurable, Family

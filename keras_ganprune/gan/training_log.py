@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
-from keras import ops
 
+from keras_ganprune.backend.operations import ops
 from keras_ganprune.gan.losses import GANLoss
 
 LOSSES_AND_ACCURACIES = (

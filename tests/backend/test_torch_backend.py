@@ -850,7 +850,7 @@ def test_without_tensorflow(tmp_path):
     sys.modules["tensorflow"] = None
     import keras, numpy as np
     import keras_ganprune as kgp
-    from keras_ganprune.networks import dcgan
+    from keras_ganprune.applications.networks import dcgan
 
     generator, discriminator = dcgan((8, 8, 1), 6, 4)
     gan = kgp.GANModel(generator, discriminator, 6, seed=0)
