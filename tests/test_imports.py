@@ -1,6 +1,7 @@
 """The architecture, read from the source: the order of the folders, no circles, no hidden names."""
 
 import ast
+import functools
 import pathlib
 import subprocess
 import sys
@@ -78,6 +79,7 @@ def row(module: str) -> str:
     return [*module.split("."), "__init__"][1]
 
 
+@functools.cache
 def own_imports() -> dict[str, set[str]]:
     """Return, for each module of the package, the modules of the package that it imports."""
     return {
