@@ -37,9 +37,7 @@ def cache_file(
     """
     folder: str | os.PathLike[str]
     if cache is None or isinstance(cache, bool):
-        folder = os.environ.get("KERAS_GANPRUNE_CACHE") or pathlib.Path.home().joinpath(
-            ".cache", "keras_ganprune"
-        )
+        folder = files.cache_folder()
     else:
         folder = cache
     try:

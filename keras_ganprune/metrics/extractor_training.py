@@ -59,7 +59,8 @@ def train_extractor(
         seed: Non-negative int, seed of weights, order and shifts. Defaults to 0.
         value_range: (low, high) of the pixels. Defaults to (-1.0, 1.0).
         cache: Folder of the cached files; False to neither read nor write one. Defaults to None: the
-            folder in the environment variable KERAS_GANPRUNE_CACHE, or else ~/.cache/keras_ganprune.
+            folder in the environment variable KERAS_GANPRUNE_CACHE, or else the user's cache folder
+            (`~/.cache/keras_ganprune` on Linux).
 
     Returns:
         A `FeatureExtractor`. The `accuracy` of a classifier is that on the held-out images.
