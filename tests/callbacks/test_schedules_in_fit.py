@@ -403,7 +403,7 @@ def test_a_list_of_the_wrong_length_is_refused():
     schedule = LayerwiseOrder([OneShot(0.3, 2), OneShot(0.3, 3), OneShot(0.3, 4)])
     with pytest.raises(
         InvalidArgumentError,
-        match=r"one for each pruned tensor\. Received: 3 schedule\(s\) for 2 tensor\(s\)",
+        match=r"one schedule per pruned tensor\. Received: 3 schedule\(s\) for 2 tensor\(s\)",
     ):
         fit(gan, prune(gan, schedule), steps=LAST)
     assert all(m.all() for m in masks_of(gan.generator))
@@ -411,7 +411,7 @@ def test_a_list_of_the_wrong_length_is_refused():
 
 def test_a_list_of_the_wrong_length_is_refused_before_training():
     gan = fresh("foreign")
-    with pytest.raises(InvalidArgumentError, match="one for each pruned tensor"):
+    with pytest.raises(InvalidArgumentError, match="one schedule per pruned tensor"):
         fit(gan, prune(gan, LayerwiseOrder([OneShot(0.3, 6)])), steps=8)
     assert int(gan.g_optimizer.iterations) == 0
 

@@ -12,7 +12,11 @@ from networks import value
 
 import keras_ganprune as kgp
 from keras_ganprune.callbacks.shrink_event import shrink_event
-from keras_ganprune.errors import InvalidArgumentError, PruningWarning, UnsupportedLayerError
+from keras_ganprune.errors import (
+    ArgumentTypeError,
+    InvalidArgumentError,
+    PruningWarning,
+)
 from keras_ganprune.pruning.shrink_model import shrink_with_cuts
 from keras_ganprune.pruning.structured.costs import Costs
 
@@ -689,7 +693,7 @@ def test_the_model_itself_is_no_target():
 def test_unknown_targets():
     with pytest.raises(InvalidArgumentError, match="Did you mean 'generator'"):
         fit(mlp_gan(), shrink(1, "generater", sparsity=0.5), epochs=1)
-    with pytest.raises(UnsupportedLayerError, match="latent_dim"):
+    with pytest.raises(ArgumentTypeError, match="latent_dim"):
         fit(mlp_gan(), shrink(1, "latent_dim", sparsity=0.5), epochs=1)
 
 

@@ -103,11 +103,11 @@ def test_bad_plans_are_refused_before_anything_is_trained(arguments, text):
     [
         ({"quality": 3}, InvalidArgumentError, "must be an `ImageQuality`, or a function"),
         ({"quality": lambda m, x, y: "good"}, InvalidArgumentError, "dict of floats, or one float"),
-        ({"metric": "fd"}, InvalidArgumentError, "one of what `quality` measures: mse, seen"),
+        ({"metric": "fd"}, InvalidArgumentError, "a value that `quality` returns: mse, seen"),
         ({"target": "generator"}, InvalidArgumentError, "Unknown target"),
-        ({"build": 3}, InvalidArgumentError, "function of a seed"),
+        ({"build": 3}, InvalidArgumentError, "function that takes a seed"),
         ({"build": lambda seed: 3}, InvalidArgumentError, "must return a compiled Keras model"),
-        ({"labels": Y[:3]}, DataError, "one label for each of the 60 images"),
+        ({"labels": Y[:3]}, DataError, "must have one entry per image, 60"),
         ({"images": X[:0]}, DataError, "must be an array"),
         ({"folds": 1, "labels": None}, InvalidArgumentError, "from 2 to the number of images, 60"),
     ],
@@ -416,15 +416,15 @@ def test_other_settings_data_or_networks_are_another_study(tmp_path):
     arguments = {"storage": tmp_path / "a.db", "sparsities": (0.5,), "seeds": 1}
     small(**arguments, settings={"width": 16})
     for changed, text in (
-        ({"steps": 12}, "steps: 10 there, 12 now"),
-        ({"images": X * 2}, r"images: '60 of 6, \w+' there, '60 of 6, \w+' now"),
+        ({"steps": 12}, "steps: 10 in the study, 12 now"),
+        ({"images": X * 2}, r"images: '60 of 6, \w+' in the study, '60 of 6, \w+' now"),
         (
             {"build": wider},
-            "model: 'Sequential of 129 parameters .*, Adam 0.001' there, .* SGD 0.01",
+            "model: 'Sequential of 129 parameters .*, Adam 0.001' in the study, .* SGD 0.01",
         ),
         ({"quality": lambda m, x, y: {"mse": 1.0}}, "quality: 'error_of' there"),
-        ({"settings": {"width": 20}}, "width: 16 there, 20 now"),
-        ({"criteria": ("l2",)}, r"criteria: \['magnitude'\] there, \['l2'\] now"),
+        ({"settings": {"width": 20}}, "width: 16 in the study, 20 now"),
+        ({"criteria": ("l2",)}, r"criteria: \['magnitude'\] in the study, \['l2'\] now"),
     ):
         with pytest.raises(InvalidArgumentError, match=text):
             small(**{**arguments, "settings": {"width": 16}, **changed})
