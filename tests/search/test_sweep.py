@@ -86,7 +86,7 @@ def small(build=build, images=X, labels=Y, **arguments):
         ({"search": "grd"}, "Did you mean 'grid'"),
         ({"search": "tpe"}, "`trials` must be a positive int"),
         ({"search": "tpe", "trials": 3, "sparsities": (0.5,)}, "needs a range"),
-        ({"trials": 3}, "belongs to search='tpe'"),
+        ({"trials": 3}, "only valid with search='tpe'"),
         ({"direction": "up"}, "Unknown direction"),
         ({"tolerance": -1}, "non-negative fraction"),
         ({"target": keras.layers.Dense(1)}, "every run builds a new network"),
