@@ -80,7 +80,7 @@ def small(build=build, images=X, labels=Y, **arguments):
         ({"seeds": (1, 1)}, "must not repeat a value"),
         ({"seeds": (-1,)}, r"ints in \[0, 2\*\*32\)"),
         ({"steps": 0}, "`steps` must be a positive int"),
-        ({"steps": 2}, "at least one of the 2 `steps`"),
+        ({"steps": 2}, "of 2 `steps`"),
         ({"batch_size": 1.5}, "`batch_size` must be a positive int"),
         ({"begin": 0.7}, "0 <= begin < end <= 1"),
         ({"search": "grd"}, "Did you mean 'grid'"),
