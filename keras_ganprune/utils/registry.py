@@ -116,10 +116,10 @@ class Family:
             return cls()
         if isinstance(identifier, type) and issubclass(identifier, self.base):
             raise ArgumentTypeError(
-                f"A {self.kind} must be an instance, not a class. "
+                f"The {self.kind} must be an instance, not a class. "
                 f"Received: {identifier.__name__}. Write `{identifier.__name__}(...)`."
             )
         raise ArgumentTypeError(
-            f"A {self.kind} must be a name, a `{self.base.__name__}` instance or its config. "
+            f"The {self.kind} must be a name, a `{self.base.__name__}` instance or its config. "
             f"Received: {identifier!r} (of type {type(identifier).__name__})."
         )

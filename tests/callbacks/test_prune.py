@@ -452,13 +452,13 @@ def test_frequency(value):
     ("arguments", "error", "match"),
     [
         ({"criterion": "magnitud"}, InvalidArgumentError, "Did you mean 'magnitude'"),
-        ({"criterion": 3}, ArgumentTypeError, "A criterion must be a name"),
+        ({"criterion": 3}, ArgumentTypeError, "The criterion must be a name"),
         ({"granularity": "blocky"}, InvalidArgumentError, "Unknown granularity 'blocky'"),
         ({"allocation": "globl"}, InvalidArgumentError, "Unknown allocation 'globl'"),
         ({"mode": "gentle"}, InvalidArgumentError, "Unknown mode 'gentle'"),
         ({"schedule": "polynomial"}, InvalidArgumentError, "Unknown schedule 'polynomial'"),
-        ({"schedule": None}, ArgumentTypeError, "A schedule must be a name"),
-        ({"schedule": kgp.PolynomialDecay}, ArgumentTypeError, "instance of a schedule, not"),
+        ({"schedule": None}, ArgumentTypeError, "The schedule must be a name"),
+        ({"schedule": kgp.PolynomialDecay}, ArgumentTypeError, "schedule must be an instance, not"),
     ],
 )
 def test_bad_settings_are_found_at_construction(arguments, error, match):
