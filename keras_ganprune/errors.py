@@ -1,4 +1,4 @@
-"""The errors of this package. Each is also the built-in error that a caller would expect."""
+"""The errors of this package. Each class also derives from the fitting built-in error, such as ValueError."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class MissingPackageError(PruningError, ImportError):
 
 
 class PruningWarning(UserWarning):
-    """The package did not do exactly what was requested. The text of the warning says how it differs."""
+    """The package did not do exactly what was requested. The text of the warning states the difference."""
 
 
 def unknown_name(kind: str, received: object, known: Iterable[str], hint: str = "") -> str:
     """Return the text of an 'unknown name' error, with the most similar known name.
 
     Args:
-        kind: What is named, such as 'schedule'.
+        kind: Kind of the named thing, such as 'schedule'.
         received: The unknown name.
         known: All valid names.
         hint: Sentence to add at the end. Defaults to '' (none).

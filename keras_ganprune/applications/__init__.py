@@ -1,4 +1,4 @@
-"""Fields of use from end to end: data, networks, training with pruning, evaluation, export.
+"""Complete applications: data, networks, training with pruning, evaluation, export.
 
 To add an application: one file (or folder) here, and one row in `keras_ganprune.cli`.
 """

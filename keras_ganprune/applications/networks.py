@@ -1,4 +1,4 @@
-"""The two small GANs of the demo, the notebooks and the benchmarks: `dcgan` and `mlp`."""
+"""The two small GANs that the demo, the notebooks and the benchmarks use: `dcgan` and `mlp`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dcgan(
         channels: Channels of the last hidden layer of the generator and of the first layer of the
             discriminator. Defaults to 32.
         classes: Number of classes of a class-conditional GAN. Both networks then also take class numbers of
-            shape (batch,). Defaults to networks without labels.
+            shape (batch,). Defaults to None: networks without labels.
 
     Returns:
         (generator, discriminator).
@@ -117,7 +117,7 @@ def mlp(
     Args:
         image_shape: (height, width, channels).
         latent_dim: Length of a latent vector. Defaults to 100.
-        width: Factor of the units in the hidden layers of the generator. Defaults to 1.
+        width: Positive float, factor for the units of the hidden layers of the generator. Defaults to 1.
 
     Returns:
         (generator, discriminator).

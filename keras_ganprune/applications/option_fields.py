@@ -1,6 +1,5 @@
-"""One description per option of an application.
-
-The class, its documentation and the command line are all made from it.
+"""One description per option of an application. The class, its documentation and the command line are
+generated from these descriptions.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Option:
         flag: Name on the command line, such as '--image-size'.
         kind: Type on the command line: str, int, float or bool. A bool with the default False is a switch;
             with the default None it also has a '--no-' form.
-        from_text: Function that turns the text of the command line into the value, or None.
+        from_text: Function that converts the text of the command line into the value, or None.
     """
 
     name: str
@@ -68,11 +67,12 @@ def option(
         help: One or two sentences, without the default.
         kind: Type on the command line: str, int, float or bool. Defaults to str.
         default_text: The default in words. Defaults to the value.
-        choices: Valid names; another value is an error. Defaults to any value.
+        choices: Valid names. Defaults to (): any value is valid.
         flag: Name on the command line. Defaults to the name of the field.
-        from_text: Function that turns the text of the command line into the value. Defaults to none.
-        check: Function (value, name) that raises an error for a wrong value. None is not checked if it is
-            the default. Defaults to none.
+        from_text: Function that converts the text of the command line into the value. Defaults to None: no
+            conversion.
+        check: Function (value, name) that raises an error for a wrong value. None is not checked if it is the
+            default. Defaults to None: no check.
     """
     choices = tuple(choices)
 
@@ -127,7 +127,7 @@ def documented(cls: type[T]) -> type[T]:
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Return the names in a text with commas.
+    """Return the names in a text, which are separated by commas.
 
     Example:
     >>> names("generator, discriminator")
@@ -137,7 +137,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def name_or_mixture(text: str) -> str | Mapping[str, float]:
-    """Return a text without '=' as it is, and 'magnitude=1,taylor=0.5' as a dict.
+    """Return a text without '=' unchanged, and a text such as 'magnitude=1,taylor=0.5' as a dict.
 
     Raises:
         InvalidArgumentError: A part of the text is not a name and a number.

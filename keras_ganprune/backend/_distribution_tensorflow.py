@@ -42,15 +42,16 @@ def strategy_of(like: Any) -> Any:
 def check_strategy(model: Any, variables: Any) -> None:
     """Raise `InvalidArgumentError` if the variables were not made under the strategy of `fit`."""
     mirrors = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
-    # The variables of other strategies, and of TensorFlow's default, have no strategy.
+    # Variables that were made under other strategies, or under TensorFlow's default strategy, have no
+    # attribute for it.
     running = model.distribute_strategy if isinstance(model.distribute_strategy, mirrors) else None
     for variable in variables:
         creator = strategy_of(variable)
         if creator is not running:
             raise InvalidArgumentError(
-                "A network and its optimizer must be made under the strategy that trains it. Received: "
-                f"'{variable.path}', made under {_name(creator)}, in a `fit` under {_name(running)}. Build "
-                "and compile the model inside one `with strategy.scope():`. `fit` may be called outside."
+                "A network and its optimizer must be created under the strategy that trains them. Received: "
+                f"'{variable.path}', created under {_name(creator)}, in a `fit` under {_name(running)}. Build "
+                "and compile the model inside one `with strategy.scope():`. `fit` may be called outside it."
             )
 
 
@@ -68,7 +69,8 @@ def count(like: Any) -> int:
 
 def rank(like: Any) -> int:
     """Return the index of this worker, from 0."""
-    # It is not the index of the task, because a chief may be a job of its own before the workers.
+    # It differs from the index of the task if the chief is a separate job: the chief then comes before the
+    # workers.
     strategy = strategy_of(like)
     ids = strategy.experimental_distribute_values_from_function(
         lambda context: np.int64(context.replica_id_in_sync_group)
@@ -80,7 +82,8 @@ def total(sent: np.ndarray, like: Any, timeout: float) -> np.ndarray:
     """Return the sum of the int64 arrays of all workers.
 
     Raises:
-        InvalidArgumentError: A worker does not answer within `timeout` seconds, or sends another shape.
+        InvalidArgumentError: A worker does not answer within `timeout` seconds, or sends an array of another
+            shape.
     """
     strategy = strategy_of(like)
 
@@ -92,7 +95,7 @@ def total(sent: np.ndarray, like: Any, timeout: float) -> np.ndarray:
     values = strategy.experimental_distribute_values_from_function(of_replica)
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
     try:
-        # As `strategy.reduce`, but with a time limit.
+        # Equal to `strategy.reduce`, but with a time limit.
         summed = strategy.extended.reduce_to(
             tf.distribute.ReduceOp.SUM, values, "/device:CPU:0", options
         )

@@ -1,8 +1,8 @@
 """Gradients on JAX, for code that reads and assigns variables as on the other backends.
 
 Such code runs in a `keras.StatelessScope`, which holds the values of the variables. JAX differentiates
-functions of arrays, so each differentiated function runs in a scope of its own. Its assignments are copied
-to the scope around it.
+functions of arrays, so each differentiated function runs in a new inner scope. Its assignments are copied to
+the outer scope.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def is_traced(value: Any) -> bool:
 def _scope_now() -> keras.StatelessScope | None:
     """Return the current scope, or None.
 
-    Private function of Keras: there is no public way to get it.
+    Private function of Keras: there is no public way to get the current scope.
     """
     from keras.src.backend.common import stateless_scope
 
@@ -30,7 +30,7 @@ def _scope_now() -> keras.StatelessScope | None:
 
 
 class _Inner(keras.StatelessScope):
-    """A scope that begins with the values of the scope around it."""
+    """An inner scope that begins with the values of the outer scope."""
 
     def __init__(self, outer: keras.StatelessScope | None):
         super().__init__(collect_losses=outer is not None and outer.collect_losses)
@@ -43,8 +43,8 @@ class _Inner(keras.StatelessScope):
         variable, value = update
         at = self.differentiated.get(id(variable))
         if at is not None:
-            # The layer has rewritten the weight (as SpectralNormalization does). On all backends the gradient
-            # is that at the new value. The added difference is zero, but its gradient is not.
+            # The layer has rewritten the weight (as SpectralNormalization does). On all backends, the
+            # gradient is taken at the new value. The added difference is zero, but its gradient is not.
             value = jax.lax.stop_gradient(value) + (at - jax.lax.stop_gradient(at))
         super().add_update((variable, value))
 

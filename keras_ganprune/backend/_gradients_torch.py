@@ -11,7 +11,8 @@ import torch  # pyright: ignore[reportMissingImports]
 def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> list[Any]:
     """Return the gradient of `loss()` for each variable, None if the loss does not depend on it.
 
-    As on the other backends, variables that are not trainable get gradients too. No `.grad` is written.
+    As on the other backends, variables that are not trainable get gradients too. The attribute `.grad` of the
+    parameters is not changed.
     """
     tensors = [variable.value for variable in variables]
     frozen = [tensor for tensor in tensors if not tensor.requires_grad]
@@ -20,7 +21,7 @@ def gradients(loss: Callable[[], Any], variables: Sequence[Any]) -> list[Any]:
             tensor.requires_grad_(True)
         with torch.enable_grad():
             result = loss()
-        if not result.requires_grad:  # It depends on no variable.
+        if not result.requires_grad:  # The loss depends on no variable.
             return [None] * len(tensors)
         return list(torch.autograd.grad(result, tensors, allow_unused=True))
     finally:

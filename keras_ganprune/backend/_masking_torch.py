@@ -1,4 +1,4 @@
-"""Masking on PyTorch, which runs per weight and step, and the conversion of tensors to arrays."""
+"""Masking on PyTorch, which runs once per weight and step, and the conversion of tensors to arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 def masked(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return a tensor with zeros where a bool mask is False, also where the value is NaN.
 
-    The bit pattern of each value is multiplied by 0 or 1 as an integer. For random masks on a CPU that is
+    The bit pattern of each value is multiplied by 0 or 1 as an integer. For random masks on a CPU, this is
     several times as fast as `torch.where`.
     """
     bits = value.detach().view(_INTEGERS[value.element_size()])
@@ -20,8 +20,8 @@ def masked(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def to_numpy(value: torch.Tensor) -> np.ndarray:
-    """Return a copy of a tensor as an array. A copy, because PyTorch changes tensors in place."""
+    """Return a tensor as an array. It is a copy, because PyTorch changes tensors in place."""
     value = value.detach()
-    if value.dtype == torch.bfloat16:  # NumPy has this type from `ml_dtypes` only, as in Keras.
+    if value.dtype == torch.bfloat16:  # NumPy gets this type from `ml_dtypes`, as in Keras.
         return value.float().cpu().numpy().astype(ml_dtypes.bfloat16)
     return value.to("cpu", copy=True).numpy()

@@ -40,8 +40,8 @@ def attach(optimizer: torch.optim.Optimizer, pruner: Any) -> None:
     @torch.no_grad()
     def apply_constraints(*_: Any) -> None:
         for weight in weights:
-            # As Keras's optimizers do. The constraint also applies the user's own one, and accumulates the
-            # updates of pruned entries if the pruning mode needs them.
+            # Keras's optimizers apply constraints in the same way. The constraint also applies the user's
+            # constraint, and accumulates the updates of pruned entries if the pruning mode needs them.
             weight.variable.assign(weight.variable.constraint(weight.variable))
 
     optimizer.register_step_pre_hook(clear_slots)
@@ -49,7 +49,7 @@ def attach(optimizer: torch.optim.Optimizer, pruner: Any) -> None:
 
 
 def _kept_slots(weight: Any, pruner: Any) -> torch.Tensor:
-    """Return where momentum is kept: not at pruned entries, and not at those that the last update regrew."""
+    """Return a mask of the momentum: False at pruned entries and at entries that the last update regrew."""
     keep = weight.mask.value
     if pruner.mode.collects:
         keep = torch.ones_like(keep)  # The hidden values of pruned weights are trained too.

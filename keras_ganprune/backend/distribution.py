@@ -1,8 +1,8 @@
 """Communication between several processes (workers) that train one network together.
 
-The first worker decides, and all others use its decision. Every function takes `like`, a variable of the
-network or the model itself, which determines the workers. If there is one process, nothing is sent. All
-workers must make the same calls.
+The first worker decides, and all others use its decision. Every function has an argument `like`, a variable
+of the network or the model itself, which determines the workers. If there is only one process, nothing is
+sent. All workers must make the same calls in the same order.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from keras_ganprune.errors import InvalidArgumentError
 # Seconds that a worker waits for the others on TensorFlow. PyTorch's process group and JAX have their own
 # limits.
 TIMEOUT = 300.0
-# Characters of a setting that an error shows.
+# Largest number of characters of a setting in an error text.
 _SHOWN = 300
 
 
 def multi_worker_strategy(**options: Any) -> Any:
     """Return a `tf.distribute.MultiWorkerMirroredStrategy` that works with `fit` of Keras 3.
 
-    `fit` needs reductions that TensorFlow's own strategy rejects (keras-team/keras#20585). As with that
-    strategy, set TF_CONFIG on every machine, and create the strategy before you use anything else of
-    TensorFlow.
+    `fit` needs reductions that TensorFlow's own strategy rejects (keras-team/keras#20585). As for that
+    strategy, set TF_CONFIG on every machine, and create the strategy before any other use of TensorFlow.
 
     Args:
         **options: Arguments of `tf.distribute.MultiWorkerMirroredStrategy`: `cluster_resolver`,
@@ -50,7 +49,7 @@ def multi_worker_strategy(**options: Any) -> Any:
     """
     if keras.backend.backend() != "tensorflow":
         raise InvalidArgumentError(
-            "A strategy of TensorFlow needs Keras on TensorFlow. Received: the backend "
+            "`multi_worker_strategy` needs the backend 'tensorflow'. Received: the backend "
             f"'{keras.backend.backend()}'. Set KERAS_BACKEND=tensorflow before Keras is imported. On JAX "
             "use `keras.distribution.DataParallel`, on PyTorch `DistributedDataParallel`."
         )
@@ -69,7 +68,8 @@ def rank(like: Any) -> int:
 
 
 def broadcast(array: np.ndarray, like: Any) -> np.ndarray:
-    """Return the first worker's array, bit by bit, on every worker. All arrays must have the same shape.
+    """Return the first worker's array on every worker, equal in every bit. All arrays must have the same
+    shape.
 
     Example:
     >>> broadcast(np.array([0.5, 2.0]), keras.Variable(1.0))
@@ -109,17 +109,17 @@ def gather(text: str, like: Any) -> list[str]:
 
 
 def check_same(settings: Mapping[str, Any], like: Any, rule: str, fix: str) -> None:
-    """Raise `InvalidArgumentError` on every worker if some setting is not the same on all workers.
+    """Raise `InvalidArgumentError` on every worker if a setting differs between workers.
 
     Args:
         settings: Settings by name. The `repr` of the values is compared.
         like: Variable of the network, or the model.
-        rule: Sentence for the error that says what must be the same.
-        fix: Sentence for the error that says how to fix it.
+        rule: Sentence for the error: the settings that must be equal.
+        fix: Sentence for the error: how to fix it.
     """
     if count(like) == 1:
         return
-    # The address of an object in memory differs although the object is the same.
+    # Addresses in memory are removed: they differ between workers although the objects are equal.
     texts = {k: re.sub(r" at 0x[0-9a-fA-F]+", "", repr(v)) for k, v in settings.items()}
     workers = [json.loads(text) for text in gather(json.dumps(texts), like)]
     first = workers[0]
@@ -167,7 +167,8 @@ def _backend_module() -> Any:
 
 
 def _total(sent: np.ndarray, like: Any) -> np.ndarray:
-    """Return the sum of the byte arrays of all workers. At each place, at most one byte is not 0."""
+    """Return the sum of the byte arrays of all workers. At each position, at most one worker sends a byte
+    that is not 0."""
     padded = np.zeros(-(-sent.size // 8) * 8, np.uint8)
     padded[: sent.size] = sent
     # As int64, which every backend can add. The sum is exact, because all other summands are zero.

@@ -1,8 +1,8 @@
 """Masks in a compiled training step, and the tracing of that step.
 
-On TensorFlow and PyTorch the step reads variables. JAX compiles a function of arrays: `fit` passes the
-values of the weights and of the optimizer's variables to the step, and gets the new values back. So on JAX
-the masks are made variables of the optimizer that trains the weights.
+On TensorFlow and PyTorch the step reads variables. JAX compiles a function of arrays: `fit` passes the values
+of the weights and of the optimizer's variables to the step, and the step returns the new values. So on JAX
+the masks become variables of the optimizer that trains the weights.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def not_tracked(weight: Any) -> InvalidArgumentError:
     """Return the error for a mask that is a constant in a compiled step of JAX."""
     return InvalidArgumentError(
         "On JAX the masks must be among the variables of the optimizer that trains the weights, because a "
-        "compiled step does not see a constant change. Received: the mask of "
+        "compiled step keeps the first value of a constant. Received: the mask of "
         f"'{getattr(weight, 'path', 'a weight')}', which is a constant in the step. Call "
         "`pruner.attach(optimizer)` before the step is compiled and before `optimizer.variables` is read. In "
         "`fit`, `Prune` does so for the optimizers that are attributes of the model."
@@ -55,9 +55,9 @@ def track(
     optimizer: keras.optimizers.Optimizer,
     companions: Iterable[tuple[keras.Variable, keras.Variable]],
 ) -> bool:
-    """Make variables a part of an optimizer's state on JAX.
+    """On JAX, add variables to the state of an optimizer.
 
-    The optimizer does not save them, so that its files are those of the other backends.
+    The optimizer does not save these variables, so that its files are the same on all backends.
 
     Args:
         optimizer: Optimizer that trains the weights.
@@ -65,7 +65,7 @@ def track(
 
     Returns: Whether any variable is new to the optimizer. Always False on the other backends.
 
-    Private method of Keras: `_track_variable` is the only way into `optimizer.variables`.
+    Private method of Keras: only `_track_variable` can add a variable to `optimizer.variables`.
     """
     if not _on_jax():
         return False
@@ -94,7 +94,8 @@ def tracked(optimizer: keras.optimizers.Optimizer) -> list[tuple[keras.Variable,
 
 
 def forget(optimizer: keras.optimizers.Optimizer) -> None:
-    """Delete the record of what `track` has added to an optimizer. Its variables are not changed."""
+    """Delete the record of the variables that `track` has added to an optimizer. The variables are not
+    changed."""
     optimizer.__dict__.pop(_TRACKED, None)
 
 
@@ -118,7 +119,7 @@ def _without_tracked(optimizer: Any, inner: Any, name: str, store: Any) -> None:
 def sync(model: keras.Model) -> None:
     """Update the variables of a model in the middle of an epoch of `fit`.
 
-    On JAX their current values are only in the state of the training loop until this is called.
+    On JAX, only the state of the training loop has the current values until this function is called.
     """
     if _on_jax():
         model.jax_state_sync()

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 after success, 2 after an error (its text is printed), 130 after Ctrl-C.
     """
     arguments = _parser().parse_args(argv)
-    # TensorFlow's start-up notes would hide the output.
+    # TensorFlow's messages at start-up would hide the output.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         COMMANDS[arguments.command].run(arguments)

@@ -1,4 +1,4 @@
-"""Arguments of a command from the options of an application, and back."""
+"""Convert options of an application to arguments of a command, and parsed arguments to option values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_options(
         names: Names of the options to add. Defaults to all.
     """
     for option in _selected(cls, names):
-        # argparse reads '%' as the beginning of a format.
+        # argparse would read '%' as a format specifier.
         settings: dict[str, Any] = {
             "default": option.default,
             "help": str(option).replace("%", "%%"),
@@ -39,7 +39,7 @@ def given_options(
     """Return the values of the options, by the names of their fields.
 
     Raises:
-        InvalidArgumentError: A text cannot be read.
+        InvalidArgumentError: The text of an option cannot be converted into its value.
 
     Example:
     >>> from keras_ganprune.applications.image_generation import DemoOptions

@@ -13,7 +13,9 @@ HELP = "Write a saved model as a stripped SavedModel."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("model", help="A .keras file. Of a GANModel, the generator is exported.")
+    parser.add_argument(
+        "model", help="A .keras file. If it contains a GANModel, the generator is exported."
+    )
     parser.add_argument("output", help="Folder to write.")
     saved_models.add_live(parser, "Export")
     parser.add_argument(
@@ -28,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         OutputError: The folder exists or cannot be written.
         FileFormatError: The file does not exist or cannot be loaded.
-        ExportError: The SavedModel computes something else than the model.
+        ExportError: The outputs of the SavedModel differ from those of the model.
     """
     files.check_new_folder(arguments.output, arguments.overwrite)
     model = saved_models.load(arguments.model, arguments.modules)

@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the page of run folders, or print the sparsity of saved models.
 
     Raises:
-        InvalidArgumentError: Run folders and .keras files are mixed, or an option has no effect for them.
+        InvalidArgumentError: Run folders and .keras files are mixed, or an option has no effect for the given
+            paths.
         FileFormatError: A run or a file does not exist, is damaged or cannot be loaded.
         OutputError: The page exists or cannot be written.
         MissingPackageError: A package of the page is not installed.
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     if models and len(models) < len(paths):
         folder = next(path for path in paths if path not in models)
         raise InvalidArgumentError(
-            "Give either run folders, for a page, or .keras files, for their sparsity. Received both: "
+            "Give either run folders (for a page) or .keras files (for their sparsity). Received both: "
             f"'{folder}' and '{models[0]}'."
         )
     page_options = {
@@ -71,13 +72,13 @@ def run(arguments: argparse.Namespace) -> None:
         "--import": arguments.modules or None,
     }
     if models:
-        _check_unused(page_options, "the page of run folders", models[0])
+        _check_unused(page_options, "run folders", models[0])
         for path in models:
             if len(models) > 1:
                 print(f"# {path}\n")
             _print_sparsity(path, arguments.modules, arguments.markdown)
         return
-    _check_unused(model_options, "a .keras file", paths[0])
+    _check_unused(model_options, ".keras files", paths[0])
     output = "report.html" if arguments.output is None else arguments.output
     print(write_report(paths, output, arguments.title, overwrite=arguments.overwrite))
 
@@ -86,7 +87,7 @@ def _check_unused(options: dict[str, Any], where: str, path: pathlib.Path) -> No
     for name, value in options.items():
         if value is not None:
             raise InvalidArgumentError(
-                f"{name} is only for {where}. Received: '{path}'. Leave it out."
+                f"{name} can only be used with {where}. Received: '{path}'. Leave {name} out."
             )
 
 

@@ -32,7 +32,9 @@ _SHARES = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("model", help="A .keras file. Of a GANModel, one network is shrunk.")
+    parser.add_argument(
+        "model", help="A .keras file. If it contains a GANModel, one network of it is shrunk."
+    )
     parser.add_argument(
         "output", help="Folder to write: model.keras, saved_model and comparison.md."
     )
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{name}",
             type=float,
             default=None,
-            help=f"{text} Defaults to removing the masked channels.",
+            help=f"{text} Defaults to none: masked channels are removed.",
         )
     parser.add_argument(
         "--criterion",
@@ -57,13 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allocation",
         default="uniform",
-        help="Share of each layer: uniform or global_ranking. Defaults to uniform.",
+        help="How the channels to remove are distributed over the layers: uniform or global_ranking. "
+        "Defaults to uniform.",
     )
     parser.add_argument(
         "--round-to",
         type=int,
         default=None,
-        help="Keep a multiple of this number of channels, such as 8. Defaults to any number.",
+        help="The number of kept channels per layer is a multiple of this int, such as 8. Defaults to any "
+        "number.",
     )
     parser.add_argument(
         "--keep",

@@ -1,4 +1,4 @@
-"""`keras-ganprune sweep`: find the sparsity for the networks of the demo, on your images."""
+"""`keras-ganprune sweep`: find the best sparsity for the networks of the demo on your images."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=None,
         help="Number of folds for cross-validation: each run trains on all folds except one, and is "
-        "evaluated on that one. Defaults to no cross-validation.",
+        "evaluated on the remaining fold. Defaults to no cross-validation.",
     )
     parser.add_argument(
         "--steps", type=int, default=2000, help="Training steps per run. Defaults to 2000."
@@ -156,7 +156,7 @@ def run(arguments: argparse.Namespace) -> None:
     classes = image_generation.classes_of(options, images)
     quality = _evaluator(images, arguments.samples)
     if plan["folds"] is None:
-        # The images that the evaluator holds out are not trained on.
+        # The GAN is not trained on the images that the evaluator holds out.
         images = images.take(split_at(len(images), _HELD_OUT))
     height, width, channels = images.images.shape[1:]
     result = search.sweep(
@@ -177,7 +177,7 @@ def run(arguments: argparse.Namespace) -> None:
         **plan,
     )
     recommendation = result.recommend(arguments.tolerance)
-    # A folder that exists now was written by another process of this sweep, with the same content.
+    # If the folder exists now, another process of this sweep has written it, with the same content.
     with files.new_folder(output, overwrite=True) as folder:
         (folder / "table.md").write_text(result.to_markdown() + "\n", encoding="utf-8")
         (folder / "recommendation.md").write_text(f"{recommendation}\n", encoding="utf-8")
@@ -223,5 +223,5 @@ def _numbers(text: str, name: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise InvalidArgumentError(
-            f"{name} must be numbers with commas between them, such as 0.5,0.8. Received: {text!r}."
+            f"{name} must be numbers that are separated by commas, such as 0.5,0.8. Received: {text!r}."
         ) from error

@@ -22,12 +22,12 @@ def folder(path: str | os.PathLike, size: int = 28) -> Images:
 
     Args:
         path: Path of the folder. Images are files that end in .png, .jpg, .jpeg, .bmp, .gif or .webp.
-        size: Int, a multiple of 4, at least 8. Defaults to 28.
+        size: Int, height and width in pixels; a multiple of 4, at least 8. Defaults to 28.
 
     Returns: `Images` without labels, in the order of their paths.
 
     Raises:
-        DataError: There is no folder `path`, it contains no image, an image cannot be read, or Pillow is not
+        DataError: `path` is not a folder, it contains no image, an image cannot be read, or Pillow is not
             installed.
         InvalidArgumentError: `size` is not a multiple of 4, or is below 8.
 
@@ -37,7 +37,7 @@ def folder(path: str | os.PathLike, size: int = 28) -> Images:
     path = pathlib.Path(path)
     if not path.is_dir():
         raise DataError(
-            f"The data must be 'mnist', 'digits' or a folder of images. Received: '{path}'."
+            f"The data must be 'mnist', 'mnist-5000', 'digits' or a folder of images. Received: '{path}'."
         )
     if not is_int(size) or size < 8 or size % 4:
         raise InvalidArgumentError(

@@ -15,7 +15,7 @@ class Images:
 
     Args:
         images: float32 array (n, height, width, channels) in [-1, 1].
-        labels: int64 array (n,) of classes, or None if there are none.
+        labels: int64 array (n,) of class numbers, or None if the images have no labels.
         description: One line of text: what the images are, how many, and their source.
 
     Example:
@@ -41,15 +41,15 @@ class Images:
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches in random order, the same for the same seed. An incomplete last batch is left out.
+    """Batches of images in random order. Equal seeds give equal orders. An incomplete last batch is left out.
 
     Each pass over the images has its own random order. A pass continues in the next epoch, so an epoch may
     have any number of batches.
 
     Args:
         images: Array (n, ...).
-        labels: Array (n, ...), or None for images alone.
-        batch_size: Positive int. If there are fewer images, it is their number.
+        labels: Array (n, ...), or None to return images without labels.
+        batch_size: Positive int, images per batch. If there are fewer images, a batch contains all of them.
         per_epoch: Positive int, batches per epoch.
         seed: Int, seed of the random order.
 

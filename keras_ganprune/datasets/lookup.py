@@ -23,7 +23,8 @@ def load(name: str, size: int = 28) -> Images:
     Returns: `Images`.
 
     Raises:
-        DataError: `name` is unknown and is no folder, the data cannot be read, or a package is not installed.
+        DataError: `name` is neither a known name nor a folder, the data cannot be read, or a package is not
+            installed.
         InvalidArgumentError: `name` is a folder, and `size` is not a multiple of 4 or is below 8.
 
     Example:
@@ -34,5 +35,7 @@ def load(name: str, size: int = 28) -> Images:
     if name in loaders:
         return loaders[name]()
     if not pathlib.Path(name).exists():
-        raise DataError(unknown_name("data", name, loaders, "Or give a folder of images."))
+        raise DataError(
+            unknown_name("data", name, loaders, "Or pass the path of a folder of images.")
+        )
     return folder(name, size)

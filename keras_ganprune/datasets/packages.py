@@ -18,6 +18,6 @@ def require(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise DataError(
-            f"This data needs the package '{module.split('.')[0]}', which is not installed. "
+            f"The data set needs the package '{module.split('.')[0]}', which is not installed. "
             "Install the demo's packages: pip install 'keras-ganprune[demo]'."
         ) from error

@@ -1,4 +1,4 @@
-"""Exporters: a model as a file that another runtime reads, verified by loading it again."""
+"""Exporters: write a model to files that another runtime reads, load them again and compare the outputs."""
 
 from keras_ganprune.exporters.saved_model import ExportReport, export_saved_model
 

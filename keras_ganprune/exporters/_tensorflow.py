@@ -24,7 +24,7 @@ class Comparison:
     Attributes:
         inputs: Random inputs.
         outputs: The outputs of the SavedModel for them.
-        difference: The largest difference to the outputs of the model.
+        difference: The largest absolute difference from the outputs of the model.
     """
 
     inputs: list[np.ndarray]
@@ -80,14 +80,14 @@ def write_and_compare(plain: keras.Model, folder: pathlib.Path, tolerance: float
     tf = files.tensorflow()
     specs = input_specs(plain)
     inputs = random_inputs.random_inputs(keras.tree.flatten(specs))
-    # Called before it is written, because Keras exports a subclassed model only after a call.
-    # Compiled, because eager TensorFlow fuses operations differently, which changes the last bit.
+    # The model is called before it is written, because Keras exports a subclassed model only after a call.
+    # The call is compiled, because eager TensorFlow fuses operations differently, which changes the last bit.
     expected = run(measure_latency.compiled(plain), specs, inputs)
     try:
         write(plain, folder)
         serve = measure_latency.served(folder)
     except tf.errors.OpError as error:
-        # TensorFlow reports a full disk by an error class of its own.
+        # TensorFlow raises its own error class if the disk is full.
         raise OSError(str(error)) from error
     outputs = run(serve, specs, inputs)
     return Comparison(
@@ -98,8 +98,9 @@ def write_and_compare(plain: keras.Model, folder: pathlib.Path, tolerance: float
 def write(plain: keras.Model, folder: pathlib.Path) -> None:
     """Write a SavedModel that holds every variable once.
 
-    Keras's exporter stores each variable twice (as its own and as TensorFlow's), which doubles the
-    file. So the SavedModel of Keras is loaded, and saved again with the variables of its endpoint only.
+    Keras's exporter stores each variable twice (as a Keras and as a TensorFlow variable), which doubles the
+    size of the files. So the SavedModel of Keras is loaded, and saved again with only the variables of its
+    endpoint.
     """
     import tensorflow as tf
 
@@ -113,7 +114,7 @@ def write(plain: keras.Model, folder: pathlib.Path) -> None:
     try:
         tf.saved_model.save(compact, str(folder), signatures={"serving_default": signature})
     except AssertionError:
-        # Lookup tables are not variables, so this fails for them. Then the larger SavedModel is kept.
+        # This fails for lookup tables, which are not variables. Then the larger SavedModel is kept.
         for entry in folder.iterdir():
             if entry != full:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

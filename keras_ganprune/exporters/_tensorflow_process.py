@@ -19,7 +19,7 @@ from keras_ganprune.exporters import _tensorflow
 
 
 def main(exchange: pathlib.Path) -> None:
-    """Carry out `request.json`, and write the result or the error into `answer.json`."""
+    """Read `request.json`, write the SavedModel, and write the result or the error to `answer.json`."""
     request = json.loads((exchange / "request.json").read_text(encoding="utf-8"))
     try:
         answer = _write(exchange, request)
@@ -33,7 +33,7 @@ def main(exchange: pathlib.Path) -> None:
 
 def _write(exchange: pathlib.Path, request: dict[str, Any]) -> dict[str, Any]:
     custom_objects = {name: _imported(module, name) for module, name in request["classes"]}
-    # Not `safe_mode`: the calling process wrote this file itself, so its lambdas can be trusted.
+    # `safe_mode` is off: the calling process wrote this file itself, so its lambdas can be trusted.
     model: Any = keras.saving.load_model(
         exchange / "model.keras", custom_objects=custom_objects, compile=False, safe_mode=False
     )

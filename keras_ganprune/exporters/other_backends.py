@@ -22,11 +22,11 @@ from keras_ganprune.exporters import _tensorflow
 from keras_ganprune.metrics import measure_latency
 from keras_ganprune.utils import random_inputs
 
-# Seconds after which the process is stopped. A small network needs ten, most of them for the import.
+# Seconds after which the process is stopped. A small network needs ten seconds, most of them for the import.
 LIMIT = 900.0
-# Two backends round differently, so a larger difference between them is valid: this factor.
+# Two backends round differently, so the tolerance between them is larger by this factor.
 _ACROSS = 10.0
-# In half precision a difference of this many rounding steps is always valid.
+# In half precision, a difference of up to this number of rounding steps is always valid.
 _STEPS = 8
 _STEP_SIZES = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
@@ -76,7 +76,8 @@ def write_and_compare(
 
 
 def _coarsest_step(model: keras.Model) -> float:
-    """Return the relative rounding step of the coarsest half precision of any layer, or 0."""
+    """Return the largest relative rounding step of the half-precision layers, or 0 if no layer uses half
+    precision."""
     dtypes = {getattr(layer, "compute_dtype", None) for layer in model._flatten_layers()}
     return max((size for name, size in _STEP_SIZES.items() if name in dtypes), default=0.0)
 
@@ -106,7 +107,7 @@ def _full_precision() -> Iterator[None]:
 def _by_process(
     plain: keras.Model, folder: pathlib.Path, tolerance: float, allowed: float
 ) -> float:
-    # Beside the folder, so that both are on one disk and files can be moved.
+    # The temporary folder is beside `folder`, so that both are on one disk and files can be moved.
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as name:
         exchange = pathlib.Path(name)
         _save(plain, exchange / "model.keras")
@@ -183,7 +184,7 @@ def _run_process(exchange: pathlib.Path) -> dict[str, Any]:
     """Run the process on a folder with a request, and return its answer."""
     command = [sys.executable, "-m", "keras_ganprune.exporters._tensorflow_process", str(exchange)]
     try:
-        ended = subprocess.run(
+        process = subprocess.run(
             command,
             env=_environment(),
             stdin=subprocess.DEVNULL,
@@ -200,8 +201,8 @@ def _run_process(exchange: pathlib.Path) -> dict[str, Any]:
     path = exchange / "answer.json"
     if not path.is_file():
         raise ExportError(
-            f"The TensorFlow process that writes the SavedModel ended with exit code {ended.returncode}; "
-            f"nothing was written. Its last output: {_last(ended.stderr)}"
+            f"The TensorFlow process that writes the SavedModel ended with exit code {process.returncode}; "
+            f"nothing was written. Its last output: {_last(process.stderr)}"
         )
     answer = json.loads(path.read_text(encoding="utf-8"))
     kind, text = answer.get("error"), answer.get("text")
@@ -213,14 +214,15 @@ def _run_process(exchange: pathlib.Path) -> dict[str, Any]:
 def _environment() -> dict[str, str]:
     """Return the environment variables of the process."""
     environment = dict(os.environ)
-    # Flags for JAX: TensorFlow's XLA ends the process at a flag that it does not know.
+    # These flags are meant for JAX. TensorFlow's XLA ends the process if it does not know a flag.
     environment.pop("XLA_FLAGS", None)
     return environment | {
         "KERAS_BACKEND": "tensorflow",
         # This process already uses the GPU's memory.
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
-        # The process imports what this one can import, and nothing else from the current folder.
+        # The process can import the modules that this process can import, and nothing else from the current
+        # folder.
         "PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path),
         "PYTHONSAFEPATH": "1",
     }

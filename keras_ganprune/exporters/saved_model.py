@@ -25,10 +25,10 @@ class ExportReport:
     Attributes:
         path: `pathlib.Path`, the folder of the SavedModel.
         max_difference: Float, largest absolute difference between the outputs of the reloaded SavedModel
-            and those of the stripped model, on random inputs. TensorFlow runs the model; on another
-            backend, that backend runs it too, and the larger difference counts.
+            and those of the stripped model, on random inputs. The model runs on TensorFlow. On another
+            backend it also runs on that backend, and the larger difference counts.
         bytes: Int, size of the folder in bytes.
-        gzip_bytes: Int, size of its files in bytes if gzip compresses each of them.
+        gzip_bytes: Int, size of the folder in bytes if each file is compressed by gzip.
         parameters: Int, number of parameters of the exported network.
         nonzero_parameters: Int, number of its parameters that are not zero.
 
@@ -63,31 +63,32 @@ def export_saved_model(
 ) -> ExportReport:
     """Strip a model, write it as a SavedModel, load the SavedModel and compare the two.
 
-    The SavedModel needs nothing but TensorFlow:
+    Only TensorFlow is needed to use the SavedModel:
 
-        loaded = tf.saved_model.load(path)  # keep this object: its functions do not keep its variables
+        loaded = tf.saved_model.load(path)  # keep a reference: `serve` alone does not keep the variables
         images = loaded.serve(z)
 
     On the JAX and PyTorch backends a TensorFlow process on the CPU loads the stripped model and writes
-    the SavedModel. So all classes and functions of the model must be in modules that can be imported,
-    and must compute with `keras.ops`. Otherwise JAX's own converter writes it; PyTorch has none.
+    the SavedModel. So all classes and functions of the model must be in modules that can be imported, and
+    must compute with `keras.ops`. If this is not so, JAX's own converter writes the SavedModel; on PyTorch an
+    error is raised.
 
     Args:
-        model: A built Keras model. Of a `GANModel` the generator is exported.
-        path: The folder to write. It appears only if the export succeeds.
+        model: A built Keras model. For a `GANModel`, the generator is exported.
+        path: The folder to write. It is created only if the export succeeds.
         average: Whether to export the averaged generator of a `GANModel` with `ema_decay`. Defaults to
             False.
         overwrite: Whether to replace an existing folder. Defaults to False.
         tolerance: Non-negative float, largest valid difference, relative to the largest output. Between two
             backends, which round differently, ten times this value is valid. If layers compute in half
-            precision, at least 8 steps of it are valid. Defaults to 1e-5.
+            precision, a difference of 8 rounding steps is always valid. Defaults to 1e-5.
 
     Returns: An `ExportReport`.
 
     Raises:
         ArgumentTypeError: `model` is not a Keras model.
-        InvalidArgumentError: `average` is true, but `model` keeps no averaged generator, or `tolerance`
-            is not a non-negative number.
+        InvalidArgumentError: `average` is True, but `model` has no averaged generator, or `tolerance` is not
+            a non-negative number.
         UnbuiltModelError: The model has no weights yet.
         UnsupportedLayerError: `call` of the model takes several arguments, or on PyTorch a TensorFlow
             process cannot rebuild the model.
@@ -112,8 +113,8 @@ def export_saved_model(
         try:
             plain = strip_pruning(network)
         except UnsupportedLayerError as error:
-            # A subclassed model without `get_config` cannot be copied. Its weights are masked, and
-            # its forward pass is the plain one, so the model itself is exported.
+            # A subclassed model without `get_config` cannot be copied. Its weights are masked and its forward
+            # pass has no masks, so the model itself is exported.
             if keras.backend.backend() == "torch":
                 raise other_backends.not_rebuilt(network, error) from error
             apply_masks(network)
@@ -137,8 +138,8 @@ def _network(model: keras.Model, average: bool) -> keras.Model:
             return model.generator
         if model.ema_generator is None:
             raise InvalidArgumentError(
-                "`average=True` needs a GAN that keeps an averaged generator; this one was made with "
-                "`ema_decay=None`."
+                "`average=True` needs a GAN with an averaged generator. Received: a GAN with "
+                "`ema_decay=None`. Leave `average` out, or create the GAN with `ema_decay`."
             )
         return model.ema_generator
     if average:

@@ -1,1 +1,1 @@
-"""Conversion of models from other libraries. Import its modules by name: they need those libraries."""
+"""Conversion of models from other libraries. Import the modules by name: they need these libraries."""

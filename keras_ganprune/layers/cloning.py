@@ -14,8 +14,8 @@ def clone(model: keras.Model, classes: list[type]) -> keras.Model:
 
     Args:
         model: Built model. A subclassed model needs `get_config`, as for saving.
-        classes: Classes of its layers. A user's own classes may not be registered with Keras, so they
-            are taken from the layers themselves.
+        classes: Classes of its layers. They are passed to Keras, because a user's own classes may not be
+            registered with it.
 
     Raises:
         UnsupportedLayerError: The model cannot be rebuilt from its configuration.

@@ -1,4 +1,4 @@
-"""What follows a layer in its network: a batch normalization, or the output of the network."""
+"""The layers after a layer in its network: a batch normalization, or the output of the network."""
 
 from __future__ import annotations
 
@@ -57,8 +57,9 @@ class _Graph:
     def after(self, entry: keras.Operation) -> list[keras.Operation]:
         """Return the operations that use the output of `entry`.
 
-        If the output is that of a nested model, the users of the nested model's output are returned. If it is
-        that of the network, or of a nested model that no graph calls, that model itself is returned.
+        If `entry` makes the output of a nested model, the operations that use the output of the nested model
+        are returned. If `entry` makes the output of the network, or of a nested model that no graph calls,
+        that model itself is returned.
         """
         users: dict[int, keras.Operation] = {
             id(node.operation): node.operation
@@ -91,8 +92,8 @@ def following_scale(
 ) -> keras.Variable | None:
     """Return the gamma of the BatchNormalization that scales the output channels of a layer, or None.
 
-    It is None if no BatchNormalization follows, if the graph branches before it or is not known (subclassed
-    networks), or if the BatchNormalization has no scale.
+    The result is None if no BatchNormalization follows, if the graph branches before the BatchNormalization,
+    if the graph is not known (subclassed networks), or if the BatchNormalization has no scale.
     """
     graph = _Graph(network)
     for start in _with_wrappers(layer, network):
@@ -112,7 +113,7 @@ def following_scale(
 
 
 def _has_kernel(entry: keras.Operation) -> bool:
-    # The scales of these may have as many axes as a kernel, but they mix no channels.
+    # The weights of these layers may have as many axes as a kernel, but they do not mix channels.
     if isinstance(entry, (*_KEEPS_CHANNELS, keras.layers.LayerNormalization)):
         return False
     return any(len(weight.shape) > 1 for weight in getattr(entry, "weights", ()))
@@ -121,8 +122,8 @@ def _has_kernel(entry: keras.Operation) -> bool:
 def makes_output(layer: keras.layers.Layer, network: keras.layers.Layer) -> bool | None:
     """Return whether the channels of a layer are channels of the network's output, or None if not known.
 
-    They are if no layer with a kernel is between the layer and the output. The graph is known for Sequential
-    and functional networks only.
+    The result is True if no layer with a kernel is between the layer and the output. The graph is known for
+    Sequential and functional networks only.
     """
     graph = _Graph(network)
     queue: list[keras.Operation] = [

@@ -31,7 +31,7 @@ def largest(variable: keras.Variable, mask: keras.Variable, keep: int) -> np.nda
 
     Args:
         variable: Float variable of at most 32 bits.
-        mask: Bool variable of its shape, True = may be kept.
+        mask: Bool variable of the same shape, True = may be kept.
         keep: Int, number of entries to keep. If `mask` keeps fewer entries, they are all kept.
 
     Returns: Bool array of the shape of `variable`, True = keep.

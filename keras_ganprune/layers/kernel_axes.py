@@ -29,13 +29,13 @@ class KernelAxes:
 
 _IN_OUT = KernelAxes(inputs=(-2,), outputs=(-1,))
 _OUT_IN = KernelAxes(inputs=(-1,), outputs=(-2,))
-# (.., in, multiplier): each input channel has its own outputs. They can only be pruned together with their
-# input channel, so one axis stands for both.
+# (.., in, multiplier): each input channel has separate output channels. They can only be pruned together with
+# their input channel, so the same axis is the input axis and the output axis.
 _DEPTHWISE = KernelAxes(inputs=(-2,), outputs=(-2,))
 
 
 def _of_einsum(layer: keras.layers.EinsumDense) -> KernelAxes:
-    """Return the axes according to the equation. A letter that is in all three terms is an output."""
+    """Return the axes according to the equation. A letter in all three terms is an output axis."""
     _, kernel, output = layer.equation.replace("->", ",").split(",")
     axes = range(-len(kernel), 0)
     return KernelAxes(
@@ -44,7 +44,7 @@ def _of_einsum(layer: keras.layers.EinsumDense) -> KernelAxes:
     )
 
 
-# The kernels that are not (.., in, out). A row is valid for subclasses too.
+# The kernels whose axes are not (.., in, out). A row is valid for subclasses too.
 _ROWS: list[tuple[tuple[type, ...], str, Callable[[keras.layers.Layer], KernelAxes]]] = [
     (
         (

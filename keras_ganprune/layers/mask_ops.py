@@ -58,25 +58,25 @@ def kept_count(size: int, sparsity: float) -> int:
     return max(1, round(size * (1.0 - sparsity)))
 
 
-def check_finite(array: np.ndarray, what: str) -> None:
+def check_finite(array: np.ndarray, name: str) -> None:
     """Raise `DivergedError` if `array` has a NaN or an infinity.
 
     Args:
         array: Array to check.
-        what: Name of the array, for the error.
+        name: Name of the array, for the error.
     """
     # If the sum is finite, so is every entry. Unlike `isfinite`, the sum needs no array of flags.
     with np.errstate(over="ignore", invalid="ignore"):
         total = float(np.sum(array, dtype=np.float64))
     if not np.isfinite(total) and not np.isfinite(array).all():
-        raise diverged(what, int(array.size - np.count_nonzero(np.isfinite(array))))
+        raise diverged(name, int(array.size - np.count_nonzero(np.isfinite(array))))
 
 
-def diverged(what: str, bad: int) -> DivergedError:
+def diverged(name: str, bad: int) -> DivergedError:
     """Return the error for an array with `bad` values that are NaN or infinite."""
     return DivergedError(
-        f"{what} has {bad} value(s) that are NaN or infinite, so no mask can be chosen from it. "
-        "The masks stay as they were. Training has diverged: lower the learning rate, or "
+        f"{name} has {bad} value(s) that are NaN or infinite, so no mask can be chosen from it. "
+        "The masks are unchanged. Training has diverged: lower the learning rate, or "
         "restore the last checkpoint."
     )
 
@@ -107,8 +107,8 @@ def top_k_mask(scores: np.ndarray, keep: int) -> np.ndarray:
     if keep == 0:
         return np.zeros(scores.shape, dtype=bool)
     flat = scores.reshape(-1)
-    # Entries tied at the minimum are set aside first. All pruned entries score -inf (or zero), and
-    # `partition` takes many times as long if most entries are equal.
+    # Entries that are equal to the minimum are left out first: all pruned entries score -inf (or zero), and
+    # `partition` is many times slower if most entries are equal.
     threshold = flat.min()
     mask = flat > threshold
     above = int(np.count_nonzero(mask))

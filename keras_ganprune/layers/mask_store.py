@@ -1,8 +1,8 @@
 """Masks on variables: how they are enforced, stored and saved.
 
-The stored weight is always already masked. The mask is applied as the variable's `constraint`, which every
-Keras optimizer calls inside the compiled step. So nothing is added to the forward pass, and a changed mask
-needs no retracing.
+The stored weight itself is masked: the mask is the `constraint` of the variable, which every Keras optimizer
+applies inside the compiled step. So the forward pass has no additional operation, and a changed mask needs no
+retracing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class MaskConstraint(keras.constraints.Constraint):
 
     Attributes:
         hidden: Variable of the shape of the weight that accumulates the updates of pruned entries, or None.
-        compiled_in: Bool, whether a compiled step of JAX holds the mask as a constant. If so, the mask must
+        compiled_in: Bool, whether a compiled step of JAX holds the mask as a constant. If True, the mask must
             not change any more.
     """
 
@@ -51,15 +51,15 @@ class MaskConstraint(keras.constraints.Constraint):
                 raise tracing.not_tracked(w)
             self.compiled_in = True
         if self.hidden is not None:
-            # A pruned weight was zero before the step, so its value now is the optimizer's update.
+            # A pruned weight was zero before the step, so its present value is the optimizer's update.
             update: Any = ops.cast(w, self.hidden.dtype)
             moved = ops.where(tensor(self.mask), update, tensor(self.hidden) + update)
             if self.inner is not None:
                 moved = self.inner(moved)
             self.hidden.assign(masked(moved, ops.logical_not(tensor(self.mask))))
         if self.inner is not None:
-            # Masked before it, so that a norm is taken over the kept weights only. Masked again after it,
-            # since a constraint such as a lower bound may move zeros.
+            # Masked before the user's constraint, so that a norm is taken over the kept weights only. Masked
+            # again after it, because a constraint such as a lower bound may change zeros.
             w = self.inner(masked(w, self.mask))
         return masked(w, self.mask)
 
@@ -71,14 +71,15 @@ class MaskConstraint(keras.constraints.Constraint):
 class MaskStore(keras.layers.Layer):
     """The masks of one layer, saved beside its weights.
 
-    It is a child of the layer for saving only: Keras finds it by attribute, but it is not among the tracked
-    sublayers of the layer. So `.keras`, `.weights.h5` and `BackupAndRestore` save the masks, `layer.weights`
-    keeps its length and order, and a plain layer can read the weights file of a pruned layer.
+    For saving only, the store is a child of the layer: Keras finds it as an attribute, but it is not one of
+    the tracked sublayers of the layer. So `.keras`, `.weights.h5` and `BackupAndRestore` save the masks,
+    `layer.weights` keeps its length and order, and a plain layer can read the weights file of a pruned layer.
 
     Args:
-        weights_by_name: dict, attribute path of a weight -> its variable. Each gets a mask of True.
-        find: Function that returns the variable of an attribute path, or None. It is called for masks in a
-            file that the layer does not have. Defaults to a function that returns None.
+        weights_by_name: dict, attribute path of a weight -> its variable. Each weight gets a mask whose
+            entries are all True.
+        find: Function that returns the variable of an attribute path, or None. It is called for each mask in
+            a file that the layer does not have. Defaults to a function that returns None.
 
     Attributes:
         weights_by_name: dict, attribute path of a weight -> its variable.
@@ -121,7 +122,7 @@ class MaskStore(keras.layers.Layer):
         self.built = True
 
     def add(self, name: str, weight: keras.Variable) -> None:
-        """Give one more weight of the layer a mask of True, such as a bias."""
+        """Add a mask for one more weight of the layer, such as a bias. All its entries are True."""
         self.weights_by_name[name] = weight
         self.masks[name] = companion(weight, np.ones(weight.shape, dtype=bool), "mask")
         weight.constraint = MaskConstraint(self.masks[name], weight.constraint)
@@ -177,7 +178,7 @@ class MaskStore(keras.layers.Layer):
             if name.endswith("_shape") and not name.startswith(_MEMORY)
         }
         for name in sorted(shapes.keys() - self.masks.keys()):
-            # The saved layer had masks that `add_masks` made, such as that of a bias.
+            # The saved layer had masks that `add_masks` added, such as the mask of a bias.
             weight = self.find(name)
             if weight is not None and tuple(weight.shape) == shapes[name]:
                 self.add(name, weight)
@@ -200,7 +201,8 @@ class MaskStore(keras.layers.Layer):
         Args:
             collect: Whether the stored values also accumulate the optimizer's updates.
 
-        Returns: Whether anything changed. If so, a training step that was traced before must be traced again.
+        Returns: Whether anything changed. If True, a training step that was traced before must be traced
+            again.
         """
         changed = self._make_hidden()
         for name, weight in self.weights_by_name.items():
@@ -218,7 +220,7 @@ class MaskStore(keras.layers.Layer):
         return bool(missing)
 
     def stop_collecting(self) -> bool:
-        """Stop the accumulation of updates of pruned entries. Return whether it was on."""
+        """Stop the accumulation of updates of pruned entries. Return True if it was on before."""
         collecting = [
             w.constraint for w in self.weights_by_name.values() if w.constraint.hidden is not None
         ]
@@ -235,9 +237,7 @@ def _unpack(bits: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 def memory(network: keras.layers.Layer) -> MaskStore:
     """Return the store whose `arrays` hold the state of a whole pruned network: the store of its first layer.
-
-    The network has no store of its own, because that would not exist when Keras loads a file into a new
-    model.
+    A separate store of the network would not exist yet when Keras loads a file into a new model.
     """
     stores = (getattr(layer, "pruning_masks", None) for layer in network._flatten_layers())
     return next(store for store in stores if store is not None)
@@ -297,7 +297,7 @@ def companion(
     def initializer(shape, dtype=None):
         return ops.convert_to_tensor(value, dtype=dtype)
 
-    # The value is given by a function, because Keras may build models in a scope where variables get their
+    # The initial value is a function, because Keras may build models in a scope where variables get their
     # values later.
     with strategy.scope() if strategy is not None else contextlib.nullcontext():
         return keras.Variable(

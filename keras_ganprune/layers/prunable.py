@@ -45,12 +45,12 @@ def weight_variable(layer: keras.layers.Layer, path: str) -> keras.Variable | No
 class PrunableLayer(_LayerMixin):
     """Mixin that adds masks to a Keras layer class.
 
-    Every Prunable class derives from it, so `isinstance(layer, PrunableLayer)` tells whether a layer
-    holds masks. To make a layer class of your own prunable, call `register_prunable`.
+    Every Prunable class derives from it, so `isinstance(layer, PrunableLayer)` is True for a layer that can
+    hold masks. To make a layer class of your own prunable, call `register_prunable`.
 
     Attributes:
         pruned_weight_names: Tuple of the attribute paths of the weights that get a mask.
-        plain_class: The Keras class to which `strip_pruning` returns.
+        plain_class: The Keras class that the layer has after `strip_pruning`.
         pruning_masks: The `MaskStore`. It exists once the layer is built.
 
     Example:
@@ -74,7 +74,7 @@ class PrunableLayer(_LayerMixin):
         return f"<{type(self).__qualname__} name={self.name}, kept={kept}/{total}>"
 
     def _attach_masks(self) -> None:
-        """Make the mask store, with a mask of True for each weight in `pruned_weight_names`."""
+        """Create the mask store, with an all-True mask for each weight in `pruned_weight_names`."""
         weights = {}
         for name in self.pruned_weight_names:
             weight = weight_variable(self, name)
@@ -83,7 +83,7 @@ class PrunableLayer(_LayerMixin):
                     continue  # This configuration does not have the inner part.
                 raise UnsupportedLayerError(
                     f"{self.plain_class.__name__} '{self.name}' has no weight `{name}`. "
-                    "Name the attributes that hold its kernels in `register_prunable`."
+                    "Pass the names of the attributes that hold its kernels to `register_prunable`."
                 )
             if isinstance(weight.constraint, MaskConstraint):
                 continue  # Another layer has the same variable and masks it already.
@@ -131,8 +131,8 @@ def _define(base: type, *weight_names: str, module: str = __name__) -> type[Any]
         members["build"] = build
     name = f"Prunable{base.__name__}"
     # `__name__` stays that of the Keras class, because Keras derives the paths inside weights files from it.
-    # A file written before an upgrade therefore loads after it, and the other way round. The qualified
-    # name and the registered name tell the classes apart.
+    # So a file that a plain model wrote can be loaded into its Prunable version, and vice versa. The
+    # qualified name and the registered name distinguish the classes.
     cls = type(base.__name__, (PrunableLayer, base), {**members, "__qualname__": name})
     keras.saving.register_keras_serializable(package=PACKAGE, name=name)(cls)
     PRUNABLE_CLASSES[base] = cls
@@ -171,7 +171,7 @@ PrunableConvLSTM3D = _define(keras.layers.ConvLSTM3D, "cell.kernel", "cell.recur
 _ATTENTION = tuple(f"_{part}_dense.kernel" for part in ("query", "key", "value", "output"))
 PrunableMultiHeadAttention = _define(keras.layers.MultiHeadAttention, *_ATTENTION)
 PrunableGroupQueryAttention = _define(keras.layers.GroupQueryAttention, *_ATTENTION)
-# These have no kernel to prune. Where whole channels are pruned, `add_masks` masks their entries too.
+# These layers have no kernel to prune. If whole channels are pruned, `add_masks` masks their entries too.
 PrunableBatchNormalization = _define(keras.layers.BatchNormalization)
 PrunableGroupNormalization = _define(keras.layers.GroupNormalization)
 PrunablePReLU = _define(keras.layers.PReLU)
@@ -182,7 +182,7 @@ def register_prunable(
 ) -> type[Any]:
     """Make a layer class of your own prunable.
 
-    Call it beside the class, at import, so that saved files load in any process.
+    Call it in the module that defines the class, so that saved files can be loaded in any process.
 
     Args:
         layer_class: Subclass of `keras.layers.Layer`.
@@ -223,7 +223,7 @@ def register_prunable(
                 continue  # The same class was defined again: a re-run notebook cell, or a reload.
             raise InvalidArgumentError(
                 f"A layer class named {base.__name__!r} is registered already ({cls.plain_class}). "
-                "Files name layers by class name, so give one of them another name."
+                "Files identify layers by their class name, so rename one of the two classes."
             )
     registered = PRUNABLE_CLASSES.get(layer_class)
     if registered is not None and registered.pruned_weight_names == tuple(weight_names):
@@ -232,7 +232,8 @@ def register_prunable(
 
 
 def register_holder(layer_class: type) -> type[Any]:
-    """Return the Prunable class of a layer class without kernels, which holds masks of its scales."""
+    """Return the Prunable class of a layer class without kernels. It holds masks of other weights, such as
+    scales."""
     known = PRUNABLE_CLASSES.get(layer_class)
     return known or _define(layer_class, module=layer_class.__module__)
 

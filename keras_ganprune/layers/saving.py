@@ -48,8 +48,8 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
     """Load a `.keras` file with its masks, also if it contains a subclassed network.
 
     For Sequential models, functional models and `GANModel`, `keras.saving.load_model` does the same. A
-    network of your own class creates plain layers when it is loaded. This function makes them Prunable
-    again and reads their masks. It also reads a compiled model that was written on PyTorch on any backend.
+    subclassed network creates plain layers when it is loaded. This function makes them Prunable again and
+    reads their masks. On any backend, it also loads a compiled model that was saved on PyTorch.
 
     Args:
         path: Path of the `.keras` file.
@@ -58,7 +58,8 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
     Returns: The model, compiled as it was saved.
 
     Raises:
-        FileFormatError: There is no file `path`, it is damaged, or it contains an unknown class.
+        FileFormatError: `path` does not exist, is not a `.keras` file, is damaged, or contains an unknown
+            class.
 
     Example:
     >>> import tempfile

@@ -47,7 +47,7 @@ def select(
     """Return the (path, layer) pairs in scope.
 
     Args:
-        layers: Pairs of path and layer: all that could be pruned.
+        layers: Pairs of path and layer, for all layers that can be pruned.
         scope: A layer class, a name or path (`*` matches anything), a compiled regular expression that is
             searched in the path, a layer, a function of a layer, or a list of these. A layer is in scope
             if any entry matches. None selects all layers.

@@ -92,7 +92,7 @@ def holders(model: keras.layers.Layer) -> list[keras.layers.Layer]:
 
 
 def is_built(model: keras.layers.Layer) -> bool:
-    """Return whether a model has weights, and so has every layer of it that could be pruned."""
+    """Return whether a model and all its layers that can be pruned have weights."""
     candidates = prunable_candidates(model)
     return all(layer.built for _, layer in candidates) and (bool(candidates) or model.built)
 

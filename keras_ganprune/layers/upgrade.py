@@ -1,4 +1,4 @@
-"""Plain layers become Prunable in place, and Prunable models become plain copies."""
+"""Make plain layers Prunable in place, and make plain copies of Prunable models."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def _check_stored_kernels(path: str, layer: keras.layers.Layer, cls: type[Prunab
 
 
 def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
-    """Give the layers of a built model masks, in place: same objects, same variables, same outputs.
+    """Add masks to the layers of a built model, in place. Objects, variables and outputs stay the same.
 
     It works on Sequential, functional, subclassed and nested models, on layers inside wrappers such as
-    `SpectralNormalization`, and on shared layers. Layers that are Prunable already are left as they are.
+    `SpectralNormalization`, and on shared layers. Layers that are Prunable already are not changed.
 
     Args:
         model: Built `keras.Model` or layer.
@@ -128,7 +128,7 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
 
 
 def add_masks(layer: keras.layers.Layer, names: Sequence[str]) -> bool:
-    """Give weights of a built layer masks, such as a bias and a scale that belong to its channels.
+    """Add masks to weights of a built layer, such as the bias and the scale of its channels.
 
     Args:
         layer: Plain or Prunable layer. If its class has no Prunable class, one is derived.
@@ -138,8 +138,8 @@ def add_masks(layer: keras.layers.Layer, names: Sequence[str]) -> bool:
         again.
 
     Raises:
-        UnsupportedLayerError: The layer is quantized, has LoRA, has no weight of a name, or shares its masks
-            with another layer.
+        UnsupportedLayerError: The layer is quantized, has LoRA, has no weight with one of the names, or
+            shares its masks with another layer.
     """
     store = getattr(layer, "pruning_masks", None)
     before = 0 if store is None else len(store.masks)
@@ -175,10 +175,10 @@ def drop_empty_masks(layer: keras.layers.Layer) -> None:
 
 
 def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
-    """Give a copy of a pruned network the masks of that network, and apply them.
+    """Copy the masks of a pruned network to a copy of that network, and apply them.
 
-    Layers of `target` become Prunable where those of `source` are. Afterwards each network has its own
-    masks.
+    Layers of `target` become Prunable if the corresponding layers of `source` are. Afterwards each network
+    has separate masks.
 
     Args:
         source: Pruned Keras model or layer.
@@ -219,7 +219,7 @@ def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
             for name in names:
                 partner = partners.get(id(weight_variable(layer, name)))
                 # A recurrent cell has the kernel too, but under another name than the layer that owns its
-                # mask. A wrapper may have it under the same name, but is not of the class.
+                # mask. A wrapper may have it under the same name, but has another class.
                 if (
                     partner is not None
                     and partner.name == name
@@ -231,7 +231,8 @@ def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
     for weight in masked_weights(target):
         partner = partners.get(id(weight.variable))
         if partner is not None:
-            # An array, not the variable: on JAX both would hold one array, which a step may donate.
+            # An array, not the variable: on JAX both variables would hold the same array, and a step may
+            # donate it.
             weight.mask.assign(to_numpy(partner.mask))
             weight.apply()
 
@@ -254,8 +255,8 @@ def strip_pruning(model: keras.Model) -> keras.Model:
     """Return a plain Keras copy of a pruned model, with zeros for its pruned weights.
 
     The copy has no class of this package and is not compiled. Its outputs are those of `model`, bit for
-    bit. `model` stays as it is, with one exception: if pruned weights are not zero, because other code
-    wrote weights into the model, they are set to zero first, with a `PruningWarning`.
+    bit. `model` is not changed, with one exception: pruned weights that are not zero, because other code has
+    written weights into the model, are set to zero first, with a `PruningWarning`.
 
     Args:
         model: Built `keras.Model`. A subclassed model needs `get_config` and `from_config`, as for saving.

@@ -1,7 +1,7 @@
-"""Variables that two networks share, with one mask: how sharing is set up, saved and restored.
+"""Variables that two networks share, with one mask: set up, save and restore the sharing.
 
-`GANModel` computes what a shared variable means for a training step: each of its optimizers sees only the
-use of the variable in its own network.
+In a training step of `GANModel`, each optimizer gets the gradient of a shared variable only through the
+network that it trains.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def own_state(layer: keras.layers.Layer) -> list[keras.Variable]:
 
 
 def replace_variable(layer: keras.layers.Layer, old: keras.Variable, new: keras.Variable) -> None:
-    """Let an existing layer use the variable `new` where it used `old`.
+    """Replace the variable `old` of an existing layer by `new`.
 
     No other code of this package replaces the variables of a layer.
 
@@ -60,7 +60,8 @@ def replace_variable(layer: keras.layers.Layer, old: keras.Variable, new: keras.
 
 
 def share_masks(layer: keras.layers.Layer, other: keras.layers.Layer) -> None:
-    """Give two layers with the same kernels one `MaskStore`, now or when one of them becomes Prunable."""
+    """Let two layers with the same kernels use one `MaskStore`, now or as soon as one of them becomes
+    Prunable."""
     store: MaskStore | None = getattr(other, "pruning_masks", None)
     if store is None:
         store = getattr(layer, "pruning_masks", None)
@@ -112,7 +113,8 @@ def shared_weights(network: keras.layers.Layer, other: keras.layers.Layer) -> li
 def shared_positions(
     generator: keras.layers.Layer, discriminator: keras.layers.Layer
 ) -> dict[str, list]:
-    """Return the positions of what two networks share, for `share_again` after loading.
+    """Return the positions of the variables and layers that two networks share, for `share_again` after
+    loading.
 
     Args:
         generator: Built Keras model or layer.
@@ -191,7 +193,7 @@ def _kernel_ids(layer: keras.layers.Layer) -> tuple[tuple[str, int], ...]:
 def _load_if_saved(layer: keras.layers.Layer, store: Any) -> None:
     """Load the variables of a layer that was one object in both networks, if the file has them.
 
-    The file has them only once, under the other network. The layer shares those variables already.
+    The file contains these variables only once, under the other network, and the layer shares them already.
     """
     if len(store.keys()):
         type(layer).load_own_variables(layer, store)

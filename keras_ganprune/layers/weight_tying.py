@@ -44,7 +44,12 @@ class TiedPair:
     Attributes:
         generator: Path of the layer in the generator.
         discriminator: Path of the layer in the discriminator.
-        variable: The kernel, which was that of the discriminator's layer.
+        variable: The shared kernel, which belonged to the discriminator's layer before.
+
+    Example:
+    >>> pair = TiedPair("up", "down", keras.Variable(np.zeros((3, 3, 1, 8))))
+    >>> pair.generator, pair.shape
+    ('up', (3, 3, 1, 8))
     """
 
     generator: str
@@ -67,23 +72,24 @@ def tie_mirrored(
     In a symmetric DCGAN, the generator's layer from c2 to c1 channels and the discriminator's layer from c1
     to c2 channels have kernels of the same shape, (height, width, c1, c2): a `Conv2D` kernel is (height,
     width, in, out), and a `Conv2DTranspose` kernel is (height, width, out, in). Pairs are searched from the
-    image end of both networks, in the order of their layers. Each transposed convolution gets the next
-    convolution with a kernel of its shape. Layers without a partner are left as they are.
+    image end of both networks: from the last layer of the generator and from the first layer of the
+    discriminator. Each transposed convolution gets the next convolution with a kernel of its shape. Layers
+    without a partner are not changed.
 
     Afterwards `layer.kernel is other.kernel`:
 
-    - The variable is the discriminator's, with its value, its constraint and its regularizer, which then
-      counts in both losses. The generator's own kernel is dropped.
-    - The variable has one mask, which both layers use, whichever becomes Prunable first. If both had a mask,
-      the discriminator's is kept.
+    - The discriminator's variable is kept, with its value, constraint and regularizer. The regularizer then
+        counts in both losses. The former kernel of the generator is dropped.
+    - The variable has one mask, which both layers use. If both had a mask before, the discriminator's mask is
+        kept.
     - Biases are not shared.
 
     Tie built networks before other objects use the old kernels: before the optimizers are built
     (`GANModel.compile`, or the first step of a loop), before a `GANModel` copies the generator for its
     average, and before a `Pruner`. An optimizer that was built earlier must be created again.
 
-    `GANModel` lets each optimizer see only its own network's use of a shared kernel. A `train_step` of your
-    own must take care of two effects:
+    In `GANModel`, each optimizer gets the gradient of a shared kernel only through the network that it
+    trains. A `train_step` of your own must consider two effects:
 
     - The gradient of the generator's loss with respect to its weights contains the effect of the weights on
       the discriminator. To leave it out, take the gradient with respect to the images first, and
@@ -192,7 +198,8 @@ def _mirrored(
             if not _is_mirror(upper[1], lower[1]):
                 continue
             kernel, other = upper[1].kernel, lower[1].kernel
-            # The generator uses this convolution too, so its kernel cannot serve a second layer there.
+            # The generator uses this convolution too, so a second layer of the generator cannot use its
+            # kernel.
             if id(other) in generator_weights and other is not kernel:
                 continue
             pairs.append((upper, lower))
@@ -252,7 +259,7 @@ def _kernel(path: str, layer: keras.layers.Layer) -> keras.Variable:
     if kernel is None:
         raise UnsupportedLayerError(
             f"'{path}' ({type(layer).__name__}) must have exactly one kernel to be tied. "
-            f"It has: {', '.join(names)}. Leave it out of `pairs`."
+            f"Received: {', '.join(names) or 'none'}. Leave it out of `pairs`."
         )
     return kernel
 
@@ -304,7 +311,8 @@ def _check_pair(
                 f"lost, because the kernel of '{other_path}' of the discriminator is kept. Remove "
                 f"`kernel_{kind}` there, or give it to the discriminator's layer."
             )
-    # Another layer that uses the dropped kernel would keep it, and a network cannot use the kept one twice.
+    # Another layer that uses the dropped kernel would keep it, and a network cannot use the kept kernel
+    # twice.
     users = [*_users(generator, kernel), *_users(discriminator, kernel), *_users(generator, kept)]
     if len(users) > 1:
         others = [user_path for user_path, user in users if user is not layer] or [path]

@@ -26,7 +26,7 @@ def fingerprint(
 ) -> str:
     """Return the SHA-256 of layers, weights, chosen layer, range and number of classes.
 
-    Names do not count, since Keras numbers them.
+    Names of layers are left out, because Keras numbers them automatically.
     """
     layers = list(model._flatten_layers(include_self=False))
     position = next((i for i, x in enumerate(layers) if x is layer), None)

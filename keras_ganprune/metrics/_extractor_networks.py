@@ -51,7 +51,7 @@ def _convolutions(shape: tuple[int, ...], seeds: _Seeds) -> list[Any]:
         )
         if size >= 6:
             layers.append(keras.layers.MaxPooling2D(2, name=f"pool_{number}"))
-        # ReLU commutes with max pooling; after it, it has a quarter of the work.
+        # ReLU and max pooling commute. After the pooling, ReLU has a quarter of the values to process.
         layers.append(keras.layers.ReLU(name=f"relu_{number}"))
         size, channels = size // 2, min(2 * channels, 128)
     return [*layers, keras.layers.Flatten(name="flat")]
@@ -74,7 +74,7 @@ def classifier(
             keras.layers.Dense(
                 features, use_bias=False, kernel_initializer=seeds.he(), name="hidden"
             ),
-            # It gives all features one scale. Without it most ReLUs die (48 of 64 in an experiment).
+            # It normalizes the scale of all features. Without it most ReLUs die (48 of 64 in an experiment).
             keras.layers.BatchNormalization(momentum=0.9, name="normalized"),
             keras.layers.ReLU(name="features"),
             keras.layers.Dense(

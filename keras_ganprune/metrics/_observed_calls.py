@@ -44,7 +44,7 @@ def observed_graph(model: keras.Model, inputs: Any = None) -> Graph:
     with _recording(model, record):
         model(measure_latency.random_inputs(specs, 1), training=False)
     if not calls:
-        calls.append(Call(model, model.name, (), {}, [], "it has no known layers"))
+        calls.append(Call(model, model.name, (), {}, [], "no layer with a known class was called"))
     return Graph(model, tensors, None, [], calls)
 
 
@@ -52,8 +52,8 @@ def observed_graph(model: keras.Model, inputs: Any = None) -> Graph:
 def _recording(model: keras.Model, record: Callable[..., None]) -> Iterator[None]:
     """Record, inside the context, each call of a layer with known costs and each call of a leaf layer.
 
-    Calls inside such a call are not recorded. An attribute of the layer object hides the `call` of its
-    class meanwhile; Keras looks `call` up on the object.
+    Calls inside such a call are not recorded. Within the context, an attribute of the layer object hides the
+    `call` of its class. Keras reads `call` from the object.
     """
     active: list[keras.layers.Layer] = []
 

@@ -43,13 +43,13 @@ class ShiftedImages(keras.utils.PyDataset):
         rows = self._order[index * BATCH_SIZE : (index + 1) * BATCH_SIZE]
         if len(rows) < BATCH_SIZE:
             rows = np.concatenate([rows, self._order[: BATCH_SIZE - len(rows)]])
-            rows = np.resize(rows, BATCH_SIZE)  # repeats rows if there are fewer images than that
+            rows = np.resize(rows, BATCH_SIZE)  # repeats rows if there are fewer than 64 images
         moved = shifted(self._images[rows], self._shifts[rows])
         return moved, moved if self._numbers is None else self._numbers[rows]
 
 
 def shifted(images: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """Return float32 images that are shifted by (rows, columns); edge pixels fill the free places.
+    """Return float32 images that are shifted by (rows, columns); pixels of the edge fill the gaps.
 
     Args:
         images: Array (n, height, width, channels).

@@ -1,4 +1,4 @@
-"""How often a generator makes each class."""
+"""How often a generator generates each class."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ class ClassHistogram:
         kl: Float in nats, KL(fake || real). Lower is better; 0 for equal shares.
         missing: Tuple of class numbers whose share is less than a tenth of their share among real images.
             A class counts only if at least ten generated images of it are expected.
+
+    Example:
+    >>> class_histogram(np.arange(100) % 2, np.zeros(100, int)).missing
+    (1,)
     """
 
     real: np.ndarray
@@ -42,9 +46,9 @@ def class_histogram(
 
         KL(fake || real) = sum_c fake_c log(fake_c / real_c)
 
-    The result is 0 or more, and lower is better. In this direction a lost class leaves the number finite:
-    if one of ten equal classes is lost, the result is log(10/9) = 0.105. A class that no real image has
-    counts as half a real image.
+    The result is 0 or more, and lower is better. In this direction the divergence stays finite if the
+    generator loses a class: if it loses one of ten equally frequent classes, the result is log(10/9) = 0.105.
+    A class without real images counts as half a real image.
 
     Args:
         real_labels: Class numbers (n,) or one-hot rows (n, classes) of the real images.
@@ -64,7 +68,7 @@ def class_histogram(
     >>> round(histogram.kl, 3), histogram.missing
     (0.105, (9,))
 
-    Reference: [PacGAN](https://arxiv.org/abs/1712.04086), §4.2, for the direction.
+    Reference: [PacGAN](https://arxiv.org/abs/1712.04086), §4.2 (direction of the divergence).
     """
     real = image_checks.class_numbers(real_labels, "real_labels")
     fake = image_checks.class_numbers(fake_labels, "fake_labels")

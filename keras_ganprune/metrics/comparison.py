@@ -21,6 +21,10 @@ class ComparisonRow:
     Attributes:
         quantity: Name, such as 'MACs'.
         values: Tuple with one number per model; None where the quantity was not measured.
+
+    Example:
+    >>> ComparisonRow("MACs", (200, 50, None)).ratios
+    (1.0, 0.25, None)
     """
 
     quantity: str
@@ -43,6 +47,11 @@ class Comparison:
         names: Tuple of str, names of the columns.
         rows: Tuple of `ComparisonRow`, one per quantity.
         uncounted: Tuple of str, layers of any model whose multiply-accumulates are not known.
+
+    Example:
+    >>> table = Comparison(("dense", "shrunk"), (ComparisonRow("MACs", (200, 50)),))
+    >>> table["MACs"].values, table.to_dicts()[0]["shrunk / dense"]
+    ((200, 50), 0.25)
     """
 
     names: tuple[str, ...]
@@ -109,7 +118,7 @@ def compare(profiles: Mapping[str, Profile]) -> Comparison:
 
     Args:
         profiles: Dict, name of a column -> `Profile`. Latencies are only comparable if they were measured
-            in one run, as `compare_models` does.
+            together, as `compare_models` does.
 
     Returns:
         A `Comparison`.
@@ -178,9 +187,9 @@ def compare_models(
     Raises:
         ArgumentTypeError: A model is not a Keras model.
         UnbuiltModelError: A model has no weights yet.
-        InvalidArgumentError: A model is a `GANModel` or is timed and has unknown sizes, the models take
-            different inputs, `saved_models` has a name that is not in `models`, or `batch_sizes` or
-            `repeats` is invalid.
+        InvalidArgumentError: A model is a `GANModel`, a model has unknown input sizes and `latency` is True,
+            the models take different inputs, `saved_models` has a name that is not in `models`, or
+            `batch_sizes` or `repeats` is invalid.
         FileFormatError: A folder in `saved_models` is not a SavedModel of this package.
 
     Example:

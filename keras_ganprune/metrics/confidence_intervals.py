@@ -23,6 +23,10 @@ class Interval(NamedTuple):
         low: Float, lower end; NaN for a single value.
         high: Float, upper end; NaN for a single value.
         count: Int, number of values or pairs.
+
+    Example:
+    >>> Interval(mean=7.0, low=4.5, high=9.5, count=3).half
+    2.5
     """
 
     mean: float
@@ -37,6 +41,7 @@ class Interval(NamedTuple):
 
 
 def _stats() -> Any:
+    """Return `scipy.stats`."""
     return optional_imports.require("scipy.stats", "quality", "Intervals")
 
 
@@ -85,18 +90,18 @@ def relative_increase(
 
         (mean(after) - mean(before)) / |mean(before)|,    negated if a higher metric is better
 
-    Lower is better: 0.1 means 10 % worse, a negative number means better. This is a ratio of means, not a
-    mean of ratios, which one very good run in `before` would dominate. The result is infinite if the mean
-    before is 0 and the mean after is worse.
+    Lower is better: 0.1 means 10 % worse, a negative number means better. This is a ratio of means. One very
+    good run in `before` would dominate a mean of ratios. The result is infinite if the mean before is 0 and
+    the mean after is worse.
 
     Args:
-        before: Array of the metric, such as that of dense runs.
-        after: Array of the metric, such as that of pruned runs.
+        before: Array of the metric, such as the values of dense runs.
+        after: Array of the metric, such as the values of pruned runs.
         direction: 'min' if a lower metric is better, 'max' if a higher one is. Defaults to 'min'.
         axis: Int, the axis over which the means are taken. Defaults to -1.
 
     Returns:
-        float64 array without that axis.
+        float64 array with the shape of `before` without `axis`.
 
     Raises:
         InvalidArgumentError: `direction` is neither 'min' nor 'max'.
@@ -125,8 +130,8 @@ def bootstrap_increases(
 ) -> Any:
     """Return the paired bootstrap of several relative increases that share one `before`.
 
-    Whole tuples (before, after, after, ...) are drawn with replacement, so that an effect of a seed or a
-    fold on all its runs cancels out.
+    Each resample draws whole tuples (before, after, after, ...) with replacement. So the effect that a seed
+    or a fold has on all its runs cancels out.
 
     Args:
         before: Array (pairs,) with at least two entries.

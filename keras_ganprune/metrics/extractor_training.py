@@ -39,9 +39,10 @@ def train_extractor(
 ) -> FeatureExtractor:
     """Train a small convolutional network on images, and return it as a feature extractor.
 
-    It is trained on the first images only. The last images, a share of `held_out`, give its accuracy; use
-    them as the real images when you measure a generator. The training images are shifted at random by up
-    to 7 % of their size. Training on 4,000 images of 28×28 takes about 10 seconds on two cores.
+    The network is trained on the first images only. Its accuracy is measured on the last images, a share of
+    `held_out`. Use these last images as the real images when you measure a generator. The training images are
+    shifted at random by up to 7 % of their size. Training on 4,000 images of 28×28 takes about 10 seconds on
+    two cores.
 
     The result is cached in a `.keras` file whose name depends on the images, labels and settings; the next
     call with the same arguments reads it. The same seed gives the same weights on one backend.
@@ -52,7 +53,8 @@ def train_extractor(
             autoencoder allows.
         kind: 'classifier', whose features are its last hidden layer, or 'autoencoder', whose features are
             its code. Defaults to 'classifier'.
-        held_out: Float in (0, 1), share of images at the end that it is not trained on. Defaults to 0.2.
+        held_out: Float in (0, 1), share of images at the end that the network is not trained on. Defaults to
+            0.2.
         features: Positive int, dimension of the features. Defaults to 64.
         epochs: Positive int. Defaults to None: about 1,250 batches of 64 images, but at least 5 and at
             most 60 epochs.
@@ -63,7 +65,8 @@ def train_extractor(
             (`~/.cache/keras_ganprune` on Linux).
 
     Returns:
-        A `FeatureExtractor`. The `accuracy` of a classifier is that on the held-out images.
+        A `FeatureExtractor`. Its `accuracy` is the accuracy of the classifier on the held-out images; None
+        for an autoencoder.
 
     Raises:
         DataError: Images are not finite or empty, labels are missing or invalid, there are fewer than two
@@ -119,11 +122,11 @@ def epochs_for(n: int, epochs: int | None) -> int:
 
 
 def split_at(n: int, held_out: float) -> int:
-    """Return how many of `n` images, the first ones, an extractor is trained on.
+    """Return the number of training images: the first ones of `n` images.
 
     Args:
         n: Number of images.
-        held_out: Float in (0, 1), share of images that it is not trained on.
+        held_out: Float in (0, 1), share of images that the extractor is not trained on.
 
     Raises:
         InvalidArgumentError: `held_out` is not a fraction in (0, 1).
@@ -146,7 +149,7 @@ def class_numbers_of(images: np.ndarray, labels: ArrayLike | None) -> np.ndarray
     """
     if labels is None:
         raise DataError(
-            "A classifier needs `labels`. Received none. Pass them, or pass `kind='autoencoder'`."
+            "A classifier needs `labels`. Received: None. Pass them, or pass `kind='autoencoder'`."
         )
     numbers = image_checks.class_numbers(labels, n=len(images))
     if len(np.unique(numbers)) < 2:

@@ -35,8 +35,8 @@ _MEMBER = "extractor.json"
 class FeatureExtractor:
     """A trained network and the choice of the layer that gives the features.
 
-    The network is only read, never changed. Distances of two extractors are not comparable; `fingerprint`
-    distinguishes them.
+    The network is only read, never changed. Distances that were measured with different extractors are not
+    comparable; `fingerprint` distinguishes extractors.
 
     Args:
         model: A built Keras model of images. Without `layer` its output is the features. A subclassed
@@ -47,8 +47,8 @@ class FeatureExtractor:
         value_range: (low, high) of the pixels that the model was trained on. Defaults to (-1.0, 1.0).
         accuracy: Float in [0, 1], the model's accuracy on held-out images, shown in reports. Defaults to
             None.
-        classes: Int of at least 2, number of classes, if the output of the model is class scores (logits
-            or probabilities); then `layer` is the layer of the features. Defaults to None: the model is
+        classes: Int of at least 2, number of classes, if the model returns class scores (logits or
+            probabilities). Then choose the layer of the features with `layer`. Defaults to None: the model is
             not a classifier.
 
     Raises:
@@ -107,9 +107,9 @@ class FeatureExtractor:
     ) -> FeatureExtractor:
         """Return InceptionV3 with its 2,048 pooled features.
 
-        Images are resized to 299×299, and grey images are converted to RGB. The weights are those of
-        `keras.applications`, not of the original FID, so distances differ from published ones. With so
-        many features, use at least 20,480 images.
+        Images are resized to 299×299, and grey images are converted to RGB. The weights come from
+        `keras.applications`, not from the original implementation of the FID, so distances differ from
+        published ones. For 2,048 features, use at least 20,480 images.
 
         Args:
             image_shape: (height, width, channels) of the images, with 1 or 3 channels. Defaults to
@@ -124,6 +124,9 @@ class FeatureExtractor:
         Raises:
             DataError: The weights cannot be loaded.
             InvalidArgumentError: `image_shape` or `value_range` is invalid.
+
+        Example:
+        >>> extractor = FeatureExtractor.inception((28, 28, 1))  # doctest: +SKIP
         """
         value_range = validation.value_range(value_range)
         return cls(inception_network(image_shape, weights, value_range), value_range=value_range)
@@ -245,7 +248,7 @@ class FeatureExtractor:
                 f"Images must lie in [{low:g}, {high:g}], the range that the extractor was trained on. "
                 f"Received: [{lowest:g}, {highest:g}]. {fix}"
             )
-        # A few images may all be that bright, but hardly 64 of them.
+        # A few images may all be that bright, but 64 images hardly are.
         if self.value_range == (-1.0, 1.0) and n >= 64 and lowest >= 0.0 and highest > 0.5:
             warnings.warn(
                 f"All images lie in [{lowest:g}, {highest:g}], but the extractor was trained on "
@@ -349,18 +352,18 @@ def _find_layer(model: keras.Model, layer: Any) -> keras.layers.Layer:
 
 
 def _batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield float32 batches of equal size, each with the number of its images that count."""
+    """Yield float32 batches of equal size, each with the number of its images; the rest is padding."""
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size], dtype="float32")
         n = len(batch)
         if n < batch_size:
-            # Filled up, because a batch of another size would be compiled again.
+            # Padded, because the network would be compiled again for a batch of another size.
             batch = np.concatenate([batch, np.repeat(batch[-1:], batch_size - n, axis=0)])
         yield batch, n
 
 
 def _probabilities(scores: np.ndarray) -> np.ndarray:
-    """Return probabilities for scores that are probabilities already, or logits."""
+    """Return probabilities for scores, which are either probabilities already or logits."""
     if scores.min() >= 0.0 and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3):
         return scores
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))

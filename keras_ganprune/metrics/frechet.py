@@ -17,9 +17,9 @@ _MIN_SAMPLES_PER_DIMENSION = 10
 class FeatureStatistics:
     """Mean and covariance of features that arrive in batches.
 
-    The memory is that of one (dimension, dimension) matrix. The statistics are float64 and are updated
-    with the formula for two groups (Chan et al.), which stays accurate if the mean is much larger than
-    the standard deviation.
+    The memory does not grow with the number of features: it holds one (dimension, dimension) matrix. The
+    statistics are float64 and are updated with the formula for two groups (Chan et al.), which stays accurate
+    if the mean is much larger than the standard deviation.
 
     Args:
         features: First batch, array (n, dimension). Defaults to None: start empty.
@@ -98,8 +98,8 @@ def frechet_distance(
     of the root is computed as the sum of the singular values of S_r^(1/2) S_f^(1/2), so covariances may be
     singular, and the result is never negative.
 
-    It is biased upwards, roughly as 1/n: only compare distances of equal numbers of images. Use about 50
-    images per dimension; fewer than 10 give a warning.
+    The distance is biased upwards, roughly in proportion to 1/n. So only compare distances of equal numbers
+    of images. Use about 50 images per dimension; fewer than 10 give a warning.
 
     Args:
         real_features: Array (n, dimension), or `FeatureStatistics`.
@@ -139,7 +139,7 @@ def distance_of(real: FeatureStatistics, fake: FeatureStatistics) -> float:
 
 
 def warn_of_few(samples: int, dimension: int, stacklevel: int) -> bool:
-    """Warn if there are too few samples for a reliable distance, and return whether there were."""
+    """Warn if there are too few samples for a reliable distance. Return True if there are too few."""
     if samples >= _MIN_SAMPLES_PER_DIMENSION * dimension:
         return False
     singular = " (so few that the covariance is singular)" if samples <= dimension else ""
@@ -168,7 +168,7 @@ def _statistics(features: ArrayLike | FeatureStatistics, name: str) -> FeatureSt
 def _root(covariance: np.ndarray) -> np.ndarray:
     """Return A with A A^T = covariance."""
     values, vectors = np.linalg.eigh(covariance)
-    # Eigenvalues that are zero up to rounding must be zero: the root makes a rounding error of 1e-16 one
-    # of 1e-8.
+    # Eigenvalues that are zero up to rounding are set to zero, because the square root turns a rounding error
+    # of 1e-16 into an error of 1e-8.
     smallest = len(values) * np.finfo("float64").eps * max(values[-1], 0.0)
     return vectors * np.sqrt(np.where(values > smallest, values, 0.0))

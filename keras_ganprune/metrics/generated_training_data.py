@@ -23,18 +23,18 @@ def train_on_generated(
 
         accuracy = real images that are classified correctly / all real images
 
-    The result is in [0, 1], and higher is better. It is for class-conditional GANs. It falls if images are
-    bad, if the generator ignores its labels, or if all images of a class look alike. The network and the
-    training are those of `train_extractor`: for comparison, train one on as many real images and read its
-    `accuracy`.
+    The result is in [0, 1], and higher is better. Use it for class-conditional GANs. The accuracy falls if
+    images are bad, if the generator ignores its labels, or if all images of a class look alike. The network
+    and the training are those of `train_extractor`: for comparison, train an extractor on as many real images
+    and read its `accuracy`.
 
     Args:
         images: Generated images (n, height, width, channels).
-        labels: Their classes, (n,) or one-hot (n, classes), as given to the generator.
+        labels: Class numbers (n,) or one-hot rows (n, classes) that the generator received.
         real_images: Real images (m, height, width, channels) that the GAN has not seen.
-        real_labels: Their classes, (m,) or one-hot (m, classes).
+        real_labels: Class numbers (m,) or one-hot rows (m, classes) of the real images.
         epochs: Positive int. Defaults to None: the number that `train_extractor` chooses.
-        seed: Non-negative int. Defaults to 0.
+        seed: Non-negative int, seed of weights, order and shifts. Defaults to 0.
         value_range: (low, high) of the pixels. Defaults to (-1.0, 1.0).
 
     Returns:
@@ -58,7 +58,7 @@ def train_on_generated(
     real_images = image_checks.images(real_images, "real_images")
     if images.shape[1:] != real_images.shape[1:]:
         raise DataError(
-            "Generated and real images must have one shape. Received: "
+            "Generated and real images must have the same shape. Received: "
             f"{images.shape[1:]} and {real_images.shape[1:]}."
         )
     numbers = extractor_training.class_numbers_of(images, labels)

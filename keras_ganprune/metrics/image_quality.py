@@ -34,8 +34,9 @@ def is_evaluator(quality: Any) -> bool:
 class ImageQuality:
     """Measures generated images against real ones, with the features of one frozen network.
 
-    The features of the real images are computed once. Use one such object, with equal numbers of images,
-    for all numbers that you compare: distances of other extractors or other numbers are not comparable.
+    The features of the real images are computed once. Use one `ImageQuality` and equal numbers of images for
+    all results that you compare: distances that were measured with different extractors, or with different
+    numbers of images, are not comparable.
 
     Without an `extractor`, one is trained on the first images (`train_extractor`: a classifier if there
     are labels, otherwise an autoencoder). The last images, a share of `held_out`, are then the real images
@@ -43,8 +44,8 @@ class ImageQuality:
     be expected to be better.
 
     Args:
-        real: Real images, array (n, height, width, channels) in the range of the extractor; in [-1, 1]
-            without one.
+        real: Real images, array (n, height, width, channels) in the range of the extractor, or in [-1, 1] if
+            there is no `extractor`.
         labels: Class numbers (n,) or one-hot rows (n, classes), in the form that a class-conditional
             generator takes. Defaults to None.
         extractor: A `FeatureExtractor`. Defaults to None: one is trained.
@@ -53,11 +54,12 @@ class ImageQuality:
             10,000.
         neighbours: Positive int k for precision, recall, density and coverage. Defaults to 5.
         manifold_samples: Int of at least 2, largest number of images of each kind for those four metrics,
-            which use as many generated as real images. Their time grows with its square; their memory
-            does not. Defaults to 5,000.
+            which use as many generated as real images. The time grows with the square of this number; the
+            memory does not. Defaults to 5,000.
         seed: Non-negative int, seed of all draws and shuffles. Defaults to 0.
         batch_size: Positive int, images per forward pass of the extractor. Defaults to 256.
-        cache: Folder of trained extractors, or False for none; see `train_extractor`. Defaults to None.
+        cache: Folder in which trained extractors are cached, or False to cache nothing; see
+            `train_extractor`. Defaults to None.
 
     Attributes:
         extractor: The `FeatureExtractor`.
@@ -132,7 +134,7 @@ class ImageQuality:
                 "check that the images differ."
             )
         self._real_statistics = frechet.FeatureStatistics(self.real_features)
-        # The warning about few images would be the same for each measurement, so it comes once.
+        # The warning about few images would be the same for each measurement, so it is given only once.
         self._warned = False
         self._radii: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
@@ -171,7 +173,7 @@ class ImageQuality:
         batch_size: int = 256,
         latent_dim: int | None = None,
     ) -> QualityReport:
-        """Return the quality of the images of a generator. Only one batch of them is in memory.
+        """Return the quality of the images of a generator. Only one batch of images is in memory at a time.
 
         Args:
             generator: A `GANModel` (its averaged generator if there is one), another Keras model with an
@@ -187,7 +189,7 @@ class ImageQuality:
             A `QualityReport`.
 
         Raises:
-            ArgumentTypeError: `generator` is none of these.
+            ArgumentTypeError: `generator` has none of these types.
             DataError: Images are not finite, are too few, or have another shape or range than the real
                 ones.
             InvalidArgumentError: A number is invalid, or the length of the latent vectors is not known.
@@ -225,11 +227,11 @@ class ImageQuality:
         No generator can be expected to be better.
 
         Raises:
-            InvalidArgumentError: The extractor was not trained by this object.
+            InvalidArgumentError: This `ImageQuality` did not train its extractor.
         """
         if self._trained_on is None:
             raise InvalidArgumentError(
-                "`floor` needs an extractor that this object has trained. Received: an extractor that was "
+                "`floor` needs an extractor that `ImageQuality` has trained. Received: an extractor that was "
                 "passed as `extractor=`. Call `measure(images)` with real images that are not in `real`."
             )
         return self.measure(self._trained_on)
@@ -244,7 +246,7 @@ class ImageQuality:
         if len(features) < 4 or len(self.real_features) < 4:
             raise DataError(
                 "A quality report needs at least four images of each kind. Received: "
-                f"{len(features)} images and {len(self.real_features)} real ones."
+                f"{len(features)} generated and {len(self.real_features)} real images."
             )
         statistics = frechet.FeatureStatistics(features)
         if not self._warned:
@@ -277,7 +279,7 @@ class ImageQuality:
         )
 
     def _manifold(self, features: np.ndarray) -> tuple[manifold.ManifoldMetrics, int]:
-        """Return the metrics over equal numbers of generated and real images, and that number."""
+        """Return the metrics for equal numbers of generated and real images, and the number of each."""
         n = min(len(features), len(self.real_features), self.manifold_samples)
         if n not in self._radii:
             subset = self._subset(self.real_features, n).astype("float64")
@@ -289,7 +291,7 @@ class ImageQuality:
         return metrics, n
 
     def _subset(self, features: np.ndarray, n: int) -> np.ndarray:
-        """Return `n` rows, the same ones in each call."""
+        """Return `n` random rows, the same rows in each call."""
         rows = np.random.default_rng(self.seed).permutation(len(features))[:n]
         return features[np.sort(rows)]
 

@@ -14,7 +14,7 @@ def _checked_pair(images: ArrayLike, targets: ArrayLike) -> tuple[np.ndarray, np
     images, targets = image_checks.images(images), image_checks.images(targets, "targets")
     if images.shape != targets.shape:
         raise DataError(
-            "Each image is compared with its own target, so both arrays must have one shape. Received: "
+            "Each image is compared with its own target, so both arrays must have the same shape. Received: "
             f"{images.shape} and {targets.shape}."
         )
     return images, targets
@@ -105,12 +105,12 @@ def ssim(
     c1, c2 = (0.01 * (high - low)) ** 2, (0.03 * (high - low)) ** 2
 
     def smooth(x: np.ndarray) -> np.ndarray:
-        # Channels stay apart. The border, where the window would leave the image, is cut off.
+        # Each channel is smoothed separately. The border, where the window would leave the image, is cut off.
         return gaussian(x, sigma=(1.5, 1.5, 0.0), radius=(5, 5, 0))[5:-5, 5:-5]
 
     similarities = []
     for image, target in zip(images, targets, strict=True):
-        # Black must be 0, since the difference of two means is divided by their brightness.
+        # Black must be 0, because SSIM compares the means relative to their brightness.
         x, y = image.astype("float64") - low, target.astype("float64") - low
         mean_x, mean_y = smooth(x), smooth(y)
         variance_x = smooth(x * x) - mean_x**2

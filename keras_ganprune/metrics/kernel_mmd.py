@@ -23,6 +23,10 @@ class KernelDistance:
             distributions, since it is unbiased.
         error: Float, standard error of that mean.
         blocks: Int, number of blocks.
+
+    Example:
+    >>> print(KernelDistance(value=0.0123, error=0.0004, blocks=10))
+    0.0123 ± 0.0004
     """
 
     value: float
@@ -42,14 +46,14 @@ def kernel_distance(
         d = mean k(x, x') + mean k(y, y') - 2 mean k(x, y), with x ≠ x' and y ≠ y'
 
     Lower is better; the expected value for equal distributions is 0. Both sets are shuffled and cut into
-    disjoint blocks, and the standard error is that of the mean over blocks. Unlike the Fréchet distance
-    the result has no bias, so the numbers of images may differ.
+    disjoint blocks. The result is the mean over the blocks, with its standard error. Unlike the Fréchet
+    distance the result has no bias, so the numbers of images may differ.
 
     Args:
         real_features: Array (n, dimension).
         fake_features: Array (m, dimension).
-        blocks: Int of at least 2. Defaults to 10. The number is raised so that no block has more than
-            1,000 images, and lowered so that each block has at least two.
+        blocks: Int of at least 2. Defaults to 10. The number is raised until no block has more than 1,000
+            images, and lowered until each block has at least two images.
         seed: Int, seed of the shuffle. Defaults to 0.
 
     Returns:
@@ -57,7 +61,7 @@ def kernel_distance(
 
     Raises:
         DataError: Features are not finite numbers of the shape (n, dimension), the dimensions differ, or
-            there are fewer than four images of a kind.
+            there are fewer than four real or four generated images.
         InvalidArgumentError: `blocks` is not an int of at least 2.
 
     Example:

@@ -26,6 +26,11 @@ class ManifoldMetrics:
         density: Float of at least 0, how densely real images surround generated ones; 1 for equal
             distributions.
         coverage: Float in [0, 1], share of real images that have a generated image near them.
+
+    Example:
+    >>> x = np.random.default_rng(0).normal(size=(100, 4))
+    >>> manifold_metrics(x, x).precision
+    1.0
     """
 
     precision: float
@@ -42,7 +47,7 @@ def neighbour_radii(features: np.ndarray, neighbours: int) -> np.ndarray:
         neighbours: Positive int k.
 
     Raises:
-        DataError: There are not more than `neighbours` rows.
+        DataError: There are at most `neighbours` rows.
         MissingPackageError: scikit-learn is not installed.
     """
     if len(features) <= neighbours:
@@ -89,7 +94,7 @@ def manifold_metrics(
 
     Raises:
         DataError: Features are not finite numbers of the shape (n, dimension), the dimensions differ, or
-            there are not more than `neighbours` images of a kind.
+            there are at most `neighbours` real or generated images.
         InvalidArgumentError: `neighbours` is not a positive int.
         MissingPackageError: scikit-learn is not installed.
 

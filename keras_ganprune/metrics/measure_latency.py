@@ -68,7 +68,7 @@ def latency(
 def input_specs(model: keras.Model, inputs: Any = None) -> Any:
     """Return the structure of symbolic inputs that a model is called with.
 
-    Private touch: the structure of the inputs of a functional model is only in `_inputs_struct`.
+    Private attribute of Keras: only `_inputs_struct` holds the structure of the inputs of a functional model.
 
     Args:
         model: A built Keras model.
@@ -90,7 +90,7 @@ def random_inputs(specs: Any, batch: int, seed: int = 0) -> Any:
         seed: Int. Defaults to 0.
 
     Raises:
-        InvalidArgumentError: A size other than that of the batch is not known, or the model has a fixed
+        InvalidArgumentError: An input size (other than the batch size) is not known, or the model has a fixed
             batch size that is not `batch`.
     """
     flat = keras.tree.flatten(specs)
@@ -121,7 +121,7 @@ def _finished(outputs: Any) -> Any:
 
 def compiled(model: keras.Model) -> Callable[[Any], Any]:
     """Return a model as a compiled function that returns when its outputs are computed."""
-    # `predict_on_batch` would add milliseconds of its own, and leave its compiled function in the model.
+    # `predict_on_batch` would add a few milliseconds, and would leave its compiled function in the model.
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -166,7 +166,7 @@ def served(path: str | os.PathLike[str]) -> Callable[[Any], Any]:
             "The SavedModel must have an endpoint `serve`. Received: "
             f"'{path}', which has none. Export the model again with `export_saved_model`."
         )
-    # The closure keeps the object: its functions refer to its variables only weakly.
+    # The closure keeps the loaded object alive: its functions refer to its variables only weakly.
     if keras.backend.backend() == "tensorflow":
         return lambda x, loaded=loaded: _finished(loaded.serve(x))
 
@@ -179,10 +179,10 @@ def served(path: str | os.PathLike[str]) -> Callable[[Any], Any]:
 
 
 def check_batch_sizes(batch_sizes: Any) -> tuple[int, ...]:
-    """Return batch sizes, an int or several, as a tuple of positive ints.
+    """Return one or several batch sizes as a tuple of positive ints.
 
     Raises:
-        InvalidArgumentError: There is no batch size, or one is not a positive int.
+        InvalidArgumentError: There is no batch size, or a batch size is not a positive int.
     """
     sizes = batch_sizes if isinstance(batch_sizes, (list, tuple)) else (batch_sizes,)
     if not sizes or any(not validation.is_int(n) or n < 1 for n in sizes):

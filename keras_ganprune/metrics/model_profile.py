@@ -33,8 +33,14 @@ class ProfileRow:
         kind: Name of its class.
         shape: Shape of its output, batch first; None if the layer is never called.
         parameters: Int, number of weights. A weight that several layers share is in the first row only.
-        nonzero: Int, number of those that are not zero.
+        nonzero: Int, number of weights that are not zero.
         macs: Int, multiply-accumulates per sample; None if they are not known.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
+    >>> row = profile(model, latency=False).rows[0]
+    >>> row.layer, row.shape, row.macs
+    ('head', (None, 4), 32)
     """
 
     layer: str
@@ -58,6 +64,12 @@ class Profile:
         saved_bytes: Int, size of the SavedModel's folder, or None.
         saved_latency: Dict, batch size -> median milliseconds of the SavedModel; empty if it was not
             measured.
+
+    Example:
+    >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, name="head")])
+    >>> costs = profile(model, latency=False)
+    >>> costs.parameters, costs.macs, costs.bytes, [row.layer for row in costs]
+    (36, 32, 144, ['head'])
     """
 
     name: str
@@ -122,7 +134,7 @@ class Profile:
             )
         if self.uncounted:
             lines.append(
-                f"MACs are not counted for: {', '.join(self.uncounted)} (nor are they in the total)"
+                f"MACs are not counted for: {', '.join(self.uncounted)} (the total leaves them out)"
             )
         return lines
 
@@ -172,7 +184,7 @@ def profile(
     Raises:
         ArgumentTypeError: `model` is not a Keras model.
         UnbuiltModelError: The model has no weights yet, or its inputs are not known.
-        InvalidArgumentError: The model is a `GANModel`, it is timed and has unknown sizes, or
+        InvalidArgumentError: The model is a `GANModel`, it has unknown input sizes and `latency` is True, or
             `batch_sizes` or `repeats` is invalid.
         FileFormatError: `saved_model` is not a SavedModel of this package.
 
@@ -262,7 +274,8 @@ def _untimed_profile(model: keras.Model, inputs: Any) -> Profile:
         costs = Costs(Groups(graph, Channels(), (), {}))
         rows = costs.rows()
     if graph.outputs is None:
-        # Weights of no observed layer are used between the layers, where nothing is observed.
+        # Layers that were never called may have weights that are used between the layers, where no operation
+        # is observed. So their multiply-accumulates are not known.
         rows = [row if row.shape is not None else replace(row, macs=None) for row in rows]
     return Profile(
         model.name,

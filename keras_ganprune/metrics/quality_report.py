@@ -41,20 +41,20 @@ METRICS = {
 
 @dataclass(frozen=True)
 class QualityReport:
-    """The quality of some images. It can be printed; `to_dict()` is for logs and CSV files.
+    """The quality of generated images. It prints as a table; `to_dict()` is for logs and CSV files.
 
     Attributes:
         fd: Float of at least 0, Fréchet distance; lower is better. See `frechet_distance`.
-        kd: Float, kernel distance of features that are scaled so that those of real images have a mean
-            square of 1; lower is better. See `kernel_distance`.
+        kd: Float, kernel distance; lower is better. The features are scaled so that the features of real
+            images have a mean square of 1. See `kernel_distance`.
         kd_error: Float, standard error of `kd`.
         precision: Float in [0, 1]; higher is better. See `manifold_metrics`.
         recall: Float in [0, 1]; higher is better. See `manifold_metrics`.
         density: Float of at least 0; 1 is best. See `manifold_metrics`.
         coverage: Float in [0, 1]; higher is better. See `manifold_metrics`.
-        class_kl: Float in nats, of the classes that the extractor predicts for real and for generated
-            images; lower is better. See `class_histogram`. None if the extractor is not a classifier, or if
-            all real images have one class.
+        class_kl: Float in nats, KL divergence between the classes that the extractor predicts for generated
+            and for real images; lower is better. See `class_histogram`. None if the extractor is not a
+            classifier, or if all real images have one class.
         missing_classes: Tuple of class numbers with less than a tenth of their share among real images;
             empty is best. None where `class_kl` is None.
         label_accuracy: Float in [0, 1], share of images whose predicted class is the requested one; higher
@@ -120,7 +120,7 @@ class QualityReport:
         accuracy = self.extractor_accuracy
         accuracy_text = "" if accuracy is None else f", accuracy {accuracy:.1%}"
         return [
-            f"{self.samples:,} images against {self.real_samples:,} real ones; extractor "
+            f"{self.samples:,} images against {self.real_samples:,} real images; extractor "
             f"{self.extractor[:8]}{accuracy_text}"
         ]
 

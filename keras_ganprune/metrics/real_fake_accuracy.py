@@ -24,6 +24,11 @@ class DiscriminatorAccuracy:
         real: Float in [0, 1], share of real images that are classified as real.
         fake: Float in [0, 1], share of generated images that are classified as generated.
         samples: Int, number of images of each kind.
+
+    Example:
+    >>> accuracy = DiscriminatorAccuracy(real=0.9, fake=0.7, samples=1000)
+    >>> round((accuracy.real + accuracy.fake) / 2, 2)
+    0.8
     """
 
     real: float
@@ -44,9 +49,9 @@ def discriminator_accuracy(
 
         real = mean(D(x) > boundary),    fake = mean(D(G(z)) < boundary)
 
-    The boundary is that of the GAN's loss, as in the logs of `fit`. Both shares are in [0, 1]; 0.5 means
-    that the discriminator guesses. If the share of real images that it was not trained on is far below
-    the share on its training images, the discriminator has memorised these. Both networks run in inference
+    The GAN's loss defines the boundary, as for the accuracies in the logs of `fit`. Both shares are in [0,
+    1]; 0.5 means that the discriminator guesses. If the share for new real images is far below the share for
+    the training images, the discriminator has memorised its training images. Both networks run in inference
     mode; the generator is the averaged one if there is one.
 
     Args:
@@ -88,7 +93,7 @@ def discriminator_accuracy(
         )
     if gan.conditional != (labels is not None):
         raise DataError(
-            "Pass `labels` for a class-conditional GAN, and for no other. Received: "
+            "Pass `labels` if, and only if, the GAN is class-conditional. Received: "
             f"conditional={gan.conditional}, labels {'given' if labels is not None else 'missing'}."
         )
     n = len(images) if n is None else min(len(images), validation.positive_int(n, "n"))
@@ -106,7 +111,7 @@ def discriminator_accuracy(
         real.append(logits(images[rows], None if real_labels is None else real_labels[rows]))
     batches = sampling.generated(gan, n, labels=real_labels, seed=seed, batch_size=batch_size)
     fake = [logits(*batch) for batch in batches]
-    # All logits at once: the boundary of some losses is the mean of the other kind's logits.
+    # All logits at once, because some losses use the mean logit of the other kind of images as the boundary.
     shares = gan.loss_pair.accuracy(ops.concatenate(real, axis=0), ops.concatenate(fake, axis=0))
     real_share, fake_share = (float(np.asarray(ops.convert_to_numpy(share))) for share in shares)
     return DiscriminatorAccuracy(real_share, fake_share, n)

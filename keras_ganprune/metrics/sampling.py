@@ -29,8 +29,8 @@ def generated(
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Yield batches of (images, labels or None) until there are `n` images.
 
-    The latent vectors depend on `seed` only, not on the batch size. They are those of
-    `GANModel.generate`.
+    The latent vectors depend on `seed` only, not on the batch size. `GANModel.generate` draws the same latent
+    vectors.
 
     Args:
         source: A `GANModel` (its averaged generator if there is one), another `keras.Model` with a
@@ -45,8 +45,8 @@ def generated(
         batch_size: Positive int, images per forward pass. Defaults to 256.
 
     Raises:
-        ArgumentTypeError: `source` is none of these.
-        DataError: The generator takes labels and there are none, or a function does not return `n` images.
+        ArgumentTypeError: `source` has none of these types.
+        DataError: The generator takes labels but `labels` is None, or a function does not return `n` images.
         InvalidArgumentError: The generator has more than two inputs, the length of its latent vectors is
             not known, or `n` or `batch_size` is not a positive int.
     """
@@ -110,13 +110,13 @@ def _resolve(source: Any, latent_dim: int | None) -> tuple[keras.layers.Layer, b
 
 
 def _draw_labels(labels: ArrayLike | None, n: int, seed: int) -> np.ndarray:
-    """Return `n` labels in random order. Each real label occurs equally often, or once more."""
+    """Return `n` labels in random order. The counts of the real labels differ by at most one."""
     if labels is None:
         raise DataError(
             "The generator takes labels, but their distribution is not known. Pass the real `labels`."
         )
     labels = np.asarray(labels)
-    # Not the random stream of the latent vectors, which must be those of `GANModel.generate`.
+    # A separate random stream, so that the latent vectors stay equal to those of `GANModel.generate`.
     rng = np.random.default_rng([seed, 1])
     rounds = [rng.permutation(len(labels)) for _ in range(-(-n // len(labels)))]
     return labels[np.concatenate(rounds)[:n]]

@@ -26,6 +26,10 @@ class SparsityRow:
         kept: Int, number of entries that the mask keeps.
         nonzero: Int, number of entries that are not zero.
         total: Int, number of entries.
+
+    Example:
+    >>> SparsityRow("head", "kernel", (4, 5), kept=5, nonzero=5, total=20).sparsity
+    0.75
     """
 
     layer: str
@@ -48,7 +52,17 @@ class SparsityReport:
     Attributes:
         rows: Tuple with one `SparsityRow` per masked weight.
         parameters: Int, number of parameters of the model, masked or not.
-        nonzero_parameters: Int, number of those that are not zero.
+        nonzero_parameters: Int, number of parameters that are not zero.
+
+    Example:
+    >>> rows = (SparsityRow("head", "kernel", (4, 5), kept=5, nonzero=5, total=20),)
+    >>> print(SparsityReport(rows, parameters=25, nonzero_parameters=5))
+    layer  weight  shape  kept  total  sparsity
+    ───────────────────────────────────────────
+    head   kernel  4×5       5     20    0.7500
+    ───────────────────────────────────────────
+    total                    5     20    0.7500
+    5 of 25 parameters of the model are not zero.
     """
 
     rows: tuple[SparsityRow, ...]
@@ -126,8 +140,8 @@ def sparsity_report(model: keras.layers.Layer) -> SparsityReport:
 
         sparsity = 1 - kept / total
 
-    A sparsity is in [0, 1); higher means fewer weights. Kept entries are counted in the masks, and entries
-    that are not zero in the weights. A shared weight is counted once.
+    A sparsity is in [0, 1); higher means fewer weights. Kept entries are counted in the masks; nonzero
+    entries are counted in the weights. A shared weight is counted once.
 
     Args:
         model: A Keras model or layer. For a `GANModel` the report has both networks.
@@ -159,10 +173,10 @@ def sparsity_report(model: keras.layers.Layer) -> SparsityReport:
 
 
 def count_parameters(weights: Iterable[keras.Variable]) -> tuple[int, int]:
-    """Return the number of parameters in weights, and how many of them are not zero.
+    """Return the number of parameters in weights, and the number of nonzero parameters.
 
     Args:
-        weights: Variables; one that occurs twice is counted once.
+        weights: Variables; a variable that occurs twice is counted once.
 
     Returns:
         Pair of ints (parameters, parameters that are not zero).

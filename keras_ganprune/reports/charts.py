@@ -52,9 +52,9 @@ class _Chart:
 
     def line(self, x: Any, y: Any, label: str, colour: str, **style: Any) -> None:
         """Draw a line. A line without a label is not in the legend."""
-        (drawn,) = self.axes.plot(x, y, color=colour, **style)
+        (line,) = self.axes.plot(x, y, color=colour, **style)
         if label:
-            self._labels.append((drawn, label))
+            self._labels.append((line, label))
 
     def picture(self, name: str, title: str, alt: str) -> Picture:
         """Return the chart as an SVG picture."""
@@ -62,10 +62,10 @@ class _Chart:
             if self._labels:
                 self._draw_legend()
             buffer = io.StringIO()
-            # Without these facts, the same run always gives the same file.
+            # These entries are left out, so that the same run always gives the same file.
             metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
             with warnings.catch_warnings():
-                # The browser draws the letters that matplotlib's font lacks.
+                # Matplotlib's font may lack a letter. The browser draws the text with its own font.
                 warnings.filterwarnings("ignore", "Glyph")
                 self.figure.savefig(buffer, format="svg", metadata=metadata)
         return Picture(f"{name}.svg", buffer.getvalue().encode(), alt, title)
@@ -91,7 +91,7 @@ def _legend_label(label: str) -> str:
 
 
 def _epoch_ends(run: Run) -> tuple[np.ndarray, str]:
-    """Return the place of the end of each epoch on the axis, and the unit of the axis."""
+    """Return the x coordinate of the end of each epoch, and the unit of the x axis."""
     epochs = np.arange(1, run.epochs + 1)
     if run.steps_per_epoch is None:
         return epochs, "epoch"
@@ -105,7 +105,7 @@ def _last_step(run: Run) -> float:
 
 
 def _logged(run: Run, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places and the values of a log, without epochs that were not measured."""
+    """Return the x coordinates and the values of a log, without epochs that were not measured."""
     x, _ = _epoch_ends(run)
     values = np.array([np.nan if v is None else v for v in run.history[key]], dtype="float64")
     finite = np.isfinite(values)
@@ -183,7 +183,7 @@ def training(run: Run) -> list[Picture]:
 
 
 def together(runs: Sequence[Run]) -> list[Picture]:
-    """Return the charts of several runs, one line per run. More runs than colours are left out."""
+    """Return the charts of several runs, one line per run, for as many runs as there are colours."""
     shown = runs[: len(LIGHT.series)]
     charts = [_sparsity_together(shown)]
     units = {_epoch_ends(run)[1] for run in shown}

@@ -19,7 +19,7 @@ class DrawnRun:
         samples: One grid per name.
         latents: One row per generator, and their difference.
         training: Charts over the steps.
-        masks: Dict of network -> one picture per mask.
+        masks: Dict, network -> one picture per mask.
     """
 
     run: Run

@@ -1,4 +1,4 @@
-"""The HTML page of a report: one file without scripts that loads nothing from elsewhere."""
+"""The HTML page of a report: one file without scripts, which loads no other file."""
 
 from __future__ import annotations
 

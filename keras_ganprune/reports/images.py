@@ -17,9 +17,9 @@ from keras_ganprune.utils.plotting import block_means, image_grid, mask_picture,
 # Larger images are scaled down, so that the page opens on a phone.
 _LARGEST_SIDE = 96
 _LATENTS = 10
-# Cells of all masks of a run together. One cell takes about half a byte of the page.
+# The largest number of cells in all mask pictures of a run. One cell takes about half a byte of the page.
 _MASK_CELLS = 600_000
-# A PNG with 16 colours has half a byte per cell.
+# A PNG with 16 colours (levels 0 to 15) needs half a byte per cell.
 _MASK_LEVELS = 15
 _KEPT, _PRUNED = rgb(LIGHT.accent), (236, 240, 244)
 
@@ -84,7 +84,7 @@ def _grid(images: np.ndarray, columns: int) -> np.ndarray:
 
 
 def samples(run: Run) -> list[Picture]:
-    """Return one grid per name. All names except 'real' show the same latent vectors at the same place."""
+    """Return one grid per name. All grids except 'real' show the same latent vector at the same position."""
     pictures = []
     for number, name in enumerate(ordered(run.samples)):
         images = run.samples[name]
@@ -133,7 +133,8 @@ def same_latents(run: Run) -> list[Picture]:
 
 
 def density(mask: np.ndarray, cells: int) -> np.ndarray:
-    """Return a mask as a picture of about `cells` cells at most: in each cell the share that is kept.
+    """Return a mask as a picture of at most about `cells` cells. The value of a cell is its share of kept
+    entries.
 
     Example:
     >>> density(np.eye(4, dtype=bool), 4)
@@ -142,11 +143,11 @@ def density(mask: np.ndarray, cells: int) -> np.ndarray:
     """
     picture = mask_picture(mask)
     rows, columns = picture.shape
-    every = max(1, math.ceil(math.sqrt(picture.size / max(1, cells))))
-    # A long, thin picture is averaged along its long side.
-    down = min(every, rows)
-    across = min(math.ceil(every**2 / down), columns)
-    down = min(math.ceil(every**2 / across), rows)
+    entries = max(1, math.ceil(math.sqrt(picture.size / max(1, cells))))
+    # If the picture is narrower than a square cell, the cells are longer instead.
+    down = min(entries, rows)
+    across = min(math.ceil(entries**2 / down), columns)
+    down = min(math.ceil(entries**2 / across), rows)
     return block_means(picture, down, across)
 
 

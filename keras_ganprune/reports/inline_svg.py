@@ -24,7 +24,7 @@ def inline(picture: Picture, prefix: str) -> str:
 
     Args:
         picture: A picture of `charts`.
-        prefix: Text that is unique in the page. It keeps the ids of different pictures apart.
+        prefix: Text that is unique in the page. It makes the ids of different pictures different.
     """
     root = ElementTree.fromstring(picture.data)
     for parent in list(root.iter()):

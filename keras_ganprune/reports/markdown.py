@@ -16,7 +16,7 @@ _SIGNS = re.compile(r"([\\`*_{}\[\]<>#|$~&!])")
 
 
 def escaped(text: str) -> str:
-    """Return text with all signs escaped that have a meaning in Markdown.
+    """Return text in which all special characters of Markdown are escaped.
 
     Example:
     >>> escaped("a|b <i>")
@@ -93,7 +93,7 @@ def _one_run(
 def _several_runs(
     drawn: Sequence[DrawnRun], together: Sequence[Picture], folder: str, files: dict[str, bytes]
 ) -> list[str]:
-    runs, lines = [each.run for each in drawn], []
+    runs, lines = [pictures.run for pictures in drawn], []
     for table in (
         several_runs.overview(runs),
         several_runs.paired(runs),
@@ -102,7 +102,7 @@ def _several_runs(
         lines += _table(table, "##")
     if together:
         lines += ["## Training", "", *_pictures(together, "all-", folder, files)]
-    for i, each in enumerate(drawn):
-        lines += [f"## {escaped(each.run.name)}", ""]
-        lines += _one_run(each, "###", f"run-{i}-", folder, files)
+    for i, pictures in enumerate(drawn):
+        lines += [f"## {escaped(pictures.run.name)}", ""]
+        lines += _one_run(pictures, "###", f"run-{i}-", folder, files)
     return lines

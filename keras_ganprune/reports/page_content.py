@@ -18,11 +18,11 @@ from keras_ganprune.utils.palette import LIGHT
 from keras_ganprune.utils.tables import change
 
 _SAMPLES_NOTE = (
-    "The same place in two grids is the same latent vector, except in the grid of real images."
+    "Images at the same place in two grids come from the same latent vector. Real images do not."
 )
 _MASKS_NOTE = (
     "Dark where a weight is kept. The last two axes of a kernel form a tile; there is one tile per kernel "
-    "position of a convolution. In a large mask, a cell shows the share that is kept."
+    "position of a convolution. In a large mask, a cell shows the share of kept weights."
 )
 _LAYERS_NOTE = "The line across a bar is the requested sparsity of that weight."
 
@@ -32,7 +32,7 @@ _LAYERS_NOTE = "The line across a bar is the requested sparsity of that weight."
 
 @dataclass(frozen=True)
 class Note:
-    """A paragraph of less weight."""
+    """A paragraph in small print."""
 
     text: str
     kind: ClassVar[str] = "note"
@@ -106,7 +106,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Card:
-    """An important number: what it is, its value, and a remark or ''."""
+    """An important number: its name, its value, and a remark or ''."""
 
     term: str
     value: str
@@ -115,7 +115,7 @@ class Card:
 
 @dataclass(frozen=True)
 class RunDetails:
-    """A run that readers unfold, on a page of several runs."""
+    """A run that readers can unfold, on a page of several runs."""
 
     anchor: str
     name: str
@@ -158,7 +158,7 @@ def page_content(drawn: Sequence[DrawnRun], together: Sequence[Picture], title: 
         together: Charts of all runs together; empty for one run.
         title: Title of the page.
     """
-    runs = [each.run for each in drawn]
+    runs = [pictures.run for pictures in drawn]
     versions = sorted({run.versions.get("keras-ganprune", "unknown") for run in runs})
     footer = f"Written by keras-ganprune report; runs of version {', '.join(versions)}."
     if len(drawn) > 1:
@@ -298,7 +298,7 @@ def _masks(drawn: DrawnRun) -> list[Block]:
 
 def _several_runs(drawn: Sequence[DrawnRun], together: Sequence[Picture]) -> tuple[Section, ...]:
     """Return the sections of a page of several runs: comparisons first, then run by run."""
-    runs = [each.run for each in drawn]
+    runs = [pictures.run for pictures in drawn]
     tables = (
         several_runs.overview(runs),
         several_runs.paired(runs),
@@ -307,10 +307,10 @@ def _several_runs(drawn: Sequence[DrawnRun], together: Sequence[Picture]) -> tup
     comparison = tuple(TableBlock(table, "Side by side") for table in tables if table is not None)
     sections = [Section("side-by-side", "Side by side", comparison)]
     columns = []
-    for each in drawn:
-        ends = ("dense", final_name(each.run))
-        pictures = [picture for picture in each.samples if picture.title in ends]
-        columns.append((each.run.name, _figures(pictures, "samples")))
+    for pictures in drawn:
+        ends = ("dense", final_name(pictures.run))
+        grids = [picture for picture in pictures.samples if picture.title in ends]
+        columns.append((pictures.run.name, _figures(grids, "samples")))
     sections.append(Section("samples", "Samples", (Columns(tuple(columns)),)))
     if together:
         blocks: list[Block] = [_figures(together, "charts", "all-")]
@@ -319,7 +319,9 @@ def _several_runs(drawn: Sequence[DrawnRun], together: Sequence[Picture]) -> tup
             blocks.append(Note(f"The first {most} of {len(runs)} runs."))
         sections.append(Section("training", "Training", tuple(blocks)))
     details = tuple(
-        RunDetails(f"run-{i}", each.run.name, _cards(each.run), _one_run(each, f"run-{i}-"))
-        for i, each in enumerate(drawn)
+        RunDetails(
+            f"run-{i}", pictures.run.name, _cards(pictures.run), _one_run(pictures, f"run-{i}-")
+        )
+        for i, pictures in enumerate(drawn)
     )
     return (*sections, Section("runs", "Run by run", details))

@@ -29,6 +29,12 @@ class ReportFiles:
         html: The page, one file that needs no other file and no network.
         markdown: The same report as Markdown.
         pictures: Folder with the pictures of the Markdown.
+
+    Example:
+    >>> page = pathlib.Path("report.html")
+    >>> files = ReportFiles(page, page.with_suffix(".md"), pathlib.Path("report_files"))
+    >>> files.markdown.name, files.pictures.name
+    ('report.md', 'report_files')
     """
 
     html: pathlib.Path
@@ -51,14 +57,14 @@ def write_report(
 
     The HTML page is one file without scripts. It shows samples of the dense and the pruned generator from
     the same latent vectors, quality with 95 % intervals, sizes and times, losses and sparsity over the
-    steps, sparsity by layer, masks and settings. For several runs it first shows their differences; runs
-    that differ only in the seed are compared in pairs.
+    steps, sparsity by layer, masks and settings. For several runs, it first compares the runs. Runs that
+    differ only in the seed are compared in pairs.
 
     Args:
         runs: A run folder or a `Run`, or a list of them.
         output: The page, '<name>.html'. The Markdown is '<name>.md', its pictures are in '<name>_files'.
         title: Title of the report. Defaults to the names of the runs.
-        overwrite: Replace existing files. Defaults to False.
+        overwrite: Whether to replace existing files. Defaults to False.
 
     Returns:
         A `ReportFiles` with the paths.
@@ -81,7 +87,7 @@ def write_report(
     html = pathlib.Path(output)
     if html.suffix.lower() not in (".html", ".htm"):
         raise InvalidArgumentError(
-            f"The page is an HTML file, such as report.html. Received: '{output}'."
+            f"`output` must end in '.html', such as 'report.html'. Received: '{output}'."
         )
     files = ReportFiles(html, html.with_suffix(".md"), html.with_name(f"{html.stem}_files"))
     _check_free(files, overwrite)
@@ -96,10 +102,10 @@ def write_report(
 
 
 def _named_runs(runs: RunOrFolder | Iterable[RunOrFolder]) -> list[Run]:
-    """Return the runs. Runs of equal name get their folder or place in the list as a suffix."""
+    """Return the runs. Runs with equal names get their folder, or their position in the list, as a suffix."""
     given = [runs] if isinstance(runs, (str, os.PathLike, Run)) else list(runs)
     if not given:
-        raise InvalidArgumentError("A report needs at least one run. Received none.")
+        raise InvalidArgumentError("`runs` must contain at least one run. Received: [].")
     places = [pathlib.Path(run).resolve() for run in given if not isinstance(run, Run)]
     repeated = sorted({str(place) for place in places if places.count(place) > 1})
     if repeated:

@@ -1,4 +1,4 @@
-"""Find out how sparse a network may be: train, compare with dense, recommend."""
+"""Find the highest useful sparsity: train at several sparsities, compare with dense runs, recommend."""
 
 from keras_ganprune.search.folds import make_folds
 from keras_ganprune.search.plan import SweepPlan

@@ -26,18 +26,18 @@ class Progress:
         self.study = study
         self.metric = metric
         self.enabled = enabled
-        self.seconds: list[float] = []  # of each run that this process has trained
+        self.seconds: list[float] = []  # one duration per run that this process has trained
 
     def begin(self, is_new: bool) -> None:
-        """Print the size of the study, and how much of it has ended before."""
+        """Print the number of trials, and how many of them ended in an earlier call."""
         states = list(self.study.states().values())
         ended = sum(state in ("done", "failed") for state in states)
-        word = "new" if is_new else f"resumed, {ended} of them have ended"
-        self._print(f"study '{self.study.name}' of {len(states)} trials, {word}")
+        status = "new" if is_new else f"resumed, {ended} of them have ended"
+        self._print(f"study '{self.study.name}' of {len(states)} trials, {status}")
 
     def waiting(self, running: int) -> None:
-        """Print that all trials left belong to other processes."""
-        self._print(f"waiting for {running} trials of other processes")
+        """Print that other processes work on all remaining trials."""
+        self._print(f"waiting for {running} trials that other processes run")
 
     def failed(self, run: SweepRun, error: str) -> None:
         """Print the error of a run."""
@@ -66,7 +66,8 @@ class Progress:
         result = f"{self.metric} {value:.4g}"
         if not run.dense:
             if run.pair in dense:
-                # The change itself, whatever the direction: + is always up.
+                # The signed change of the value: + means that the value rose, also if a lower value is
+                # better.
                 change = float(relative_increase([dense[run.pair]], [value]))
                 result += f" (dense {dense[run.pair]:.4g}, {tables.change(change)})"
             result += f", achieved {outcome['achieved']:.4f}"

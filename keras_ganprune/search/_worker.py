@@ -60,7 +60,7 @@ class Worker:
             if not waiting:
                 self.progress.waiting(states.count("running"))
             waiting = True
-            # Another process may be killed, and leave its trial to this one.
+            # If another process is killed, this process takes over its trial.
             time.sleep(_POLL_SECONDS)
         self.study.tidy()
 
@@ -91,13 +91,13 @@ class Worker:
             except TakenAwayError:
                 self.progress.taken_away(run)
         except BaseException:
-            # Interrupted: another process, or the next call, takes the trial.
+            # After an interruption, another process or the next call repeats the trial.
             with contextlib.suppress(Exception):
                 claim.release()
             raise
 
     def _runs(self, claim: Claim) -> list[SweepRun]:
-        """Return the runs of a trial; in a search, with the sparsity that the sampler chooses."""
+        """Return the runs of a trial. In a search, the sampler chooses their sparsity."""
         if not claim.cell.candidate:
             return list(claim.cell.runs)
         quantity = self.plan.quantity
@@ -112,8 +112,9 @@ class Worker:
     def _objective(self, claim: Claim, runs: list[SweepRun]) -> float:
         """Return the value of a trial for Optuna.
 
-        For a grid it is the metric. For a search it is the achieved sparsity if the increase over dense is
-        within the tolerance, else minus the excess: every feasible result is better than every other.
+        For a grid it is the metric. For a search it is the achieved sparsity if the degradation against dense
+        is within the tolerance. Otherwise it is the negative excess over the tolerance, so every feasible
+        result is better than every infeasible result.
         """
         outcomes = [claim.done[run.pair] for run in runs]
         values = [outcome["values"][self.plan.metric] for outcome in outcomes]

@@ -16,7 +16,7 @@ _TOKEN = secrets.token_hex(8)
 
 @functools.cache
 def _machine() -> str:
-    """Return an identifier of this computer, and of the container, where process ids are unique."""
+    """Return an identifier of the computer and the container, inside which process ids are unique."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(pathlib.Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip())

@@ -12,7 +12,7 @@ from keras_ganprune.search.storage import BEAT_SECONDS, optuna
 
 
 class TakenAwayError(Exception):
-    """Another process considered this trial lost, and ended it."""
+    """Another process considered this trial lost, and has taken it over."""
 
 
 class Claim:
@@ -35,7 +35,7 @@ class Claim:
         self.done = finished_runs(trial)
 
     def record(self, pair: tuple[int, int | None], outcome: dict[str, Any]) -> None:
-        """Write the outcome of a run at once."""
+        """Write the outcome of a run to the storage immediately."""
         self.done[pair] = outcome
         with _unless_taken():
             self.trial.set_user_attr(run_key(pair), outcome)
@@ -52,7 +52,7 @@ class Claim:
         self._end(optuna().trial.TrialState.FAIL)
 
     def release(self) -> None:
-        """Give the trial up. The next process repeats it, except for the runs that have ended."""
+        """Release the trial. The next process repeats it, except for the runs that have ended."""
         # A trial that failed without an error counts as not started.
         self._end(optuna().trial.TrialState.FAIL)
 
@@ -68,7 +68,7 @@ class Claim:
 
         def beat():
             while not stop.wait(BEAT_SECONDS):
-                # The run goes on while the database is out of reach for a moment.
+                # The run continues if the database cannot be reached for a moment.
                 with contextlib.suppress(Exception):
                     storage.record_heartbeat(number)
 

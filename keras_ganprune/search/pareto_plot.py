@@ -1,4 +1,4 @@
-"""The plot of a sweep: quality against size, and against work."""
+"""The plot of a sweep: the metric against parameters and against multiply-accumulates."""
 
 from __future__ import annotations
 

@@ -43,8 +43,8 @@ def _sparsities(values: Any) -> tuple[float, ...]:
     sparsities = tuple(mask_ops.validate_sparsity(value, "sparsities") for value in values)
     if 0.0 in sparsities:
         raise InvalidArgumentError(
-            "`sparsities` must be above 0: a sweep always makes dense runs, with which it compares the "
-            f"others. Received: {values!r}. Leave the 0 out."
+            "`sparsities` must be above 0, because a sweep always trains dense runs for comparison. "
+            f"Received: {values!r}. Leave out the 0."
         )
     return sparsities
 
@@ -59,7 +59,7 @@ def _criteria(values: Any) -> tuple[Any, ...]:
     single = isinstance(values, (str, dict, criteria.Criterion))
     values = (values,) if single else tuple(values)
     if not values:
-        raise InvalidArgumentError("`criteria` must name at least one criterion. Received: [].")
+        raise InvalidArgumentError("`criteria` must contain at least one criterion. Received: [].")
     _check_distinct([label(criterion) for criterion in values], "criteria")
     return values
 
@@ -72,7 +72,7 @@ def _seeds(values: Any) -> tuple[int, ...]:
                 f"`seeds` must be ints in [0, 2**32), or their number. Received: {seed!r}."
             )
     if not values:
-        raise InvalidArgumentError("`seeds` must hold at least one seed. Received none.")
+        raise InvalidArgumentError("`seeds` must contain at least one seed. Received: [].")
     _check_distinct(values, "seeds")
     return tuple(int(seed) for seed in values)
 
@@ -99,16 +99,16 @@ class SweepPlan:
     """The settings of a sweep: which runs it trains, and how it compares them.
 
     Args:
-        steps: Positive int, number of batches that each run trains on. Dense runs train equally long.
+        steps: Positive int, number of batches that each run trains on, also each dense run.
         batch_size: Positive int, images per batch.
-        sparsities: Floats in (0, 1). With `search="tpe"`, the lowest and the highest. Defaults to
-            `(0.5, 0.8, 0.9, 0.95)`.
+        sparsities: Floats in (0, 1), the final sparsities. With `search="tpe"`, the lowest and the highest
+            sparsity. Defaults to `(0.5, 0.8, 0.9, 0.95)`.
         thresholds: Positive floats, instead of `sparsities`: weights with a lower score are pruned.
             Defaults to None.
-        criteria: Criteria, by name, config or instance. Defaults to `("magnitude",)`.
+        criteria: Criteria, each as a name, a config or an instance. Defaults to `("magnitude",)`.
         seeds: Ints, or their number. Defaults to `(0, 1, 2)`.
-        folds: Int k for a cross-validation with k folds: each run trains on k - 1 folds and is evaluated
-            on the other. Defaults to None: each run trains on all images.
+        folds: Int k for a cross-validation with k folds: each run trains on k - 1 folds and is evaluated on
+            the remaining fold. Defaults to None: each run trains on all images.
         begin, end: Floats, `0 <= begin < end <= 1`: fractions of the steps between which a
             `PolynomialDecay` raises the sparsity. Default to 0.3 and 0.65.
         target: Attribute name of the network to prune, a list of names, or None for the whole model.
@@ -118,14 +118,15 @@ class SweepPlan:
             each of `trials` trials chooses a sparsity (and a criterion) from the results so far, and
             trains it with all seeds and folds. Defaults to 'grid'.
         trials: Positive int, number of trials for `search="tpe"`. Defaults to None.
-        metric: Name of the value of `quality` that is compared. Defaults to 'fd'.
+        metric: Name of the value that is compared, among the values that `quality` returns. Defaults to 'fd'.
         direction: 'min' if a lower value is better, 'max' if a higher value is better. Defaults to 'min'.
         tolerance: Float, maximum relative degradation against dense for `search="tpe"`. Defaults to 0.1.
         seed: Int, seed of the folds, the search and the bootstrap. Defaults to 0.
 
     Raises:
-        InvalidArgumentError: A value breaks its rule, or the criteria, allocation, mode and granularity
-            are not compatible.
+        InvalidArgumentError: A value is outside its range or has the wrong type, a value is repeated,
+            `trials` is missing for `search="tpe"` or given for a grid, or the criteria, allocation, mode and
+            granularity are not compatible.
 
     Example:
     >>> plan = SweepPlan(sparsities=(0.5, 0.9), seeds=(0, 1), steps=100, batch_size=8)
@@ -175,7 +176,7 @@ class SweepPlan:
         if self.search == "grid":
             if self.trials is not None:
                 raise InvalidArgumentError(
-                    "`trials` belongs to search='tpe'; a grid trains each of its cells once. "
+                    "`trials` is only valid with search='tpe'; a grid trains each of its cells once. "
                     f"Received: {self.trials!r}. Leave it out."
                 )
             return
@@ -194,8 +195,8 @@ class SweepPlan:
             )
         if round(self.begin * self.steps) >= round(self.end * self.steps):
             raise InvalidArgumentError(
-                f"Pruning must last at least one of the {self.steps} `steps`. Between the fractions "
-                f"{self.begin:g} and {self.end:g} there is no step; train longer."
+                f"Pruning must last at least one step. Received: no step between the fractions "
+                f"{self.begin:g} and {self.end:g} of {self.steps} `steps`. Increase `steps`."
             )
 
     def _check_compatibility(self) -> None:
@@ -208,18 +209,18 @@ class SweepPlan:
 
     @property
     def quantity(self) -> str:
-        """What a run requests: 'sparsity' or 'threshold'."""
+        """The requested quantity: 'sparsity' or 'threshold'."""
         return "sparsity" if self.thresholds is None else "threshold"
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The sparsities or thresholds; for a search, the lowest and the highest."""
+        """The sparsities or thresholds; for a search, the lowest and the highest value."""
         values = self.sparsities if self.thresholds is None else self.thresholds
         return cast(tuple[float, ...], values)  # the converters return tuples
 
     @property
     def frequency(self) -> int:
-        """Steps between mask updates."""
+        """Number of steps between mask updates."""
         return max(1, self.steps // _UPDATES)
 
     @property
@@ -264,7 +265,7 @@ class SweepPlan:
         )
 
     def criterion(self, name: str) -> criteria.Criterion:
-        """Return the criterion for a name in tables."""
+        """Return the criterion whose name in tables is `name`."""
         return criteria.get(next(c for c in self.criteria if label(c) == name))
 
     def cells(self) -> list[Cell]:

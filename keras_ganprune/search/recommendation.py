@@ -1,4 +1,4 @@
-"""The recommended sparsity: each is compared with the dense runs of the same seeds and folds."""
+"""The recommended sparsity. Each sparsity is compared with the dense runs of the same seeds and folds."""
 
 from __future__ import annotations
 
@@ -26,15 +26,20 @@ class Trial:
         criterion: Name of the criterion; None for a dense run.
         quantity: 'sparsity' or 'threshold'.
         requested: Float, requested sparsity or threshold; None for a dense run.
-        seed, fold: Ints (or None), equal to those of its dense run.
+        seed, fold: Ints (or None), equal to the seed and fold of the dense run that it is compared with.
         values: Dict of floats, the measured values; empty if the run failed.
         achieved: Float, achieved sparsity.
-        parameters, nonzero: Ints, number of parameters of the target, and of those that are not zero.
-        macs: Int, multiply-accumulates per sample. If whole channels are masked, those of the shrunk
-            network. None if they cannot be counted.
+        parameters, nonzero: Ints, number of parameters and of nonzero parameters of the target.
+        macs: Int, multiply-accumulates per sample; the shrunk network is counted if whole channels are
+            masked. None if they cannot be counted.
         nonzero_macs: Int, multiply-accumulates with a nonzero weight.
         seconds: Float, time to build and train.
         error: Text of the error, or None.
+
+    Example:
+    >>> trial = Trial("magnitude", "sparsity", 0.8, 0, None, {"fd": 7.0}, achieved=0.8)
+    >>> trial.dense, trial.to_dict()["fd"]
+    (False, 7.0)
     """
 
     criterion: str | None
@@ -82,6 +87,12 @@ class Row:
             pairs.
         pairs: Int, number of trials whose dense run succeeded too.
         parameters, nonzero, macs, nonzero_macs, seconds: Means over the trials; see `Trial`.
+
+    Example:
+    >>> dense = Trial(None, "sparsity", None, 0, None, {"fd": 10.0}, 0.0, 100, 100, seconds=1.0)
+    >>> row = SweepResult((dense,), {"metric": "fd", "direction": "min", "seed": 0}).rows[0]
+    >>> row.dense, row.mean, row.trials
+    (True, 10.0, 1)
     """
 
     criterion: str | None
@@ -192,14 +203,14 @@ class DenseComparison:
             rows = [row for row in rows if row.interval and row.interval[1] <= tolerance]
         else:
             rows = [row for row in rows if row.increase <= tolerance]
-        # Ties go to the smaller increase.
+        # Among rows of equal sparsity, the row with the smaller increase is chosen.
         return max(rows, key=lambda row: (row.sparsity, -row.increase), default=None)
 
     def shares(self, tolerance: float) -> dict[tuple, float]:
         """Return the fraction of bootstrap samples that choose each row: {(criterion, requested): fraction}.
 
-        (None, None) means that no row is within tolerance. The dict is empty if all rows have fewer than two
-        pairs in common.
+        The key (None, None) means that no row is within the tolerance. The dict is empty if fewer than two
+        pairs are common to all rows.
         """
         rows = [row for row in self.rows if not row.dense and row.pairs]
         keys = [(row.criterion, row.requested) for row in rows]
@@ -225,15 +236,15 @@ class Recommendation:
     """The highest sparsity whose metric is within tolerance of dense, with its uncertainty.
 
     Attributes:
-        sparsity: Float, achieved sparsity; 0 if no row is within tolerance.
+        sparsity: Float, achieved sparsity; 0 if no row is within the tolerance.
         criterion, requested: The settings that achieve it; None if no row is within tolerance.
         quantity: 'sparsity' or 'threshold', the meaning of `requested`.
         increase: Float, relative degradation against dense.
         interval: 95 % interval of `increase` over seeds and folds, by `paired_increase`, or None.
         pairs: Int, number of pairs of a pruned and a dense run.
-        sure_sparsity: Float, the highest sparsity whose interval is within tolerance up to its upper end;
-            0 if there is none.
-        shares: Dict, text -> fraction of bootstrap samples that choose it.
+        sure_sparsity: Float, the highest sparsity for which the upper end of the interval is within the
+            tolerance; 0 if there is no such sparsity.
+        shares: Dict, name of a row -> fraction of bootstrap samples in which this row is recommended.
         nearest: The row nearest to the tolerance, if no row is within it; else None.
 
     Example:
@@ -337,7 +348,7 @@ def recommend(comparison: DenseComparison, quantity: str, tolerance: float) -> R
 
 
 def pareto(rows: Sequence[Row], cost: str, direction: str) -> list[Row]:
-    """Return the rows that no other row beats in both the metric and a cost, in order of cost.
+    """Return the Pareto front: the rows for which no other row has a better metric at an equal or lower cost.
 
     Args:
         cost: 'nonzero', 'parameters', 'macs' or 'nonzero_macs'.

@@ -29,7 +29,7 @@ COSTS = ("nonzero", "parameters", "macs", "nonzero_macs")
 
 
 class SweepResult:
-    """The trials of a sweep that have ended. It prints as a table; `to_dicts()` gives a data frame.
+    """The trials of a sweep that have ended. It prints as a table; `to_dicts()` is for a data frame.
 
     Attributes:
         trials: Tuple of `Trial`, one per training run, including failed runs.
@@ -66,7 +66,7 @@ class SweepResult:
             storage, name: As for `sweep`.
 
         Raises:
-            FileFormatError: There is no such study, or it was not made by a sweep.
+            FileFormatError: There is no study with this name, or no sweep has created it.
         """
         with quiet():
             study = Study(storage, name)
@@ -105,7 +105,7 @@ class SweepResult:
 
         Args:
             tolerance: Non-negative float, maximum relative degradation against dense: the increase of a
-                metric that should be low, the decrease of one that should be high. Defaults to 0.1.
+                metric that should be low, or the decrease of a metric that should be high. Defaults to 0.1.
 
         Raises:
             InvalidArgumentError: `tolerance` is not a non-negative number.
@@ -114,7 +114,7 @@ class SweepResult:
         tolerance = checked_tolerance(tolerance)
         if not self.comparison.dense:
             raise PruningError(
-                "There is no dense run to compare with: "
+                "A recommendation needs a dense run that succeeded: "
                 + (
                     f"the first failed with {self.failed[0].error}"
                     if self.failed
@@ -125,7 +125,8 @@ class SweepResult:
         return recommend(self.comparison, self.quantity, tolerance)
 
     def pareto(self, cost: str = "nonzero") -> list[Row]:
-        """Return the rows that no other row beats in both the metric and a cost, in order of cost.
+        """Return the Pareto front: the rows for which no other row has a better metric at an equal or lower
+        cost.
 
         Args:
             cost: 'nonzero', 'parameters', 'macs' or 'nonzero_macs'; see `Trial`. Defaults to 'nonzero'.
@@ -149,7 +150,9 @@ class SweepResult:
             PruningError: No trial succeeded.
         """
         if not self.rows:
-            raise PruningError("There is nothing to plot: no trial succeeded.")
+            raise PruningError(
+                "A plot needs at least one trial that succeeded. Received: none. See `failed` for the errors."
+            )
         pareto_plot.save(pathlib.Path(path), self, tolerance)
 
     def save_csv(self, path: str | os.PathLike) -> None:

@@ -39,10 +39,10 @@ def sweep(
 ) -> SweepResult:
     """Train at several sparsities, with several seeds, and compare with dense runs of the same seeds.
 
-    Each run is a trial of an Optuna study in a database. It is written when it ends. Call `sweep` again
-    with the same arguments to resume after an interruption: runs that have ended are not repeated, runs
-    that were interrupted are. Call it in several processes, or on several machines that reach the same
-    database server, to share the work: each trial is done by one of them.
+    Each run is a trial of an Optuna study in a database, and is written to the database when it ends. To
+    resume after an interruption, call `sweep` again with the same arguments. Interrupted runs are repeated;
+    runs that have ended are not. Call it in several processes, or on several machines that reach the same
+    database server, to share the work. Each trial is trained by one process.
 
     Runs of one seed (and fold) start from the same weights and see the same batches. They are compared in
     pairs, which cancels the effect of the seed.
@@ -50,22 +50,22 @@ def sweep(
     Args:
         build: Function that takes a seed (int) and returns a new compiled model: a `GANModel`, or any
             `keras.Model` that has the target as an attribute.
-        images: Array (n, ...), or `datasets.Images`, which brings its labels.
+        images: Array (n, ...), or `datasets.Images`, which contains its labels.
         labels: Array (n,) of class numbers or (n, classes) of one-hot rows, or None. They are passed to
             `fit`, except for a `GANModel` that is not conditional. Folds are stratified by them. Defaults
             to None.
         plan: `SweepPlan` with the sparsities, criteria, seeds, steps, etc. Instead of a plan, its fields
             can be passed as keyword arguments. Defaults to None.
         quality: An `ImageQuality`, or a function (model, images, labels) -> dict of floats (or one
-            float). The function gets the held-out images, or all images without folds. With folds, an
-            `ImageQuality` is made again from the images of each fold.
+            float). The function gets the held-out images, or all images without folds. With folds, a new
+            `ImageQuality` with the same settings is made from the images of each fold.
         callbacks: Function that takes a `SweepRun` and returns more callbacks for its `fit`. Defaults to
             None.
         storage: Path of a SQLite file, URL of a database, an Optuna storage, or None for memory only.
             Defaults to 'sweep.db'.
         name: Name of the study in the storage. Defaults to 'sweep'.
         settings: Dict of further settings that distinguish this sweep from others, such as the width of
-            the network. A study is resumed only if all settings are equal. What a function does is not
+            the network. A study is resumed only if all settings are equal. The code of functions is not
             compared. Defaults to None.
         retry_failed: Whether failed trials are repeated once. Defaults to False.
         progress: Whether to print a line for each run that ends. Defaults to True.
@@ -74,7 +74,8 @@ def sweep(
     Returns: A `SweepResult`.
 
     Raises:
-        InvalidArgumentError: An argument breaks its rule, or the study exists with other settings.
+        InvalidArgumentError: An argument is invalid, `labels` or fields of the plan are given twice, or the
+            study exists with other settings.
         ArgumentTypeError: `plan` is not a `SweepPlan`, or an option is not a field of `SweepPlan`.
         DataError: `images` is empty, or the number of labels differs from the number of images.
         PruningError: All trials failed.
@@ -99,7 +100,7 @@ def sweep(
     plan = _plan_of(plan, options)
     if isinstance(images, Images):
         if labels is not None:
-            raise InvalidArgumentError("`images` brings its own labels. Leave `labels` out.")
+            raise InvalidArgumentError("`images` already contains labels. Leave `labels` out.")
         images, labels = images.images, images.labels
     with quiet():
         trainer = Trainer(plan, build, images, labels, quality, callbacks)

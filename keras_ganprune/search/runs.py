@@ -34,7 +34,7 @@ class SweepRun:
 
     @property
     def pair(self) -> tuple[int, int | None]:
-        """The (seed, fold) that a pruned run shares with the dense run that it is compared with."""
+        """The (seed, fold) of the run. A pruned run is compared with the dense run of the same pair."""
         return (self.seed, self.fold)
 
     def __str__(self) -> str:
@@ -53,8 +53,8 @@ class Cell:
 
     Attributes:
         name: Text, unique within the study.
-        runs: The runs. A candidate has dense runs, which stand for their seeds and folds.
-        candidate: Whether the search has yet to choose the sparsity.
+        runs: The runs. For a candidate, these are dense runs, of which only the seeds and folds are used.
+        candidate: Whether the search chooses the sparsity when the trial begins.
     """
 
     name: str

@@ -123,8 +123,8 @@ def open_storage(storage: Any) -> Any:
                     f"The storage must be a SQLite database, or a new file. '{shown}' is neither. "
                     "Choose another name."
                 ) from error
-            # If two processes create the tables at the same moment, one of them gets the error that a table
-            # or a row exists already. It tries again.
+            # If two processes create the tables at the same moment, one of them gets an error because a table
+            # or a row exists already. That process tries again.
             collision = "already exists" in text or "locked" in text or "UNIQUE" in text.upper()
             if not collision or not left:
                 raise OutputError(f"The storage '{shown}' cannot be opened: {text}.") from error
@@ -138,8 +138,8 @@ def _lock_at_begin(engine: Any) -> None:
     """Make every transaction of SQLite lock the file at its beginning.
 
     Optuna claims a trial by reading its state and writing a new one. SQLite has no `FOR UPDATE`, and
-    Python's driver begins a transaction only at the first write. So two processes can both read 'waiting'
-    and both claim the trial: this happened for 11 of 40 trials with four workers.
+    Python's driver begins a transaction only at the first write. So two processes can both read 'waiting' and
+    both claim the trial. With four workers this happened for 11 of 40 trials.
 
     Reference: [SQLAlchemy](https://docs.sqlalchemy.org/en/20/dialects/sqlite.html), on transactions.
     """

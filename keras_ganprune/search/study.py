@@ -1,4 +1,4 @@
-"""The study of a sweep: which trials have ended, which is next, and which process works on which."""
+"""The study of a sweep: the state of its trials, the next trial, and the process that works on each trial."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Study:
 
     A cell is *done* once one of its trials is complete, and *failed* if its last trial raised an error. If
     a process is killed during a trial, the trial is marked as failed without an error text, and the cell
-    gets a new trial. Only the first waiting trial of a cell is ever claimed, so two processes may both add
-    one without harm.
+    gets a new trial. A process claims only the first waiting trial of a cell. So nothing is trained twice if
+    two processes both add a trial.
 
     Args:
         storage: As for `open_storage`.
@@ -32,7 +32,7 @@ class Study:
 
     def __init__(self, storage: Any, name: str):
         if not isinstance(name, str) or not name:
-            raise InvalidArgumentError(f"`name` must be a non-empty text. Received: {name!r}.")
+            raise InvalidArgumentError(f"`name` must be a non-empty str. Received: {name!r}.")
         self.name = name
         self.storage = open_storage(storage)
         interval = getattr(self.storage, "get_heartbeat_interval", lambda: None)
@@ -45,7 +45,7 @@ class Study:
 
         Raises:
             InvalidArgumentError: The study exists with other settings.
-            FileFormatError: The study exists, but was not made by a sweep.
+            FileFormatError: The study exists, but no sweep has created it.
         """
         self.cells = {cell.name: cell for cell in cells}
         settings = json.loads(json.dumps(settings))
@@ -62,7 +62,7 @@ class Study:
         stored = self.study.user_attrs.get("settings")
         if stored is None and self.study.get_trials(deepcopy=False):
             raise FileFormatError(
-                f"The study '{self.name}' was not made by a sweep. Choose another `name`."
+                f"No sweep has created the study '{self.name}'. Choose another `name`."
             )
         if stored is None:
             self.study.set_user_attr("settings", settings)
@@ -82,25 +82,27 @@ class Study:
         while not self.study.user_attrs.get("planned") and time.monotonic() < ends:
             trials = self._trials()
             if trials and "cell" not in trials[0].user_attrs:
-                return  # the study was not made by a sweep
+                return  # no sweep has created the study
             time.sleep(0.2)
 
     def load(self) -> dict[str, Any]:
         """Open an existing study, and return its settings.
 
         Raises:
-            FileFormatError: There is no study of that name, or it was not made by a sweep.
+            FileFormatError: There is no study with this name, or no sweep has created it.
         """
         try:
             self.study = optuna().load_study(storage=self.storage, study_name=self.name)
         except KeyError as error:
             known = sorted(optuna().get_all_study_names(self.storage))
             raise FileFormatError(
-                f"The storage has no study '{self.name}'. It has: {', '.join(known) or 'none'}."
+                f"The storage has no study '{self.name}'. Its studies: {', '.join(known) or '(none)'}."
             ) from error
         settings = self.study.user_attrs.get("settings")
         if settings is None:
-            raise FileFormatError(f"The study '{self.name}' was not made by a sweep.")
+            raise FileFormatError(
+                f"No sweep has created the study '{self.name}'. Choose another `name`."
+            )
         return settings
 
     def _add(self, cell: Cell, older: Any = None) -> None:
@@ -162,11 +164,11 @@ class Study:
         if lost:
             by_cell = self._by_cell()
         states = {name: _state(trials) for name, trials in by_cell.items()}
-        # A search compares with the dense runs, so it starts after all of them.
+        # The candidates of a search are compared with the dense runs, so they start after all dense runs.
         dense = [n for n, cell in self.cells.items() if not cell.candidate and cell.runs[0].dense]
-        hold = any(states[name] in ("running", "waiting", "lost") for name in dense)
+        dense_left = any(states[name] in ("running", "waiting", "lost") for name in dense)
         for name, cell in self.cells.items():
-            if states[name] != "waiting" or (cell.candidate and hold):
+            if states[name] != "waiting" or (cell.candidate and dense_left):
                 continue
             first = next(t for t in by_cell[name] if not t.state.is_finished())
             if self._take(first):
@@ -178,9 +180,10 @@ class Study:
 
     def _take(self, trial: Any) -> bool:
         """Try to claim a waiting trial; return whether this process succeeded."""
-        # Private attribute: Optuna's `ask` does the same, but adds a new trial if none is waiting.
+        # Uses a private attribute of Optuna. Its public `ask` claims a trial too, but adds a new trial if no
+        # trial is waiting.
         if self.beats:
-            # Before the claim, so that a running trial always has a heartbeat.
+            # Recorded before the claim, so that a running trial always has a heartbeat.
             self.storage.record_heartbeat(trial._trial_id)
         try:
             return self.storage.set_trial_state_values(
@@ -190,7 +193,7 @@ class Study:
             return False
 
     def _sampler(self, number: int) -> Any:
-        """Return the sampler of a trial, seeded by its number: a resumed search makes equal choices."""
+        """Return the sampler of a trial, seeded by its number: a resumed search makes the same choices."""
         samplers = optuna().samplers
         candidates = sum(cell.candidate for cell in self.cells.values())
         if not candidates:
@@ -255,7 +258,7 @@ def _best_of(trials: Sequence[Any]) -> Any:
 def _parameters(cell: Cell, cells: dict[str, Cell]) -> tuple[dict, dict]:
     """Return the parameters of a planned trial, to be shown by Optuna's tools."""
     distributions = optuna().distributions
-    runs = [run for each in cells.values() for run in each.runs]
+    runs = [run for planned in cells.values() for run in planned.runs]
     names = sorted({run.criterion for run in runs if run.criterion is not None})
     run = cell.runs[0]
     # Optuna needs the same ranges for all cells.

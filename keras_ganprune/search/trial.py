@@ -79,12 +79,12 @@ class Trainer:
         self.callbacks = callbacks
         if self.images.ndim < 1 or not len(self.images):
             raise DataError(
-                f"`images` must be an array (n, ...). Received the shape {self.images.shape}."
+                f"`images` must be a non-empty array (n, ...). Received: shape {self.images.shape}."
             )
         if self.labels is not None and len(self.labels) != len(self.images):
             raise DataError(
                 f"`labels` must have one entry per image, {len(self.images)}. "
-                f"Received {len(self.labels)}."
+                f"Received: {len(self.labels)}."
             )
         if not callable(build):
             raise InvalidArgumentError(
@@ -104,7 +104,7 @@ class Trainer:
     def settings(self) -> dict[str, Any]:
         """Return short descriptions of data, model and evaluator, to compare with other sweeps."""
         model = self._model(self.plan.seeds[0])
-        # Raise an error now, not after the first dense run.
+        # An invalid target raises an error now, not after the first dense run.
         discovery.resolve_target(model, self.plan.target)
         shape = "×".join(str(n) for n in self.images.shape[1:])
         return {
@@ -142,7 +142,8 @@ class Trainer:
         prune = self.plan.prune(run)
         extra = [] if self.callbacks is None else list(self.callbacks(run))
         epochs, per_epoch = self.plan.epochs(len(images))
-        # Set the seed again: `build` may have drawn numbers, and runs of one seed must see equal noise.
+        # Set the seed again: `build` may have drawn random numbers, and runs of one seed must draw the same
+        # noise.
         keras.utils.set_random_seed(run.seed)
         model.fit(
             Batches(images, labels, self.plan.batch_size, per_epoch, run.seed),
@@ -220,7 +221,7 @@ class Trainer:
         """Return the costs of the target: parameters, nonzero parameters, multiply-accumulates."""
         networks = [network for _, network in discovery.resolve_target(model, self.plan.target)]
         costs = [_costs_of(network, self._has_masked_channels(run)) for network in networks]
-        return {name: _sum_or_none([each[name] for each in costs]) for name in costs[0]}
+        return {name: _sum_or_none([counts[name] for counts in costs]) for name in costs[0]}
 
     def _has_masked_channels(self, run: SweepRun) -> bool:
         return not run.dense and getattr(granularity.get(self.plan.granularity), "coupled", False)
@@ -232,7 +233,7 @@ def _costs_of(network: Any, channels: bool) -> dict[str, int | None]:
         try:
             network = shrink(network, verify=False)
         except PruningError:
-            pass  # it cannot be shrunk, so its own costs count
+            pass  # the network cannot be shrunk, so the costs of the masked network are returned
     parameters, nonzero = count_parameters(network.weights)
     result = {"parameters": parameters, "nonzero": nonzero, "macs": None, "nonzero_macs": None}
     try:
@@ -250,13 +251,13 @@ def _costs_of(network: Any, channels: bool) -> dict[str, int | None]:
 
 
 def _sum_or_none(values: list[int | None]) -> int | None:
-    """Return the sum of the costs of several networks, or None if one of them is unknown."""
+    """Return the sum of the costs of several networks, or None if any cost is unknown."""
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
 
 
 def _density(layer: Any) -> float:
-    """Return the density of a layer's kernels. Each entry takes part in the same number of products."""
+    """Return the density of a layer's kernels. Each entry is used in equally many products."""
     total, nonzero = count_parameters(w for w in layer.trainable_weights if len(w.shape) > 1)
     return nonzero / total if total else 1.0
 
@@ -289,10 +290,10 @@ def _check_quality(quality: Any, plan: SweepPlan) -> None:
 def _name(quality: Any) -> str:
     """Return a text that distinguishes an evaluator from others, as far as possible."""
     if isinstance(quality, ImageQuality):
-        # Without the features, whose rounding differs between machines.
+        # The features are left out, because their rounding differs between machines.
         by, real = quality.extractor.fingerprint, len(quality.real_features)
         return f"ImageQuality by {by}, {quality.samples} samples against {real}"
-    # Without the module, which is '__main__' in a script and has another name when it is imported.
+    # The module is left out: it is '__main__' in a script, and has another name if it is imported.
     return (quality if hasattr(quality, "__qualname__") else type(quality)).__qualname__
 
 

@@ -1,4 +1,4 @@
-"""A model while it is trained: its networks, optimizers, steps and weight averages."""
+"""Training state of a model: its networks, optimizers, steps and weight averages."""
 
 from keras_ganprune.training.nan_guard import NaNGuard
 

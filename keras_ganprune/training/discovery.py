@@ -31,7 +31,7 @@ def attributes(holder: Any) -> dict[str, Any]:
     """Return the attributes of an object, by name."""
     members = dict(vars(holder))
     if keras.backend.backend() == "torch":
-        # There a layer is a PyTorch module too, and a module stores its sublayers in `_modules`.
+        # On PyTorch a layer is a PyTorch module too, and a module stores its sublayers in `_modules`.
         members.update(members.pop("_modules", {}))
     return members
 
@@ -39,7 +39,7 @@ def attributes(holder: Any) -> dict[str, Any]:
 def _attributes(model: Any, kind: type) -> Iterator[tuple[str, Any]]:
     """Yield (name, object) for attributes of a class, also inside lists, tuples and dicts."""
     for name, value in attributes(model).items():
-        # Attributes that Keras sets itself, such as lists of all sublayers or the graph of a Sequential.
+        # Skip attributes that Keras sets itself, such as lists of all sublayers or the graph of a Sequential.
         if name in ("_layers", "_metrics", "_functional", "_tracker", "_operations"):
             continue
         if isinstance(value, kind):
@@ -85,12 +85,12 @@ def slots(
         only_averages: Whether to yield only the weight averages of `use_ema`. Defaults to False.
 
     Private attributes of Keras: every optimizer stores its slots in lists in the order of its variables,
-    under different names (`_momentums`, `_velocities`, ...). Only the name of the weight averages is that
-    of the base class.
+    under different names (`_momentums`, `_velocities`, ...). Only the weight averages have a fixed name,
+    because the base class creates them.
     """
     trained = trained_variables(optimizer)
     for name, value in vars(optimizer).items():
-        # `_variables` has all variables of the optimizer, on JAX with the masks.
+        # `_variables` contains all variables of the optimizer; on JAX also the masks.
         if name in ("_trainable_variables", "_variables") or not isinstance(value, (list, tuple)):
             continue
         if only_averages and name != "_model_variables_moving_average":
@@ -110,8 +110,8 @@ def steps_done(optimizer: keras.optimizers.Optimizer) -> int:
 def optimizer_config(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
     """Return the configuration of an optimizer, for a file that every backend can read.
 
-    On PyTorch, `keras.optimizers.Adam(...)` is an object of a subclass that only that backend has, and
-    Keras would write the name of that class into the file.
+    On PyTorch, `keras.optimizers.Adam(...)` returns an object of a subclass that only exists on that backend.
+    Keras would write the name of the subclass into the file.
     """
     return _with_public_class(
         cast("dict[str, Any]", keras.saving.serialize_keras_object(optimizer))
@@ -232,7 +232,7 @@ def averages(model: keras.Model) -> dict[str, keras.layers.Layer]:
 
 
 def averages_of(model: keras.Model, network: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
-    """Return those of `averages(model)` that have the weight shapes of one network, by attribute name."""
+    """Return the weight averages of a model that have the weight shapes of one network, by attribute name."""
     return {name: other for name, other in averages(model).items() if _alike(other, network)}
 
 
@@ -254,7 +254,7 @@ def _alike(one: keras.layers.Layer, other: keras.layers.Layer) -> bool:
     if one is other:
         return False
     if not is_built(one) and not is_built(other):
-        # Models without weights will probably get weights. Other layers may have none at all.
+        # Models without weights will probably get weights. Other layers may never have weights.
         return isinstance(one, keras.Model) and isinstance(other, keras.Model)
     shapes = [tuple(w.shape) for w in one.weights]
     return bool(shapes) and shapes == [tuple(w.shape) for w in other.weights]
@@ -265,8 +265,8 @@ def possible_copies(
 ) -> dict[str, keras.layers.Layer]:
     """Return the other networks of a model that have a network's weight shapes and are not trained.
 
-    Weight averages and frozen teachers are such networks. They differ in whether their weights move. The
-    result is empty before any optimizer has made an update, because it is not known then which networks are
+    Such networks are weight averages, whose weights change, and frozen teachers, whose weights do not. The
+    result is empty before the first update of any optimizer, because it is not known yet which networks are
     trained.
     """
     active = [o for o in optimizers(model) if o.built and steps_done(o)]
@@ -274,11 +274,11 @@ def possible_copies(
     if not trained:
         return {}
     shapes = [tuple(w.shape) for w in network.weights]
-    own = {id(w) for w in network.weights}
+    network_weights = {id(w) for w in network.weights}
     return {
         name: other
         for name, other in networks(model).items()
         if other is not network
         and [tuple(w.shape) for w in other.weights] == shapes
-        and not any(id(w) in trained or id(w) in own for w in other.weights)
+        and not any(id(w) in trained or id(w) in network_weights for w in other.weights)
     }

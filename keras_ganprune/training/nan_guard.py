@@ -17,15 +17,17 @@ from keras_ganprune.utils.validation import is_int
 class NaNGuard(keras.callbacks.Callback):
     """Callback that stops training when a loss is NaN or infinite, and restores the last good state.
 
-    A good state is one in which all losses and weights are finite. A copy of it (weights, masks, optimizers)
-    is kept in memory, made at the beginning of every epoch or every `frequency` batches. `GANModel.fit` adds
-    a `NaNGuard` itself.
+    A good state is one in which all losses and weights are finite. A copy of the last good state (weights,
+    masks, optimizers) is kept in memory. It is made at the beginning of every epoch or every `frequency`
+    batches. `GANModel.fit` adds a `NaNGuard` itself.
 
     Args:
-        frequency: 'epoch', or a positive int: batches between two copies of the state. Defaults to 'epoch'.
+        frequency: 'epoch', or a positive int, the number of batches between two copies of the state. Defaults
+            to 'epoch'.
 
     Attributes:
-        stopped_batch: Int, the number of batches done when a loss became NaN or infinite, or None.
+        stopped_batch: Int, number of finished batches when a loss or weight became NaN or infinite; None if
+            this has not happened.
 
     Raises:
         InvalidArgumentError: `frequency` is neither 'epoch' nor a positive int.
@@ -65,7 +67,7 @@ class NaNGuard(keras.callbacks.Callback):
         return {f"sum of {path}": v for path, v in sums_not_finite(self.model).items()}
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Tell `Prune` that this callback takes care of weights that are not finite."""
+        """Mark the model, so that `Prune` leaves weights that are not finite to this callback."""
         self._batches = 0
         self.stopped_batch = None
         self._state = None
@@ -90,7 +92,7 @@ class NaNGuard(keras.callbacks.Callback):
             self._copy_state()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Stop if a loss is not finite, and copy the state if that is due."""
+        """Stop if a loss is not finite. Copy the state every `frequency` batches."""
         self._batches = self._before_epoch + batch + 1
         losses = {k: v for k, v in (logs or {}).items() if "loss" in k}
         bad = {k: v for k, v in losses.items() if not np.all(np.isfinite(v))}
@@ -100,7 +102,7 @@ class NaNGuard(keras.callbacks.Callback):
             due = due or len(variables(self.model)) > len(self._state.values)
         if due and not bad:
             bad = self._bad_weights()
-        # All workers must stop together: a worker that went on alone would wait for the others forever.
+        # All workers must stop together: a worker that continued alone would wait for the others forever.
         if distribution.any_of(bool(bad), self._fitted):
             self._stop(bad)
         elif due:
@@ -123,7 +125,7 @@ class NaNGuard(keras.callbacks.Callback):
         values = ", ".join(f"{k} = {float(np.mean(v)):g}" for k, v in list(bad.items())[:4])
         warnings.warn(
             f"Training stopped after batch {self._batches}: {values}. The weights, masks and optimizers "
-            f"of batch {self._state_batch} were put back. Lower the learning rate, clip gradients "
+            f"of batch {self._state_batch} were restored. Lower the learning rate, clip gradients "
             "(`clipnorm`), or check the data.",
             PruningWarning,
             stacklevel=2,

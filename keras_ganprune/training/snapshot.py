@@ -20,7 +20,7 @@ def mask_stores(model: keras.layers.Layer) -> list[MaskStore]:
 def variables(model: keras.Model) -> list[keras.Variable]:
     """Return the variables of a training run: weights, optimizers, masks, values of pruned entries."""
     state = list(model.variables)
-    # Not unwrapped, because the scale of a loss-scaling optimizer is a variable too.
+    # Optimizers are not unwrapped, because the scale of a loss-scaling optimizer is a variable too.
     for optimizer in discovery.optimizers(model, unwrap=False):
         state += optimizer.variables
     for store in mask_stores(model):
@@ -31,7 +31,7 @@ def variables(model: keras.Model) -> list[keras.Variable]:
 def sums_not_finite(model: keras.Model) -> dict[str, float]:
     """Return the sums of a model's weights that are NaN or infinite, by path.
 
-    The logs do not show such weights in time: the loss of the step that makes them is still finite.
+    The logs show such weights too late: in the step that makes a weight NaN, the loss is still finite.
     """
     sums = {w.path: float(np.sum(to_numpy(w), dtype=np.float64)) for w in model.weights}
     return {path: total for path, total in sums.items() if not np.isfinite(total)}

@@ -1,4 +1,4 @@
-"""The step clock: how many optimizer steps were done for a network."""
+"""The step clock: it counts the optimizer steps of a network."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ _UNREAD = 32
 
 
 class Clock:
-    """Counts the optimizer steps done for a network.
+    """Counts the optimizer steps of a network.
 
-    The step is the optimizer's own `iterations`, so that a resumed run continues where it stopped. Until an
-    optimizer is found that trains the network (it may be built by the first batch only), batches are counted.
+    The step is the optimizer's own `iterations`, so that a resumed run continues where it stopped. Batches
+    are counted until the optimizer that trains the network is known. It may not be built before the first
+    batch.
 
     `iterations` is on the device, and reading it waits for the running step. On TensorFlow that costs
     nothing. On the other backends it is read in the first batches, and then at least every 32 batches. In
-    between the step is extrapolated if the last steps came regularly.
+    between, the step is extrapolated if the number of steps per batch has been constant.
 
     Args:
         model: Model that is being trained.
@@ -45,7 +46,7 @@ class Clock:
         self._batches = 0
         self._batches_before_epoch = 0
         self._read_at = 0
-        # The last few (batches, step) at which a read step differed from the one before.
+        # The last few (batches, step) at which a read step differed from the step read before.
         self._changes: deque[tuple[int, int]] = deque(maxlen=4)
 
     def begin_epoch(self) -> None:
@@ -54,13 +55,14 @@ class Clock:
 
     def batch_done(self, batch: int) -> int:
         """Count the batches of the epoch up to number `batch`, and return how many of them are new."""
-        # With `steps_per_execution` there is one call for several batches, and `batch` is the last of them.
+        # With `steps_per_execution`, Keras makes one call for several batches, and `batch` is the last of
+        # them.
         before, self._batches = self._batches, self._batches_before_epoch + batch + 1
         return self._batches - before
 
     @property
     def step(self) -> int:
-        """Current step: read from the optimizer, or extrapolated if steps come regularly."""
+        """Current step: read from the optimizer, or extrapolated if the steps per batch are constant."""
         rate = self._rate
         if keras.backend.backend() == "tensorflow" or self._overdue or rate is None:
             return self.read()
@@ -75,7 +77,7 @@ class Clock:
         if rate is not None:
             if step == self._extrapolated(rate):
                 return step + self.offset
-            self._changes.clear()  # Steps do not come at the former rate any more.
+            self._changes.clear()  # The number of steps per batch has changed.
         if not self._changes or step != self._changes[-1][1]:
             self._changes.append((self._batches, step))
         return step + self.offset
@@ -95,7 +97,7 @@ class Clock:
 
     @property
     def _rate(self) -> float | None:
-        """Steps per batch if the last steps came regularly, else None."""
+        """Steps per batch if they were constant in the last batches, else None."""
         changes = list(self._changes)[-3:]
         rates = {(t - s) / (b - a) for (a, s), (b, t) in pairwise(changes) if b > a and t > s}
         return rates.pop() if len(changes) == 3 and len(rates) == 1 else None
@@ -115,7 +117,7 @@ class Clock:
         changes = list(self._changes)
         rates = [(t - s) / (b - a) for (a, s), (b, t) in pairwise(changes) if b > a and t > s]
         rate = max(rates, default=self._expected_rate())
-        # If a step takes several batches, the batches since the last step are a begun step.
+        # If a step takes several batches, the batches since the last step belong to the next step.
         since = rate * (self._batches - changes[-1][0]) - (step - self.offset - changes[-1][1])
         begun = min(max(since, 0), max(1 - rate, 0))
         return step, math.floor(step + begun + rate * batches + 1e-6)
@@ -123,7 +125,7 @@ class Clock:
     def _expected_rate(self) -> float:
         """Return the expected steps per batch before the first step."""
         optimizer = self.optimizer or discovery.optimizer_of(self.model, self.network)
-        # It is not known what an optimizer trains that the first batch will build.
+        # An optimizer that is not built yet may train this network, so all optimizers are considered.
         possible = discovery.optimizers(self.model) if optimizer is None else [optimizer]
         batches = [getattr(o, "gradient_accumulation_steps", None) or 1 for o in possible]
         return 1 / min(batches, default=1)

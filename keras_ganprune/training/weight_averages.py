@@ -1,4 +1,4 @@
-"""Weight averages that a user's code maintains for pruned networks. They must have the same masks."""
+"""Weight averages of pruned networks that a user's code maintains. They must have the same masks."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Copies:
         model: Model that is being trained.
         targets: (name, network) for each pruned network.
         chosen: 'auto' to find the averages, names of networks as for `target`, or None for no averages.
-        say: Function of a line of text, called when an average is found.
-        what: What happens to an average, for that line. Defaults to 'gets the same masks'.
+        say: Function that prints a line of text. It is called when an average is found.
+        effect: What this package does to an average, for that line. Defaults to 'gets the same masks'.
 
     Attributes:
         found: Pairs of a pruned network and its average.
@@ -47,10 +47,10 @@ class Copies:
         targets: Sequence[tuple[str, keras.layers.Layer]],
         chosen: discovery.Target,
         say: Callable[[str], Any],
-        what: str = "gets the same masks",
+        effect: str = "gets the same masks",
     ):
         self.model = model
-        self.what = what
+        self.effect = effect
         self.targets = targets
         self.say = say
         self.found: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
@@ -73,7 +73,8 @@ class Copies:
                 return
         raise InvalidArgumentError(
             "`copies` must name networks with the weight shapes of a pruned network. "
-            f"'{name}' has the shapes of none of: {', '.join(n or 'the model' for n, _ in self.targets)}."
+            f"Received: '{name}', which has other shapes than "
+            f"{' and '.join(n or 'the model' for n, _ in self.targets)}."
         )
 
     def look(self) -> None:
@@ -92,7 +93,7 @@ class Copies:
                     continue  # The weights of a frozen teacher never change.
                 self.found.append((network, other))
                 known.add(id(other))
-                self.say(f"'{name}' is an average of '{target_name}' and {self.what}")
+                self.say(f"'{name}' is an average of '{target_name}' and {self.effect}")
 
     def sync(self) -> None:
         """Find new averages, then copy the masks of the pruned networks to all averages."""

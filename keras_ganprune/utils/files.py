@@ -27,8 +27,8 @@ def check_tensorflow() -> None:
 def _no_tensorflow(reason: Any) -> MissingPackageError:
     return MissingPackageError(
         "Writing and reading SavedModels needs TensorFlow, also if Keras runs on another backend. "
-        f"Received: {reason}. Run `pip install tensorflow` (you can go on training with the other "
-        "backend), or save the network with `strip_pruning(model).save('model.keras')`."
+        f"Received: {reason}. Run `pip install tensorflow` (training can stay on the other backend), or "
+        "save the network with `strip_pruning(model).save('model.keras')`."
     )
 
 
@@ -44,7 +44,7 @@ def tensorflow() -> Any:
         raise _no_tensorflow(error) from error
     if keras.backend.backend() != "tensorflow":
         # TensorFlow would allocate all memory of the GPU that the other backend uses.
-        with contextlib.suppress(RuntimeError):  # It has initialised the GPU already.
+        with contextlib.suppress(RuntimeError):  # TensorFlow has initialised the GPU already.
             module.config.set_visible_devices([], "GPU")
     return module
 
@@ -53,17 +53,17 @@ def cache_folder() -> pathlib.Path:
     """Return the user's folder for files that this package caches, such as trained feature extractors.
 
     It is the folder in the environment variable KERAS_GANPRUNE_CACHE if that is set, and else the cache
-    folder of the operating system (`~/.cache/keras_ganprune` on Linux). It need not exist.
+    folder of the operating system (`~/.cache/keras_ganprune` on Linux). The folder may not exist yet.
     """
     folder = os.environ.get("KERAS_GANPRUNE_CACHE")
     return pathlib.Path(folder or platformdirs.user_cache_dir("keras_ganprune", appauthor=False))
 
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:
-    """Make a folder if it does not exist, check that it is writable, and return its path.
+    """Create a folder if it does not exist, check that it is writable, and return its path.
 
     Raises:
-        OSError: The folder cannot be made or written.
+        OSError: The folder cannot be created or written.
     """
     path = pathlib.Path(path)
     path.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
 
 
 def check_new_folder(path: str | os.PathLike, overwrite: bool = False) -> pathlib.Path:
-    """Return `path` if a new folder can be made there. Call it before a long computation.
+    """Return `path` if a new folder can be created there. Call this function before a long computation.
 
     Args:
         path: Path of the new folder.
@@ -115,7 +115,7 @@ def new_folder(path: str | os.PathLike, overwrite: bool = False) -> Iterator[pat
     work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.absolute().parent))
     try:
         yield work
-        work.chmod(0o755)  # `mkdtemp` makes folders that only their owner can read.
+        work.chmod(0o755)  # `mkdtemp` creates folders that only their owner can read.
         if path.exists():
             old = work.with_name(work.name + "-old")
             path.rename(old)

@@ -1,4 +1,4 @@
-"""Explains why Keras cannot be imported, before any other module of this package imports it."""
+"""Check that Keras can be imported, before any other module of this package imports it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_keras() -> None:
                 f"Received: '{backend}' ({where}). {fix}"
             ) from error
         if _installed(backend):
-            raise  # The error of the installed backend says what is wrong.
+            raise  # The error of the installed backend states the cause.
         raise MissingPackageError(
             f"Keras is set to the backend '{backend}' ({where}), which is not installed. {fix} Or install "
             f"it: `pip install {backend}`."

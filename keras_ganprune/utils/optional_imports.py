@@ -1,4 +1,4 @@
-"""Import of packages that only some functions need, with an error that names a missing package."""
+"""Import packages that only some functions need. If a package is missing, the error names it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from keras_ganprune.errors import MissingPackageError
 _INSTALLED_AS = {"PIL": "pillow", "sklearn": "scikit-learn", "optuna": "Optuna"}
 
 
-def require(module: str, extra: str, what: str) -> Any:
+def require(module: str, extra: str, feature: str) -> Any:
     """Import and return a module of a package that may not be installed.
 
     Args:
         module: Name of the module, such as 'scipy.stats'.
-        extra: Extra of this package that installs it: 'demo', 'quality' or 'sweep'.
-        what: What needs the package, in the plural, such as 'Pictures'.
+        extra: Extra of keras-ganprune that installs the package: 'demo', 'quality' or 'sweep'.
+        feature: Feature that needs the package, in the plural, such as 'Pictures'.
 
     Raises:
         MissingPackageError: The package is not installed. The error is also an ImportError.
@@ -31,6 +31,6 @@ def require(module: str, extra: str, what: str) -> Any:
     except ImportError as error:
         name = module.partition(".")[0]
         raise MissingPackageError(
-            f"{what} need {_INSTALLED_AS.get(name, name)}, which is not installed ({error}): "
+            f"{feature} need {_INSTALLED_AS.get(name, name)}, which is not installed ({error}): "
             f"pip install 'keras-ganprune[{extra}]'."
         ) from error

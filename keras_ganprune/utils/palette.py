@@ -13,7 +13,7 @@ class Palette:
         paper: Background of a page or a chart.
         card: Background of a box on the paper.
         ink: Text and axes.
-        soft: Text of less weight, such as notes.
+        soft: Text of minor importance, such as notes.
         line: Borders and grid lines.
         accent: Links.
         bar: Filled part of a bar.
@@ -32,7 +32,7 @@ class Palette:
     series: tuple[str, ...]
 
     def colour(self, number: int) -> str:
-        """Return the colour of a series; after the last colour, the first one is used again.
+        """Return the colour of a series. After the last colour, the first colour is used again.
 
         Example:
         >>> LIGHT.colour(0), LIGHT.colour(8)
@@ -52,7 +52,7 @@ class Palette:
         return single | {f"series-{i}": colour for i, colour in enumerate(self.series)}
 
 
-# The series of both palettes can be told apart by colour-blind readers (after Okabe & Ito).
+# Colour-blind readers can distinguish the series of both palettes (after Okabe & Ito).
 LIGHT = Palette(
     paper="#ffffff",
     card="#f6f8fa",

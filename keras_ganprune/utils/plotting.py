@@ -82,7 +82,7 @@ def save_samples(path: pathlib.Path, panels: Mapping[str, np.ndarray], columns: 
 
 
 class SparsityCurve(NamedTuple):
-    """What `save_training` draws for one pruned network.
+    """The sparsity of one pruned network over the steps, for `save_training`.
 
     Attributes:
         planned: Function of a step that returns the planned sparsity, or None if there is no plan.
@@ -228,7 +228,8 @@ def save_masks(path: pathlib.Path, networks: Mapping[str, Mapping[str, Any]]) ->
             axes.set_axis_on()
             kept = np.count_nonzero(mask) / mask.size
             draw_mask(axes, mask, f"{name}: {weight}\n{kept:.1%} of {mask.size:,} kept")
-    # There are many more weights than pixels. At a low resolution, a sparse mask looks black.
+    # A mask has many more weights than the picture has pixels. At a low resolution, a sparse mask looks
+    # black.
     figure.savefig(path, dpi=150)
 
 

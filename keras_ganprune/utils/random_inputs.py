@@ -16,7 +16,7 @@ def random_inputs(specs: Sequence[Any], batch: int = 4, seed: int = 0) -> list[n
     Args:
         specs: Objects with a `shape` and a `dtype`, such as `keras.KerasTensor`. Unknown sizes become 8.
         batch: Size of the first axis. Defaults to 4.
-        seed: Seed of the generator. Defaults to 0.
+        seed: Int, seed of the random numbers. Defaults to 0.
 
     Returns: List of arrays: standard normal floats, ints that are 0 or 1, or byte strings.
 
@@ -44,7 +44,7 @@ def random_inputs(specs: Sequence[Any], batch: int = 4, seed: int = 0) -> list[n
 def difference(
     expected: Sequence[np.ndarray], actual: Sequence[np.ndarray], tolerance: float, name: str
 ) -> float:
-    """Return the largest absolute difference between the outputs of a model and those of its SavedModel.
+    """Return the largest absolute difference between the outputs of a model and of its SavedModel.
 
     Args:
         expected: Outputs of the model.

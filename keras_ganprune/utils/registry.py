@@ -18,7 +18,7 @@ _Class = TypeVar("_Class", bound=type)
 
 def snake_case(name: str) -> str:
     """Return the identifier of a class name: 'PolynomialDecay' -> 'polynomial_decay'."""
-    # A single capital at the end does not begin a word: 'RigL' -> 'rigl'.
+    # A single capital letter at the end does not begin a word: 'RigL' -> 'rigl'.
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z].)|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
@@ -34,7 +34,7 @@ class Configurable:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """Return the object with a configuration."""
+        """Return a new object with the given configuration."""
         return cls(**config)
 
     def __eq__(self, other: object) -> bool:
@@ -116,10 +116,10 @@ class Family:
             return cls()
         if isinstance(identifier, type) and issubclass(identifier, self.base):
             raise ArgumentTypeError(
-                f"Expected an instance of a {self.kind}, not its class. "
+                f"The {self.kind} must be an instance, not a class. "
                 f"Received: {identifier.__name__}. Write `{identifier.__name__}(...)`."
             )
         raise ArgumentTypeError(
-            f"A {self.kind} must be a name, a `{self.base.__name__}` instance or its config. "
+            f"The {self.kind} must be a name, a `{self.base.__name__}` instance or its config. "
             f"Received: {identifier!r} (of type {type(identifier).__name__})."
         )

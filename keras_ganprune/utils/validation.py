@@ -1,6 +1,6 @@
-"""Checks of arguments: each function returns the value in its plain type, or raises an error.
+"""Checks of arguments. Each function returns the value in its plain Python type, or raises an error.
 
-All errors have one form: the rule, what was received, and a fix where one is known.
+All error texts have the same form: the rule, the received value, and a fix if a fix is known.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def number(
     Args:
         value: Value to check.
         name: Name of the argument, for the error.
-        rule: What the value must be, for the error, such as 'a positive number'.
+        rule: The rule, for the error, such as 'a positive number'.
         holds: Function that returns whether a finite number follows the rule.
 
     Raises:
@@ -170,7 +170,7 @@ def built_model(value: Any, purpose: str) -> keras.Model:
 
     Args:
         value: Value to check.
-        purpose: What happens to the model, for the error, such as 'is profiled'.
+        purpose: Verb of what the caller does with the model, for the error, such as 'is profiled'.
 
     Raises:
         ArgumentTypeError: `value` is not a Keras model.

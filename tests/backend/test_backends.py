@@ -244,7 +244,7 @@ def test_shrink_gives_the_same_outputs():
 def test_diverged_training_is_turned_back():
     gan = gan_model(nets.mlp_pair())
     prune = kgp.Prune(SCHEDULE, "generator", 3)
-    with pytest.warns(kgp.PruningWarning, match="were put back"):
+    with pytest.warns(kgp.PruningWarning, match="were restored"):
         fit(gan, prune, nets.Poison(at=13), epochs=3)
     assert all(np.isfinite(w).all() for w in gan.get_weights())
     assert nets.leaks(gan.generator) == {}

@@ -394,7 +394,7 @@ def test_built_outside_and_fitted_under_a_strategy(compile_inside):
         nets.both_replicas().scope(),
         pytest.raises(
             kgp.PruningError,
-            match=r"made under no strategy, in a `fit` under a MirroredStrategy\. Build and compile",
+            match=r"created under no strategy, in a `fit` under a MirroredStrategy\. Build and compile",
         ),
     ):
         if compile_inside:
@@ -423,7 +423,7 @@ def test_networks_from_outside_in_a_gan_model_under_a_strategy():
         gan = kgp.GANModel(*pair, nets.LATENT)
         with pytest.raises(
             kgp.PruningError,
-            match="made under no strategy, in a `fit` under a MirroredStrategy",
+            match="created under no strategy, in a `fit` under a MirroredStrategy",
         ):
             gan.compile("adam", "adam")
 

@@ -146,7 +146,7 @@ def test_a_used_callback_begins_anew_with_a_new_model():
 @pytest.mark.full
 def test_the_ratio_is_measured_again_after_a_diverged_run():
     gan = gan_model()
-    with pytest.warns(PruningWarning, match="of batch 0 were put back"):
+    with pytest.warns(PruningWarning, match="of batch 0 were restored"):
         fit(gan, controller(mode="set"), nets.Poison(2))
     history = fit(gan, controller(*ABOVE, mode="set"))
     assert np.isfinite(history["balance_ratio"]).all()
@@ -156,7 +156,7 @@ def test_the_ratio_is_measured_again_after_a_diverged_run():
 def test_masks_that_a_guard_put_back_have_their_density_again():
     gan = scripted([0.9] * 40)
     callback = controller(0.45, 0.55, 0.25, 0.25, monitor="plain", begin_step=2, mode="set")
-    with pytest.warns(PruningWarning, match="after batch 15: .*of batch 8 were put back"):
+    with pytest.warns(PruningWarning, match="after batch 15: .*of batch 8 were restored"):
         fit(gan, callback, nets.Poison(15), epochs=3)
     # The guard undid the moves at 10 and 14 with the weights, but not the move at 6.
     assert densities(callback) == [(2, 0.25), (6, 0.5), (10, 0.75), (14, 1.0)]

@@ -457,13 +457,13 @@ def test_frequency(value):
     ("arguments", "error", "match"),
     [
         ({"criterion": "magnitud"}, InvalidArgumentError, "Did you mean 'magnitude'"),
-        ({"criterion": 3}, ArgumentTypeError, "A criterion must be a name"),
+        ({"criterion": 3}, ArgumentTypeError, "The criterion must be a name"),
         ({"granularity": "blocky"}, InvalidArgumentError, "Unknown granularity 'blocky'"),
         ({"allocation": "globl"}, InvalidArgumentError, "Unknown allocation 'globl'"),
         ({"mode": "gentle"}, InvalidArgumentError, "Unknown mode 'gentle'"),
         ({"schedule": "polynomial"}, InvalidArgumentError, "Unknown schedule 'polynomial'"),
-        ({"schedule": None}, ArgumentTypeError, "A schedule must be a name"),
-        ({"schedule": kgp.PolynomialDecay}, ArgumentTypeError, "instance of a schedule, not"),
+        ({"schedule": None}, ArgumentTypeError, "The schedule must be a name"),
+        ({"schedule": kgp.PolynomialDecay}, ArgumentTypeError, "schedule must be an instance, not"),
     ],
 )
 def test_bad_settings_are_found_at_construction(arguments, error, match):
@@ -572,7 +572,7 @@ def test_nan_between_two_mask_updates_puts_the_masks_of_the_good_state_back():
 def test_frequency_of_the_guard():
     gan = gan_model()
     guard = kgp.NaNGuard(frequency=3)
-    with pytest.warns(PruningWarning, match="stopped after batch 8: .*of batch 6 were put back"):
+    with pytest.warns(PruningWarning, match="stopped after batch 8: .*of batch 6 were restored"):
         fit(gan, guard, nets.Poison(8), prune(0.8))
     assert guard.stopped_batch == 8
     assert int(gan.generator_optimizer.iterations) == 6
@@ -659,7 +659,7 @@ def test_guard_of_a_foreign_gan(first):
 def test_guard_keeps_networks_that_the_first_batch_built():
     gan = nets.GuideGAN(*reversed(nets.unbuilt_pair()))
     gan.compile(Adam(1e-2), Adam(1e-2))
-    with pytest.warns(PruningWarning, match="of batch 1 were put back"):
+    with pytest.warns(PruningWarning, match="of batch 1 were restored"):
         fit(gan, kgp.NaNGuard(), nets.Poison(4))
     weights = gan.generator.get_weights()
     assert all(np.isfinite(w).all() for w in weights)

@@ -624,7 +624,7 @@ class Poison(keras.callbacks.Callback):
 def test_a_guard_puts_a_good_state_of_the_small_network_back(at):
     gan = mlp_gan()
     callback = shrink(2, sparsity=0.5)
-    with pytest.warns(PruningWarning, match=rf"Training stopped after batch {at}: .*were put back"):
+    with pytest.warns(PruningWarning, match=rf"Training stopped after batch {at}: .*were restored"):
         fit(gan, callback, Poison(at))
     assert callback.events[0].channels == (24, 12)
     for variable in (*gan.weights, *gan.generator_optimizer.variables):

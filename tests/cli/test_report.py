@@ -87,9 +87,9 @@ def test_folders_and_files_cannot_be_mixed(folders, model, tmp_path):
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        (["--output", "page.html"], "--output is only for the page of run folders"),
-        (["--title", "Mine"], "--title is only for the page of run folders"),
-        (["--overwrite"], "--overwrite is only for the page of run folders"),
+        (["--output", "page.html"], "--output can only be used with run folders"),
+        (["--title", "Mine"], "--title can only be used with run folders"),
+        (["--overwrite"], "--overwrite can only be used with run folders"),
     ],
 )
 def test_page_options_are_refused_for_a_model(model, option, text):
@@ -100,8 +100,8 @@ def test_page_options_are_refused_for_a_model(model, option, text):
 @pytest.mark.parametrize(
     ("option", "text"),
     [
-        (["--markdown"], "--markdown is only for a .keras file"),
-        (["--import", "json"], "--import is only for a .keras file"),
+        (["--markdown"], "--markdown can only be used with .keras files"),
+        (["--import", "json"], "--import can only be used with .keras files"),
     ],
 )
 def test_model_options_are_refused_for_a_page(folders, option, text):

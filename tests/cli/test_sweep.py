@@ -102,7 +102,7 @@ def test_it_writes_a_folder_and_resumes_from_the_storage(quick_extractor, capsys
     ("arguments", "error", "text"),
     [
         (("--sparsities", "80"), InvalidArgumentError, r"For 80 %, pass 0\.8"),
-        (("--sparsities", "0.5;0.8"), InvalidArgumentError, "numbers with commas between them"),
+        (("--sparsities", "0.5;0.8"), InvalidArgumentError, "numbers that are separated by commas"),
         (("--sparsities", "0.5", "--thresholds", "0.1"), InvalidArgumentError, "not both"),
         (("--criteria", "magnitud"), InvalidArgumentError, "Did you mean 'magnitude'"),
         (("--network", "dcgn"), InvalidArgumentError, "Did you mean 'dcgan'"),

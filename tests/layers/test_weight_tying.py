@@ -234,7 +234,7 @@ UNSUPPORTED = {
     "'a' .Dense. is quantized or has LoRA": (lambda: lora("generator"), NAMED),
     "'b' .Dense. is quantized or has LoRA": (lambda: lora("discriminator"), NAMED),
     "computed, not stored, and cannot be shared": (quantized, NAMED),
-    "exactly one kernel to be tied. It has: cell.kernel": (recurrent, NAMED),
+    "exactly one kernel to be tied. Received: cell.kernel": (recurrent, NAMED),
 }
 INVALID = {
     "Received: mixed_bfloat16 and float32": (mixed, None),

@@ -453,7 +453,7 @@ def test_invalid_training_data(digits):
 
 def test_generated_training_data_that_cannot_be_used(digits):
     images, labels = digits.images, digits.labels
-    with pytest.raises(DataError, match=r"must have one shape"):
+    with pytest.raises(DataError, match=r"must have the same shape"):
         train_on_generated(images[:9, :4], labels[:9], images, labels)
     with pytest.raises(DataError, match=r"at least two classes"):
         train_on_generated(images[:9], np.zeros(9), images, labels)

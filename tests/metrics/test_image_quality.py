@@ -187,7 +187,9 @@ def test_the_report_prints(quality, pooled_quality, digits):
     report = quality.measure(without_classes(digits, 2))
     text = str(report)
     assert "Fréchet distance" in text and "0, 1" in text
-    assert f"1,200 images against 597 real ones; extractor {report.extractor[:8]}, accuracy" in text
+    assert (
+        f"1,200 images against 597 real images; extractor {report.extractor[:8]}, accuracy" in text
+    )
     assert report.to_markdown().startswith("| metric | value | better |\n| --- | ---: | ---: |\n")
     logs = report.to_dict()
     assert logs["missing_classes"] == 2.0 and all(type(v) is float for v in logs.values())

@@ -66,7 +66,9 @@ def test_psnr():
 def test_pairs_that_cannot_be_compared():
     x = np.zeros((2, 12, 12, 1))
     for metric in (psnr, ssim):
-        with pytest.raises(DataError, match=r"must have one shape.*\(2, 12, 12, 1\) and \(1, 12"):
+        with pytest.raises(
+            DataError, match=r"must have the same shape.*\(2, 12, 12, 1\) and \(1, 12"
+        ):
             metric(x, x[:1])
         with pytest.raises(DataError, match=r"NaN or infinite values in 1 of 2 rows.*row 1"):
             metric(x, np.stack([x[0], np.full((12, 12, 1), np.inf)]))

@@ -191,7 +191,7 @@ def test_a_layer_that_is_not_known():
     ]
     assert (found.parameters, found.macs, found.uncounted) == (40, 20, ("scaled",))
     assert "not counted" in str(found).splitlines()[3]
-    assert str(found).endswith("MACs are not counted for: scaled (nor are they in the total)")
+    assert str(found).endswith("MACs are not counted for: scaled (the total leaves them out)")
     assert "- MACs are not counted for: scaled" in found.to_markdown()
     assert positive(found.latency.values())
 

@@ -222,7 +222,7 @@ def test_an_existing_folder_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("what", "text"),
     [
-        ({"history": {}}, "`history` must be what `fit` returned"),
+        ({"history": {}}, "`history` must be the result of `fit`"),
         ({"history": {"loss": []}}, "at least one epoch"),
         ({"history": {"loss": ["high"]}}, "'loss' must be a number. Received: 'high'"),
         ({"samples": {"real": SAMPLES["pruned"]}}, "generated images"),
@@ -342,7 +342,10 @@ def _nan(folder):
         (_text("history.csv", ""), r"history\.csv' is damaged"),
         (_text("history.csv", "epoch,loss\n1,2.0\n2\n"), r"history\.csv' is damaged"),
         (_text("history.csv", "epoch,loss\n1,high\n"), r"history\.csv' is damaged"),
-        (_nan, "diverged: .*loss is nan in epoch 2 of 4, so its quality means nothing. Train"),
+        (
+            _nan,
+            "diverged: .*loss is nan in epoch 2 of 4, so its samples have no meaningful quality. Train",
+        ),
     ],
 )
 def test_an_incomplete_folder_says_what_is_missing(fitted, tmp_path, change, text):

@@ -251,11 +251,11 @@ def test_other_settings_are_refused_with_the_difference(tmp_path):
 def test_a_study_of_something_else_is_refused(tmp_path):
     study = optuna.create_study(storage=storages.open_storage(tmp_path / "a.db"), study_name="mine")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
-    with pytest.raises(FileFormatError, match="'mine' was not made by a sweep"):
+    with pytest.raises(FileFormatError, match="No sweep has created the study 'mine'"):
         begin(tmp_path / "a.db", name="mine")
-    with pytest.raises(FileFormatError, match="'mine' was not made by a sweep"):
+    with pytest.raises(FileFormatError, match="No sweep has created the study 'mine'"):
         Study(tmp_path / "a.db", "mine").load()
-    with pytest.raises(FileFormatError, match=r"no study 'sweep'\. It has: mine"):
+    with pytest.raises(FileFormatError, match=r"no study 'sweep'\. Its studies: mine"):
         Study(tmp_path / "a.db", "sweep").load()
 
 
@@ -269,7 +269,7 @@ def test_databases_that_cannot_be_used(tmp_path):
         Study(tmp_path / "text.db" / "a.db", "sweep")
     with pytest.raises(InvalidArgumentError, match="must be the path of a SQLite file"):
         Study(3, "sweep")
-    with pytest.raises(InvalidArgumentError, match="must be a non-empty text"):
+    with pytest.raises(InvalidArgumentError, match="must be a non-empty str"):
         Study(None, "")
 
 

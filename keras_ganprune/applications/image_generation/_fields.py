@@ -47,7 +47,7 @@ class DemoFields:
     )
     image_size: int = option(
         28,
-        "Side of the images in pixels, for a folder of images; a multiple of 4.",
+        "Height and width of the images in pixels, for a folder of images; a multiple of 4.",
         kind=int,
     )
     targets: tuple[str, ...] = option(
@@ -92,7 +92,7 @@ class DemoFields:
     granularity: Granularity | str = option(
         "unstructured",
         "What is pruned as a unit: unstructured (single weights), channel, a pattern such as 2:4, or a block "
-        "such as 1x4. The last kernel of a generator of grey images is only one output wide.",
+        "such as 1x4. For grey images, the last kernel of the generator has only one output channel.",
     )
     allocation: Allocation | str | Mapping[str, float] | None = option(
         None,
@@ -120,7 +120,7 @@ class DemoFields:
     )
     structured: bool = option(
         False,
-        "Prune whole channels, cut them out when the schedule ends, and continue training the smaller "
+        "Prune whole channels, cut them out when the schedule ends, and continue to train the smaller "
         "networks.",
         kind=bool,
         default_text="no",
@@ -139,7 +139,7 @@ class DemoFields:
     )
     conditional: bool | None = option(
         None,
-        "Whether both networks take the class of each image (class-conditional GAN).",
+        "Whether both networks also take the class of each image (class-conditional GAN).",
         kind=bool,
         default_text="yes for the network dcgan if the images have labels",
     )

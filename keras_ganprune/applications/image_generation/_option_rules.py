@@ -31,7 +31,7 @@ def _check_length(options: DemoFields) -> None:
 
 
 def _check_unused(options: DemoFields) -> None:
-    """Raise an error for an option that has no effect beside the others."""
+    """Raise an error for an option that has no effect together with the other options."""
     is_folder = options.images not in NAMED_IMAGES
     only_layerwise = options.order != "forward" and options.schedule != "layerwise"
     only_dcgan = options.channels is not None and options.network != "dcgan"
@@ -70,7 +70,7 @@ def _check_structured(options: DemoFields) -> None:
     for name in ("joint", "balance", "tie"):
         if getattr(options, name):
             raise InvalidArgumentError(
-                f"`structured` removes channels of each network by itself, so it is not compatible with "
+                f"`structured` removes channels of each network separately, so it is not compatible with "
                 f"`{name}`. Leave one of the two out."
             )
     unstructured = options.granularity == "unstructured"

@@ -12,13 +12,13 @@ from keras_ganprune.pruning.schedules import Schedule
 # Schedules with a threshold instead of a sparsity, and their default threshold: a value of |w|, or a multiple
 # of the standard deviation of a tensor.
 THRESHOLDS = {"threshold": 0.03, "dynamic_threshold": 1.0}
-# Schedules that do not rise to an end; channels cannot be cut out after them.
+# Schedules whose sparsity does not rise to a final value. Channels cannot be cut out at their end.
 WITHOUT_RISING_END = (*THRESHOLDS, "adaptive", "cyclic", "iterative_rewind")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a schedule is made from.
+    """The settings from which a schedule is made.
 
     Attributes:
         begin: Step at which pruning begins.

@@ -16,18 +16,18 @@ from keras_ganprune.metrics.extractor_training import split_at
 LATENCY_BATCH = 16
 _HELD_OUT = 0.2
 _GENERATED_IMAGES = 5000
-# Feature extractors have 64 features. A fifth of so many images is ten per feature.
+# A fifth of the images is held out, and a feature extractor has 64 features: ten held-out images per feature.
 _FEWEST_IMAGES = 3200
 _LATENT_SEEDS = 3
 
 
 def image_quality(options: DemoOptions, images: datasets.Images) -> ImageQuality | None:
     """Return the evaluator of generated images, or None if their quality is not measured."""
-    is_wanted = options.quality
-    if is_wanted is None:
+    measure_quality = options.quality
+    if measure_quality is None:
         enough = images.labels is not None and len(images) >= _FEWEST_IMAGES
-        is_wanted = enough and not options.quick
-    if not is_wanted:
+        measure_quality = enough and not options.quick
+    if not measure_quality:
         return None
     quality = ImageQuality(
         images.images,

@@ -1,4 +1,4 @@
-"""`DemoOptions`: the options of the demo, checked, and the callbacks that follow from them."""
+"""`DemoOptions`: the checked options of the demo, and the callbacks that they define."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keras_ganprune.pruning import granularity as granularities
 from keras_ganprune.pruning.granularity import Granularity
 from keras_ganprune.pruning.schedules import Schedule
 
-# Any steps: whether settings are compatible does not depend on them.
+# Any begin and end step: compatibility does not depend on them.
 _EXAMPLE_STEPS = (300, 650)
 
 
@@ -45,7 +45,7 @@ class DemoOptions(DemoFields):
         for name, value in self._default_criterion_and_allocation().items():
             if getattr(self, name) is None:
                 self._set(name, value)
-        # Incompatible settings are refused here, before any data is loaded or any folder is made.
+        # Incompatible settings raise an error here, before data is loaded or a folder is created.
         self._check_compatible(self.criterion, self.allocation)
 
     def _set(self, name: str, value: Any) -> None:
@@ -60,8 +60,8 @@ class DemoOptions(DemoFields):
     def _default_criterion_and_allocation(self) -> dict[str, str]:
         """Return the best criterion and allocation that are compatible with the other options.
 
-        Taylor scores with a global ranking cost a GAN the least quality (benchmarks/quality.py). Channels of
-        different layers are not comparable, and a budget of MACs has its own allocation.
+        Taylor scores with a global ranking reduce the quality of a GAN least (benchmarks/quality.py).
+        Channels of different layers are not comparable, and a budget of MACs has an allocation already.
         """
         plain = {"criterion": "magnitude", "allocation": "uniform"}
         by_threshold = self.schedule in _schedules.THRESHOLDS
@@ -80,14 +80,14 @@ class DemoOptions(DemoFields):
 
     @property
     def unit(self) -> Granularity:
-        """The granularity. With `structured` it is channels, and says what the sparsity is a share of."""
+        """The granularity. With `structured` it is `Channel`, whose `of` is the unit of the sparsity."""
         if self.structured:
             return granularities.Channel(of=self.share_of)
         return granularities.get(self.granularity)
 
     @property
     def share_of(self) -> Literal["channels", "macs", "parameters"]:
-        """What the sparsity is a share of, with `structured`."""
+        """With `structured`, the unit of which the sparsity is a share."""
         if self.parameters is not None:
             return "parameters"
         return "macs" if self.sparsity is None else "channels"

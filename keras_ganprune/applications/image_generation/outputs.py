@@ -18,7 +18,7 @@ from keras_ganprune.training.discovery import resolve_target
 from keras_ganprune.utils import plotting
 from keras_ganprune.utils.plotting import SparsityCurve
 
-# Options that are no settings of the training, or that a run records elsewhere.
+# Options that do not change the training, or that a run records in another field.
 _NOT_IN_SETTINGS = ("output", "overwrite", "seed", "steps", "epochs", "quality")
 
 
@@ -68,7 +68,7 @@ def _run(result: DemoResult) -> Run:
     options, event = result.options, result.events.get("generator")
     end = result.end_name
     final = profile(result.gan.sampler, latency=False)
-    # A masked kernel is multiplied in full, so it costs as much as the dense one.
+    # A masked kernel is multiplied in full, so it costs as much as the dense kernel.
     dense_macs = final.macs if event is None or event.macs is None else event.macs[0]
     settings = attrs.asdict(options, recurse=False)
     names = {"dense": "dense", "generator": end}

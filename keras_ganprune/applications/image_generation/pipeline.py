@@ -38,6 +38,10 @@ def run(options: DemoOptions) -> DemoResult:
         DataError: The images cannot be loaded, or have no labels although `conditional` is True.
         MissingPackageError: matplotlib, or a package that the images or the evaluation need, is not
             installed.
+
+    Example:
+    >>> from keras_ganprune.applications.image_generation import DemoOptions, run
+    >>> result = run(DemoOptions(images="digits", quick=True))  # doctest: +SKIP
     """
     output = files.check_new_folder(options.output, options.overwrite)
     files.check_free_space(output, _MINIMUM_FREE_BYTES)

@@ -1,4 +1,4 @@
-"""What the demo returns."""
+"""The result of the demo."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class DemoResult:
         images: The training images.
         gan: The trained and pruned `GANModel`.
         history: Dict, as `History.history`.
-        prunes: Dict of pruned network -> its `Prune` callback. Networks with one total share a callback.
+        prunes: Dict of pruned network -> its `Prune` callback. With `joint`, both networks have the same
+            callback.
         dense: `ExportReport` of the generator just before pruning began.
         pruned: `ExportReport` of the generator at the end.
         dense_samples: Images of the dense generator.
@@ -41,6 +42,10 @@ class DemoResult:
         quality: Dict of 'real' (one `QualityReport`), 'dense' and 'pruned' or 'shrunk' (one `QualityReport`
             per set of latent vectors); empty if the quality was not measured.
         classes: Number of classes of class-conditional networks, or None.
+
+    Example:
+    >>> from keras_ganprune.applications.image_generation import DemoOptions, run
+    >>> run(DemoOptions(images="digits", quick=True)).seconds  # doctest: +SKIP
     """
 
     output: pathlib.Path

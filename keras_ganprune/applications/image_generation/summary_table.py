@@ -1,4 +1,4 @@
-"""The closing table and the texts of the demo: what the command line prints, and report.md."""
+"""The closing table of the demo, the text that the command line prints, and report.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def network_text(options: DemoOptions, classes: int | None) -> str:
 
 
 def changed_options(options: DemoOptions) -> str:
-    """Return the options that differ from their defaults, to be read after a comma."""
+    """Return the options that differ from their defaults, each after a comma."""
     defaults = DemoOptions()
     values = {name: getattr(options, name) for name in _SHOWN_OPTIONS}
     changed = {name: value for name, value in values.items() if value != getattr(defaults, name)}
@@ -38,13 +38,18 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
     """Return the closing table: the generator when pruning began, and at the end.
 
     Args:
-        result: What `run` returned.
+        result: The result of `run`.
 
     Returns:
         Rows of text, the header first.
+
+    Example:
+    >>> from keras_ganprune.applications.image_generation import DemoOptions, run, summary
+    >>> summary(run(DemoOptions(images="digits", quick=True)))  # doctest: +SKIP
     """
     end = result.end_name
-    # Not the generator of a dense training of the same length, which would be better trained.
+    # This is the generator when pruning began. A generator that was trained without pruning for all steps
+    # would be better.
     dense = f"dense, step {result.dense_step:,}"
     rows: list[tuple[str, ...]] = [("generator", dense, end, f"{end} / dense")]
 
@@ -79,7 +84,12 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
 
 
 def closing_text(result: DemoResult) -> str:
-    """Return what `keras-ganprune demo` prints at its end."""
+    """Return the text that `keras-ganprune demo` prints at its end.
+
+    Example:
+    >>> from keras_ganprune.applications.image_generation import DemoOptions, closing_text, run
+    >>> print(closing_text(run(DemoOptions(images="digits", quick=True))))  # doctest: +SKIP
+    """
     lines = [tables.text(summary(result))]
     for name in result.prunes:
         if name in result.events:

@@ -26,7 +26,8 @@ from keras_ganprune.pruning.schedules import Schedule
 SAMPLES = 40
 COLUMNS = 10  # of a picture; for class-conditional networks, one class per column
 _STEPS = {"dcgan": 3000, "mlp": 8000}
-# The progress bar shows epochs. An epoch of a large data set is cut into pieces of 100 steps.
+# The progress bar shows epochs. For a large data set, an epoch is 100 steps instead of a pass over all
+# images.
 _LONGEST_EPOCH, _SHORT_EPOCH = 200, 100
 _MASK_UPDATES = 60  # over the whole training
 
@@ -39,7 +40,15 @@ def build(
     Args:
         options: The options.
         image_shape: (height, width, channels).
-        classes: Number of classes of class-conditional networks. Defaults to networks without labels.
+        classes: Number of classes of class-conditional networks. Defaults to None: networks without labels.
+
+    Returns:
+        A compiled `GANModel`.
+
+    Example:
+    >>> from keras_ganprune.applications.image_generation import DemoOptions, build
+    >>> build(DemoOptions(), (8, 8, 1)).latent_dim
+    64
     """
     if options.network == "mlp":
         networks, latent_dim, rate = mlp(image_shape), 100, 5e-4
@@ -48,7 +57,8 @@ def build(
         networks, latent_dim, rate = dcgan(image_shape, 64, channels, classes), 64, 2e-3
     if options.tie:
         tie_mirrored(*networks)
-    # A shift of two of 28 pixels keeps a digit a digit, and the discriminator cannot memorise few images.
+    # A digit of 28 pixels stays recognizable if it is shifted by two pixels. Shifts keep the discriminator
+    # from memorising a small data set.
     augmentation = None if options.network == "mlp" else DiffAugment(0.08, 0.0, seed=options.seed)
     wasserstein = options.loss == "wasserstein"
     gan = GANModel(
@@ -73,6 +83,12 @@ def classes_of(options: DemoOptions, images: datasets.Images) -> int | None:
 
     Raises:
         DataError: `conditional` is True, but the images have no labels.
+
+    Example:
+    >>> from keras_ganprune.applications.image_generation import DemoOptions, classes_of
+    >>> images = kgp.datasets.Images(np.zeros((4, 8, 8, 1)), np.array([0, 1, 2, 1]), "4 images")
+    >>> classes_of(DemoOptions(), images)
+    3
     """
     conditional = options.network == "dcgan" if options.conditional is None else options.conditional
     if images.labels is None:
@@ -85,7 +101,7 @@ def classes_of(options: DemoOptions, images: datasets.Images) -> int | None:
 
 
 def epochs_and_steps(options: DemoOptions, batches: int) -> tuple[int, int]:
-    """Return (epochs, steps per epoch) for a data set of so many batches.
+    """Return (epochs, steps per epoch) for a data set with a number of batches.
 
     Example:
     >>> from keras_ganprune.applications.image_generation import DemoOptions
@@ -105,7 +121,7 @@ def shown_classes(classes: int | None) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How long the demo trains, and when it prunes.
+    """The length of the training, and the schedule of the pruning.
 
     Attributes:
         epochs: Number of epochs.
@@ -134,7 +150,7 @@ class TrainingPlan:
         batches = -(-images // options.batch_size)
         epochs, per_epoch = epochs_and_steps(options, batches)
         steps = epochs * per_epoch
-        # Networks that lost channels need more time to recover.
+        # Networks whose channels were cut out need more time to recover.
         end = 0.5 if options.structured else 0.65
         schedule = options.plan(int(0.3 * steps), int(end * steps))
         shrinks = options.cuts(schedule)
@@ -168,7 +184,7 @@ class _DensePhase(keras.callbacks.Callback):
         self.steps = 0  # of the generator: one per batch
         self.dense: DenseGenerator | None = None
 
-    # `Prune` follows in the list of callbacks. It updates masks at the end of a batch, or before step 0.
+    # `Prune` comes later in the list of callbacks. It updates masks at the end of a batch, or before step 0.
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self._keep_if_due()
 

@@ -44,15 +44,15 @@ def compare(rebuilder: Rebuilder, old: Any, inputs: Any, tolerance: float | None
         return gap
     if not all(np.isfinite(x).all() for x in _arrays(before)):
         raise ExportError(
-            f"{describe(old)} gives NaN or infinite outputs, so nothing can be compared. Check its "
-            "weights, or pass `inputs=` for which its outputs are finite."
+            f"The outputs of {describe(old)} must be finite to be compared. Received: NaN or infinite "
+            "outputs. Check the weights, or pass `inputs=` for which the outputs are finite."
         )
     raise ExportError(
         f"The converted model must give the outputs of {describe(old)}. Largest difference: {gap:g}, "
         f"allowed: {allowed:g} ({tolerance:g} of the largest output). "
-        f"{_first_difference(rebuilder, old, inputs, tolerance)}A layer can compute another function in "
-        "Keras 3 than under the same name in tf_keras (as `hard_sigmoid` does), or something random. Replace "
-        "the layer; if only rounding differs, pass a larger `tolerance`."
+        f"{_first_difference(rebuilder, old, inputs, tolerance)}A layer of Keras 3 may compute another "
+        "function than the tf_keras layer of the same name (as `hard_sigmoid` does), or may be random. "
+        "Replace the layer. If only rounding differs, pass a larger `tolerance`."
     )
 
 
@@ -89,7 +89,7 @@ def _random_inputs(model: Any, unwrap: Callable[[Any], Any]) -> list[np.ndarray]
     rng = np.random.default_rng(0)
     layers = (unwrap(layer) for layer in model._flatten_layers())
     rows = [layer.input_dim for layer in layers if isinstance(layer, tf_keras.layers.Embedding)]
-    # An input of floats can hold row numbers too: float is the default type of an `Input`.
+    # A float input may hold row numbers of an embedding, because float is the default dtype of an `Input`.
     top = min([4, *rows]) if rows else 0
     inputs = []
     for tensor in model.inputs:
@@ -108,7 +108,7 @@ def _arrays(outputs: Any) -> list[np.ndarray]:
 
 
 def _gap(before: Any, after: Any, tolerance: float) -> tuple[float, float]:
-    """Return (largest difference, largest valid difference) of one output: the worst of those that fail."""
+    """Return (largest difference, largest valid difference) of the output with the worst agreement."""
     gaps = []
     for a, b in zip(_arrays(before), _arrays(after), strict=True):
         if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):

@@ -20,7 +20,7 @@ def copy_masks(model: keras.Model, wrappers: list[Any], variables: dict[int, Any
     Args:
         model: The converted model.
         wrappers: The wrappers of the old model.
-        variables: The new variable of each old one, by the id of the old one.
+        variables: The new variables, by the id of the old variable.
 
     Raises:
         UnsupportedLayerError: The Keras 3 class of a pruned layer is not prunable.
@@ -62,13 +62,14 @@ def _make_prunable_with(model: keras.Model, variables: set[int]) -> None:
 
 
 def masks_from_zeros(model: keras.Model) -> None:
-    """Make all layers Prunable that can be, and count each weight that is exactly zero as pruned."""
+    """Make all layers Prunable that can be pruned. Each weight that is exactly zero counts as pruned."""
     make_prunable(model)
     for weight in masked_weights(model):
         keep = to_numpy(weight.variable) != 0
         if not keep.any():
             warnings.warn(
-                f"All of '{weight.path}' is zero, which no pruning leaves; none of it counts as pruned.",
+                f"All entries of '{weight.path}' are zero. Pruning keeps at least one entry, so none of them "
+                "counts as pruned.",
                 PruningWarning,
                 stacklevel=3,
             )

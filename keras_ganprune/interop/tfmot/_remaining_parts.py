@@ -1,4 +1,5 @@
-"""The rest of TFMOT's schedules: which layers of a converted model still have steps to do."""
+"""The rest of TFMOT's schedules: the layers of a converted model, and the steps that their schedules have
+left."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from keras_ganprune.interop.tfmot.shifted_schedule import Shifted
 from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.pruning import granularity, schedules
 
-# TFMOT's frequency where a schedule has none.
+# The frequency that is assumed if a schedule of TFMOT has no frequency.
 _FREQUENCY = 100
 
 
@@ -25,7 +26,7 @@ def remaining_parts(
     Args:
         model: The converted model, with masks.
         wrappers: The wrappers of the old model.
-        variables: The new variable of each old one, by the id of the old one.
+        variables: The new variables, by the id of the old variable.
     """
     paths = {id(w.variable): w.layer_path for w in masked_weights(model)}
     groups: dict[Any, dict[str, None]] = {}
@@ -52,7 +53,7 @@ def remaining_parts(
     if dense:
         warnings.warn(
             f"TFMOT leaves {', '.join(repr(path) for path in dense)} dense. A `Prune` callback prunes all "
-            "kernels of a layer, so it will prune these too.",
+            "kernels of a layer, so it will prune these kernels too.",
             PruningWarning,
             stacklevel=3,
         )
@@ -69,7 +70,7 @@ def _remaining(wrapper: Any, step: int) -> schedules.Schedule | None:
         schedule = schedules.get(wrapper.pruning_schedule)
     except (ArgumentTypeError, UnsupportedLayerError):
         warnings.warn(
-            f"The schedule of '{wrapper.layer.name}' is of a class that is not TFMOT's "
+            f"The schedule of '{wrapper.layer.name}' has a class that is not part of TFMOT "
             f"({type(wrapper.pruning_schedule).__name__}), so it cannot be continued. Write it as a "
             "subclass of `keras_ganprune.Schedule` and pass that to `Prune`.",
             PruningWarning,
@@ -85,8 +86,8 @@ def _remaining(wrapper: Any, step: int) -> schedules.Schedule | None:
 
 def _granularity(wrapper: Any) -> granularity.Granularity:
     if wrapper.sparsity_m_by_n:
-        zeros, of = wrapper.sparsity_m_by_n
-        return granularity.NM(keep=of - zeros, of=of)
+        zeros, group = wrapper.sparsity_m_by_n
+        return granularity.NM(keep=group - zeros, of=group)
     block = tuple(wrapper.block_size)
     if block == (1, 1):
         return granularity.Unstructured()

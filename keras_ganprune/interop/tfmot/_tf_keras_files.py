@@ -49,7 +49,7 @@ def check_model(model: Any) -> None:
 
 
 def _saved_by(path: pathlib.Path) -> str:
-    """Return the version of Keras that wrote a file, or '' if the file does not have it."""
+    """Return the version of Keras that wrote a file, or '' if the file does not contain the version."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if "metadata.json" in archive.namelist():

@@ -10,7 +10,7 @@ from keras_ganprune.errors import PruningWarning
 
 def wrappers_of(model: Any) -> list[Any]:
     """Return all `PruneLowMagnitude` wrappers in a tf_keras model, each once."""
-    # Private touch: there is no public way to layers inside wrappers such as `TimeDistributed`.
+    # Private method: there is no public way to get the layers inside wrappers such as `TimeDistributed`.
     wrappers = {id(layer): layer for layer in model._flatten_layers() if _is_wrapper(layer)}
     return list(wrappers.values())
 
@@ -40,7 +40,7 @@ def pruning_variables(wrappers: list[Any]) -> set[int]:
 def without_mask_zero(wrappers: list[Any]) -> dict[int, dict[str, Any]]:
     """Return the options that turn off `mask_zero` in wrapped layers, by the id of the layer.
 
-    TFMOT's wrapper loses the mask of padded steps, so the converted layer must not make one.
+    TFMOT's wrapper drops the mask of padded steps, so the converted layer must not create such a mask.
     """
     layers = [w.layer for w in wrappers if getattr(w.layer, "mask_zero", False)]
     for layer in layers:

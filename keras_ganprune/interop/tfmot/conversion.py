@@ -29,13 +29,13 @@ def convert(
     A layer in a `PruneLowMagnitude` wrapper becomes Prunable, with the wrapper's mask. In a model
     without wrappers (`strip_pruning`) every layer that can be pruned becomes Prunable, and a weight
     that is exactly zero counts as pruned. Optimizer, loss and `train_step` are not converted, and the
-    states of stateful layers are reset. `model` keeps its weights.
+    states of stateful layers are reset. The weights of `model` are not changed.
 
     Args:
         model: A built Sequential or functional `tf_keras.Model`, or the path of a file or folder in
             which tf_keras saved one (`.h5`, `.keras`, SavedModel).
-        custom_objects: Keras 3 classes and functions, by their names in the model, for all layers and
-            functions that tf_keras itself does not have. Defaults to None.
+        custom_objects: Dict, name in the model -> Keras 3 class or function, for all layers and functions
+            that are not part of tf_keras. Defaults to None.
         inputs: Inputs on which both models are called and compared. Defaults to None, random inputs.
         tolerance: Positive float, largest valid difference, relative to the largest output. Defaults to
             None, which means 1e-5, or 2e-2 if a layer computes in half precision.
@@ -90,7 +90,7 @@ def convert(
 def _masked(wrappers: list[Any]) -> Iterator[None]:
     """Within the context, the weights of the old model are masked.
 
-    TFMOT masks them only when a wrapper is called, and then for good.
+    TFMOT masks the weights only when a wrapper is called, and does not restore them.
     """
     stored = [(w, w.numpy()) for wrapper in wrappers for w, _, _ in wrapper.pruning_vars]
     for wrapper in wrappers:

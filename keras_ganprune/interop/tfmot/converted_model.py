@@ -1,4 +1,4 @@
-"""The result of a conversion: the Keras 3 model, and the rest of its pruning schedules."""
+"""The result of a conversion: the Keras 3 model, and its remaining pruning schedules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.pruning import granularity, schedules
 
-# What `Prune` takes from the old model, part by part.
+# The arguments of `Prune` that the old model determines for each part.
 _SETTINGS_OF_A_PART = {"frequency", "granularity", "schedule", "scope"}
 
 
@@ -26,10 +26,16 @@ class Part:
 
     Attributes:
         layers: Paths of the layers in the converted model.
-        schedule: The remaining `Schedule`, whose step 0 is now. None if it has ended.
+        schedule: The remaining `Schedule`; its step 0 is the present step. None if it has ended.
         frequency: Int, optimizer steps between two mask updates.
         granularity: `Granularity` of the updates.
         step: Int, TFMOT's `pruning_step` of these layers.
+
+    Example:
+    >>> rest = schedules.PolynomialDecay(0.8, begin_step=0, end_step=100)
+    >>> part = Part(("a", "b"), rest, 10, granularity.Unstructured(), step=0)
+    >>> bool(part.scope.search("b")), bool(part.scope.search("c"))
+    (True, False)
     """
 
     layers: tuple[str, ...]
@@ -52,6 +58,12 @@ class Converted:
         model: The Keras 3 model, with masks, not compiled.
         parts: One `Part` per remaining schedule. It is empty for a model that TFMOT has stripped.
         max_difference: Float, largest difference between the outputs of the old and of the new model.
+
+    Example:
+    >>> from keras_ganprune.interop.tfmot import Converted
+    >>> model = make_prunable(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="net"))
+    >>> str(Converted(model, (), 0.0)).partition(",")[0]
+    "'net' in Keras 3: 8 of 8 weights kept in 1 tensors"
     """
 
     model: keras.Model
@@ -91,7 +103,7 @@ class Converted:
         Without these callbacks the masks stay as they are.
 
         Args:
-            target: Where the converted model is in the fitted model, as for `Prune`, such as
+            target: Attribute name of the converted model in the fitted model, as for `Prune`, such as
                 'generator'. Defaults to None, the fitted model itself.
             **settings: More arguments of `Prune`, such as `criterion` or `verbose`.
 
@@ -102,9 +114,9 @@ class Converted:
         fixed = sorted(_SETTINGS_OF_A_PART & set(settings))
         if fixed:
             raise InvalidArgumentError(
-                f"`{fixed[0]}` must be that of the old model, which can differ between its layers. "
-                f"Received: {fixed[0]}={settings[fixed[0]]!r}. To choose another one, write the callback "
-                "yourself: `Prune(schedule, target, frequency, ...)`; `parts` has the settings of the old "
+                f"`{fixed[0]}` cannot be chosen, because the old model determines it for each layer. "
+                f"Received: {fixed[0]}={settings[fixed[0]]!r}. To choose another value, create the callback "
+                "yourself: `Prune(schedule, target, frequency, ...)`. `parts` has the settings of the old "
                 "model."
             )
         return [

@@ -1,4 +1,4 @@
-"""The options of tf_keras layers, as those of the Keras 3 layers of the same name."""
+"""Convert the options of tf_keras layers to the options of the Keras 3 layers of the same name."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def plain(value: Any) -> Any:
 
 
 def options_of(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a tf_keras layer as those of its Keras 3 class.
+    """Return the options of a tf_keras layer as options of its Keras 3 class.
 
     Args:
         cls: The Keras 3 class.
@@ -66,7 +66,8 @@ def options_of(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
             options[key] = value
         elif (
             key not in _DROPPED
-            # Not needed, because weights are copied. `SeparableConv2D` has one for a kernel that it lacks.
+            # Initializers are not needed, because weights are copied. `SeparableConv2D` even has an
+            # initializer for a kernel that it does not have.
             and not key.endswith("_initializer")
             and (value is True or value not in (None, False, 1))
         ):

@@ -42,7 +42,8 @@ class Rebuilder:
     """Builds the Keras 3 twins of tf_keras networks. A shared layer has one twin, also across networks.
 
     Args:
-        unwrap: Function from a tf_keras layer to the layer to convert, such as the one in a wrapper.
+        unwrap: Function that returns, for a tf_keras layer, the layer to convert, such as the layer inside a
+            wrapper.
         custom_objects: Keras 3 classes and functions, by their names in the network.
         overrides: Options that replace those of a layer, by the id of the layer.
 
@@ -75,11 +76,11 @@ class Rebuilder:
         if id(old) in self._twins:
             return self._twins[id(old)]
         sequential = isinstance(old, tf_keras.Sequential)
-        # Private touch: there is no public way to ask whether a model is functional.
+        # Private attribute: there is no public way to find out whether a model is functional.
         if not (sequential or old._is_graph_network):
             raise UnsupportedLayerError(
-                "Only Sequential and functional tf_keras models have a structure that can be rebuilt. "
-                f"{describe(old)} is a subclassed model: write its class with `import keras`, convert "
+                "Only Sequential and functional tf_keras models can be rebuilt. Received: "
+                f"{describe(old)}, a subclassed model. Write its class with `import keras`, convert "
                 "each Sequential or functional network inside it, and use the new networks in that class."
             )
         if not old.built or not old.inputs:
@@ -96,7 +97,8 @@ class Rebuilder:
     def _input(self, tensor: Any, name: str) -> Any:
         if not isinstance(tensor.type_spec, tf.TensorSpec):
             raise UnsupportedLayerError(
-                f"Only dense inputs can be converted. Input '{name}' is a {type(tensor.type_spec).__name__}."
+                f"Only dense inputs can be converted. Received: input '{name}', "
+                f"a {type(tensor.type_spec).__name__}."
             )
         return keras.Input(
             batch_shape=tuple(tensor.shape), dtype=tensor.dtype.name, name=keras_name(name)
@@ -118,7 +120,7 @@ class Rebuilder:
             twins[id(tensor)] = self._input(tensor, tensor._keras_history.layer.name)
         trace: list[tuple[Any, Any, Any]] = []
         self.traces[id(old)] = ([twins[id(tensor)] for tensor in old.inputs], trace)
-        # Private touch: tf_keras has no public way to walk a graph with the arguments of its calls.
+        # Private attributes: tf_keras has no public way to read a graph with the arguments of its calls.
         for depth in sorted(old._nodes_by_depth, reverse=True):
             for node in old._nodes_by_depth[depth]:
                 if node.is_input:
@@ -152,7 +154,7 @@ class Rebuilder:
             return new(*args, **kwargs)
 
     def layer(self, old: Any) -> keras.layers.Layer:
-        """Return the twin of a layer. The first call makes it."""
+        """Return the twin of a layer. The first call creates the twin."""
         old = self.unwrap(old)
         if isinstance(old, tf_keras.Model):
             return self.network(old)
@@ -184,7 +186,7 @@ class Rebuilder:
 
     def _make(self, old: Any, cls: type) -> keras.layers.Layer:
         if cls is keras.layers.Lambda:
-            # Its configuration holds the function as marshalled byte code.
+            # The configuration of a `Lambda` holds the function as marshalled byte code.
             return cls(old.function, arguments=old.arguments or None, name=keras_name(old.name))
         config = {**old.get_config(), **self.overrides.get(id(old), {})}
         of_keras = _is_of_tf_keras(old)
@@ -222,7 +224,7 @@ class Rebuilder:
                 isinstance(old, tf_keras.layers.Wrapper)
                 and id(self.unwrap(old.layer)) in self._twins
             ):
-                # The inner layer is a pair of its own. A wrapper may list its weights in any order.
+                # The inner layer is a separate pair. A wrapper may list its weights in any order.
                 old_inner |= {id(w) for w in old.layer.weights}
                 new_inner = {id(w) for w in self.layer(old.layer).weights}
             before = [w for w in old.weights if id(w) not in old_inner]

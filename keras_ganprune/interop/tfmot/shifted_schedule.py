@@ -1,4 +1,4 @@
-"""The rest of a schedule of which some steps are already done."""
+"""The remaining steps of a schedule whose first steps are already done."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_ganprune.utils.registry import PACKAGE
 @keras.saving.register_keras_serializable(package=PACKAGE)
 @dataclass(frozen=True)
 class Shifted(schedules.Schedule):
-    """The rest of a schedule after `offset` steps, on a clock that starts at 0 again.
+    """The rest of a schedule after `offset` steps. Its steps are counted from 0 again.
 
         s(t) = schedule(t + offset)
 
@@ -50,7 +50,7 @@ class Shifted(schedules.Schedule):
 
     @property
     def quantity(self):
-        """The unit of the values, as of the schedule."""
+        """The unit of the values: that of the original schedule."""
         return self.schedule.quantity
 
     @property

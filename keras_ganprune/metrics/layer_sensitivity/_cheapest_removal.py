@@ -1,4 +1,4 @@
-"""The split of a number of pruned weights over layers that degrades a metric least, as measured."""
+"""Distribute a number of pruned weights over the layers so that the measured degradation is least."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def cheapest_removal(
 
 
 def _hull(points: Sequence[Point], removed: float) -> list[Point]:
-    """Return the pieces (slope, length) of the lower convex hull, from the present state on.
+    """Return the pieces (slope, length) of the lower convex hull, beginning with the weights removed already.
 
     An increase below zero is noise and counts as zero.
     """
@@ -84,7 +84,7 @@ def whole_numbers(
 def moved_to_total(
     kept: Mapping[str, int], sizes: Mapping[str, int], total: float
 ) -> dict[str, float]:
-    """Return `kept`, changed by less than rounding removes, so that its sum is a total with a fraction."""
+    """Return `kept`, changed so that its sum is the fractional `total`, but by less than rounding removes."""
     rest = total - sum(kept.values())
     adjustable = [path for path in kept if rest < 0 or kept[path] < sizes[path]]
     # Slightly less than the rest, since exactly a half may be rounded up.

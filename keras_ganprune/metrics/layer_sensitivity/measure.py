@@ -47,8 +47,8 @@ def sensitivity(
     training usually also do so with training.
 
     Args:
-        model: A built Keras model: a `GANModel`, another GAN, a classifier. For a GAN the generator is
-            pruned, and its averaged copy with the same masks.
+        model: A built Keras model: a `GANModel`, another GAN, a classifier. For a GAN, the generator is
+            pruned, and its averaged copy gets the same masks.
         metric: Function of `model` that returns a float, or an `ImageQuality`, whose Fréchet distance is
             used. It should return the same number for the same weights, so seed its random draws.
         sparsities: Different floats in (0, 1). Defaults to (0.5, 0.7, 0.8, 0.9, 0.95).
@@ -66,9 +66,9 @@ def sensitivity(
     Raises:
         ArgumentTypeError: `model` is not a Keras model, or `metric` is neither a function of the model
             that returns a float nor an `ImageQuality`.
-        InvalidArgumentError: `sparsities` are not different fractions in (0, 1), the criterion needs
-            gradients, the granularity is a pattern, a name is unknown, `scope` matches no layer, or
-            `target` names several networks.
+        InvalidArgumentError: `sparsities` has equal values or values outside (0, 1), the criterion needs
+            gradients, the granularity is a pattern, a name is unknown, `scope` matches no layer, or `target`
+            names several networks.
         UnbuiltModelError: The model has no weights yet.
         DivergedError: The metric of the unchanged model is not finite.
 
@@ -108,7 +108,7 @@ def sensitivity(
         if not math.isfinite(base):
             raise DivergedError(
                 f"The metric of the unchanged model must be finite. Received: {base}. Check that its "
-                "weights are finite, and that the metric is right."
+                "weights are finite and that `metric` is correct."
             )
         requested = [0.0] * len(pruner.ranked)
         present = _update(pruner, requested).rows
@@ -135,7 +135,8 @@ def sensitivity(
 
 def _update(pruner: Pruner, sparsities: list[float]) -> MaskReport:
     with warnings.catch_warnings():
-        # A layer that is already sparser than requested stays so, and the warning about it is not needed.
+        # A layer that is already sparser than requested keeps its sparsity. The warning about it is not
+        # needed.
         warnings.simplefilter("ignore", PruningWarning)
         return pruner.update(sparsity=sparsities)
 
@@ -167,7 +168,7 @@ def _checked_sparsities(sparsities: Any) -> list[float]:
     levels = [mask_ops.validate_sparsity(value, "sparsities") for value in values]
     if not levels or 0.0 in levels or len(set(levels)) != len(levels):
         raise InvalidArgumentError(
-            "`sparsities` must be different fractions in (0, 1), at least one. Received: "
+            "`sparsities` must be at least one fraction in (0, 1), without repetition. Received: "
             f"{values}. Pass for example (0.5, 0.8, 0.9)."
         )
     return sorted(levels)

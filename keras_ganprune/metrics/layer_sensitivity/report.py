@@ -29,6 +29,11 @@ class SensitivityRow:
         value: Float, the metric if only this weight is pruned.
         increase: Float, degradation against the unchanged model in the unit of the metric; positive is
             worse.
+
+    Example:
+    >>> row = SensitivityRow("a/kernel", (4, 5), 20, requested=0.5, achieved=0.5, value=1.1, increase=0.1)
+    >>> row.path, row.increase
+    ('a/kernel', 0.1)
     """
 
     path: str
@@ -47,7 +52,7 @@ class SensitivityReport:
     Attributes:
         rows: Tuple of `SensitivityRow`, one per weight and sparsity.
         base: Float, the metric of the unchanged model.
-        before: Dict, path -> sparsity that the weight had before.
+        before: Dict, path -> sparsity of the weight before the analysis.
         exact: Bool, whether single weights (or channels) are pruned, so that a total sparsity can be met
             exactly. Defaults to True.
         direction: 'min' if a lower metric is better, 'max' if a higher one is. Defaults to 'min'.
@@ -126,7 +131,7 @@ class SensitivityReport:
             layout="constrained",
         )
         axis = figure.subplots()
-        # The colours show the square root, since otherwise the worst cells would leave all others white.
+        # The colours show the square root. Without it, all cells except the worst would be nearly white.
         worst = max(increases[np.isfinite(increases)].max(initial=0.0), 0.0)
         colours = np.sqrt(np.clip(increases, 0.0, worst))
         top = max(float(colours.max()), 1e-12)
@@ -143,7 +148,7 @@ class SensitivityReport:
         axis.set_xticks(range(increases.shape[1]), [f"{s:g}" for s in self.sparsities])
         axis.set_yticks(range(len(names)), names)
         axis.set_xlabel("sparsity of this layer alone")
-        axis.set_title(f"how much worse than {self.base:.4g}", fontsize=10)
+        axis.set_title(f"degradation (unchanged model: {self.base:.4g})", fontsize=10)
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
         figure.savefig(path, dpi=150)
@@ -158,15 +163,15 @@ class SensitivityReport:
         The measured points of each layer, and its present sparsity, are joined by the lower convex hull of
         (weights removed, increase); an increase below zero is noise and counts as zero. Weights are then
         removed where the hull is flattest, until the total is reached. This is optimal if the curves are
-        convex and the increases of the layers add up, which is roughly true. Training after pruning is not
+        convex and if the increases of the layers add up. Both are roughly true. Training after pruning is not
         taken into account.
 
         Args:
             sparsity: Float in [0, 1), total sparsity over the measured layers.
 
         Returns:
-            A `PerLayer` for `Prune(..., allocation=...)` with the same total, `target` and `scope`. If
-            single weights (or channels) are pruned, the total is met exactly.
+            A `PerLayer` for `Prune(..., allocation=...)`; use it with the same total, `target` and `scope`.
+            If single weights (or channels) are pruned, the total is met exactly.
 
         Raises:
             InvalidArgumentError: The total is above the measured sparsities, or below the present one.

@@ -1,4 +1,4 @@
-"""Temporary pruning: afterwards the network is as before, bit for bit."""
+"""Prune a network temporarily, and restore it bit for bit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keras_ganprune.training import discovery
 
 
 class TemporaryPruning:
-    """A context in which a network may be pruned, and that restores it at the end.
+    """Context in which a network may be pruned. The network is restored at the end.
 
     Weights, masks, stored values of pruned weights, constraints and layer classes are restored bit for bit.
 

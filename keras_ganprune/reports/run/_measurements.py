@@ -17,11 +17,11 @@ _SIZES = ("parameters", "nonzero", "macs", "bytes", "saved_bytes", "gzip_bytes")
 
 
 def history_of(history: Any) -> dict[str, list[float | None]]:
-    """Return the logs as lists of equal length; None stands where nothing was measured."""
+    """Return the logs as lists of equal length, with None for epochs without a measurement."""
     logs = getattr(history, "history", history)
     if not isinstance(logs, Mapping) or not any(len(list(values)) for values in logs.values()):
         raise InvalidArgumentError(
-            "`history` must be what `fit` returned, or a dict of log -> list with one float per epoch "
+            "`history` must be the result of `fit`, or a dict of log -> list with one float per epoch "
             f"and at least one epoch. Received: {history!r}."
         )
     lists = {str(key): [number(value, key) for value in values] for key, values in logs.items()}
@@ -31,9 +31,9 @@ def history_of(history: Any) -> dict[str, list[float | None]]:
 
 def _spread(values: list[float | None], epochs: int) -> list[float | None]:
     """Return a log of every k-th epoch as a log with one value per epoch."""
-    every = epochs // len(values)
+    interval = epochs // len(values)
     log: list[float | None] = [None] * epochs
-    log[every - 1 : every * len(values) : every] = values
+    log[interval - 1 : interval * len(values) : interval] = values
     return log
 
 
@@ -161,10 +161,10 @@ def quality_of(
         reports: Sequence[Any] = value if isinstance(value, (list, tuple)) else [value]
         extractors |= {str(report.extractor) for report in reports if hasattr(report, "extractor")}
         dicts = [report.to_dict() if hasattr(report, "to_dict") else report for report in reports]
-        measurements[str(name)] = tuple(numbers(each, f"quality[{name!r}]") for each in dicts)
+        measurements[str(name)] = tuple(numbers(report, f"quality[{name!r}]") for report in dicts)
     if len(extractors) > 1:
         raise InvalidArgumentError(
-            "`quality` must come from one feature extractor, because distances of different extractors "
+            "`quality` must come from one feature extractor, because distances from different extractors "
             f"are not comparable. Received: {', '.join(sorted(extractors))}. Measure all names with one "
             "`ImageQuality`."
         )

@@ -62,9 +62,9 @@ class RunJson:
 
     @classmethod
     def of(cls, run: Run) -> RunJson:
-        """Return what run.json says about a run."""
-        own = {"format", "layers", "samples", "masks"}
-        shared = [field.name for field in dataclasses.fields(cls) if field.name not in own]
+        """Return the content of run.json for a run."""
+        converted = {"format", "layers", "samples", "masks"}
+        copied = [field.name for field in dataclasses.fields(cls) if field.name not in converted]
         return cls(
             format=FORMAT,
             layers=tuple(
@@ -74,7 +74,7 @@ class RunJson:
             ),
             samples=tuple(run.samples),
             masks=sum(len(masks) for masks in run.masks.values()),
-            **{name: getattr(run, name) for name in shared},
+            **{name: getattr(run, name) for name in copied},
         )
 
     def text(self) -> str:

@@ -25,7 +25,7 @@ def read(cls: type[T], value: Any, path: str = "") -> T:
 
     Args:
         cls: A dataclass.
-        value: What `json.loads` returned.
+        value: Result of `json.loads`.
         path: Name of the value, for errors. Defaults to the top of the file.
 
     Raises:
@@ -76,7 +76,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping):
             raise _wrong(path, "an object", value)
         _, inner = typing.get_args(hint)
-        return {str(key): _convert(inner, each, f"{path}[{key!r}]") for key, each in value.items()}
+        return {str(key): _convert(inner, item, f"{path}[{key!r}]") for key, item in value.items()}
     return _plain(hint, value, path)
 
 
@@ -114,4 +114,4 @@ def _tuple(hints: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
     if len(hints) != len(value):
         raise _wrong(path, f"a list of {len(hints)} values", value)
     pairs = zip(hints, value, strict=True)
-    return tuple(_convert(hint, each, f"{path}[{i}]") for i, (hint, each) in enumerate(pairs))
+    return tuple(_convert(hint, item, f"{path}[{i}]") for i, (hint, item) in enumerate(pairs))

@@ -52,10 +52,10 @@ def record_run(
     Only `history` and `samples` are required.
 
     Args:
-        history: What `fit` returned, or a dict of log -> list with one value per epoch. A shorter list holds
-            the values of every second, third, ... epoch. None stands for an epoch without a measurement.
+        history: The result of `fit`, or a dict of log -> list with one value per epoch. A shorter list holds
+            the values of every second, third, ... epoch. None means that an epoch has no measurement.
         samples: Dict of name -> images (n, height, width, channels), 1 or 3 channels, floats in [-1, 1] or
-            uint8. Use the names 'real', 'dense', 'pruned' and 'shrunk' where they fit. All except 'real'
+            uint8. Use the names 'real', 'dense', 'pruned' and 'shrunk' where they apply. All except 'real'
             must come from the same latent vectors.
         networks: A `GANModel`, a pruned Keras model, or a dict of name -> pruned Keras model. Masks and
             sparsity are read from it. Defaults to none.
@@ -69,10 +69,10 @@ def record_run(
         latency: Dict of 'dense', ... -> dict of label, such as 'SavedModel, batch of 16', -> milliseconds.
             Latencies of the profiles in `sizes` are added. Defaults to none.
         quality: Dict of 'real', 'dense', ... -> a `QualityReport`, a dict of metric -> float, or a list of
-            these, each measured with other latent vectors. With a list, reports show 95 % intervals. The
-            i-th measurements of two names form a pair, so use the same latent vectors for both.
-            Defaults to none.
-        settings: Dict of the chosen settings, shown in reports. Runs that differ only in the seed are
+            these, each measured with different latent vectors. For a list, reports show 95 % intervals. The
+            i-th measurements of two names form a pair, so use the same latent vectors for both. Defaults to
+            none.
+        settings: Dict of the settings of the run, shown in reports. Runs that differ only in the seed are
             compared in pairs. Defaults to none.
         seed: Seed of the training. Defaults to None.
         steps: Training steps. Defaults to None.
@@ -131,13 +131,13 @@ def record_run(
     )
 
 
-def save_run(path: str | os.PathLike[str], *, overwrite: bool = False, **what: Any) -> Run:
+def save_run(path: str | os.PathLike[str], *, overwrite: bool = False, **arguments: Any) -> Run:
     """Collect a run and write its folder, which `keras-ganprune report` reads.
 
     Args:
         path: Folder to write. It appears only when everything is written.
-        overwrite: Replace an existing folder. Defaults to False.
-        **what: The arguments of `record_run`; `history` and `samples` are required.
+        overwrite: Whether to replace an existing folder. Defaults to False.
+        **arguments: The arguments of `record_run`; `history` and `samples` are required.
 
     Returns:
         The `Run`.
@@ -159,7 +159,7 @@ def save_run(path: str | os.PathLike[str], *, overwrite: bool = False, **what: A
     >>> run.name, round(run.mean("pruned", "fd"), 2)
     ('run', 7.05)
     """
-    run = record_run(**what)
+    run = record_run(**arguments)
     with files.new_folder(path, overwrite) as work:
         write_run(run, work)
     return dataclasses.replace(run, name=run.name or pathlib.Path(path).resolve().name)
@@ -170,9 +170,9 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, (np.integer, np.floating, np.bool_)):
         value = value.item()
     if isinstance(value, (list, tuple)):
-        return [_json_value(each) for each in value]
+        return [_json_value(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): _json_value(each) for key, each in value.items()}
+        return {str(key): _json_value(item) for key, item in value.items()}
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):

@@ -16,6 +16,10 @@ class MaskUpdate(NamedTuple):
         step: Optimizer step.
         requested: Requested sparsity or threshold.
         achieved: Achieved sparsity.
+
+    Example:
+    >>> MaskUpdate(step=100, requested=0.5, achieved=0.5).step
+    100
     """
 
     step: int
@@ -29,9 +33,15 @@ class PruneLog:
 
     Attributes:
         schedule: Text of the schedule, or ''.
-        quantity: What `requested` is: 'sparsity' or 'threshold'.
-        of: What the sparsity is a share of: 'weights', 'channels', 'blocks', 'macs' or 'parameters'.
+        quantity: The quantity that `requested` states: 'sparsity' or 'threshold'.
+        of: The unit of which the sparsity is a share: 'weights', 'channels', 'blocks', 'macs' or
+            'parameters'.
         updates: Tuple of `MaskUpdate`.
+
+    Example:
+    >>> log = PruneLog("", "sparsity", "weights", (MaskUpdate(100, 0.5, 0.5),))
+    >>> log.updates[-1].achieved
+    0.5
     """
 
     schedule: str
@@ -50,8 +60,12 @@ class LayerRow:
         shape: Shape of the weight.
         kept: Number of entries that the mask keeps.
         total: Number of all entries.
-        requested: Sparsity that the allocation requested of this weight. None if there was no such number:
-            with a threshold, or with one ranking over all layers.
+        requested: Sparsity that the allocation requested for this weight. None if no sparsity was requested
+            for single weights: with a threshold, or with one ranking over all layers.
+
+    Example:
+    >>> LayerRow("head", "kernel", (4, 5), kept=5, total=20).sparsity
+    0.75
     """
 
     layer: str
@@ -72,7 +86,7 @@ class Run:
     """One training run: its settings, logs, images, masks and measurements.
 
     Attributes:
-        history: Dict of log -> one float per epoch, or None where nothing was measured.
+        history: Dict of log -> one float per epoch, or None for an epoch without a measurement.
         samples: Dict of 'real', 'dense', 'pruned', 'shrunk' or another name -> uint8 images
             (n, height, width, channels). All except 'real' come from the same latent vectors.
         name: Name in reports.
@@ -93,9 +107,14 @@ class Run:
         latency: Dict of 'dense', ... -> dict of label -> milliseconds.
         quality: Dict of 'real', 'dense', ... -> tuple of measurements, each a dict of metric -> float. The
             i-th measurements of two names form a pair.
-        extractor: Fingerprint of the feature extractor that measured the quality, or ''. Distances of two
-            extractors are not comparable.
+        extractor: Fingerprint of the feature extractor that measured the quality, or ''. Distances from
+            different extractors are not comparable.
         masks: Dict of network -> tuple of bool arrays, one per row of `layers`. True means keep.
+
+    Example:
+    >>> run = Run({"loss": [0.7, 0.4]}, samples={}, quality={"pruned": ({"fd": 7.0}, {"fd": 9.0})})
+    >>> run.epochs, run.mean("pruned", "fd")
+    (2, 8.0)
     """
 
     history: Mapping[str, Sequence[float | None]]

@@ -118,7 +118,7 @@ def _read_run_json(folder: pathlib.Path) -> RunJson:
     path = folder / "run.json"
     if not folder.is_dir():
         raise FileFormatError(
-            f"A run is a folder. '{folder}' {'is a file' if folder.exists() else 'does not exist'}. "
+            f"A run must be a folder. '{folder}' {'is a file' if folder.exists() else 'does not exist'}. "
             "`keras-ganprune demo` writes a run; `save_run` writes the run of your own training loop."
         )
     if not path.is_file():
@@ -167,8 +167,8 @@ def _read_history(folder: pathlib.Path) -> dict[str, list[float | None]]:
         if bad and "loss" in key:
             raise FileFormatError(
                 f"The run in '{folder}' diverged: {key} is {values[bad[0] - 1]} in epoch {bad[0]} of "
-                f"{len(values)}, so its quality means nothing. Train again with a lower learning rate or "
-                "with `clipnorm`; see `NaNGuard`."
+                f"{len(values)}, so its samples have no meaningful quality. "
+                "Train again with a lower learning rate or with `clipnorm`; see `NaNGuard`."
             )
     return history
 
@@ -194,7 +194,7 @@ def _read_samples(folder: pathlib.Path, names: Sequence[str]) -> dict[str, np.nd
         if not is_shape or images.dtype != np.uint8:
             raise _damaged(path, f"'{name}' is not an array of uint8 images")
     if not set(samples) - {"real"}:
-        raise _damaged(path, "it holds no generated images")
+        raise _damaged(path, "it contains no generated images")
     return samples
 
 

@@ -52,7 +52,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def interval(value: Interval | None) -> str:
-    """Return a mean ± half the width of its interval, with one or two significant digits of the latter.
+    """Return a mean ± half the width of its interval. The half width has one or two significant digits.
 
     Example:
     >>> interval(Interval(6.12, 5.90, 6.34, 5)), interval(Interval(6.12, math.nan, math.nan, 1))

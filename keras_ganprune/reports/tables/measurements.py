@@ -38,7 +38,7 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 
 def final_name(run: Run) -> str:
-    """Return the name of the samples from the end of the run."""
+    """Return the name of the samples that the final generator made."""
     generated = [name for name in ordered(run.samples) if name not in ("real", "dense")]
     known = [name for name in generated if name in ORDER]
     return (known or generated or ["dense"])[-1]
@@ -53,7 +53,8 @@ def measured(run: Run, name: str, metric: str) -> Interval | None:
 def fd_increase(run: Run, name: str) -> Interval | None:
     """Return the relative increase of the Fréchet distance of `name` against 'dense', or None.
 
-    With equally many measurements of both, the i-th ones form a pair; otherwise the means are compared.
+    If both have equally many measurements, the i-th measurements form a pair. Otherwise the means are
+    compared.
     """
     dense, other = (
         [m["fd"] for m in run.quality.get(key, ()) if "fd" in m] for key in ("dense", name)

@@ -32,7 +32,7 @@ def quality(run: Run) -> Table | None:
     """Return the metrics of each name, with intervals where there are several measurements."""
     # 'real' comes last: readers compare the generators.
     names = sorted(ordered(run.quality), key=lambda name: name == "real")
-    logged = {metric for each in run.quality.values() for one in each for metric in one}
+    logged = {metric for reports in run.quality.values() for report in reports for metric in report}
     logged -= set(_CONDITIONS)
     if not logged:
         return None
@@ -50,13 +50,13 @@ def _quality_note(run: Run, names: list[str]) -> str:
     if max(counts) > 1:
         count = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{max(counts)}"
         sentences.append(
-            f"Means of {count} measurements with other latent vectors, ± half the 95 % interval "
-            "(Student). The interval covers the noise of drawing samples from this run; only runs with "
-            "other seeds show the noise of training."
+            f"Means of {count} measurements with different latent vectors, ± half the 95 % interval "
+            "(Student). The interval covers the noise of drawing samples from this run. Only runs with "
+            "different seeds show the noise of training."
         )
     else:
         sentences.append(
-            "Measured once: for intervals, give several measurements or compare several runs."
+            "Measured once. For intervals, pass several measurements or compare several runs."
         )
     sentences += _conditions(run)
     if "real" in names:
@@ -69,10 +69,10 @@ def _quality_note(run: Run, names: list[str]) -> str:
 
 
 def _conditions(run: Run) -> list[str]:
-    """Return a sentence about how the measurements were made, if they say so."""
+    """Return a sentence about how the measurements were made, or [] if it is not known."""
     parts = []
     for key, words in _CONDITIONS.items():
-        values = {m[key] for each in run.quality.values() for m in each if key in m}
+        values = {m[key] for reports in run.quality.values() for m in reports if key in m}
         if values:
             ends = sorted({min(values), max(values)})
             parts.append(" to ".join(words.format(value) for value in ends))
@@ -87,7 +87,7 @@ def _with_ends(increase: Interval) -> str:
 
 
 def sizes(run: Run) -> Table | None:
-    """Return the cost of each network, also as a share of the first one."""
+    """Return the cost of each network, also as a share of the cost of the first network."""
     names = ordered([*run.sizes, *run.latency])
     values: dict[str, list[float | None]] = {
         label: [run.sizes.get(name, {}).get(key) for name in names] for key, label in _SIZES.items()
@@ -149,7 +149,7 @@ def _requested(run: Run, network: str) -> str:
 
 
 def channels(run: Run, network: str) -> Table:
-    """Return the number of channels of each layer, before and after the cut."""
+    """Return the number of channels of each layer, before and after the channels were cut out."""
     rows = [(path, f"{1 - a / b:.4f}", str(b), str(a)) for path, b, a in run.channels[network]]
     header = ("made by", "cut", "before", "after")
     return Table(f"Channels of the {network}", header, tuple(rows))

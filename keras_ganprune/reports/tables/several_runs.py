@@ -22,7 +22,7 @@ _Column = Callable[[Run, str], str]
 
 
 def differing(runs: Sequence[Run]) -> Table | None:
-    """Return the settings in which runs differ, one column per run, or None if there are none."""
+    """Return the settings in which runs differ, one column per run, or None if all settings are equal."""
     facts = [
         {"data": run.data, "seed": run.seed, "steps": run.steps, **run.settings} for run in runs
     ]
@@ -51,7 +51,7 @@ def overview(runs: Sequence[Run]) -> Table:
         notes.append("FD: Fréchet distance, ± half its 95 % interval.")
     if len({run.extractor for run in runs if run.quality}) > 1:
         notes.append(
-            "The runs were measured by different feature extractors: their FD are not comparable."
+            "The runs were measured with different feature extractors, so their FD are not comparable."
         )
     if any(run.layers for run in runs):
         notes.append("Sparsity: the share of the masked weights that is zero.")
@@ -124,7 +124,7 @@ def paired(runs: Sequence[Run]) -> Table | None:
     if not rows:
         return None
     note = (
-        "Runs that differ only in the seed. The increase is that of the mean over the seeds, "
+        "Runs that differ only in the seed. The increase compares the means over the seeds: "
         "mean(pruned) / mean(dense) − 1; its interval resamples the seeds (paired percentile "
         "bootstrap). With fewer than about five seeds, such an interval is too narrow."
     )

@@ -381,7 +381,7 @@ def test_heat_map(tmp_path):
     ("arguments", "error", "text"),
     [
         ({"sparsities": (80,)}, InvalidArgumentError, r"For 80 %, pass 0\.8"),
-        ({"sparsities": (0.0, 0.5)}, InvalidArgumentError, r"different fractions in \(0, 1\)"),
+        ({"sparsities": (0.0, 0.5)}, InvalidArgumentError, r"at least one fraction in \(0, 1\)"),
         ({"sparsities": ()}, InvalidArgumentError, "at least one"),
         ({"criterion": "taylor"}, InvalidArgumentError, "must not need gradients"),
         ({"criterion": "magnitud"}, InvalidArgumentError, "Did you mean 'magnitude'"),

@@ -234,7 +234,7 @@ def test_get(identifier, unit):
 def test_get_refuses(identifier, text):
     with pytest.raises(InvalidArgumentError, match=text):
         granularity.get(identifier)
-    with pytest.raises(ArgumentTypeError, match="Expected an instance of a granularity"):
+    with pytest.raises(ArgumentTypeError, match="The granularity must be an instance"):
         granularity.get(Block)
 
 

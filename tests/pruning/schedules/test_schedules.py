@@ -187,7 +187,7 @@ def test_get_number_out_of_range():
 
 @pytest.mark.parametrize("value", [True, None, [0.5], object()])
 def test_get_rejects_other_things(value):
-    with pytest.raises(ArgumentTypeError, match=r"A schedule must be a name, a `Schedule`"):
+    with pytest.raises(ArgumentTypeError, match=r"The schedule must be a name, a `Schedule`"):
         schedules.get(value)
 
 
@@ -252,7 +252,7 @@ def test_get_accepts_tfmot_objects():
 
 
 def test_get_rejects_unknown_tfmot_objects():
-    with pytest.raises(ArgumentTypeError, match="A schedule must be a name"):
+    with pytest.raises(ArgumentTypeError, match="The schedule must be a name"):
         schedules.get(_fake("PruningSchedule", begin_step=0, end_step=-1))
 
 
