@@ -3,10 +3,13 @@
 import doctest
 import importlib
 import inspect
+import pathlib
 import pkgutil
+import re
 
 import keras
 import numpy as np
+import paths
 import pytest
 
 import keras_ganprune
@@ -70,6 +73,15 @@ def test_the_main_classes_have_examples():
         keras_ganprune.write_report,
     ):
         assert ">>> " in (thing.__doc__ or ""), thing
+
+
+def test_the_files_that_the_architecture_page_names_exist():
+    page = (paths.DOCS / "architecture.md").read_text(encoding="utf-8")
+    package = pathlib.Path(keras_ganprune.__file__).parent
+    names = re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.py)?)`", page)
+    assert len(names) > 30
+    for name in names:
+        assert (package / name).exists() or (paths.ROOT / name).exists(), name
 
 
 @pytest.mark.parametrize("thing", [keras_ganprune.Prune, keras_ganprune.Pruner])
