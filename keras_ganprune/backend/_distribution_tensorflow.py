@@ -51,7 +51,8 @@ def check_strategy(model: Any, variables: Any) -> None:
             raise InvalidArgumentError(
                 "A network and its optimizer must be created under the strategy that trains them. "
                 f"Received: '{variable.path}', created under {_name(creator)}, in a `fit` under "
-                f"{_name(running)}. Build and compile the model inside one `with strategy.scope():`. `fit` may be called outside it."
+                f"{_name(running)}. Build and compile the model inside one `with strategy.scope():`. "
+                "`fit` may be called outside it."
             )
 
 
