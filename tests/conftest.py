@@ -62,9 +62,22 @@ def traced(monkeypatch):
 
 # Files go to the processes of pytest-xdist as wholes, in this order: the longest first, so that none is
 # left alone with one of them in the end.
-LONGEST = ("sharing", "shrink", "balance", "modes_in_fit", "demo", "tfmot", "gan_model", "surgery")
+LONGEST = (
+    "quality_monitor",
+    "sweep",
+    "shrink",
+    "modes_in_fit",
+    "image_generation",
+    "prune",
+    "balance_controller",
+    "zeros_hold",
+    "discriminator_saliency",
+    "shrink_model",
+    "docs",
+    "model",
+)
 
 
 def pytest_collection_modifyitems(items):
     order = {f"test_{name}": number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.module.__name__, len(order)))
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
