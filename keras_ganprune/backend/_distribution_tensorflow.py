@@ -50,8 +50,9 @@ def check_strategy(model: Any, variables: Any) -> None:
         if creator is not running:
             raise InvalidArgumentError(
                 "A network and its optimizer must be created under the strategy that trains them. Received: "
-                f"'{variable.path}', created under {_name(creator)}, in a `fit` under {_name(running)}. Build "
-                "and compile the model inside one `with strategy.scope():`. `fit` may be called outside it."
+                f"'{variable.path}', created under {_name(creator)}, in a `fit` under {_name(running)}. "
+                "Build and compile the model inside one `with strategy.scope():`. "
+                "`fit` may be called outside it."
             )
 
 

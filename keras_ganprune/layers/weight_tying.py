@@ -79,9 +79,9 @@ def tie_mirrored(
     Afterwards `layer.kernel is other.kernel`:
 
     - The discriminator's variable is kept, with its value, constraint and regularizer. The regularizer then
-        counts in both losses. The former kernel of the generator is dropped.
+      counts in both losses. The former kernel of the generator is dropped.
     - The variable has one mask, which both layers use. If both had a mask before, the discriminator's mask is
-        kept.
+      kept.
     - Biases are not shared.
 
     Tie built networks before other objects use the old kernels: before the optimizers are built

@@ -68,7 +68,7 @@ def small(build=build, images=X, labels=Y, **arguments):
     ("arguments", "text"),
     [
         ({"sparsities": (0.5, 80)}, r"For 80 %, pass 0\.8"),
-        ({"sparsities": (0.0, 0.5)}, "a sweep always makes dense runs"),
+        ({"sparsities": (0.0, 0.5)}, "a sweep always trains dense runs"),
         ({"sparsities": ()}, "must be a sequence of numbers"),
         ({"sparsities": "0.5"}, "must be a sequence of numbers"),
         ({"sparsities": (0.5, 0.5)}, "must not repeat a value"),
@@ -103,12 +103,12 @@ def test_bad_plans_are_refused_before_anything_is_trained(arguments, text):
     [
         ({"quality": 3}, InvalidArgumentError, "must be an `ImageQuality`, or a function"),
         ({"quality": lambda m, x, y: "good"}, InvalidArgumentError, "dict of floats, or one float"),
-        ({"metric": "fd"}, InvalidArgumentError, "one of what `quality` measures: mse, seen"),
+        ({"metric": "fd"}, InvalidArgumentError, "a value that `quality` returns: mse, seen"),
         ({"target": "generator"}, InvalidArgumentError, "Unknown target"),
-        ({"build": 3}, InvalidArgumentError, "function of a seed"),
+        ({"build": 3}, InvalidArgumentError, "function that takes a seed"),
         ({"build": lambda seed: 3}, InvalidArgumentError, "must return a compiled Keras model"),
-        ({"labels": Y[:3]}, DataError, "one label for each of the 60 images"),
-        ({"images": X[:0]}, DataError, "must be an array"),
+        ({"labels": Y[:3]}, DataError, "one entry per image, 60"),
+        ({"images": X[:0]}, DataError, "must be a non-empty array"),
         ({"folds": 1, "labels": None}, InvalidArgumentError, "from 2 to the number of images, 60"),
     ],
 )
