@@ -628,7 +628,7 @@ def test_prune_without_a_guard_says_that_training_diverged():
     gan = nets.GuideGAN()
     gan.compile(Adam(1e-2), Adam(1e-2))
     with pytest.raises(
-        kgp.PruningError, match="no mask can be chosen from it. The masks are unchanged"
+        kgp.PruningError, match=r"no mask can be chosen from it\. The masks are unchanged"
     ):
         fit(gan, nets.Poison(4), prune(kgp.ConstantSparsity(0.5, 6), frequency=1))
 
