@@ -94,8 +94,7 @@ def tracked(optimizer: keras.optimizers.Optimizer) -> list[tuple[keras.Variable,
 
 
 def forget(optimizer: keras.optimizers.Optimizer) -> None:
-    """Delete the record of the variables that `track` has added to an optimizer. The variables are not
-    changed."""
+    """Delete the record of the variables that `track` has added. The variables are not changed."""
     optimizer.__dict__.pop(_TRACKED, None)
 
 

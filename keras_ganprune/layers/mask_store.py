@@ -237,6 +237,7 @@ def _unpack(bits: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 def memory(network: keras.layers.Layer) -> MaskStore:
     """Return the store whose `arrays` hold the state of a whole pruned network: the store of its first layer.
+
     A separate store of the network would not exist yet when Keras loads a file into a new model.
     """
     stores = (getattr(layer, "pruning_masks", None) for layer in network._flatten_layers())

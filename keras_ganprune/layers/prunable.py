@@ -232,8 +232,7 @@ def register_prunable(
 
 
 def register_holder(layer_class: type) -> type[Any]:
-    """Return the Prunable class of a layer class without kernels. It holds masks of other weights, such as
-    scales."""
+    """Return the Prunable class of a layer class without kernels, for masks of scales and biases."""
     known = PRUNABLE_CLASSES.get(layer_class)
     return known or _define(layer_class, module=layer_class.__module__)
 

@@ -60,8 +60,7 @@ def replace_variable(layer: keras.layers.Layer, old: keras.Variable, new: keras.
 
 
 def share_masks(layer: keras.layers.Layer, other: keras.layers.Layer) -> None:
-    """Let two layers with the same kernels use one `MaskStore`, now or as soon as one of them becomes
-    Prunable."""
+    """Let two layers with the same kernels use one `MaskStore`, also if they become Prunable later."""
     store: MaskStore | None = getattr(other, "pruning_masks", None)
     if store is None:
         store = getattr(layer, "pruning_masks", None)
@@ -113,8 +112,7 @@ def shared_weights(network: keras.layers.Layer, other: keras.layers.Layer) -> li
 def shared_positions(
     generator: keras.layers.Layer, discriminator: keras.layers.Layer
 ) -> dict[str, list]:
-    """Return the positions of the variables and layers that two networks share, for `share_again` after
-    loading.
+    """Return the positions of shared variables and layers, for `share_again` after loading.
 
     Args:
         generator: Built Keras model or layer.

@@ -125,8 +125,7 @@ class SweepResult:
         return recommend(self.comparison, self.quantity, tolerance)
 
     def pareto(self, cost: str = "nonzero") -> list[Row]:
-        """Return the Pareto front: the rows for which no other row has a better metric at an equal or lower
-        cost.
+        """Return the Pareto front: the rows that no other row at equal or lower cost surpasses in the metric.
 
         Args:
             cost: 'nonzero', 'parameters', 'macs' or 'nonzero_macs'; see `Trial`. Defaults to 'nonzero'.

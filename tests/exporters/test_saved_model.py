@@ -313,7 +313,7 @@ def test_classes_that_no_other_process_can_import(tmp_path, monkeypatch):
 
 def test_tensorflow_is_looked_for_without_an_import(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(MissingPackageError, match="only where TensorFlow is installed"):
+    with pytest.raises(MissingPackageError, match="needs TensorFlow"):
         files.check_tensorflow()
 
 
