@@ -36,7 +36,8 @@ def multi_worker_strategy(**options: Any) -> Any:
         **options: Arguments of `tf.distribute.MultiWorkerMirroredStrategy`: `cluster_resolver`,
             `communication_options`.
 
-    Returns: The strategy. Build and compile the model inside `with strategy.scope():`.
+    Returns:
+        The strategy. Build and compile the model inside `with strategy.scope():`.
 
     Raises:
         InvalidArgumentError: Keras does not run on TensorFlow.

@@ -63,7 +63,8 @@ def track(
         optimizer: Optimizer that trains the weights.
         companions: Pairs of a weight and a variable that belongs to it, such as its mask.
 
-    Returns: Whether any variable is new to the optimizer. Always False on the other backends.
+    Returns:
+        Whether any variable is new to the optimizer. Always False on the other backends.
 
     Private method of Keras: only `_track_variable` can add a variable to `optimizer.variables`.
     """

@@ -201,8 +201,8 @@ class MaskStore(keras.layers.Layer):
         Args:
             collect: Whether the stored values also accumulate the optimizer's updates.
 
-        Returns: Whether anything changed. If True, a training step that was traced before must be traced
-            again.
+        Returns:
+            Whether anything changed. If True, a training step that was traced before must be traced again.
         """
         changed = self._make_hidden()
         for name, weight in self.weights_by_name.items():

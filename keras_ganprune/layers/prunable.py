@@ -189,7 +189,8 @@ def register_prunable(
         weight_names: Attribute names of its kernels, such as `["my_kernel"]`. A dotted path
             (`"cell.kernel"`) names a kernel of a sublayer.
 
-    Returns: The Prunable class, usable as a constructor.
+    Returns:
+        The Prunable class, usable as a constructor.
 
     Raises:
         ArgumentTypeError: `layer_class` is not a Keras layer class.

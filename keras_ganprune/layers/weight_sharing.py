@@ -118,10 +118,11 @@ def shared_positions(
         generator: Built Keras model or layer.
         discriminator: Built Keras model or layer.
 
-    Returns: dict of two lists. "variables" has a row of four indices per shared variable: layer of the
-        generator, variable in it, layer of the discriminator, variable in it. "layers" has the indices of
-        the layers of the generator that are also layers of the discriminator (the same objects). Layers are
-        counted in the order of `walk`.
+    Returns:
+        dict of two lists. "variables" has a row of four indices per shared variable: layer of the generator,
+        variable in it, layer of the discriminator, variable in it. "layers" has the indices of the layers of
+        the generator that are also layers of the discriminator (the same objects). Layers are counted in the
+        order of `walk`.
     """
     positions: dict[int, tuple[int, int]] = {}
     layers = set()

@@ -104,7 +104,8 @@ def tie_mirrored(
             two layers with one kernel of the same shape can be a pair, also two `Dense` layers. Defaults to
             None (search the pairs).
 
-    Returns: A `TiedPair` for each pair, from the image end.
+    Returns:
+        A `TiedPair` for each pair, from the image end.
 
     Raises:
         ArgumentTypeError: `generator` or `discriminator` is not a Keras 3 model or layer.

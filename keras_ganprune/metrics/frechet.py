@@ -48,7 +48,10 @@ class FeatureStatistics:
             self.update(features)
 
     def update(self, features: ArrayLike) -> None:
-        """Add a batch of features (n, dimension).
+        """Add a batch of features.
+
+        Args:
+            features: Array (n, dimension).
 
         Raises:
             DataError: The features are not finite numbers of the shape (n, dimension), or their dimension
