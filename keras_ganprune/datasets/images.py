@@ -36,7 +36,7 @@ class Images:
         """Return the first images as a data set.
 
         Args:
-            n: Number of images. None, or a number above that of the images, returns all images.
+            n: Number of images. If None, or larger than the number of images, all images are returned.
         """
         if n is None or n >= len(self):
             return self

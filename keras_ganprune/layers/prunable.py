@@ -130,8 +130,8 @@ def _define(base: type, *weight_names: str, module: str = __name__) -> type[Any]
     else:
         members["build"] = build
     name = f"Prunable{base.__name__}"
-    # `__name__` stays that of the Keras class, because Keras derives the paths inside weights files from it.
-    # So a file that a plain model wrote can be loaded into its Prunable version, and vice versa. The
+    # `__name__` stays the name of the Keras class, because Keras derives the paths inside weights files from
+    # it. So a file that a plain model wrote can be loaded into its Prunable version, and vice versa. The
     # qualified name and the registered name distinguish the classes.
     cls = type(base.__name__, (PrunableLayer, base), {**members, "__qualname__": name})
     keras.saving.register_keras_serializable(package=PACKAGE, name=name)(cls)

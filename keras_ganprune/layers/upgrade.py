@@ -255,9 +255,9 @@ def plain_classes(model: keras.layers.Layer) -> Iterator[None]:
 def strip_pruning(model: keras.Model) -> keras.Model:
     """Return a plain Keras copy of a pruned model, with zeros for its pruned weights.
 
-    The copy has no class of this package and is not compiled. Its outputs are those of `model`, bit for
-    bit. `model` is not changed, with one exception: pruned weights that are not zero, because other code has
-    written weights into the model, are set to zero first, with a `PruningWarning`.
+    The copy has no class of this package and is not compiled. Its outputs are equal to the outputs of
+    `model`, bit for bit. `model` is not changed, with one exception: pruned weights that are not zero,
+    because other code has written weights into the model, are set to zero first, with a `PruningWarning`.
 
     Args:
         model: Built `keras.Model`. A subclassed model needs `get_config` and `from_config`, as for saving.

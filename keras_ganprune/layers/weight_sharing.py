@@ -31,8 +31,8 @@ def replace_variable(layer: keras.layers.Layer, old: keras.Variable, new: keras.
 
     No other code of this package replaces the variables of a layer.
 
-    `new` takes the position of `old`, because the order of a layer's variables is that of weights files, of
-    `get_weights` and of `zip(generator.weights, ema_generator.weights)`.
+    `new` takes the position of `old`, because weights files, `get_weights` and `zip(generator.weights,
+    ema_generator.weights)` use the order of a layer's variables.
 
     Private attributes of Keras: a built layer is locked and accepts no new variables, and a newly tracked
     variable would come last. So `new` is written into the tracker first. Then it can be set as an
