@@ -416,7 +416,7 @@ def test_other_settings_data_or_networks_are_another_study(tmp_path):
     arguments = {"storage": tmp_path / "a.db", "sparsities": (0.5,), "seeds": 1}
     small(**arguments, settings={"width": 16})
     for changed, text in (
-        ({"steps": 12}, "steps: 10 there, 12 now"),
+        ({"steps": 12}, "steps: 10 in the study, 12 now"),
         ({"images": X * 2}, r"images: '60 of 6, \w+' there, '60 of 6, \w+' now"),
         (
             {"build": wider},
