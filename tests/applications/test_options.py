@@ -70,7 +70,7 @@ def test_missing_labels_are_refused_before_training(tmp_path, capsys):
         (["--criterion", "magnitude=1,taylor"], "must be written as NAME=NUMBER"),
         (["--criterion", "magnitude=1,taylor=-1"], "Received: -1.0"),
         (["--granularity", "4:2"], "N must be smaller than M"),
-        (["--granularity", "2:4", "--sparsity", "0.9"], "give both the same"),
+        (["--granularity", "2:4", "--sparsity", "0.9"], "use the same final sparsity in both"),
         (["--allocation", "erkk"], "Did you mean 'erk'"),
         (["--allocation", "conv*=90"], "For 90 %, pass 0.9"),
         (["--mode", "riggle"], "Unknown mode 'riggle'"),

@@ -417,14 +417,14 @@ def test_other_settings_data_or_networks_are_another_study(tmp_path):
     small(**arguments, settings={"width": 16})
     for changed, text in (
         ({"steps": 12}, "steps: 10 in the study, 12 now"),
-        ({"images": X * 2}, r"images: '60 of 6, \w+' there, '60 of 6, \w+' now"),
+        ({"images": X * 2}, r"images: '60 of 6, \w+' in the study, '60 of 6, \w+' now"),
         (
             {"build": wider},
-            "model: 'Sequential of 129 parameters .*, Adam 0.001' there, .* SGD 0.01",
+            "model: 'Sequential of 129 parameters .*, Adam 0.001' in the study, .* SGD 0.01",
         ),
         ({"quality": lambda m, x, y: {"mse": 1.0}}, "quality: 'error_of' there"),
-        ({"settings": {"width": 20}}, "width: 16 there, 20 now"),
-        ({"criteria": ("l2",)}, r"criteria: \['magnitude'\] there, \['l2'\] now"),
+        ({"settings": {"width": 20}}, "width: 16 in the study, 20 now"),
+        ({"criteria": ("l2",)}, r"criteria: \['magnitude'\] in the study, \['l2'\] now"),
     ):
         with pytest.raises(InvalidArgumentError, match=text):
             small(**{**arguments, "settings": {"width": 16}, **changed})
