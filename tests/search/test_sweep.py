@@ -422,13 +422,13 @@ def test_other_settings_data_or_networks_are_another_study(tmp_path):
             {"build": wider},
             "model: 'Sequential of 129 parameters .*, Adam 0.001' in the study, .* SGD 0.01",
         ),
-        ({"quality": lambda m, x, y: {"mse": 1.0}}, "quality: 'error_of' there"),
+        ({"quality": lambda m, x, y: {"mse": 1.0}}, "quality: 'error_of' in the study"),
         ({"settings": {"width": 20}}, "width: 16 in the study, 20 now"),
         ({"criteria": ("l2",)}, r"criteria: \['magnitude'\] in the study, \['l2'\] now"),
     ):
         with pytest.raises(InvalidArgumentError, match=text):
             small(**{**arguments, "settings": {"width": 16}, **changed})
-    # A tolerance is no setting of a grid: it is judged afterwards.
+    # The tolerance is not a setting of a grid, because a grid can be evaluated with any tolerance.
     small(**arguments, settings={"width": 16}, tolerance=0.5)
 
 
