@@ -1,5 +1,6 @@
-"""One description per option of an application. The class, its documentation and the command line are
-generated from these descriptions.
+"""One description per option of an application.
+
+The class, its documentation and the command line are generated from these descriptions.
 """
 
 from __future__ import annotations

@@ -23,8 +23,7 @@ def rank(like: Any) -> int:
 
 
 def total(sent: np.ndarray, like: Any, timeout: float) -> np.ndarray:
-    """Return the sum of the int64 arrays of all processes. At each position, at most one process sends a
-    value that is not 0."""
+    """Return the sum of the int64 arrays of all processes. Per position, at most one value is not 0."""
     # The array is sent as bytes, because JAX would cast int64 to int32.
     rows = multihost_utils.process_allgather(sent.view(np.uint8))
     return np.asarray(rows).sum(axis=0, dtype=np.uint8).view(np.int64)

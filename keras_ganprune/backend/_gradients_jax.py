@@ -112,7 +112,8 @@ def run_on(
         state: Values of the trainable, non-trainable, optimizer (not in `test_step`) and metric variables.
         function: Function that reads and assigns variables.
 
-    Returns: The result of the function, and the new state.
+    Returns:
+        The result of the function, and the new state.
     """
     lists = [model.trainable_variables, model.non_trainable_variables]
     if len(state) == 4:

@@ -36,7 +36,8 @@ def multi_worker_strategy(**options: Any) -> Any:
         **options: Arguments of `tf.distribute.MultiWorkerMirroredStrategy`: `cluster_resolver`,
             `communication_options`.
 
-    Returns: The strategy. Build and compile the model inside `with strategy.scope():`.
+    Returns:
+        The strategy. Build and compile the model inside `with strategy.scope():`.
 
     Raises:
         InvalidArgumentError: Keras does not run on TensorFlow.
@@ -68,8 +69,7 @@ def rank(like: Any) -> int:
 
 
 def broadcast(array: np.ndarray, like: Any) -> np.ndarray:
-    """Return the first worker's array on every worker, equal in every bit. All arrays must have the same
-    shape.
+    """Return the first worker's array, bit for bit, on every worker. All arrays must have the same shape.
 
     Example:
     >>> broadcast(np.array([0.5, 2.0]), keras.Variable(1.0))
@@ -167,8 +167,7 @@ def _backend_module() -> Any:
 
 
 def _total(sent: np.ndarray, like: Any) -> np.ndarray:
-    """Return the sum of the byte arrays of all workers. At each position, at most one worker sends a byte
-    that is not 0."""
+    """Return the sum of the byte arrays of all workers. Per position, at most one byte is not 0."""
     padded = np.zeros(-(-sent.size // 8) * 8, np.uint8)
     padded[: sent.size] = sent
     # As int64, which every backend can add. The sum is exact, because all other summands are zero.

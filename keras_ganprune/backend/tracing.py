@@ -63,7 +63,8 @@ def track(
         optimizer: Optimizer that trains the weights.
         companions: Pairs of a weight and a variable that belongs to it, such as its mask.
 
-    Returns: Whether any variable is new to the optimizer. Always False on the other backends.
+    Returns:
+        Whether any variable is new to the optimizer. Always False on the other backends.
 
     Private method of Keras: only `_track_variable` can add a variable to `optimizer.variables`.
     """
@@ -94,8 +95,7 @@ def tracked(optimizer: keras.optimizers.Optimizer) -> list[tuple[keras.Variable,
 
 
 def forget(optimizer: keras.optimizers.Optimizer) -> None:
-    """Delete the record of the variables that `track` has added to an optimizer. The variables are not
-    changed."""
+    """Delete the record of the variables that `track` has added. The variables are not changed."""
     optimizer.__dict__.pop(_TRACKED, None)
 
 

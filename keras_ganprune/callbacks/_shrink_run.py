@@ -150,7 +150,7 @@ class ShrinkRun:
             rows.append((network, shrunk.model, shrunk.cuts))
             rows += [
                 (copy, *_cut_copy(network, copy, shrunk))
-                for original, copy in self.copies.found
+                for original, copy in self.copies.pairs
                 if original is network
             ]
         for prune in (vars(self.model).get("_pruned_by") or (None, {}))[1]:
@@ -169,9 +169,9 @@ class ShrinkRun:
         self.targets = [(name, replacements.get(id(n), n)) for name, n in self.targets]
         self._parameters = {}
         self.copies.targets = self.targets
-        self.copies.found = [
+        self.copies.pairs = [
             (replacements.get(id(original), original), replacements.get(id(copy), copy))
-            for original, copy in self.copies.found
+            for original, copy in self.copies.pairs
         ]
 
     def _measure_dense_costs(self) -> None:

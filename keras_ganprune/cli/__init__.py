@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: The arguments. Defaults to those of the process.
+        argv: The arguments. Defaults to None: the arguments of the process.
 
     Returns:
         The exit code: 0 after success, 2 after an error (its text is printed), 130 after Ctrl-C.

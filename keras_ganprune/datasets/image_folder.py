@@ -24,7 +24,8 @@ def folder(path: str | os.PathLike, size: int = 28) -> Images:
         path: Path of the folder. Images are files that end in .png, .jpg, .jpeg, .bmp, .gif or .webp.
         size: Int, height and width in pixels; a multiple of 4, at least 8. Defaults to 28.
 
-    Returns: `Images` without labels, in the order of their paths.
+    Returns:
+        `Images` without labels, in the order of their paths.
 
     Raises:
         DataError: `path` is not a folder, it contains no image, an image cannot be read, or Pillow is not

@@ -33,7 +33,11 @@ class Images:
         return len(self.images)
 
     def take(self, n: int | None) -> Images:
-        """Return the first `n` images, or all images if `n` is None or larger than their number."""
+        """Return the first images as a data set.
+
+        Args:
+            n: Number of images. If None, or larger than the number of images, all images are returned.
+        """
         if n is None or n >= len(self):
             return self
         labels = None if self.labels is None else self.labels[:n]

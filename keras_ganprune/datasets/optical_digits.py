@@ -9,7 +9,8 @@ from keras_ganprune.datasets.images import Images, scaled
 def digits() -> Images:
     """Return scikit-learn's 1,797 handwritten digits of 8×8 pixels, in 10 classes.
 
-    Returns: `Images` with labels.
+    Returns:
+        `Images` with labels.
 
     Raises:
         DataError: scikit-learn is not installed.

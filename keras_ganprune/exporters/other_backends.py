@@ -76,8 +76,7 @@ def write_and_compare(
 
 
 def _coarsest_step(model: keras.Model) -> float:
-    """Return the largest relative rounding step of the half-precision layers, or 0 if no layer uses half
-    precision."""
+    """Return the largest relative rounding step of the half-precision layers, or 0 without such layers."""
     dtypes = {getattr(layer, "compute_dtype", None) for layer in model._flatten_layers()}
     return max((size for name, size in _STEP_SIZES.items() if name in dtypes), default=0.0)
 

@@ -83,7 +83,8 @@ def export_saved_model(
             backends, which round differently, ten times this value is valid. If layers compute in half
             precision, a difference of 8 rounding steps is always valid. Defaults to 1e-5.
 
-    Returns: An `ExportReport`.
+    Returns:
+        An `ExportReport`.
 
     Raises:
         ArgumentTypeError: `model` is not a Keras model.

@@ -34,7 +34,8 @@ def largest(variable: keras.Variable, mask: keras.Variable, keep: int) -> np.nda
         mask: Bool variable of the same shape, True = may be kept.
         keep: Int, number of entries to keep. If `mask` keeps fewer entries, they are all kept.
 
-    Returns: Bool array of the shape of `variable`, True = keep.
+    Returns:
+        Bool array of the shape of `variable`, True = keep.
 
     Raises:
         DivergedError: A weight is NaN or infinite.

@@ -84,7 +84,8 @@ def kernel_axes(layer: keras.layers.Layer, name: str) -> KernelAxes:
         layer: Built Keras layer, plain or Prunable.
         name: Attribute path of the weight, such as 'kernel' or 'cell.recurrent_kernel'.
 
-    Returns: `KernelAxes`.
+    Returns:
+        `KernelAxes`.
 
     Raises:
         InvalidArgumentError: The layer has no weight `name`, or is not built.

@@ -90,7 +90,8 @@ def top_k_mask(scores: np.ndarray, keep: int) -> np.ndarray:
         scores: Array of any shape, higher = keep. It may contain -inf, but not NaN.
         keep: Int in [0, scores.size].
 
-    Returns: Bool array of the shape of `scores`, True = keep.
+    Returns:
+        Bool array of the shape of `scores`, True = keep.
 
     Raises:
         InvalidArgumentError: `keep` is outside [0, scores.size].

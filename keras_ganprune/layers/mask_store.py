@@ -201,8 +201,8 @@ class MaskStore(keras.layers.Layer):
         Args:
             collect: Whether the stored values also accumulate the optimizer's updates.
 
-        Returns: Whether anything changed. If True, a training step that was traced before must be traced
-            again.
+        Returns:
+            Whether anything changed. If True, a training step that was traced before must be traced again.
         """
         changed = self._make_hidden()
         for name, weight in self.weights_by_name.items():
@@ -237,6 +237,7 @@ def _unpack(bits: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 def memory(network: keras.layers.Layer) -> MaskStore:
     """Return the store whose `arrays` hold the state of a whole pruned network: the store of its first layer.
+
     A separate store of the network would not exist yet when Keras loads a file into a new model.
     """
     stores = (getattr(layer, "pruning_masks", None) for layer in network._flatten_layers())

@@ -130,8 +130,8 @@ def _define(base: type, *weight_names: str, module: str = __name__) -> type[Any]
     else:
         members["build"] = build
     name = f"Prunable{base.__name__}"
-    # `__name__` stays that of the Keras class, because Keras derives the paths inside weights files from it.
-    # So a file that a plain model wrote can be loaded into its Prunable version, and vice versa. The
+    # `__name__` stays the name of the Keras class, because Keras derives the paths inside weights files from
+    # it. So a file that a plain model wrote can be loaded into its Prunable version, and vice versa. The
     # qualified name and the registered name distinguish the classes.
     cls = type(base.__name__, (PrunableLayer, base), {**members, "__qualname__": name})
     keras.saving.register_keras_serializable(package=PACKAGE, name=name)(cls)
@@ -189,7 +189,8 @@ def register_prunable(
         weight_names: Attribute names of its kernels, such as `["my_kernel"]`. A dotted path
             (`"cell.kernel"`) names a kernel of a sublayer.
 
-    Returns: The Prunable class, usable as a constructor.
+    Returns:
+        The Prunable class, usable as a constructor.
 
     Raises:
         ArgumentTypeError: `layer_class` is not a Keras layer class.
@@ -232,8 +233,7 @@ def register_prunable(
 
 
 def register_holder(layer_class: type) -> type[Any]:
-    """Return the Prunable class of a layer class without kernels. It holds masks of other weights, such as
-    scales."""
+    """Return the Prunable class of a layer class without kernels, for masks of scales and biases."""
     known = PRUNABLE_CLASSES.get(layer_class)
     return known or _define(layer_class, module=layer_class.__module__)
 

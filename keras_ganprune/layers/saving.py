@@ -55,7 +55,8 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
         path: Path of the `.keras` file.
         **kwargs: Arguments of `keras.saving.load_model`, such as `custom_objects`.
 
-    Returns: The model, compiled as it was saved.
+    Returns:
+        The model, compiled as it was saved.
 
     Raises:
         FileFormatError: `path` does not exist, is not a `.keras` file, is damaged, or contains an unknown

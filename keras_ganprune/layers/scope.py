@@ -53,7 +53,8 @@ def select(
             if any entry matches. None selects all layers.
         name: Name of the argument, for the error. Defaults to 'scope'.
 
-    Returns: The pairs in scope, in their order.
+    Returns:
+        The pairs in scope, in their order.
 
     Raises:
         ArgumentTypeError: `scope` or an entry of it has another type.

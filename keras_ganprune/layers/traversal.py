@@ -136,7 +136,8 @@ def masked_weights(*models: keras.layers.Layer, scope: Scope | None = None) -> l
             regular expression, a layer, a function of a layer, or a list of these. Defaults to None (all
             layers).
 
-    Returns: List of `MaskedWeight`, in the order of the layers. Empty if no layer is Prunable.
+    Returns:
+        List of `MaskedWeight`, in the order of the layers. Empty if no layer is Prunable.
 
     Raises:
         ArgumentTypeError: `scope` has another type.

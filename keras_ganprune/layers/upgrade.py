@@ -86,7 +86,8 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
         scope: Which layers: a layer class, a name or path (`*` matches anything), a compiled regular
             expression, a layer, a function of a layer, or a list of these. Defaults to None (all layers).
 
-    Returns: `model` itself.
+    Returns:
+        `model` itself.
 
     Raises:
         ArgumentTypeError: `model` is not a Keras 3 model or layer, or `scope` has another type.
@@ -134,8 +135,8 @@ def add_masks(layer: keras.layers.Layer, names: Sequence[str]) -> bool:
         layer: Plain or Prunable layer. If its class has no Prunable class, one is derived.
         names: Attribute paths of weights. Weights that have a mask are skipped.
 
-    Returns: Whether a mask was newly added. If so, a training step that was traced before must be traced
-        again.
+    Returns:
+        Whether a mask was newly added. If so, a training step that was traced before must be traced again.
 
     Raises:
         UnsupportedLayerError: The layer is quantized, has LoRA, has no weight with one of the names, or
@@ -254,14 +255,15 @@ def plain_classes(model: keras.layers.Layer) -> Iterator[None]:
 def strip_pruning(model: keras.Model) -> keras.Model:
     """Return a plain Keras copy of a pruned model, with zeros for its pruned weights.
 
-    The copy has no class of this package and is not compiled. Its outputs are those of `model`, bit for
-    bit. `model` is not changed, with one exception: pruned weights that are not zero, because other code has
-    written weights into the model, are set to zero first, with a `PruningWarning`.
+    The copy has no class of this package and is not compiled. Its outputs are equal to the outputs of
+    `model`, bit for bit. `model` is not changed, with one exception: pruned weights that are not zero,
+    because other code has written weights into the model, are set to zero first, with a `PruningWarning`.
 
     Args:
         model: Built `keras.Model`. A subclassed model needs `get_config` and `from_config`, as for saving.
 
-    Returns: A new, uncompiled `keras.Model`.
+    Returns:
+        A new, uncompiled `keras.Model`.
 
     Raises:
         ArgumentTypeError: `model` is not a Keras 3 model or layer.

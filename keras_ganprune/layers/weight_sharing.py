@@ -31,8 +31,8 @@ def replace_variable(layer: keras.layers.Layer, old: keras.Variable, new: keras.
 
     No other code of this package replaces the variables of a layer.
 
-    `new` takes the position of `old`, because the order of a layer's variables is that of weights files, of
-    `get_weights` and of `zip(generator.weights, ema_generator.weights)`.
+    `new` takes the position of `old`, because weights files, `get_weights` and `zip(generator.weights,
+    ema_generator.weights)` use the order of a layer's variables.
 
     Private attributes of Keras: a built layer is locked and accepts no new variables, and a newly tracked
     variable would come last. So `new` is written into the tracker first. Then it can be set as an
@@ -60,8 +60,7 @@ def replace_variable(layer: keras.layers.Layer, old: keras.Variable, new: keras.
 
 
 def share_masks(layer: keras.layers.Layer, other: keras.layers.Layer) -> None:
-    """Let two layers with the same kernels use one `MaskStore`, now or as soon as one of them becomes
-    Prunable."""
+    """Let two layers with the same kernels use one `MaskStore`, also if they become Prunable later."""
     store: MaskStore | None = getattr(other, "pruning_masks", None)
     if store is None:
         store = getattr(layer, "pruning_masks", None)
@@ -113,17 +112,17 @@ def shared_weights(network: keras.layers.Layer, other: keras.layers.Layer) -> li
 def shared_positions(
     generator: keras.layers.Layer, discriminator: keras.layers.Layer
 ) -> dict[str, list]:
-    """Return the positions of the variables and layers that two networks share, for `share_again` after
-    loading.
+    """Return the positions of shared variables and layers, for `share_again` after loading.
 
     Args:
         generator: Built Keras model or layer.
         discriminator: Built Keras model or layer.
 
-    Returns: dict of two lists. "variables" has a row of four indices per shared variable: layer of the
-        generator, variable in it, layer of the discriminator, variable in it. "layers" has the indices of
-        the layers of the generator that are also layers of the discriminator (the same objects). Layers are
-        counted in the order of `walk`.
+    Returns:
+        dict of two lists. "variables" has a row of four indices per shared variable: layer of the generator,
+        variable in it, layer of the discriminator, variable in it. "layers" has the indices of the layers of
+        the generator that are also layers of the discriminator (the same objects). Layers are counted in the
+        order of `walk`.
     """
     positions: dict[int, tuple[int, int]] = {}
     layers = set()

@@ -79,9 +79,9 @@ def tie_mirrored(
     Afterwards `layer.kernel is other.kernel`:
 
     - The discriminator's variable is kept, with its value, constraint and regularizer. The regularizer then
-        counts in both losses. The former kernel of the generator is dropped.
+      counts in both losses. The former kernel of the generator is dropped.
     - The variable has one mask, which both layers use. If both had a mask before, the discriminator's mask is
-        kept.
+      kept.
     - Biases are not shared.
 
     Tie built networks before other objects use the old kernels: before the optimizers are built
@@ -104,7 +104,8 @@ def tie_mirrored(
             two layers with one kernel of the same shape can be a pair, also two `Dense` layers. Defaults to
             None (search the pairs).
 
-    Returns: A `TiedPair` for each pair, from the image end.
+    Returns:
+        A `TiedPair` for each pair, from the image end.
 
     Raises:
         ArgumentTypeError: `generator` or `discriminator` is not a Keras 3 model or layer.

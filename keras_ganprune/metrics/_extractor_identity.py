@@ -1,4 +1,4 @@
-"""A fingerprint of what a feature extractor computes."""
+"""A fingerprint of the function that a feature extractor computes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def fingerprint(
 
 
 def _settings(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Return the settings of a layer that change what it computes, as values for JSON."""
+    """Return the settings of a layer that change its output, as JSON values."""
     try:
         config = layer.get_config()
     except NotImplementedError:

@@ -32,7 +32,7 @@ class ComparisonRow:
 
     @property
     def ratios(self) -> tuple[float | None, ...]:
-        """The values divided by that of the first model; None where this is not possible."""
+        """The values divided by the value of the first model; None where this is not possible."""
         first = self.values[0]
         return tuple(None if v is None or not first else v / first for v in self.values)
 

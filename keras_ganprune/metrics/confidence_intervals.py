@@ -182,9 +182,9 @@ def paired_increase(
 ) -> Interval:
     """Return the relative degradation over pairs of runs, with its paired bootstrap interval.
 
-    The quantity is that of `relative_increase`. Each resample draws whole pairs with replacement, and the
-    ends are percentiles of the resampled increases. With fewer than about five pairs the interval is
-    usually too narrow.
+    `relative_increase` defines the quantity. Each resample draws whole pairs with replacement, and the ends
+    are percentiles of the resampled increases. With fewer than about five pairs the interval is usually too
+    narrow.
 
     Args:
         before: Floats (n,), such as the metric of the dense generators.

@@ -305,6 +305,12 @@ class FeatureExtractor:
     def load(cls, path: str | os.PathLike[str]) -> FeatureExtractor:
         """Return the extractor of a file that `save` wrote.
 
+        Args:
+            path: Path of the '.keras' file.
+
+        Returns:
+            A `FeatureExtractor`.
+
         Raises:
             FileFormatError: The file does not exist, is damaged, or holds a model that is not an
                 extractor.

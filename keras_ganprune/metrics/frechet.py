@@ -48,11 +48,14 @@ class FeatureStatistics:
             self.update(features)
 
     def update(self, features: ArrayLike) -> None:
-        """Add a batch of features (n, dimension).
+        """Add a batch of features.
+
+        Args:
+            features: Array (n, dimension).
 
         Raises:
-            DataError: The features are not finite numbers of the shape (n, dimension), or their dimension
-                differs from that of the first batch.
+            DataError: The features are not finite numbers of the shape (n, dimension), or the dimension
+                differs from the dimension of the first batch.
         """
         batch = np.asarray(features)
         if batch.ndim == 2 and len(batch) == 1:

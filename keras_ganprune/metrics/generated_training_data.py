@@ -25,8 +25,8 @@ def train_on_generated(
 
     The result is in [0, 1], and higher is better. Use it for class-conditional GANs. The accuracy falls if
     images are bad, if the generator ignores its labels, or if all images of a class look alike. The network
-    and the training are those of `train_extractor`: for comparison, train an extractor on as many real images
-    and read its `accuracy`.
+    and its training are the same as in `train_extractor`. For comparison, train an extractor on as many real
+    images and read its `accuracy`.
 
     Args:
         images: Generated images (n, height, width, channels).

@@ -164,9 +164,9 @@ def profile(
 ) -> Profile:
     """Return the costs of a model: parameters, multiply-accumulates, bytes and milliseconds.
 
-    Multiply-accumulates are those of kernels, attention and products of tensors, per sample; see
-    `structured.costs.Costs`. A masked kernel counts in full, because dense hardware multiplies its zeros
-    too. The report marks a layer of an unknown class as not counted; `register_macs` adds a rule for it.
+    Multiply-accumulates are counted per sample, for kernels, attention and products of tensors; see
+    `structured.costs.Costs`. A masked kernel counts in full, because dense hardware multiplies its zeros too.
+    The report marks a layer of an unknown class as not counted; `register_macs` adds a rule for it.
 
     Args:
         model: A built Keras model.

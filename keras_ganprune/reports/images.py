@@ -133,8 +133,7 @@ def same_latents(run: Run) -> list[Picture]:
 
 
 def density(mask: np.ndarray, cells: int) -> np.ndarray:
-    """Return a mask as a picture of at most about `cells` cells. The value of a cell is its share of kept
-    entries.
+    """Return a mask as a picture of at most about `cells` cells, with the share of kept entries per cell.
 
     Example:
     >>> density(np.eye(4, dtype=bool), 4)

@@ -27,7 +27,7 @@ class Worker:
     Args:
         plan: The `SweepPlan`.
         trainer: Trains and evaluates one run.
-        study: The study, whose cells are those of the plan.
+        study: The study, which has the cells of the plan.
         settings: Dict of all settings of the study.
         progress: Whether to print a line for each run that ends.
     """

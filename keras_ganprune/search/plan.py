@@ -234,6 +234,9 @@ class SweepPlan:
 
         An epoch is about one pass over the images.
 
+        Args:
+            images: Int, number of training images.
+
         Example:
         >>> SweepPlan(steps=4000, batch_size=64).epochs(1800)
         (160, 25)

@@ -348,7 +348,7 @@ def recommend(comparison: DenseComparison, quantity: str, tolerance: float) -> R
 
 
 def pareto(rows: Sequence[Row], cost: str, direction: str) -> list[Row]:
-    """Return the Pareto front: the rows for which no other row has a better metric at an equal or lower cost.
+    """Return the Pareto front: the rows that no other row at equal or lower cost surpasses in the metric.
 
     Args:
         cost: 'nonzero', 'parameters', 'macs' or 'nonzero_macs'.

@@ -63,7 +63,11 @@ class SweepResult:
         """Return the result of a sweep so far, without resuming it.
 
         Args:
-            storage, name: As for `sweep`.
+            storage: Path, URL or Optuna storage of the study, as for `sweep`.
+            name: Name of the study in the storage. Defaults to 'sweep'.
+
+        Returns:
+            A `SweepResult`.
 
         Raises:
             FileFormatError: There is no study with this name, or no sweep has created it.
@@ -109,6 +113,7 @@ class SweepResult:
 
         Raises:
             InvalidArgumentError: `tolerance` is not a non-negative number.
+            MissingPackageError: SciPy is not installed.
             PruningError: No dense run succeeded, so there is nothing to compare with.
         """
         tolerance = checked_tolerance(tolerance)
@@ -125,8 +130,7 @@ class SweepResult:
         return recommend(self.comparison, self.quantity, tolerance)
 
     def pareto(self, cost: str = "nonzero") -> list[Row]:
-        """Return the Pareto front: the rows for which no other row has a better metric at an equal or lower
-        cost.
+        """Return the Pareto front: the rows that no other row at equal or lower cost surpasses in the metric.
 
         Args:
             cost: 'nonzero', 'parameters', 'macs' or 'nonzero_macs'; see `Trial`. Defaults to 'nonzero'.
@@ -156,7 +160,11 @@ class SweepResult:
         pareto_plot.save(pathlib.Path(path), self, tolerance)
 
     def save_csv(self, path: str | os.PathLike) -> None:
-        """Write a CSV file with one row per trial."""
+        """Write a CSV file with one row per trial.
+
+        Args:
+            path: Path of the file, such as 'trials.csv'.
+        """
         rows = [trial.to_dict() for trial in self.trials]
         names = list(dict.fromkeys(name for row in rows for name in row))
         with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:

@@ -71,7 +71,8 @@ def sweep(
         progress: Whether to print a line for each run that ends. Defaults to True.
         **options: Fields of `SweepPlan`, such as `steps=1000, batch_size=64`, if `plan` is None.
 
-    Returns: A `SweepResult`.
+    Returns:
+        A `SweepResult`.
 
     Raises:
         InvalidArgumentError: An argument is invalid, `labels` or fields of the plan are given twice, or the

@@ -228,7 +228,7 @@ class Trainer:
 
 
 def _costs_of(network: Any, channels: bool) -> dict[str, int | None]:
-    """Return the costs of a network. If its channels are masked, return those of the shrunk network."""
+    """Return the costs of a network. If its channels are masked, return the costs of the shrunk network."""
     if channels and masked_weights(network):
         try:
             network = shrink(network, verify=False)

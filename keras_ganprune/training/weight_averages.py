@@ -35,7 +35,7 @@ class Copies:
         effect: What this package does to an average, for that line. Defaults to 'gets the same masks'.
 
     Attributes:
-        found: Pairs of a pruned network and its average.
+        pairs: Pairs of a pruned network and its average.
 
     Raises:
         InvalidArgumentError: `chosen` names a network without the weight shapes of a pruned network.
@@ -53,7 +53,7 @@ class Copies:
         self.effect = effect
         self.targets = targets
         self.say = say
-        self.found: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+        self.pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
         self.automatic = chosen == "auto"
         self._first_seen: dict[int, float] = {}
         if not self.automatic and chosen:
@@ -69,7 +69,7 @@ class Copies:
         shapes = [tuple(w.shape) for w in copy.weights]
         for _, network in self.targets:
             if [tuple(w.shape) for w in network.weights] == shapes:
-                self.found.append((network, copy))
+                self.pairs.append((network, copy))
                 return
         raise InvalidArgumentError(
             "`copies` must name networks with the weight shapes of a pruned network. "
@@ -81,7 +81,7 @@ class Copies:
         """Add the untrained networks with the shapes of a pruned one whose weights have changed."""
         if not self.automatic:
             return
-        known = {id(copy) for _, copy in self.found} | {id(n) for _, n in self.targets}
+        known = {id(copy) for _, copy in self.pairs} | {id(n) for _, n in self.targets}
         for target_name, network in self.targets:
             if network is self.model:
                 continue
@@ -91,12 +91,12 @@ class Copies:
                 now = _fingerprint(other)
                 if self._first_seen.setdefault(id(other), now) == now:
                     continue  # The weights of a frozen teacher never change.
-                self.found.append((network, other))
+                self.pairs.append((network, other))
                 known.add(id(other))
                 self.say(f"'{name}' is an average of '{target_name}' and {self.effect}")
 
     def sync(self) -> None:
         """Find new averages, then copy the masks of the pruned networks to all averages."""
         self.look()
-        for network, copy in self.found:
+        for network, copy in self.pairs:
             copy_masks(network, copy)

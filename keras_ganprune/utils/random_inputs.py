@@ -18,7 +18,8 @@ def random_inputs(specs: Sequence[Any], batch: int = 4, seed: int = 0) -> list[n
         batch: Size of the first axis. Defaults to 4.
         seed: Int, seed of the random numbers. Defaults to 0.
 
-    Returns: List of arrays: standard normal floats, ints that are 0 or 1, or byte strings.
+    Returns:
+        List of arrays: standard normal floats, ints that are 0 or 1, or byte strings.
 
     Example:
     >>> [array.shape for array in random_inputs([keras.Input((3,)), keras.Input((None, 2))])]

@@ -822,9 +822,9 @@ WRONG_TYPES = {
 REFUSED = {
     "a subclassed model": (
         Subclassed,
-        r"'mine' \(Subclassed\) is a subclassed model: write its class",
+        r"'mine' \(Subclassed\), a subclassed model. Write its class",
     ),
-    "one inside": (with_layer(Subclassed()), r"'mine' \(Subclassed\) is a subclassed model"),
+    "one inside": (with_layer(Subclassed()), r"'mine' \(Subclassed\), a subclassed model"),
     "a layer of Keras 2 only": (
         with_layer(layers.ThresholdedReLU(name="old")),
         r"'old' \(ThresholdedReLU\) cannot be converted: Keras 3 has no layer of that name.*custom_obj",
@@ -894,7 +894,7 @@ def test_layer_that_computes_something_else_is_named():
 def test_outputs_that_cannot_be_compared():
     old = sequential()
     old.layers[0].bias.assign(np.full(8, np.nan))
-    with pytest.raises(ExportError, match=r"'plain' .Sequential. gives NaN or infinite outputs"):
+    with pytest.raises(ExportError, match=r"'plain' .Sequential. must be finite to be compared"):
         convert(old)
 
 

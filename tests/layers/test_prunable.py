@@ -801,7 +801,7 @@ def test_register_prunable_of_a_class_that_is_defined_again():
         (
             lambda: register_prunable(type("Dense", (Stretch,), {}), ["my_kernel"]),
             InvalidArgumentError,
-            r"named 'Dense' is registered already .* another name",
+            r"named 'Dense' is registered already .* rename one",
         ),
     ],
 )

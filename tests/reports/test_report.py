@@ -420,7 +420,7 @@ def test_a_failed_write_leaves_nothing(trained_run, tmp_path, monkeypatch):
 def test_wrong_runs_and_outputs_are_refused(trained_run, tmp_path):
     with pytest.raises(InvalidArgumentError, match="at least one run"):
         write_report([], tmp_path / "report.html")
-    with pytest.raises(InvalidArgumentError, match=r"such as report\.html"):
+    with pytest.raises(InvalidArgumentError, match=r"such as 'report\.html'"):
         write_report(trained_run, tmp_path / "report.pdf")
     with pytest.raises(FileFormatError, match="does not exist"):
         write_report(tmp_path / "run", tmp_path / "report.html")

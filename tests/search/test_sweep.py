@@ -68,7 +68,7 @@ def small(build=build, images=X, labels=Y, **arguments):
     ("arguments", "text"),
     [
         ({"sparsities": (0.5, 80)}, r"For 80 %, pass 0\.8"),
-        ({"sparsities": (0.0, 0.5)}, "a sweep always makes dense runs"),
+        ({"sparsities": (0.0, 0.5)}, "a sweep always trains dense runs"),
         ({"sparsities": ()}, "must be a sequence of numbers"),
         ({"sparsities": "0.5"}, "must be a sequence of numbers"),
         ({"sparsities": (0.5, 0.5)}, "must not repeat a value"),
@@ -428,7 +428,7 @@ def test_other_settings_data_or_networks_are_another_study(tmp_path):
     ):
         with pytest.raises(InvalidArgumentError, match=text):
             small(**{**arguments, "settings": {"width": 16}, **changed})
-    # A tolerance is no setting of a grid: it is judged afterwards.
+    # The tolerance is not a setting of a grid, because a grid can be evaluated with any tolerance.
     small(**arguments, settings={"width": 16}, tolerance=0.5)
 
 

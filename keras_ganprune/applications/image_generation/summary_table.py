@@ -86,6 +86,9 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
 def closing_text(result: DemoResult) -> str:
     """Return the text that `keras-ganprune demo` prints at its end.
 
+    Args:
+        result: The result of `run`.
+
     Example:
     >>> from keras_ganprune.applications.image_generation import DemoOptions, closing_text, run
     >>> print(closing_text(run(DemoOptions(images="digits", quick=True))))  # doctest: +SKIP

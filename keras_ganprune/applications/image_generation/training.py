@@ -81,6 +81,10 @@ def build(
 def classes_of(options: DemoOptions, images: datasets.Images) -> int | None:
     """Return the number of classes for class-conditional networks, or None for networks without labels.
 
+    Args:
+        options: The options.
+        images: The real images.
+
     Raises:
         DataError: `conditional` is True, but the images have no labels.
 

@@ -1,5 +1,4 @@
-"""The rest of TFMOT's schedules: the layers of a converted model, and the steps that their schedules have
-left."""
+"""The remaining steps of TFMOT's schedules, and the layers that they prune."""
 
 from __future__ import annotations
 

@@ -40,7 +40,8 @@ def convert(
         tolerance: Positive float, largest valid difference, relative to the largest output. Defaults to
             None, which means 1e-5, or 2e-2 if a layer computes in half precision.
 
-    Returns: A `Converted`, with the new model and the callbacks that continue the pruning.
+    Returns:
+        A `Converted`, with the new model and the callbacks that continue the pruning.
 
     Raises:
         ArgumentTypeError: `model` is neither a tf_keras model nor a path.

@@ -45,12 +45,12 @@ class Rebuilder:
         unwrap: Function that returns, for a tf_keras layer, the layer to convert, such as the layer inside a
             wrapper.
         custom_objects: Keras 3 classes and functions, by their names in the network.
-        overrides: Options that replace those of a layer, by the id of the layer.
+        overrides: Options that replace options of a layer, by the id of the layer.
 
     Attributes:
         variables: dict from the id of each old variable to the new variable; empty before
             `copy_weights`.
-        pairs: List of (old layer, new layer), each pair once, without networks.
+        pairs: List of (old layer, new layer), each pair once. Pairs of networks are left out.
         traces: dict from the id of an old functional model to (new inputs, calls). Each call is (old
             layer, old output, new output).
     """

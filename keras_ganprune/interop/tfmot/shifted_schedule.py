@@ -50,7 +50,7 @@ class Shifted(schedules.Schedule):
 
     @property
     def quantity(self):
-        """The unit of the values: that of the original schedule."""
+        """The unit of the values, as in the original schedule."""
         return self.schedule.quantity
 
     @property

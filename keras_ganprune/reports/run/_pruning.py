@@ -33,9 +33,8 @@ def _prune_log(prune: Any) -> PruneLog:
         of = "weights"
         if prune.report is not None and prune.pruner is not None:
             of = prune.report.counted
-            if (
-                prune.report.share is not None
-            ):  # with `Channel`, whose `of` names the unit of the share
+            if prune.report.share is not None:
+                # The granularity is `Channel`, whose `of` names the unit of the share.
                 of = getattr(prune.pruner.granularity, "of", of)
         return PruneLog(repr(prune.schedule), prune.schedule.quantity, of, _updates(prune.updates))
     rows = list(prune)
@@ -100,9 +99,10 @@ def layers_of(
 
 
 def _requested(prune: Prune) -> dict[int, float]:
-    """Return the sparsity that the last update requested for each weight, by the id of its variable. The dict
-    is empty if no sparsity is requested for single weights: with a threshold, with one ranking over all
-    layers, and with channels and blocks, which consist of several weights.
+    """Return the sparsity that the last update requested for each weight, by the id of its variable.
+
+    The dict is empty if no sparsity is requested for single weights: with a threshold, with one ranking over
+    all layers, and with channels and blocks, which consist of several weights.
     """
     report, pruner = prune.report, prune.pruner
     if report is None or pruner is None or report.quantity != "sparsity":

@@ -144,11 +144,20 @@ class Run:
         return len(next(iter(self.history.values()), ()))
 
     def sparsity(self, network: str) -> float:
-        """Return the sparsity over all masked weights of a network together."""
+        """Return the sparsity over all masked weights of a network together, in [0, 1].
+
+        Args:
+            network: Name of the network, a key of `layers`.
+        """
         rows = self.layers[network]
         return 1.0 - sum(row.kept for row in rows) / sum(row.total for row in rows)
 
     def mean(self, name: str, metric: str) -> float | None:
-        """Return the mean of a metric over the measurements of `name`, or None without measurements."""
+        """Return the mean of a metric, or None without measurements.
+
+        Args:
+            name: Name of the measured samples, a key of `quality`, such as 'pruned'.
+            metric: Name of the metric, such as 'fd'.
+        """
         values = [m[metric] for m in self.quality.get(name, ()) if m.get(metric) is not None]
         return float(np.mean(values)) if values else None
