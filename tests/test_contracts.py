@@ -136,7 +136,7 @@ def test_wrong_kind(kind, wrong):
 @each_family
 def test_class_instead_of_instance(kind):
     cls = next(iter(family_of(kind).members.values()))
-    with pytest.raises(TypeError, match=rf"not its class.* Write `{cls.__name__}\(\.\.\.\)`"):
+    with pytest.raises(TypeError, match=rf"not a class.* Write `{cls.__name__}\(\.\.\.\)`"):
         FAMILIES[kind].get(cls)
 
 

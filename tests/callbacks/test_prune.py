@@ -634,7 +634,7 @@ def test_a_mask_update_that_is_due_on_ruined_weights_is_left_to_the_guard():
 def test_prune_without_a_guard_says_that_training_diverged():
     gan = nets.GuideGAN()
     gan.compile(Adam(1e-2), Adam(1e-2))
-    with pytest.raises(kgp.PruningError, match=r"no mask can be chosen from it\. The masks stay"):
+    with pytest.raises(kgp.PruningError, match=r"no mask can be chosen from it\. The masks are"):
         fit(gan, nets.Poison(4), prune(kgp.ConstantSparsity(0.5, 6), frequency=1))
 
 

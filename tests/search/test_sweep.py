@@ -108,7 +108,7 @@ def test_bad_plans_are_refused_before_anything_is_trained(arguments, text):
         ({"build": 3}, InvalidArgumentError, "function that takes a seed"),
         ({"build": lambda seed: 3}, InvalidArgumentError, "must return a compiled Keras model"),
         ({"labels": Y[:3]}, DataError, "must have one entry per image, 60"),
-        ({"images": X[:0]}, DataError, "must be an array"),
+        ({"images": X[:0]}, DataError, "must be a non-empty array"),
         ({"folds": 1, "labels": None}, InvalidArgumentError, "from 2 to the number of images, 60"),
     ],
 )
