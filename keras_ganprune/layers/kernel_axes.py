@@ -29,8 +29,8 @@ class KernelAxes:
 
 _IN_OUT = KernelAxes(inputs=(-2,), outputs=(-1,))
 _OUT_IN = KernelAxes(inputs=(-1,), outputs=(-2,))
-# (.., in, multiplier): each input channel has separate output channels. They can only be pruned together with
-# their input channel, so the same axis is the input axis and the output axis.
+# (.., in, multiplier): each input channel has output channels of its own. Pruning an input channel prunes its
+# output channels, so the input axis is also the output axis.
 _DEPTHWISE = KernelAxes(inputs=(-2,), outputs=(-2,))
 
 

@@ -39,7 +39,7 @@ class Criterion(Configurable):
     A subclass must define `score`. It may override:
 
     - `get_config`, which returns the arguments of the constructor. Needed if there are any.
-    - `unit`, if the score of a unit is not the pooled score of its weights, as for an L2 norm.
+    - `unit`, if a unit's score is computed from the pooled score. An L2 norm, for example, takes its root.
     - `unit_scores`, if only a whole unit has a score.
     - `bind`, if the scores depend on the layer or the network of the weight.
     - `conflict`, if the criterion does not support some granularity or a joint ranking.

@@ -26,9 +26,9 @@ class Axes:
     Args:
         shape: Shape of the tensor, with the batch first; None for an unknown size.
         labels: For each axis an int array of labels, or None for an axis that is never cut.
-        zero: Whether a channel that is masked in the weights is exactly zero in this tensor.
-            Defaults to True.
-        nonzero: Whether such a channel is certainly not zero, so that dividing by it is safe.
+        zero: Whether a masked channel is exactly zero in this tensor. It is not after an activation such
+            as sigmoid, which maps 0 to 0.5. Defaults to True.
+        nonzero: Whether a masked channel is never zero in this tensor, so that dividing by it is safe.
             Defaults to False.
 
     Example:
