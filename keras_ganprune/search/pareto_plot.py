@@ -6,7 +6,7 @@ import math
 import pathlib
 from typing import Any
 
-from keras_ganprune.utils import plotting, validation
+from keras_ganprune.utils import palette, plotting, validation
 
 _COSTS = {
     "nonzero": "nonzero parameters",
@@ -30,7 +30,7 @@ def save(path: pathlib.Path, result: Any, tolerance: float) -> None:
         front = result.pareto(cost)
         axis.plot(
             *([getattr(r, cost) for r in front], [r.mean for r in front]),
-            color="0.6",
+            color=palette.LIGHT.soft,
             lw=1.2,
             drawstyle="steps-post",
             zorder=1,
@@ -60,9 +60,9 @@ def _band(axis: Any, result: Any, tolerance: float) -> None:
     mean = dense[0].mean
     sign = validation.sign_of(result.direction)
     edge = mean + sign * tolerance * abs(mean)
-    axis.axhspan(*sorted((mean, edge)), color="C2", alpha=0.15, lw=0, zorder=0)
+    axis.axhspan(*sorted((mean, edge)), color=palette.LIGHT.colour(2), alpha=0.15, lw=0, zorder=0)
     axis.axhline(
-        edge, color="C2", lw=1, ls="--", zorder=0, label=f"dense {sign * 100 * tolerance:+.3g} %"
+        edge, color=palette.LIGHT.colour(2), lw=1, ls="--", zorder=0, label=f"dense {sign * 100 * tolerance:+.3g} %"
     )
 
 
@@ -70,7 +70,7 @@ def _points(axis: Any, rows: list[Any], cost: str, number: int) -> None:
     if not rows:
         return
     dense = rows[0].dense
-    colour = "black" if dense else f"C{(number - 1) % 10}"
+    colour = palette.LIGHT.ink if dense else palette.LIGHT.colour(number - 1)
     axis.errorbar(
         [getattr(row, cost) for row in rows],
         [row.mean for row in rows],
