@@ -60,9 +60,10 @@ def _band(axis: Any, result: Any, tolerance: float) -> None:
     mean = dense[0].mean
     sign = validation.sign_of(result.direction)
     edge = mean + sign * tolerance * abs(mean)
-    axis.axhspan(*sorted((mean, edge)), color=palette.LIGHT.colour(2), alpha=0.15, lw=0, zorder=0)
+    colour = palette.LIGHT.colour(2)
+    axis.axhspan(*sorted((mean, edge)), color=colour, alpha=0.15, lw=0, zorder=0)
     axis.axhline(
-        edge, color=palette.LIGHT.colour(2), lw=1, ls="--", zorder=0, label=f"dense {sign * 100 * tolerance:+.3g} %"
+        edge, color=colour, lw=1, ls="--", zorder=0, label=f"dense {sign * 100 * tolerance:+.3g} %"
     )
 
 
