@@ -828,7 +828,7 @@ def test_registered_weight_that_does_not_exist():
     register_prunable(Wrong, ["kernel"])
     model = keras.Sequential([keras.Input((4,)), Wrong()])
     with pytest.raises(
-        UnsupportedLayerError, match=r"Wrong '.*' has no weight `kernel`\. Name the"
+        UnsupportedLayerError, match=r"Wrong '.*' has no weight `kernel`\. Pass the names"
     ):
         make_prunable(model)
     assert type(model.layers[0]) is Wrong  # left as it was

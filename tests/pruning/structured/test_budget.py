@@ -98,7 +98,7 @@ def test_invalid_budgets(arguments, text):
 def test_get_errors():
     with pytest.raises(InvalidArgumentError, match=r"Unknown quantity 'mac'.*Did you mean 'macs'"):
         get({"mac": 0.5})
-    with pytest.raises(TypeError, match="A budget must be"):
+    with pytest.raises(TypeError, match="The budget must be"):
         get(0.5)
     with pytest.raises(InvalidArgumentError, match="exactly one of"):
         get("budget")
