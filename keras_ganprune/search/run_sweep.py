@@ -6,10 +6,16 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+import attrs
 import keras
 
 from keras_ganprune.datasets import Images
-from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, PruningError
+from keras_ganprune.errors import (
+    ArgumentTypeError,
+    InvalidArgumentError,
+    PruningError,
+    unknown_name,
+)
 from keras_ganprune.search._worker import Worker
 from keras_ganprune.search.plan import SweepPlan
 from keras_ganprune.search.result import SweepResult
@@ -126,14 +132,17 @@ def sweep(
 def _plan_of(plan: SweepPlan | None, options: dict[str, Any]) -> SweepPlan:
     """Return the plan of the arguments of `sweep`."""
     if plan is None:
-        try:
-            return SweepPlan(**options)
-        except TypeError as error:  # a missing or an unknown field
-            if isinstance(error, PruningError):
-                raise
+        fields = [field.name for field in attrs.fields(SweepPlan)]
+        for name in options:
+            if name not in fields:
+                raise ArgumentTypeError(unknown_name("argument of `sweep`:", name, fields))
+        missing = [name for name in ("steps", "batch_size") if name not in options]
+        if missing:
             raise ArgumentTypeError(
-                f"The keyword arguments of `sweep` must be fields of `SweepPlan`: {error}."
-            ) from error
+                f"`sweep` needs {' and '.join(f'`{name}`' for name in missing)}. Pass them as keyword "
+                "arguments, or in a `SweepPlan`."
+            )
+        return SweepPlan(**options)
     if not isinstance(plan, SweepPlan):
         raise ArgumentTypeError(
             f"`plan` must be a `SweepPlan`. Received: {plan!r} (of type {type(plan).__name__})."

@@ -2,6 +2,7 @@
 
 import re
 
+import attrs
 import keras
 import networks as nets
 import numpy as np
@@ -62,6 +63,19 @@ def small(build=build, images=X, labels=Y, **arguments):
 
 
 # --- the plan ------------------------------------------------------------------------------------
+
+
+def test_a_plan_or_its_fields():
+    plan = SweepPlan(steps=4, batch_size=2)
+    for arguments, text in (
+        ({"stepz": 3}, "Did you mean 'steps'"),
+        ({"steps": 3}, "needs `batch_size`"),
+        ({"plan": 3}, "`plan` must be a `SweepPlan`"),
+        ({"plan": plan, "seeds": 2}, "either `plan` or its fields"),
+    ):
+        with pytest.raises(InvalidArgumentError, match=text):
+            sweep(lambda seed: None, X, quality=len, storage=None, **arguments)
+    assert attrs.evolve(plan, steps=6).steps == 6
 
 
 @pytest.mark.parametrize(
