@@ -96,11 +96,11 @@ def shrink(
         allocation: How the sparsity is spread over the groups: a name, an `Allocation`, or a dict of
             layer name or pattern -> sparsity. With a budget, 'uniform' or 'global_ranking'. Defaults to
             'uniform'.
-        keep: Layers that keep all their channels, in any form that `keras_ganprune.scope.select`
+        keep: Layers that keep all their channels, in any form that `keras_ganprune.layers.scope.select`
             accepts; also layers that have no channel rule. Defaults to None.
         limits: With a budget: dict of layer name or pattern -> largest share of its channels that may
             be removed. Defaults to None.
-        drop: Layers to leave out, in any form that `keras_ganprune.scope.select` accepts. Their output
+        drop: Layers to leave out, in any form that `keras_ganprune.layers.scope.select` accepts. Their output
             must have the shape of their input. This changes the outputs: fine-tune afterwards. Defaults
             to None.
         inputs: Structure of `keras.Input`s, for a subclassed model with several inputs. Defaults to None.
