@@ -150,7 +150,7 @@ def state(model):
             own = [v for v in optimizer.variables if id(v) not in masks]
             found |= {f"{name} {i}": nets.value(v) for i, v in enumerate(own)}
     if isinstance(model, kgp.GANModel):
-        found |= {f"random {i}": nets.value(v) for i, v in enumerate(model._random_state())}
+        found |= {f"random {i}": nets.value(v) for i, v in enumerate(model._random_states())}
     return found
 
 
