@@ -204,7 +204,9 @@ def test_jax_converts_what_tensorflow_cannot_make_again(written):
 )
 def test_torch_says_what_tensorflow_cannot_make_again(name, reason, written):
     found = exports(written, "torch")[name]
-    assert found["error"].startswith("UnsupportedLayerError: On the PyTorch backend a SavedModel")
+    assert found["error"].startswith(
+        "UnsupportedLayerError: On the PyTorch backend a TensorFlow process"
+    )
     assert reason in found["error"]
     assert "Define its classes and functions at the top level of a module" in found["error"]
     assert found["left"] == []
