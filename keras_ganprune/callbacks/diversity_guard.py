@@ -12,8 +12,9 @@ import keras
 
 from keras_ganprune.callbacks._diversity_record import Comparison, DiversityRecord
 from keras_ganprune.callbacks.callback_list import callbacks_beside
-from keras_ganprune.callbacks.quality_monitor import ImageEvaluator, QualityMonitor
+from keras_ganprune.callbacks.quality_monitor import QualityMonitor
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
+from keras_ganprune.metrics.image_quality import Evaluator
 from keras_ganprune.pruning.mask_state import sparsity_of
 from keras_ganprune.training.snapshot import TrainingState
 from keras_ganprune.utils import validation
@@ -135,10 +136,7 @@ class DiversityGuard(keras.callbacks.Callback):
 
     def __init__(
         self,
-        quality: QualityMonitor
-        | ImageEvaluator
-        | Callable[[Any], Mapping[str, float]]
-        | None = None,
+        quality: QualityMonitor | Evaluator | Callable[[Any], Mapping[str, float]] | None = None,
         coverage: float = 0.1,
         *,
         classes: bool = True,

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -23,6 +23,7 @@ from keras_ganprune.errors import (
     unknown_name,
 )
 from keras_ganprune.gan import GANModel
+from keras_ganprune.metrics.image_quality import Evaluator
 from keras_ganprune.training.snapshot import sums_not_finite
 from keras_ganprune.utils import validation
 
@@ -30,14 +31,6 @@ from keras_ganprune.utils import validation
 _DEFAULT_METRICS = ("fd", "coverage", "missing_classes")
 # Images to look at to tell a diverged generator from another fault in the data.
 _PROBED_IMAGES = 16
-
-
-@runtime_checkable
-class ImageEvaluator(Protocol):
-    """An object that measures generators, such as `ImageQuality`."""
-
-    def measure_generator(self, generator: Any, n: int | None = None, seed: int = 0) -> Any:
-        """Return a report with `to_dict()` (name -> float) and, with labels, `missing_classes`."""
 
 
 @dataclass
@@ -118,7 +111,7 @@ class QualityMonitor(keras.callbacks.Callback):
 
     def __init__(
         self,
-        quality: ImageEvaluator | Callable[[Any], Mapping[str, float]],
+        quality: Evaluator | Callable[[Any], Mapping[str, float]],
         every: int = 1,
         *,
         target: str | keras.layers.Layer | None = None,
@@ -128,7 +121,7 @@ class QualityMonitor(keras.callbacks.Callback):
         prefix: str = "",
     ):
         super().__init__()
-        if not isinstance(quality, ImageEvaluator) and not callable(quality):
+        if not isinstance(quality, Evaluator) and not callable(quality):
             raise ArgumentTypeError(
                 "`quality` must be an `ImageQuality`, or a function (model) -> dict of floats. "
                 f"Received: {quality!r} (of type {type(quality).__name__})."
@@ -168,7 +161,7 @@ class QualityMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Check the target and the place in the list of callbacks."""
         self._state = _FitState(beside=callbacks_beside())
-        if isinstance(self.quality, ImageEvaluator) or self.target is not None:
+        if isinstance(self.quality, Evaluator) or self.target is not None:
             fixed_inputs.sampled_network(self.model, self.target)  # raises if the name is wrong
         self._check_order(self._expected_names())
 
@@ -208,7 +201,7 @@ class QualityMonitor(keras.callbacks.Callback):
 
     def _evaluate(self) -> tuple[dict[str, float] | None, Any]:
         """Return (values, result of the evaluator), or (None, None) if the generator has diverged."""
-        if isinstance(self.quality, ImageEvaluator):
+        if isinstance(self.quality, Evaluator):
             return self._evaluate_generator(self.quality)
         network: Any = self.model
         if self.target is not None:
@@ -222,7 +215,7 @@ class QualityMonitor(keras.callbacks.Callback):
             )
         return {name: _float_value(name, value) for name, value in result.items()}, result
 
-    def _evaluate_generator(self, evaluator: ImageEvaluator) -> tuple[dict[str, float] | None, Any]:
+    def _evaluate_generator(self, evaluator: Evaluator) -> tuple[dict[str, float] | None, Any]:
         """Return what `_evaluate` does, for an evaluator of generators."""
         model: Any = self.model
         name, network = fixed_inputs.sampled_network(model, self.target)
@@ -276,7 +269,7 @@ class QualityMonitor(keras.callbacks.Callback):
 
     def _chosen_names(self, values: Mapping[str, float]) -> tuple[str, ...]:
         """Return the names of the values to log, once they are measured."""
-        if self.metrics is None and isinstance(self.quality, ImageEvaluator):
+        if self.metrics is None and isinstance(self.quality, Evaluator):
             finite = tuple(k for k in _DEFAULT_METRICS if np.isfinite(values.get(k, np.nan)))
             return finite or tuple(values)
         if self.metrics is None or self.metrics == "all":
@@ -289,7 +282,7 @@ class QualityMonitor(keras.callbacks.Callback):
     def _expected_names(self) -> tuple[str, ...]:
         """Return the names of the values to log, as far as they are known before a measurement."""
         if self.metrics is None or self.metrics == "all":
-            return _DEFAULT_METRICS if isinstance(self.quality, ImageEvaluator) else ()
+            return _DEFAULT_METRICS if isinstance(self.quality, Evaluator) else ()
         return tuple(self.metrics)
 
     def _check_order(self, names: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,17 +18,18 @@ from keras_ganprune.metrics.quality_report import QualityReport
 from keras_ganprune.utils import validation
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """An object that measures generators as `ImageQuality` does."""
 
     def measure_generator(self, generator: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return a report with an attribute `fd`."""
+        """Return a report with `fd`, `to_dict()` (name -> float) and, with labels, `missing_classes`."""
         ...
 
 
 def is_evaluator(quality: Any) -> bool:
     """Return whether an object measures generators as `ImageQuality` does; a function does not."""
-    return hasattr(quality, "measure_generator")
+    return isinstance(quality, Evaluator)
 
 
 class ImageQuality:
