@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
@@ -17,6 +19,19 @@ def masked(value: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """
     bits = value.detach().view(_INTEGERS[value.element_size()])
     return torch.mul(bits, mask).view(value.dtype)
+
+
+def mask_in_place(variable: Any, mask: Any) -> bool:
+    """Set the pruned entries of a Keras variable to zero in its memory, and return whether that was possible.
+
+    In a `keras.StatelessScope` the variable has another value, which must not change.
+    """
+    value = variable.value
+    if value is not variable._value:
+        return False
+    bits = value.detach().view(_INTEGERS[value.element_size()])
+    bits.mul_(mask.value)
+    return True
 
 
 def to_numpy(value: torch.Tensor) -> np.ndarray:

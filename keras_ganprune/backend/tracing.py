@@ -32,6 +32,18 @@ def is_constant(mask: keras.Variable, weight: Any) -> bool:
     return traced(weight) and not traced(mask)
 
 
+def is_readable(mask: keras.Variable, value: Any) -> bool:
+    """Return whether a write of `value` to a weight can be masked with the present value of its mask.
+
+    On JAX, `fit` takes the values out of all variables while it runs, and writes the weights back before
+    the masks. These weights are masked already. A mask that a compiled step has as a constant may be
+    outdated. There the constraint masks, which follows in the step.
+
+    Private attribute of Keras: `value` of a variable without a value calls its initializer, which is None.
+    """
+    return not _on_jax() or (mask._value is not None and not is_constant(mask, value))
+
+
 def not_tracked(weight: Any) -> InvalidArgumentError:
     """Return the error for a mask that is a constant in a compiled step of JAX."""
     return InvalidArgumentError(

@@ -15,6 +15,7 @@ import keras
 from keras_ganprune.backend.operations import ops
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.gan.training_log import StepResult
+from keras_ganprune.layers.guard import unchecked
 
 
 class Batch(NamedTuple):
@@ -115,7 +116,8 @@ def update_average(gan: AdversarialModel, decay: Any) -> None:
         if id(weight) in trained:
             keep = ops.cast(decay, average.dtype)
             value = keep * average.value + (1.0 - keep) * value
-        average.assign(value)
+        with unchecked(average):  # An average of masked values is masked.
+            average.assign(value)
 
 
 def test_step(gan: AdversarialModel, batch: Batch, draw: Callable[[], Any]) -> dict[str, Any]:

@@ -1,14 +1,13 @@
-"""Masks on variables: how they are enforced, stored and saved.
+"""Masks on variables: how they are stored and saved.
 
-The stored weight itself is masked: the mask is the `constraint` of the variable, which every Keras optimizer
-applies inside the compiled step. So the forward pass has no additional operation, and a changed mask needs no
-retracing.
+The stored weight itself is masked, by the guard of its variable (`layers/guard.py`). So the forward pass has
+no additional operation, and a changed mask needs no retracing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -16,56 +15,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_ganprune.backend import tracing
-from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.utils.registry import PACKAGE
+from keras_ganprune.errors import InvalidArgumentError, PruningWarning
+from keras_ganprune.layers.guard import MaskConstraint as MaskConstraint
+from keras_ganprune.layers.guard import guard, pruned_but_not_zero, unguard
+from keras_ganprune.layers.tensors import dense_array as dense_array
+from keras_ganprune.layers.tensors import masked as masked
+from keras_ganprune.layers.tensors import tensor as tensor
+from keras_ganprune.layers.tensors import to_numpy as to_numpy
 
 # Prefix of the names of `MaskStore.arrays` in a file.
 _MEMORY = "memory_"
-
-
-@keras.saving.register_keras_serializable(package=PACKAGE)
-class MaskConstraint(keras.constraints.Constraint):
-    """Constraint that sets pruned entries to zero, after the user's own constraint.
-
-    Args:
-        mask: Bool `keras.Variable` of the shape of the weight, True = keep.
-        inner: Constraint that the weight had before. Defaults to None.
-
-    Attributes:
-        hidden: Variable of the shape of the weight that accumulates the updates of pruned entries, or None.
-        compiled_in: Bool, whether a compiled step of JAX holds the mask as a constant. If True, the mask must
-            not change any more.
-    """
-
-    def __init__(self, mask: keras.Variable, inner: keras.constraints.Constraint | None = None):
-        self.mask = mask
-        self.inner = inner
-        self.hidden: keras.Variable | None = None
-        self.compiled_in = False
-
-    def __call__(self, w: Any) -> Any:
-        """Return the weight with its pruned entries set to zero."""
-        if tracing.is_constant(self.mask, w):
-            if self.hidden is not None:
-                raise tracing.not_tracked(w)
-            self.compiled_in = True
-        if self.hidden is not None:
-            # A pruned weight was zero before the step, so its present value is the optimizer's update.
-            update: Any = ops.cast(w, self.hidden.dtype)
-            moved = ops.where(tensor(self.mask), update, tensor(self.hidden) + update)
-            if self.inner is not None:
-                moved = self.inner(moved)
-            self.hidden.assign(masked(moved, ops.logical_not(tensor(self.mask))))
-        if self.inner is not None:
-            # Masked before the user's constraint, so that a norm is taken over the kept weights only. Masked
-            # again after it, because a constraint such as a lower bound may change zeros.
-            w = self.inner(masked(w, self.mask))
-        return masked(w, self.mask)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the configuration of the user's constraint. The layer saves the mask."""
-        return {} if self.inner is None else self.inner.get_config()
 
 
 class MaskStore(keras.layers.Layer):
@@ -125,10 +84,21 @@ class MaskStore(keras.layers.Layer):
         """Add a mask for one more weight of the layer, such as a bias. All its entries are True."""
         self.weights_by_name[name] = weight
         self.masks[name] = companion(weight, np.ones(weight.shape, dtype=bool), "mask")
-        weight.constraint = MaskConstraint(self.masks[name], weight.constraint)
+        guard(weight, MaskConstraint(self.masks[name], weight.constraint))
+
+    def release(self) -> None:
+        """Free the weights of their masks; each gets the user's own constraint back. Values stay."""
+        for weight in self.weights_by_name.values():
+            unguard(weight)
+
+    def pause(self) -> None:
+        """Let the weights take values as they are until `apply`: a file has its weights before its masks."""
+        for weight in self.weights_by_name.values():
+            weight.constraint.paused = True
 
     def save_own_variables(self, store: Any) -> None:
         """Write the masks, packed to one bit per entry, into a Keras file."""
+        self._warn_of_other_values()
         for name, mask in self.masks.items():
             store[name] = np.packbits(to_numpy(mask))
             store[f"{name}_shape"] = np.asarray(mask.shape, dtype=np.int64)
@@ -146,9 +116,13 @@ class MaskStore(keras.layers.Layer):
         Raises:
             InvalidArgumentError: The masks in the file have other names or shapes.
         """
-        saved = set(store.keys())
-        if not saved:  # The file was written before the layer became Prunable.
+        try:
+            self._load(store, set(store.keys()))
+        finally:
             self.apply()
+
+    def _load(self, store: Any, saved: set[str]) -> None:
+        if not saved:  # The file was written before the layer became Prunable.
             return
         self._check_saved_shapes(store, saved)
         for name, mask in self.masks.items():
@@ -168,7 +142,6 @@ class MaskStore(keras.layers.Layer):
                 self.arrays[name.removeprefix(_MEMORY)] = np.asarray(store[name])
         self.step, self.stamp = (int(n) for n in np.asarray(store["clock"]))
         self.restored = True
-        self.apply()
 
     def _check_saved_shapes(self, store: Any, saved: set[str]) -> None:
         """Add masks that only the file has, then compare the shapes of all masks."""
@@ -190,9 +163,26 @@ class MaskStore(keras.layers.Layer):
                 f"{shapes} in the file, {expected} in the layer. Load the file into the model that wrote it."
             )
 
+    def _warn_of_other_values(self) -> None:
+        """Warn if a weight that is being saved has values under its mask."""
+        names = [
+            n for n, w in self.weights_by_name.items() if pruned_but_not_zero(w, self.masks[n])
+        ]
+        if names:
+            paths = ", ".join(self.weights_by_name[name].path for name in names)
+            warnings.warn(
+                f"The weights that are saved have values under their masks: {paths}. Other code wrote them "
+                "past Keras, such as an operation of TensorFlow or PyTorch on the variable. The file will be "
+                "masked when it is loaded, and then gives other outputs. Call `apply_masks(model)` before "
+                "you evaluate and save the model.",
+                PruningWarning,
+                stacklevel=2,
+            )
+
     def apply(self) -> None:
         """Set the pruned entries of every weight to zero."""
         for name, weight in self.weights_by_name.items():
+            weight.constraint.paused = False
             weight.assign(masked(weight, self.masks[name]))
 
     def keep_hidden(self, collect: bool) -> bool:
@@ -242,43 +232,6 @@ def memory(network: keras.layers.Layer) -> MaskStore:
     """
     stores = (getattr(layer, "pruning_masks", None) for layer in network._flatten_layers())
     return next(store for store in stores if store is not None)
-
-
-def tensor(value: Any) -> Any:
-    """Return the value of a variable as a tensor, since not every operation of a backend takes variables."""
-    return ops.convert_to_tensor(value)
-
-
-def masked(value: Any, mask: Any) -> Any:
-    """Return a tensor with the pruned entries of a variable or tensor set to zero."""
-    value, mask = tensor(value), tensor(mask)
-    if keras.backend.backend() == "torch":
-        return importlib.import_module("keras_ganprune.backend._masking_torch").masked(value, mask)
-    return ops.where(mask, value, ops.zeros((), keras.backend.standardize_dtype(value.dtype)))
-
-
-def to_numpy(variable: Any) -> np.ndarray:
-    """Return the value of a variable as an array, without a copy where that is safe."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        # `convert_to_tensor` would return the variable itself, which NumPy copies. An operation returns a
-        # tensor, whose memory NumPy shares.
-        return np.asarray(ops.stop_gradient(variable))
-    if backend == "torch":
-        return importlib.import_module("keras_ganprune.backend._masking_torch").to_numpy(
-            tensor(variable)
-        )
-    return np.asarray(ops.convert_to_numpy(tensor(variable)))
-
-
-def dense_array(gradient: Any) -> np.ndarray:
-    """Return a gradient as an array. Equal rows of a sparse gradient (of an embedding) are added."""
-    if not all(hasattr(gradient, name) for name in ("indices", "values", "dense_shape")):
-        return np.asarray(gradient)
-    values = np.asarray(gradient.values)
-    dense = np.zeros(tuple(np.asarray(gradient.dense_shape)), values.dtype)
-    np.add.at(dense, np.asarray(gradient.indices), values)
-    return dense
 
 
 def companion(

@@ -73,6 +73,18 @@ class PrunableLayer(_LayerMixin):
         kept = sum(int(np.count_nonzero(mask)) for mask in masks)
         return f"<{type(self).__qualname__} name={self.name}, kept={kept}/{total}>"
 
+    def load_own_variables(self, store: Any) -> None:
+        """Read the weights of a file. Its masks follow; until then the present masks do not apply."""
+        masks = getattr(self, "pruning_masks", None)
+        if masks is not None:
+            masks.pause()
+        try:
+            super().load_own_variables(store)
+        except Exception:
+            if masks is not None:
+                masks.apply()
+            raise
+
     def _attach_masks(self) -> None:
         """Create the mask store, with an all-True mask for each weight in `pruned_weight_names`."""
         weights = {}

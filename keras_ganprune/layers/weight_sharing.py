@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.layers.guard import guard, unguard
 from keras_ganprune.layers.mask_store import MaskStore
 from keras_ganprune.layers.prunable import PrunableLayer, pruned_names, weight_variable
 from keras_ganprune.layers.traversal import walk
@@ -69,8 +70,9 @@ def share_masks(layer: keras.layers.Layer, other: keras.layers.Layer) -> None:
             for name, old in store.weights_by_name.items():
                 kernel: Any = weight_variable(layer, name)
                 constraint: Any = old.constraint
+                unguard(old)
                 constraint.inner = kernel.constraint
-                kernel.constraint = constraint
+                guard(kernel, constraint)
                 store.weights_by_name[name] = kernel
     for part, partner in ((layer, other), (other, layer)):
         # `object.__setattr__` keeps Keras from tracking the attributes. The partner is bound by `partial`,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.guard import unchecked
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight, masked_weights
 from keras_ganprune.pruning.modes import Mode
 from keras_ganprune.pruning.rankings.base import Ranking
@@ -129,7 +130,8 @@ class MaskState:
             regrown += int(np.count_nonzero(returning))
             if returning.any():
                 self.regrown[id(weight.variable)] = returning
-            exchange_values(weight, self.mode, pruned, returning)
+            with unchecked(weight.variable):  # Values return before their mask does.
+                exchange_values(weight, self.mode, pruned, returning)
             if hold:
                 _hold(weight, keep, bool(returning.any()))
             else:

@@ -18,13 +18,19 @@ def mask_stores(model: keras.layers.Layer) -> list[MaskStore]:
 
 
 def variables(model: keras.Model) -> list[keras.Variable]:
-    """Return the variables of a training run: weights, optimizers, masks, values of pruned entries."""
-    state = list(model.variables)
+    """Return the variables of a training run: masks, values of pruned entries, weights, optimizers.
+
+    Masks come first: when the values are assigned again, a weight must meet the mask that it had.
+    """
+    state = [
+        variable
+        for store in mask_stores(model)
+        for variable in (*store.masks.values(), *store.hidden.values())
+    ]
+    state += model.variables
     # Optimizers are not unwrapped, because the scale of a loss-scaling optimizer is a variable too.
     for optimizer in discovery.optimizers(model, unwrap=False):
         state += optimizer.variables
-    for store in mask_stores(model):
-        state += [*store.masks.values(), *store.hidden.values()]
     return list({id(v): v for v in state}.values())
 
 

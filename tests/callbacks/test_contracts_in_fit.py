@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import short_runs as runs
 from cases import cases
+from past_keras import write_past_keras
 
 import keras_ganprune as kgp
 from keras_ganprune.backend import tracing
@@ -496,7 +497,7 @@ def test_masks_that_are_not_held_are_noticed(benches, monkeypatch):
     dense = bench.gan.generator.get_weights()
 
     def puts_back(batch, logs=None):
-        bench.gan.generator.set_weights(dense)
+        write_past_keras(bench.gan.generator, dense)
 
     run.callbacks.insert(-1, keras.callbacks.LambdaCallback(on_train_batch_end=puts_back))
     assert any("is not zero under its mask" in p for p in run.fit(bench.fit).problems())

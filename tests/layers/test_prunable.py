@@ -11,6 +11,7 @@ import networks as nets
 import numpy as np
 import pytest
 from keras import layers
+from past_keras import write_past_keras
 
 import keras_ganprune as kgp
 from keras_ganprune import (
@@ -1117,12 +1118,12 @@ def test_copy_masks_errors():
 # --- what goes past the optimizer ----------------------------------------------------------------
 
 
-def test_apply_masks_after_set_weights():
+def test_apply_masks_after_values_were_written_past_keras():
     model = make_prunable(sequential())
     dense = model.get_weights()
     Pruner(model).update(sparsity=0.5)
     pruned = model.get_weights()
-    model.set_weights(dense)
+    write_past_keras(model, dense)
     assert same(model.get_weights(), dense)
     apply_masks(model)
     assert same(model.get_weights(), pruned)
@@ -1157,7 +1158,7 @@ def test_strip_writes_the_masks_into_the_weights_first():
     model = make_prunable(sequential())
     dense = model.get_weights()
     Pruner(model).update(sparsity=0.5)
-    model.set_weights(dense)
+    write_past_keras(model, dense)
     with pytest.warns(PruningWarning, match="had values under the mask, which are set to zero now"):
         stripped = strip_pruning(model)
     assert [np.count_nonzero(w) for w in stripped.get_weights() if w.ndim == 2] == [10, 8]

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ganprune.layers.guard import unguard
 from keras_ganprune.layers.mask_store import MaskStore, masked, to_numpy
 from keras_ganprune.layers.traversal import masked_weights, prunable_layers
 from keras_ganprune.layers.upgrade import drop_empty_masks
@@ -69,7 +70,8 @@ class TemporaryPruning:
             store = layer.pruning_masks
             for name in list(store.masks):
                 if saved is None or name not in saved.masks:
-                    del store.masks[name], store.weights_by_name[name]
+                    del store.masks[name]
+                    unguard(store.weights_by_name.pop(name))
             if saved is None:
                 drop_empty_masks(layer)
             else:

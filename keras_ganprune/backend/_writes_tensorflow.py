@@ -1,0 +1,136 @@
+"""Writes to the `tf.Variable` of a masked weight.
+
+Keras's optimizers, their averages and `SwapEMAWeights` write into the `tf.Variable` behind a Keras variable.
+The methods that write are replaced on the object, so that a training step traces the masked ones. An update
+is masked before it is added, which costs one operation. Masking the sum would cost three.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+_DENSE = ("assign_add", "assign_sub")
+_ROWS = ("scatter_add", "scatter_sub", "scatter_update")
+# Rarely used. The variable is masked after the write.
+_OTHERS = (
+    "scatter_max",
+    "scatter_min",
+    "scatter_mul",
+    "scatter_div",
+    "batch_scatter_update",
+    "scatter_nd_add",
+    "scatter_nd_sub",
+    "scatter_nd_update",
+    "scatter_nd_max",
+    "scatter_nd_min",
+    "_restore_from_tensors",  # of a `tf.train.Checkpoint`
+)
+_NOTE = "_masked_in"
+
+
+def guard(variable: Any, weight: Any) -> None:
+    """Replace the methods of a `tf.Variable` that write.
+
+    Args:
+        variable: The `tf.Variable` behind `weight`, or the variable of a distribution strategy.
+        weight: The guarded Keras variable. It is referred to weakly.
+    """
+    unguard(variable)
+    owner = weakref.ref(weight)
+    for number, component in enumerate(_components(variable)):
+        _guard_component(component, owner, number)
+
+
+def unguard(variable: Any) -> None:
+    """Give a `tf.Variable` the methods of its class back."""
+    for component in _components(variable):
+        for name in ("assign", *_DENSE, *_ROWS, *_OTHERS, _NOTE):
+            vars(component).pop(name, None)
+
+
+def take_note(weight: Any) -> bool:
+    """Return whether the last write to a variable was masked in the graph that is traced now.
+
+    If not, an operation of its own has updated the variable, and the constraint masks it.
+    """
+    notes = [vars(c).pop(_NOTE, None) for c in _components(weight._value)]
+    graph = _graph()
+    return all(note is not None and note() is graph for note in notes)
+
+
+def _components(variable: Any) -> list[Any]:
+    """Return the variables of all replicas, or the variable itself."""
+    strategy = getattr(variable, "distribute_strategy", None)
+    if strategy is None or not hasattr(variable, "values"):
+        return [variable]
+    return list(variable.values)
+
+
+def _graph() -> Any:
+    """Return the graph that is traced, or the one that stands for eager execution."""
+    return tf.compat.v1.get_default_graph()
+
+
+def _guard_component(variable: Any, owner: Callable[[], Any], number: int) -> None:
+    assign = variable.assign
+    # A variable that is created while a function is traced gets its initial value by one `assign` in another
+    # graph. Its mask has no value there yet.
+    born_in = None if tf.executing_eagerly() else weakref.ref(_graph())
+
+    def is_initial() -> bool:
+        nonlocal born_in
+        if born_in is None or born_in() is _graph():
+            return False
+        born_in = None
+        return True
+
+    def mask() -> Any:
+        masks = _components(owner().mask_constraint.mask._value)
+        return masks[min(number, len(masks) - 1)]
+
+    def keep(value: Any) -> Any:
+        return tf.where(mask(), value, tf.zeros((), value.dtype))
+
+    def enforced() -> bool:
+        weight = owner()
+        return weight is not None and weight.mask_constraint.enforced
+
+    def note() -> None:
+        vars(variable)[_NOTE] = weakref.ref(_graph())
+
+    def write(method: Callable, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_initial() and enforced():
+            value = tf.convert_to_tensor(value, dtype=variable.dtype)
+            if value.shape == variable.shape:  # else the method raises its own error
+                value = keep(value)
+                note()
+        return method(value, *args, **kwargs)
+
+    def write_rows(method: Callable, rows: Any, *args: Any, **kwargs: Any) -> Any:
+        if enforced():
+            kept = tf.gather(mask(), rows.indices)
+            values = tf.where(kept, rows.values, tf.zeros((), rows.values.dtype))
+            rows = tf.IndexedSlices(values, rows.indices, rows.dense_shape)
+            note()
+        return method(rows, *args, **kwargs)
+
+    def write_and_mask(method: Callable, *args: Any, **kwargs: Any) -> Any:
+        result = method(*args, **kwargs)
+        if enforced():
+            assign(keep(variable.read_value()))
+        return result
+
+    writers = [("assign", write)]
+    writers += [(name, write) for name in _DENSE]
+    writers += [(name, write_rows) for name in _ROWS]
+    writers += [(name, write_and_mask) for name in _OTHERS]
+    for name, writer in writers:
+        method = getattr(variable, name, None)
+        if method is not None:
+            guarded = functools.partial(writer, method)
+            vars(variable)[name] = tf.autograph.experimental.do_not_convert(guarded)
