@@ -43,7 +43,7 @@ def guard(variable: Any, weight: Any) -> None:
     unguard(variable)
     owner = weakref.ref(weight)
     for number, component in enumerate(_components(variable)):
-        _guard_component(component, owner, number)
+        _Writes(component, owner, number).install()
 
 
 def unguard(variable: Any) -> None:
@@ -76,61 +76,77 @@ def _graph() -> Any:
     return tf.compat.v1.get_default_graph()
 
 
-def _guard_component(variable: Any, owner: Callable[[], Any], number: int) -> None:
-    assign = variable.assign
-    # A variable that is created while a function is traced gets its initial value by one `assign` in another
-    # graph. Its mask has no value there yet.
-    born_in = None if tf.executing_eagerly() else weakref.ref(_graph())
+class _Writes:
+    """The guarded methods of one `tf.Variable`.
 
-    def is_initial() -> bool:
-        nonlocal born_in
-        if born_in is None or born_in() is _graph():
-            return False
-        born_in = None
-        return True
+    Args:
+        variable: The `tf.Variable`.
+        owner: Weak reference to the guarded Keras variable.
+        number: Position of `variable` among the replicas.
+    """
 
-    def mask() -> Any:
-        masks = _components(owner().mask_constraint.mask._value)
-        return masks[min(number, len(masks) - 1)]
+    def __init__(self, variable: Any, owner: Callable[[], Any], number: int):
+        self.variable = variable
+        self.owner = owner
+        self.number = number
+        self.assign = variable.assign
+        # A variable that is created while a function is traced gets its initial value by one `assign` in
+        # another graph. Its mask has no value there yet.
+        self.born_in = None if tf.executing_eagerly() else weakref.ref(_graph())
 
-    def keep(value: Any) -> Any:
-        return tf.where(mask(), value, tf.zeros((), value.dtype))
+    def install(self) -> None:
+        """Replace the methods that write."""
+        writers = [("assign", self.write)]
+        writers += [(name, self.write) for name in _DENSE]
+        writers += [(name, self.write_rows) for name in _ROWS]
+        writers += [(name, self.write_and_mask) for name in _OTHERS]
+        for name, writer in writers:
+            method = getattr(self.variable, name, None)
+            if method is not None:
+                guarded = functools.partial(writer, method)
+                vars(self.variable)[name] = tf.autograph.experimental.do_not_convert(guarded)
 
-    def enforced() -> bool:
-        weight = owner()
-        return weight is not None and weight.mask_constraint.enforced
-
-    def note() -> None:
-        vars(variable)[_NOTE] = weakref.ref(_graph())
-
-    def write(method: Callable, value: Any, *args: Any, **kwargs: Any) -> Any:
-        if not is_initial() and enforced():
-            value = tf.convert_to_tensor(value, dtype=variable.dtype)
-            if value.shape == variable.shape:  # else the method raises its own error
-                value = keep(value)
-                note()
+    def write(self, method: Callable, value: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write a whole value, or add it."""
+        if not self._is_initial() and self._enforced():
+            value = tf.convert_to_tensor(value, dtype=self.variable.dtype)
+            if value.shape == self.variable.shape:  # else the method raises its own error
+                value = self._masked(value)
+                self._note()
         return method(value, *args, **kwargs)
 
-    def write_rows(method: Callable, rows: Any, *args: Any, **kwargs: Any) -> Any:
-        if enforced():
-            kept = tf.gather(mask(), rows.indices)
+    def write_rows(self, method: Callable, rows: Any, *args: Any, **kwargs: Any) -> Any:
+        """Write some rows, or add them."""
+        if self._enforced():
+            kept = tf.gather(self._mask(), rows.indices)
             values = tf.where(kept, rows.values, tf.zeros((), rows.values.dtype))
             rows = tf.IndexedSlices(values, rows.indices, rows.dense_shape)
-            note()
+            self._note()
         return method(rows, *args, **kwargs)
 
-    def write_and_mask(method: Callable, *args: Any, **kwargs: Any) -> Any:
+    def write_and_mask(self, method: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Write in another way, then mask the whole variable."""
         result = method(*args, **kwargs)
-        if enforced():
-            assign(keep(variable.read_value()))
+        if self._enforced():
+            self.assign(self._masked(self.variable.read_value()))
         return result
 
-    writers = [("assign", write)]
-    writers += [(name, write) for name in _DENSE]
-    writers += [(name, write_rows) for name in _ROWS]
-    writers += [(name, write_and_mask) for name in _OTHERS]
-    for name, writer in writers:
-        method = getattr(variable, name, None)
-        if method is not None:
-            guarded = functools.partial(writer, method)
-            vars(variable)[name] = tf.autograph.experimental.do_not_convert(guarded)
+    def _is_initial(self) -> bool:
+        if self.born_in is None or self.born_in() is _graph():
+            return False
+        self.born_in = None
+        return True
+
+    def _enforced(self) -> bool:
+        weight = self.owner()
+        return weight is not None and weight.mask_constraint.enforced
+
+    def _mask(self) -> Any:
+        masks = _components(self.owner().mask_constraint.mask._value)
+        return masks[min(self.number, len(masks) - 1)]
+
+    def _masked(self, value: Any) -> Any:
+        return tf.where(self._mask(), value, tf.zeros((), value.dtype))
+
+    def _note(self) -> None:
+        vars(self.variable)[_NOTE] = weakref.ref(_graph())
