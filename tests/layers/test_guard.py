@@ -1,0 +1,307 @@
+"""Zeros hold on every route: whatever writes into a masked weight, with no callback of this package there."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from past_keras import write_past_keras
+
+import keras_ganprune as kgp
+from keras_ganprune.errors import PruningWarning
+from keras_ganprune.layers.guard import MaskConstraint, guard, unguard
+from keras_ganprune.layers.mask_store import companion
+from keras_ganprune.layers.tensors import to_numpy
+
+full = pytest.mark.full
+BACKEND = keras.backend.backend()
+ON_TF = BACKEND == "tensorflow"
+RNG = np.random.default_rng(3)
+X = RNG.normal(size=(32, 15)).astype("float32")
+Y = RNG.normal(size=(32, 16)).astype("float32")
+
+
+def plain():
+    return keras.Sequential(
+        [keras.Input((15,)), layers.Dense(16, "relu"), layers.Dense(16, name="head")]
+    )
+
+
+def pruned():
+    model = plain()
+    kgp.Pruner(model).update(sparsity=0.8)
+    return model
+
+
+def train(model, optimizer, epochs=2, callbacks=(), **compile_arguments):
+    model.compile(optimizer, "mse", **compile_arguments)
+    model.fit(X, Y, batch_size=8, epochs=epochs, verbose=0, callbacks=list(callbacks))
+
+
+# --- what may write: name -> function of a pruned model -------------------------------------------
+
+
+def fit_with(make, **arguments):
+    return lambda model: train(model, make(), **arguments)
+
+
+def early_stopping(model):
+    back = keras.callbacks.EarlyStopping("loss", patience=0, restore_best_weights=True)
+    train(model, keras.optimizers.SGD(5.0), 4, [back])
+
+
+def swap_averages(model):
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    train(model, keras.optimizers.Adam(1e-2, use_ema=True), callbacks=[swap])
+
+
+def model_checkpoint(model, tmp_path):
+    dense = plain()
+    dense.save_weights(tmp_path / "dense.weights.h5")
+    model.load_weights(tmp_path / "dense.weights.h5")
+
+
+def loop_of_ones_own(model):
+    optimizer = keras.optimizers.Adam(1e-2, use_ema=True)
+    optimizer.build(model.trainable_variables)
+    gradients = [keras.ops.ones(w.shape) for w in model.trainable_variables]
+    for _ in range(3):
+        optimizer.apply(gradients, model.trainable_variables)
+    optimizer.finalize_variable_values(model.trainable_variables)
+
+
+def tf_variables(model):
+    import tensorflow as tf
+
+    kernel = model.layers[0]._kernel.value
+    ones = tf.ones(kernel.shape)
+    kernel.assign(ones)
+    kernel.assign_add(ones)
+    kernel.assign_sub(0.5 * ones)
+    for name in ("scatter_add", "scatter_sub", "scatter_update", "scatter_max", "scatter_mul"):
+        getattr(kernel, name)(tf.IndexedSlices(tf.ones((2, 16)), tf.constant([3, 5])))
+    kernel.scatter_nd_add([[0, 0], [1, 1]], [1.0, 1.0])
+    kernel.batch_scatter_update(tf.IndexedSlices(tf.ones((15, 1)), tf.zeros((15, 1), "int32")))
+
+
+def tf_function(model):
+    import tensorflow as tf
+
+    kernel = model.layers[0]._kernel
+
+    @tf.function
+    def write():
+        kernel.assign(tf.ones(kernel.shape))
+        kernel.value.assign_add(tf.ones(kernel.shape))
+
+    write()
+    write()
+
+
+def tf_checkpoint(model, tmp_path):
+    import tensorflow as tf
+
+    dense = plain()
+    path = tf.train.Checkpoint(model=dense).write(str(tmp_path / "checkpoint"))
+    tf.train.Checkpoint(model=model).read(path).assert_existing_objects_matched()
+
+
+def optimizer_on_tf_variables(model):
+    # Such a loop asks no Keras constraint: a `tf.Variable` has none.
+    optimizer = keras.optimizers.SGD(0.1)
+    variables = [w.value for w in model.trainable_variables]
+    optimizer.apply_gradients([(keras.ops.ones(v.shape), v) for v in variables])
+
+
+def raw_optimizer(model):
+    import tensorflow as tf
+
+    class Raw(keras.optimizers.SGD):
+        def update_step(self, gradient, variable, learning_rate):
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=variable.handle, alpha=tf.constant(0.1), delta=gradient
+            )
+
+    train(model, Raw())
+
+
+WRITERS = {
+    "SGD": fit_with(lambda: keras.optimizers.SGD(0.1, momentum=0.9)),
+    "use_ema": fit_with(lambda: keras.optimizers.Adam(1e-2, use_ema=True)),
+    "EarlyStopping": early_stopping,
+    "set_weights": lambda m: m.set_weights([np.ones_like(w) for w in m.get_weights()]),
+    "kernel.assign": lambda m: m.layers[0]._kernel.assign(np.ones((15, 16))),
+    "kernel.assign_add": lambda m: m.layers[0]._kernel.assign_add(np.ones((15, 16))),
+    "SwapEMAWeights": swap_averages,
+    "load_weights of a dense file": model_checkpoint,
+    "loop": loop_of_ones_own,
+    "own constraint": lambda m: setattr(
+        m.layers[0]._kernel, "constraint", keras.constraints.UnitNorm(axis=None)
+    ),
+}
+TENSORFLOW = {
+    "tf.Variable": tf_variables,
+    "tf.function": tf_function,
+    "tf.train.Checkpoint": tf_checkpoint,
+    "optimizer on tf.Variables": optimizer_on_tf_variables,
+    "raw operations in an optimizer": raw_optimizer,
+}
+LONG = {
+    "ema overwrites": lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_overwrite_frequency=3),
+    "accumulation": lambda: keras.optimizers.Adam(1e-2, gradient_accumulation_steps=2),
+    "accumulation and ema": lambda: keras.optimizers.Adam(
+        1e-2, gradient_accumulation_steps=2, use_ema=True
+    ),
+    "loss scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-2)),
+    "AdamW": lambda: keras.optimizers.AdamW(1e-2, weight_decay=0.1),
+    "Nadam": lambda: keras.optimizers.Nadam(1e-2),
+    "Lion": lambda: keras.optimizers.Lion(1e-2),
+    "Lamb": lambda: keras.optimizers.Lamb(1e-2),
+    "Adafactor": lambda: keras.optimizers.Adafactor(1e-2),
+    "Adadelta": lambda: keras.optimizers.Adadelta(1.0),
+    "Adagrad": lambda: keras.optimizers.Adagrad(1e-2),
+    "Adamax": lambda: keras.optimizers.Adamax(1e-2),
+    "RMSprop": lambda: keras.optimizers.RMSprop(1e-2, momentum=0.9, centered=True),
+    "Muon": lambda: keras.optimizers.Muon(1e-2),
+    "clip": lambda: keras.optimizers.SGD(1.0, global_clipnorm=0.1),
+}
+ROWS = [pytest.param(writer, id=name) for name, writer in WRITERS.items()]
+if ON_TF:
+    ROWS += [pytest.param(writer, id=name) for name, writer in TENSORFLOW.items()]
+ROWS += [pytest.param(fit_with(make), id=name, marks=full) for name, make in LONG.items()]
+ROWS += [
+    pytest.param(fit_with(keras.optimizers.Adam, **{name: value}), id=f"{name}={value}", marks=full)
+    for name, value in [("run_eagerly", True), ("jit_compile", True), ("steps_per_execution", 3)]
+    if BACKEND != "torch" or name == "run_eagerly"
+]
+
+
+@pytest.mark.parametrize("write", ROWS)
+def test_a_pruned_weight_stays_zero(write, tmp_path):
+    model = pruned()
+    masks = [to_numpy(weight.mask) for weight in kgp.masked_weights(model)]
+    before = [to_numpy(weight.variable).copy() for weight in kgp.masked_weights(model)]
+    path = (tmp_path,) if "tmp_path" in write.__code__.co_varnames else ()
+    write(model, *path)
+    weights = kgp.masked_weights(model)
+    assert all(np.array_equal(to_numpy(w.mask), m) for w, m in zip(weights, masks, strict=True))
+    after = [to_numpy(weight.variable) for weight in weights]
+    assert not any(value[~mask].any() for value, mask in zip(after, masks, strict=True))
+    # The writer did write: a guard that drops whole writes would pass the line above.
+    if getattr(weights[0].variable.constraint, "inner", None) is None:
+        assert not np.array_equal(after[0], before[0])
+    train(model, "sgd", 1)
+    assert [int(np.count_nonzero(w.variable)) for w in weights] == [48, 51]
+
+
+def test_kept_entries_get_the_values_that_are_written():
+    model = pruned()
+    kernel = model.layers[0]._kernel
+    mask = to_numpy(kgp.masked_weights(model)[0].mask)
+    value = RNG.normal(size=(15, 16)).astype("float32")
+    kernel.assign(value)
+    np.testing.assert_array_equal(to_numpy(kernel), np.where(mask, value, 0))
+    kernel.assign_add(value)
+    np.testing.assert_array_equal(to_numpy(kernel), np.where(mask, value + value, 0))
+    kernel.assign(np.full((15, 16), np.nan))
+    np.testing.assert_array_equal(np.isnan(to_numpy(kernel)), mask)
+
+
+def test_a_value_of_another_shape_is_refused():
+    kernel = pruned().layers[0]._kernel
+    with pytest.raises(ValueError, match="shape"):
+        kernel.assign(np.ones((16,)))
+
+
+def test_a_training_step_gives_what_it_gives_without_masks_where_nothing_is_pruned():
+    results = []
+    for prepare in (lambda m: m, kgp.make_prunable):
+        keras.utils.set_random_seed(5)
+        model = prepare(plain())
+        train(model, keras.optimizers.AdamW(1e-2, use_ema=True), 3)
+        results.append(model.get_weights())
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-7)
+
+
+def test_a_users_constraint_composes_whenever_it_is_set():
+    model = pruned()
+    kernel = model.layers[0]._kernel
+    kernel.constraint = keras.constraints.UnitNorm(axis=0)
+    assert isinstance(kernel.constraint, MaskConstraint)
+    train(model, "sgd", 1)
+    norms = np.linalg.norm(to_numpy(kernel), axis=0)
+    np.testing.assert_allclose(norms[norms > 0], 1.0, rtol=1e-5)
+    assert np.count_nonzero(to_numpy(kernel)) == 48
+    kernel.constraint = None
+    assert isinstance(kernel.constraint, MaskConstraint) and kernel.constraint.inner is None
+    with pytest.raises(ValueError, match="function of a weight"):
+        kernel.constraint = 3
+
+
+def test_unguard_gives_the_variable_back():
+    weight = keras.Variable(np.ones((2, 3), "float32"), name="w")
+    weight.constraint = own = keras.constraints.NonNeg()
+    cls = type(weight)
+    mask = companion(weight, np.array([[1, 0, 1], [0, 1, 1]], bool), "mask")
+    guard(weight, MaskConstraint(mask, weight.constraint))
+    weight.assign(np.full((2, 3), 2.0))
+    assert np.count_nonzero(to_numpy(weight)) == 4
+    unguard(weight)
+    assert type(weight) is cls and weight.constraint is own
+    weight.assign(np.full((2, 3), 3.0))
+    assert np.count_nonzero(to_numpy(weight)) == 6
+    if ON_TF:
+        weight.value.assign_add(np.ones((2, 3)))
+        assert (to_numpy(weight) == 4).all()
+    unguard(weight)  # a second time does nothing
+
+
+def test_older_masks_come_back_with_their_weights(tmp_path):
+    model = plain()
+    kgp.Pruner(model).update(sparsity=0.5)
+    model.save_weights(tmp_path / "half.weights.h5")
+    saved = [w.copy() for w in model.get_weights()]
+    kgp.Pruner(model).update(sparsity=0.9)
+    model.load_weights(tmp_path / "half.weights.h5")
+    assert all(np.array_equal(a, b) for a, b in zip(saved, model.get_weights(), strict=True))
+
+
+def test_a_file_that_does_not_fit_leaves_the_guard_on(tmp_path):
+    other = keras.Sequential([keras.Input((15,)), layers.Dense(7), layers.Dense(16, name="head")])
+    kgp.Pruner(other).update(sparsity=0.1)
+    other.save_weights(tmp_path / "other.weights.h5")
+    model = pruned()
+    with pytest.raises(Exception, match=r"shape|masks"):
+        model.load_weights(tmp_path / "other.weights.h5")
+    model.set_weights([np.ones_like(w) for w in model.get_weights()])
+    assert [np.count_nonzero(w) for w in model.get_weights()[::2]] == [48, 51]
+
+
+def test_values_written_past_every_guard_are_said_and_mended(tmp_path):
+    model = pruned()
+    kept = model.get_weights()
+    write_past_keras(model, [np.ones_like(w) for w in kept])
+    with pytest.warns(PruningWarning, match=r"values under their masks: .*kernel.*apply_masks"):
+        model.save(tmp_path / "model.keras")
+    with pytest.warns(PruningWarning, match="had values under the mask"):
+        stripped = kgp.strip_pruning(model)
+    assert np.count_nonzero(stripped.layers[0].kernel) == 48
+    write_past_keras(model, [np.ones_like(w) for w in kept])
+    kgp.apply_masks(model)
+    assert np.count_nonzero(to_numpy(model.layers[0]._kernel)) == 48
+
+
+@pytest.mark.skipif(not ON_TF, reason="tf.distribute needs TensorFlow")
+def test_replicas_are_guarded_too():
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = plain()
+        kgp.Pruner(model).update(sparsity=0.8)
+        model.compile(keras.optimizers.Adam(1e-2, use_ema=True), "mse")
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0)
+    model.layers[0]._kernel.assign(np.ones((15, 16)))
+    kernel = model.layers[0]._kernel.value
+    parts = strategy.experimental_local_results(kernel)
+    assert [int(np.count_nonzero(part)) for part in parts] == [48, 48]
