@@ -36,12 +36,15 @@ def is_readable(mask: keras.Variable, value: Any) -> bool:
     """Return whether a write of `value` to a weight can be masked with the present value of its mask.
 
     On JAX, `fit` takes the values out of all variables while it runs, and writes the weights back before
-    the masks. These weights are masked already. A mask that a compiled step has as a constant may be
-    outdated. There the constraint masks, which follows in the step.
+    the masks. These weights are masked already. In a compiled step the constraint masks, which follows there:
+    it knows whether the mask is a constant, and one operation is enough.
 
     Private attribute of Keras: `value` of a variable without a value calls its initializer, which is None.
     """
-    return not _on_jax() or (mask._value is not None and not is_constant(mask, value))
+    if not _on_jax():
+        return True
+    traced = importlib.import_module("keras_ganprune.backend._gradients_jax").is_traced
+    return mask._value is not None and not traced(value)
 
 
 def not_tracked(weight: Any) -> InvalidArgumentError:
