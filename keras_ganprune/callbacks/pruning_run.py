@@ -18,6 +18,7 @@ from keras_ganprune.callbacks._training_start import (
 )
 from keras_ganprune.callbacks.target_networks import PruneCallback, TargetNetworks
 from keras_ganprune.errors import DivergedError, PruningWarning
+from keras_ganprune.layers.guard import pruned_but_not_zero
 from keras_ganprune.layers.mask_store import MaskStore, memory, to_numpy
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.pruning.schedules import AdaptiveSparsity
@@ -65,6 +66,7 @@ class PruningRun:
         self._late_start: tuple[int, float] | None = None
         # A guard may have unset its mark when training ends.
         self._guarded = False
+        self._said_written = False
         sampler = targets.sampler
         if sampler is not None and sampler.active:
             # The previous `fit` was interrupted in a sampled batch.
@@ -164,6 +166,8 @@ class PruningRun:
         if not pruner.held:
             self._harden()
         self._apply_masks()
+        for store in self.stores:
+            store.rest(True)
         self.targets.measure()
         # Past Keras's attribute tracking, which must not track a function.
         object.__setattr__(self.model, "_step_with_masks", self.model.train_function)
@@ -201,6 +205,8 @@ class PruningRun:
     def start(self) -> None:
         """Find the step to start from, and make the update that is due there."""
         self.started = True
+        for store in self.stores:
+            store.rest(False)
         if self.targets.track_masks():  # an optimizer was built meanwhile
             tracing.retrace(self.model)
             self.model.make_train_function()
@@ -370,6 +376,10 @@ class PruningRun:
         """Mask everything that can change weights without their constraint."""
         if self.targets.pruner is None:
             return
+        written = [w.path for w in self.pruner.weights if pruned_but_not_zero(w.variable, w.mask)]
+        if written and not self._said_written:
+            self._said_written = True
+            _warn(_prune_warnings.written_past_keras(written))
         self.pruner.apply()
         _optimizer_slots.mask_averages(self.model, self.pruner)
         self.copies.sync()

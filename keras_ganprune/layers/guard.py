@@ -45,6 +45,7 @@ class MaskConstraint(keras.constraints.Constraint):
         hidden: Variable of the shape of the weight that accumulates the updates of pruned entries, or None.
         compiled_in: Bool, whether a compiled step of JAX holds the mask as a constant. If True, the mask must
             not change any more.
+        resting: Bool, whether no pruning run accumulates updates at present, though `hidden` is there.
         paused: Bool, whether `assign` writes values as they are: while a file is loaded, whose masks are read
             after its weights.
     """
@@ -54,6 +55,7 @@ class MaskConstraint(keras.constraints.Constraint):
         self.inner: Any = inner
         self.hidden: keras.Variable | None = None
         self.compiled_in = False
+        self.resting = False
         self.paused = False
 
     def __call__(self, w: Any) -> Any:
@@ -83,7 +85,7 @@ class MaskConstraint(keras.constraints.Constraint):
     @property
     def enforced(self) -> bool:
         """Whether a write is masked. While updates of pruned entries are collected, the constraint masks."""
-        return self.hidden is None and not self.paused
+        return (self.hidden is None or self.resting) and not self.paused
 
     def get_config(self) -> dict[str, Any]:
         """Return the configuration of the user's constraint. The layer saves the mask."""

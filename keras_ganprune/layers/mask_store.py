@@ -91,6 +91,11 @@ class MaskStore(keras.layers.Layer):
         for weight in self.weights_by_name.values():
             unguard(weight)
 
+    def rest(self, resting: bool) -> None:
+        """Say whether a pruning run has ended: then every write is masked, whatever the mode collects."""
+        for weight in self.weights_by_name.values():
+            weight.constraint.resting = resting
+
     def pause(self) -> None:
         """Let the weights take values as they are until `apply`: a file has its weights before its masks."""
         for weight in self.weights_by_name.values():

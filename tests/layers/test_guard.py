@@ -193,6 +193,34 @@ def test_a_pruned_weight_stays_zero(write, tmp_path):
     assert [int(np.count_nonzero(w.variable)) for w in weights] == [48, 51]
 
 
+@pytest.mark.filterwarnings("ignore:Training ended at step")
+@pytest.mark.parametrize("end", [5, pytest.param(100, marks=full)])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(name, marks=() if name == "splice" else full)
+        for name in "soft rigl set splice".split()
+    ],
+)
+def test_a_later_fit_holds_the_masks_of_every_mode(mode, end):
+    # The mode `splice` collects updates of pruned weights, which must not be let through afterwards.
+    model = plain()
+    schedule = kgp.PolynomialDecay(0.8, 1, end, initial_sparsity=0.2)
+    prune = kgp.Prune(schedule, frequency=2, mode=mode)
+    train(model, keras.optimizers.Adam(1e-2, use_ema=True), 3, [prune])
+    if (
+        BACKEND == "jax"
+    ):  # Keras leaves weight and average in one array, which a step cannot donate twice.
+        for weight in model.weights:
+            weight.assign(keras.ops.copy(weight.value))
+    kept = [int(np.count_nonzero(to_numpy(w.mask))) for w in kgp.masked_weights(model)]
+    model.fit(X, Y, batch_size=8, verbose=0)
+    weights = kgp.masked_weights(model)
+    assert not any(to_numpy(w.variable)[~to_numpy(w.mask)].any() for w in weights)
+    model.set_weights([np.ones_like(w) for w in model.get_weights()])
+    assert [int(np.count_nonzero(to_numpy(w.variable))) for w in weights] == kept
+
+
 def test_kept_entries_get_the_values_that_are_written():
     model = pruned()
     kernel = model.layers[0]._kernel
@@ -289,6 +317,18 @@ def test_values_written_past_every_guard_are_said_and_mended(tmp_path):
     write_past_keras(model, [np.ones_like(w) for w in kept])
     kgp.apply_masks(model)
     assert np.count_nonzero(to_numpy(model.layers[0]._kernel)) == 48
+
+
+def test_values_written_past_every_guard_in_a_fit_are_said_at_its_end():
+    model = plain()
+
+    def write(epoch, logs):
+        write_past_keras(model, [np.ones_like(w) for w in model.get_weights()])
+
+    writes = keras.callbacks.LambdaCallback(on_epoch_end=write)
+    with pytest.warns(PruningWarning, match=r"had values under the mask at the end of an epoch"):
+        train(model, "sgd", 2, [writes, kgp.Prune(0.8)])
+    assert [np.count_nonzero(w) for w in model.get_weights()[::2]] == [48, 51]
 
 
 @pytest.mark.skipif(not ON_TF, reason="tf.distribute needs TensorFlow")
