@@ -64,8 +64,8 @@ def no_gradients(criterion: Any) -> str:
 def written_past_keras(paths: Sequence[str]) -> str:
     """Return the warning that other code has written values into pruned weights."""
     return (
-        f"{', '.join(paths[:3])}{' and others' if len(paths) > 3 else ''} had values under the mask at the end "
-        "of an epoch, which are set to zero now. So the losses of that epoch are not those of the pruned "
+        f"{', '.join(paths[:3])}{' and others' if len(paths) > 3 else ''} had values under the mask at the "
+        "end of an epoch, which are set to zero now. So the losses of that epoch are not those of the pruned "
         "model. Other code wrote them past Keras: an operation of the backend on the variable, or an optimizer "
         "that applies no constraint. On PyTorch call `Pruner(...).attach(optimizer)` for one of `torch.optim`; "
         "elsewhere write by `variable.assign`."
