@@ -19,7 +19,7 @@ from keras_ganprune.pruning._shrink_masked import (
     masked_in_slices,
 )
 from keras_ganprune.pruning._shrink_scored import best_units
-from keras_ganprune.pruning._shrink_verify import check_same_outputs, masked_copy
+from keras_ganprune.pruning._shrink_verify import check_same_outputs, masked_values
 from keras_ganprune.pruning.allocation import Allocation
 from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.granularity import Channel
@@ -27,7 +27,7 @@ from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.cuts import Cut
 from keras_ganprune.pruning.structured.graph import Tensor
 from keras_ganprune.pruning.structured.groups import Groups, channel_groups
-from keras_ganprune.pruning.structured.rebuild import Builder, assign
+from keras_ganprune.pruning.structured.rebuild import Builder
 from keras_ganprune.pruning.structured.residual_blocks import Block, residual_blocks
 
 
@@ -199,9 +199,9 @@ def shrink_with_cuts(
     if by_masks and strict:
         check_nothing_left(model, builder, explained)
     small, cuts = builder.build()
-    assign(cuts)
     if verify:
-        check_same_outputs(groups, model if by_masks else masked_copy(groups, keeps), small)
+        values = () if by_masks else masked_values(groups, keeps)
+        check_same_outputs(builder, small, values, inputs)
     return Shrunk(small, tuple(cuts), groups, tuple(keeps), bypassed)
 
 
@@ -245,6 +245,4 @@ def _without_layers(model: keras.Model, drop: Any, inputs: Any) -> keras.Model:
             )
         bypassed[id(call)] = call.inputs[0]
     everything = [np.ones(group.size, dtype=bool) for group in groups]
-    shorter, cuts = Builder(groups, everything, bypassed).build()
-    assign(cuts)
-    return shorter
+    return Builder(groups, everything, bypassed).build()[0]

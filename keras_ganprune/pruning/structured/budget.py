@@ -339,8 +339,8 @@ def _warn_of_uncounted(costs: Costs) -> None:
     layers = [row.layer for row in rows if any(len(w.shape) > 1 for w in row.weights)]
     if layers:
         warnings.warn(
-            f"The budget ignores the MACs of {uncounted_text(costs, layers)}, which are not known. Register a "
-            "rule for them with `register_macs`.",
+            f"The budget ignores the MACs of {uncounted_text(costs, layers)}, which are not known. "
+            "Register a rule for them with `register_macs`.",
             PruningWarning,
             stacklevel=3,
         )
