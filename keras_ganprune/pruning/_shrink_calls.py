@@ -107,7 +107,7 @@ def _compared(builder: Builder, call: Call, old: _Run, chain: _Run) -> Parted | 
         given, wanted = old.tensors[id(replaced)], old.tensors[id(call.outputs[0])]
         gap = gap_of(wanted, given)
         return Parted(call, gap) if gap.is_large else None
-    new = builder.new_calls[id(call)]
+    new, whole = builder.new_calls[id(call)], builder.is_whole(call)
     cut = _Run({id(t): _cut(builder, t, old.tensors[id(t)]) for t in call.inputs})
     for run, keep in ((cut, False), (chain, True)):
         outputs = run.call(new.operation, new.args, new.kwargs, call)
@@ -115,7 +115,7 @@ def _compared(builder: Builder, call: Call, old: _Run, chain: _Run) -> Parted | 
             run.put(call, outputs)
             continue
         for tensor, output in zip(call.outputs, outputs, strict=True):
-            gap = gap_of(_cut(builder, tensor, old.tensors[id(tensor)]), output)
+            gap = gap_of(_cut(builder, tensor, old.tensors[id(tensor)]), output, whole)
             if gap.is_large:
                 return Parted(call, gap)
     return None

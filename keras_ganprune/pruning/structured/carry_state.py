@@ -15,7 +15,8 @@ from typing import Any, cast
 import keras
 import numpy as np
 
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.copy_state import copy_state
+from keras_ganprune.layers.mask_store import MaskConstraint, to_numpy
 from keras_ganprune.pruning.structured.cuts import take
 from keras_ganprune.pruning.structured.layer_objects import (
     attributes_of,
@@ -25,8 +26,6 @@ from keras_ganprune.pruning.structured.layer_objects import (
 
 # The kept positions along each axis of a variable, or None for an axis that stays.
 Index = Callable[[keras.Variable], Sequence["np.ndarray | None"]]
-# Types of attributes that are data without an array.
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
 def copy_assets(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
@@ -60,9 +59,22 @@ def carry_state(
     """
     for one, other in _pairs(old, new):
         _carry_objects(one, other)
+        if whole:
+            copy_state(one, other)
+            continue
         _carry_variables(one, other, index)
-        _carry_data(one, other, whole)
-        _finish(one, other, whole)
+        _carry_arrays(one, other)
+        _finish(other)
+
+
+def carry_penalties(old: keras.Variable, new: keras.Variable) -> None:
+    """Give a new variable the regularizer and the constraint of the old one, without its mask."""
+    constraint = old.constraint
+    while isinstance(constraint, MaskConstraint):
+        constraint = constraint.inner
+    for name, value in (("regularizer", old.regularizer), ("constraint", constraint)):
+        if getattr(new, name) is not value:
+            setattr(new, name, value)
 
 
 def _pairs(
@@ -152,46 +164,26 @@ def _is_array(value: Any) -> bool:
     return bool(keras.ops.is_tensor(value)) and _array(value) is not None
 
 
-def _carry_data(old: keras.layers.Layer, new: keras.layers.Layer, whole: bool) -> None:
-    """Carry arrays of the same shape over, and all other data if the layer has all its channels."""
+def _carry_arrays(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Carry the arrays and tensors over that have the same shape in the cut layer."""
     present = vars(new)
     for name, value in attributes_of(old).items():
-        if _is_array(value):
-            other = present.get(name)
-            if whole or (_is_array(other) and tuple(other.shape) == tuple(value.shape)):
-                copied = value.copy() if isinstance(value, np.ndarray) else keras.ops.copy(value)
-                _set(new, name, copied)
-        elif whole and name in present and _is_data(value) and _is_data(present[name]):
-            # A new list or dict, since the old layer may change its own.
-            _set(new, name, keras.tree.map_structure(lambda leaf: leaf, value))
+        other = present.get(name)
+        if _is_array(value) and _is_array(other) and tuple(other.shape) == tuple(value.shape):
+            copied = value.copy() if isinstance(value, np.ndarray) else keras.ops.copy(value)
+            _set(new, name, copied)
 
 
-def _is_data(value: Any) -> bool:
-    """Return whether a value is plain: numbers, texts, arrays, and structures of them."""
-    if isinstance(value, (list, tuple, dict)):
-        return all(isinstance(leaf, _PLAIN) or _is_array(leaf) for leaf in _leaves(value))
-    return isinstance(value, _PLAIN)
-
-
-def _finish(old: keras.layers.Layer, new: keras.layers.Layer, whole: bool) -> None:
-    """Let a layer that saves or loads in a way of its own compute what follows from its weights.
-
-    A layer with all its channels reads what the old one writes; a cut one reads what it writes itself.
-    """
+def _finish(layer: keras.layers.Layer) -> None:
+    """Let a layer that loads in a way of its own compute what follows from its weights."""
     base = keras.layers.Layer
-    cls = type(new)
-    if (
-        cls.load_own_variables is base.load_own_variables
-        and cls.save_own_variables is base.save_own_variables
-    ):
+    if type(layer).load_own_variables is base.load_own_variables:
         return
     store: dict[str, Any] = {}
-    (old if whole else new).save_own_variables(store)
-    new.load_own_variables({key: _stored(value) for key, value in store.items()})
+    layer.save_own_variables(store)
+    layer.load_own_variables({key: _stored(value) for key, value in store.items()})
 
 
 def _stored(value: Any) -> Any:
     """Return a value as a file would give it back."""
-    if isinstance(value, keras.Variable):
-        return to_numpy(value)
-    return value if isinstance(value, np.ndarray) else np.asarray(value)
+    return to_numpy(value) if isinstance(value, keras.Variable) else np.asarray(value)

@@ -14,7 +14,7 @@ from keras_ganprune.errors import InvalidArgumentError, PruningError, Unsupporte
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import weight_variable
 from keras_ganprune.layers.upgrade import plain_classes
-from keras_ganprune.pruning.structured.carry_state import carry_state
+from keras_ganprune.pruning.structured.carry_state import carry_penalties, carry_state
 from keras_ganprune.pruning.structured.cuts import Cut
 from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
 from keras_ganprune.pruning.structured.groups import Groups
@@ -163,9 +163,7 @@ class Builder:
         with plain_classes(self.graph.model):
             model = self._sequential() or self._functional()
             cuts = self._cuts()
-            for cut in cuts:
-                cut.new.assign(cut.slice(to_numpy(cut.old)))
-            self._carry_states()
+            self._carry_states(cuts)
         known = {id(cut.new) for cut in cuts}
         missing = [w.path for w in model.weights if id(w) not in known]
         if missing:
@@ -300,8 +298,11 @@ class Builder:
         rows += [self.tensor_index(t) for t in (*call.inputs, *call.outputs)]
         return all(kept is None for row in rows for kept in row)
 
-    def _carry_states(self) -> None:
-        """Give the new layers what the old ones have beside their weights."""
+    def _carry_states(self, cuts: Sequence[Cut]) -> None:
+        """Give the new layers the weights of the old ones, and what they have beside their weights."""
+        for cut in cuts:
+            cut.new.assign(cut.slice(to_numpy(cut.old)))
+            carry_penalties(cut.old, cut.new)
         whole: dict[int, bool] = {}
         layers: dict[int, tuple[Any, Any]] = {}
         for call in self.graph.calls:

@@ -55,7 +55,7 @@ def configuration(old: keras.Operation, path: str) -> dict[str, Any] | None:
         return None
     raise UnsupportedLayerError(
         f"{type(old).__name__} '{path}' must define `get_config` (all its constructor arguments), as for "
-        f"saving, so that it can be built again. Received: {_first_line(reason)}"
+        f"saving, so that it can be built again. Received: {_plain_text(reason)}"
     )
 
 
@@ -97,7 +97,7 @@ def build_again(
         )
         raise UnsupportedLayerError(
             f"{type(old).__name__} '{path}' could not be built again from its configuration "
-            f"({_first_line(error)}). {advice} make sure that `{type(old).__name__}.from_config(layer."
+            f"({_plain_text(error)}). {advice} make sure that `{type(old).__name__}.from_config(layer."
             "get_config())` works."
         ) from error
     return new
@@ -112,25 +112,16 @@ def _constructed(old: keras.layers.Layer, config: dict[str, Any], name: str) -> 
             first = error
         with contextlib.suppress(Exception):
             return _without_keras_keys(old, config, name)
-        # Functions without a name that can be found, such as a lambda. They are carried over later.
-        with contextlib.suppress(Exception), _stand_ins(old):
-            plain = old.get_config()
-            replaced = {k: plain[k] for k in plain if k in config and plain[k] != config[k]}
-            sized = _changed_by_cut(old, config)
-            merged = {**config, **{k: v for k, v in replaced.items() if k not in sized}}
+        # Functions that cannot be written down, such as a lambda. They are carried over later.
+        with contextlib.suppress(Exception):
+            before = old.get_config()
+            with _stand_ins(old):
+                plain = old.get_config()
+            cut = {k: v for k, v in config.items() if k not in before or before[k] != v}
             with contextlib.suppress(Exception):
-                return type(old).from_config({**merged, "name": name})
-            return _without_keras_keys(old, merged, name)
+                return type(old).from_config({**plain, **cut, "name": name})
+            return _without_keras_keys(old, {**plain, **cut}, name)
     raise first
-
-
-def _changed_by_cut(old: keras.layers.Layer, config: dict[str, Any]) -> set[str]:
-    """Return the keys of a configuration that the cut has changed."""
-    try:
-        before = old.get_config()
-    except Exception:
-        return set()
-    return {key for key, value in config.items() if before.get(key) != value}
 
 
 def _without_keras_keys(
@@ -155,15 +146,18 @@ def _stand_ins(layer: keras.layers.Layer) -> Iterator[None]:
     A function becomes `keras.activations.linear`; a regularizer, constraint or initializer becomes None.
     What stands for what is of no account: the new layer gets the same objects as the old one.
     """
-    attributes = cast("dict[str, Any]", vars(layer))
-    functions, objects = functions_of(layer), objects_of(layer)
-    before = {**functions, **objects}
-    attributes.update(dict.fromkeys(functions, keras.activations.linear))
-    attributes.update(dict.fromkeys(objects))
+    before = []
+    for part in layer._flatten_layers():
+        functions, objects = functions_of(part), objects_of(part)
+        before.append((vars(part), {**functions, **objects}))
+        attributes = cast("dict[str, Any]", vars(part))
+        attributes.update(dict.fromkeys(functions, keras.activations.linear))
+        attributes.update(dict.fromkeys(objects))
     try:
         yield
     finally:
-        attributes.update(before)
+        for attributes, values in before:
+            attributes.update(values)
 
 
 def _is_empty(layer: Any) -> bool:
@@ -185,6 +179,7 @@ def _twin(old: keras.layers.Layer, name: str) -> keras.layers.Layer:
     return new
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].strip() if lines else ''}"
+def _plain_text(error: BaseException) -> str:
+    """Return what an error says, without the configuration that Keras writes before it."""
+    text = str(error).rpartition("Exception encountered:")[2]
+    return f"{type(error).__name__}: {' '.join(text.split())[:200]}"
