@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import ExportError
+from keras_ganprune.layers.inference import arguments
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.pruning.structured.graph import arguments
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rebuild import Builder, assign
 from keras_ganprune.utils.random_inputs import random_inputs
