@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.layers.inference import arguments, inner_function, symbolic_inputs
 from keras_ganprune.layers.traversal import walk
 
 
@@ -80,20 +81,6 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"<Graph of {self.model.name}: {len(self.calls)} calls>"
-
-
-def inner_function(layer: keras.layers.Layer) -> keras.Function | None:
-    """Return the graph that a Sequential or functional model runs, or None.
-
-    Private touch: a Sequential keeps its graph in `_functional`. A functional model whose class defines
-    `call` runs that instead, so it has no such graph.
-    """
-    if isinstance(layer, keras.Sequential):
-        return layer._functional
-    if not isinstance(layer, keras.Function):
-        return None
-    owner = next(cls for cls in type(layer).__mro__ if "call" in vars(cls))
-    return layer if owner.__module__.split(".")[0] == "keras" else None
 
 
 def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
@@ -254,46 +241,6 @@ def _same_leaf(one: Any, other: Any) -> bool:
     return one is other or one == other
 
 
-def _symbolic_inputs(model: keras.layers.Layer, inputs: Any) -> Any:
-    """Return the structure of symbols that a subclassed model is called with."""
-    if inputs is not None:
-        return inputs
-    shapes = (model.get_build_config() or {}).get("input_shape")
-    if shapes is None:
-        raise UnbuiltModelError(
-            f"The inputs of `{type(model).__name__}` '{model.name}' are not known: it has several, or "
-            "was never built. Pass symbols of their shapes and types, such as "
-            "`inputs=[keras.Input((64,)), keras.Input((), dtype='int32')]`."
-        )
-    single = isinstance(shapes, (tuple, list)) and not any(
-        isinstance(n, (tuple, list)) for n in shapes
-    )
-
-    def symbol(shape: Any) -> Any:
-        return keras.KerasTensor((None, *shape[1:]), model.input_dtype)
-
-    if single:
-        return symbol(shapes)
-    if isinstance(shapes, dict):
-        return {name: symbol(shape) for name, shape in shapes.items()}
-    return [symbol(shape) for shape in shapes]
-
-
-def arguments(model: keras.layers.Layer, structure: Any) -> tuple:
-    """Return the positional arguments that a subclassed model is called with.
-
-    A list is one argument, unless `call` has exactly as many parameters as the list has entries.
-    """
-    positional = [
-        p.name
-        for p in inspect.signature(model.call).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        and p.name not in ("training", "mask")
-    ]
-    several = isinstance(structure, (list, tuple)) and len(structure) == len(positional) > 1
-    return tuple(structure) if several else (structure,)
-
-
 def trace(
     model: keras.layers.Layer,
     known: Callable[[keras.Operation], bool],
@@ -327,7 +274,7 @@ def trace(
     tracer = _Tracer(model, known)
     with _untouched(model):
         if function is None:
-            structure = _symbolic_inputs(model, inputs)
+            structure = symbolic_inputs(model, inputs)
             symbols = leaves(structure)
         else:
             structure, symbols = function._inputs_struct, function.inputs
