@@ -67,8 +67,8 @@ class Shrink(keras.callbacks.Callback):
         InvalidArgumentError: The criterion, granularity and allocation are not compatible.
         InvalidArgumentError: At a cut: nothing can be removed, or the budget cannot be met.
         UnsupportedLayerError: At a cut: channels reach a layer without a channel rule.
-        ExportError: At a cut: `verify` is True, and a smaller network or average does not give the outputs
-            of the old one. Nothing is replaced.
+        DifferentOutputsError: At a cut: `verify` is True, and a smaller network or average does not give
+            the outputs of the old one. Nothing is replaced.
 
     Example:
     >>> Shrink(at=1000, target="generator", budget=Budget(macs=0.25))

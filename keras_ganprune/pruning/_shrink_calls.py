@@ -123,7 +123,7 @@ def _compared(builder: Builder, call: Call, old: _Run, chain: _Run) -> Parted | 
 
 def _as_input(array: Any, tensor: Tensor) -> Any:
     """Return an array in the type and rank of an input, as a functional model does."""
-    value = keras.ops.convert_to_tensor(array, dtype=tensor.dtype)
+    value: Any = keras.ops.convert_to_tensor(array, dtype=tensor.dtype)
     rank = len(tensor.shape)
     if len(value.shape) == rank - 1 and tensor.shape[-1] == 1:
         return keras.ops.expand_dims(value, -1)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.errors import ExportError
+from keras_ganprune.errors import DifferentOutputsError
 from keras_ganprune.layers.inference import run
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.probe_inputs import probe_inputs
@@ -43,7 +43,7 @@ def check_same_outputs(
         inputs: As in `probe_inputs`. Defaults to None: the model's own inputs.
 
     Raises:
-        ExportError: The outputs differ by more than rounding, or are not finite.
+        DifferentOutputsError: The outputs differ by more than rounding, or are not finite.
     """
     model = builder.graph.model
     arrays = probe_inputs(model, inputs, batch=_BATCH)
@@ -52,7 +52,7 @@ def check_same_outputs(
     expected = leaves(run(model, arrays, tensors))
     actual = leaves(run(small, packed))
     if len(expected) != len(actual):
-        raise ExportError(
+        raise DifferentOutputsError(
             f"The smaller model must give the outputs of '{model.name}', {len(expected)} tensors. It gives "
             f"{len(actual)}. Return a list or tuple from `call`, not a tensor that is unpacked later."
         )
@@ -64,7 +64,7 @@ def check_same_outputs(
             if bad
             else "Pass `inputs`, a batch on which they are not"
         )
-        raise ExportError(
+        raise DifferentOutputsError(
             f"The outputs of '{model.name}' must be numbers to be compared with those of the smaller model. "
             f"Received: NaN on random inputs. {fix}."
         )
@@ -73,7 +73,7 @@ def check_same_outputs(
         return
     wrong = first_parted(builder, small, packed, tensors, expected, actual)
     if wrong is not None:
-        raise ExportError(
+        raise DifferentOutputsError(
             f"The smaller model must give the outputs of '{model.name}' with the removed channels at zero. "
             f"Received: {worst}. {wrong}"
         )

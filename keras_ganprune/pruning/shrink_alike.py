@@ -34,7 +34,7 @@ def shrink_alike(
 
     Raises:
         UnsupportedLayerError: The two networks have the same weight shapes, but not the same layers.
-        ExportError: `verify` is True and the outputs differ.
+        DifferentOutputsError: `verify` is True and the outputs differ.
     """
     groups = channel_groups(copy, keep=_same_layers(network, copy, keep))
     if _places(groups) != _places(shrunk.groups):

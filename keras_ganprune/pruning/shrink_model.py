@@ -103,10 +103,13 @@ def shrink(
         drop: Layers to leave out, in any form that `keras_ganprune.layers.scope.select` accepts. Their output
             must have the shape of their input. This changes the outputs: fine-tune afterwards. Defaults
             to None.
-        inputs: Structure of `keras.Input`s, for a subclassed model with several inputs. Defaults to None.
+        inputs: Structure of arrays or `keras.Input`s that `model` can be called with. Arrays are a batch for
+            `verify`; from symbols, random values are made. Needed for a subclassed model with several
+            inputs; a tuple holds the positional arguments of its `call`. Defaults to None: random values
+            for the model's own inputs.
         strict: Whether masks that no smaller network can represent raise an error. If False, these
             weights stay in the smaller model as zeros. Defaults to True.
-        verify: Whether to run both models on random inputs and compare the outputs. Defaults to True.
+        verify: Whether to run both models on `inputs` and compare the outputs. Defaults to True.
 
     Returns:
         A new model, not compiled.
@@ -118,7 +121,8 @@ def shrink(
         InvalidArgumentError: `strict` is True, and masks prune single weights or disagree in a group.
         InvalidArgumentError: The budget cannot be met.
         InvalidArgumentError: `drop` is used on a masked model, or names a layer that changes the shape.
-        ExportError: `verify` is True and the outputs differ: a channel rule is wrong.
+        DifferentOutputsError: `verify` is True and the outputs differ by more than rounding: a channel
+            rule is wrong, or a layer computes something else when it is built again.
 
     Example:
     >>> model = keras.Sequential(

@@ -168,7 +168,7 @@ def _carry_arrays(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     """Carry the arrays and tensors over that have the same shape in the cut layer."""
     present = vars(new)
     for name, value in attributes_of(old).items():
-        other = present.get(name)
+        other: Any = present.get(name)
         if _is_array(value) and _is_array(other) and tuple(other.shape) == tuple(value.shape):
             copied = value.copy() if isinstance(value, np.ndarray) else keras.ops.copy(value)
             _set(new, name, copied)

@@ -115,12 +115,13 @@ def _constructed(old: keras.layers.Layer, config: dict[str, Any], name: str) -> 
         # Functions that cannot be written down, such as a lambda. They are carried over later.
         with contextlib.suppress(Exception):
             before = old.get_config()
-            with _stand_ins(old):
-                plain = old.get_config()
             cut = {k: v for k, v in config.items() if k not in before or before[k] != v}
-            with contextlib.suppress(Exception):
-                return type(old).from_config({**plain, **cut, "name": name})
-            return _without_keras_keys(old, {**plain, **cut}, name)
+            for stand_in in (keras.activations.linear, None):
+                with contextlib.suppress(Exception), _stand_ins(old, stand_in):
+                    plain = {**old.get_config(), **cut}
+                    with contextlib.suppress(Exception):
+                        return type(old).from_config({**plain, "name": name})
+                    return _without_keras_keys(old, plain, name)
     raise first
 
 
@@ -140,18 +141,24 @@ def _without_keras_keys(
 
 
 @contextlib.contextmanager
-def _stand_ins(layer: keras.layers.Layer) -> Iterator[None]:
+def _stand_ins(
+    layer: keras.layers.Layer, function: Any = keras.activations.linear
+) -> Iterator[None]:
     """Within the context, functions and objects without a configuration do not stand in the way.
 
-    A function becomes `keras.activations.linear`; a regularizer, constraint or initializer becomes None.
-    What stands for what is of no account: the new layer gets the same objects as the old one.
+    A user's regularizer, constraint or initializer becomes None. What stands for what is of no account: the
+    new layer gets the same objects as the old one.
+
+    Args:
+        layer: The layer, whose attributes are restored in the end.
+        function: What stands for each function. Defaults to `keras.activations.linear`.
     """
     before = []
     for part in layer._flatten_layers():
         functions, objects = functions_of(part), objects_of(part)
         before.append((vars(part), {**functions, **objects}))
         attributes = cast("dict[str, Any]", vars(part))
-        attributes.update(dict.fromkeys(functions, keras.activations.linear))
+        attributes.update(dict.fromkeys(functions, function))
         attributes.update(dict.fromkeys(objects))
     try:
         yield
