@@ -42,6 +42,10 @@ class ExportError(PruningError, RuntimeError):
     """The outputs of an exported model differ from those of the model that was exported."""
 
 
+class DifferentOutputsError(ExportError):
+    """A copy of a model has other outputs than the model."""
+
+
 class OutputError(PruningError, OSError):
     """An output file or folder cannot be written."""
 

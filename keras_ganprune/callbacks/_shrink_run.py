@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent, shrink_event
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import is_built
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
+from keras_ganprune.pruning.shrink_alike import shrink_alike
 from keras_ganprune.pruning.shrink_model import Shrunk, shrink_with_cuts
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
-from keras_ganprune.pruning.structured.cuts import Cut
 from keras_ganprune.pruning.structured.groups import channel_groups
-from keras_ganprune.pruning.structured.rebuild import Builder, assign
 from keras_ganprune.pruning.structured.replace_networks import replace_networks
 from keras_ganprune.training.step_clock import Clock
 from keras_ganprune.training.weight_averages import Copies
@@ -40,6 +37,7 @@ class CutPlan:
         budget: One `Budget` per step, or None.
         settings: Further arguments of `shrink`: criterion, granularity, allocation, keep, limits.
         recalibrate: Whether a `GANModel` gets new batch statistics after a cut.
+        verify: Whether the smaller networks are compared with the old ones.
     """
 
     at: Sequence[int]
@@ -47,6 +45,7 @@ class CutPlan:
     budget: Sequence[Budget | None]
     settings: dict[str, Any]
     recalibrate: bool
+    verify: bool = True
 
 
 class ShrinkRun:
@@ -133,7 +132,11 @@ class ShrinkRun:
         return [i for i, at in enumerate(self.plan.at) if (self.last_step or 0) < at <= step]
 
     def _cut(self, step: int, number: int) -> list[ShrinkEvent]:
-        """Make every target smaller. All smaller networks are built before the first is put in place."""
+        """Make every target smaller.
+
+        All smaller networks are built, and compared with the old ones, before the first is put in place.
+        So an error leaves the model as it is.
+        """
         tracing.sync(self.model)
         for run in self._siblings:
             run.copies.look()
@@ -144,18 +147,18 @@ class ShrinkRun:
                 network,
                 sparsity=self.plan.sparsity[number],
                 budget=self._remaining_budget(name, network, number),
+                verify=self.plan.verify,
                 **self.plan.settings,
             )
             results.append((name, network, shrunk))
             rows.append((network, shrunk.model, shrunk.cuts))
-            rows += [
-                (copy, *_cut_copy(network, copy, shrunk))
-                for original, copy in self.copies.pairs
-                if original is network
-            ]
+            for copy in [copy for original, copy in self.copies.pairs if original is network]:
+                keep = self.plan.settings["keep"]
+                alike = shrink_alike(network, copy, shrunk, keep, self.plan.verify)
+                rows.append((copy, alike.model, alike.cuts))
+        replace_networks(self.model, rows)
         for prune in (vars(self.model).get("_pruned_by") or (None, {}))[1]:
             prune.retire([network for _, network, _ in results])
-        replace_networks(self.model, rows)
         replacements = {id(old): new for old, new, _ in rows}
         for run in self._siblings:
             run._follow(replacements)
@@ -201,18 +204,3 @@ class ShrinkRun:
                 f"{budget.quantity}. Received: {budget!r}. Give a smaller budget, or leave this step out."
             )
         return Budget(**{budget.quantity: share})
-
-
-def _cut_copy(
-    network: keras.layers.Layer, copy: keras.layers.Layer, shrunk: Shrunk
-) -> tuple[keras.Model, list[Cut]]:
-    """Cut a weight average like its network.
-
-    Returns:
-        The smaller average, and the cuts of its weights.
-    """
-    copied = {id(w): other for w, other in zip(network.weights, copy.weights, strict=True)}
-    small, cuts = Builder(shrunk.groups, shrunk.keeps, shrunk.bypassed).build()
-    assign(cuts, {id(cut.old): np.asarray(to_numpy(copied[id(cut.old)])) for cut in cuts})
-    small.trainable = copy.trainable
-    return small, [Cut(copied[id(cut.old)], cut.new, cut.index) for cut in cuts]

@@ -52,6 +52,8 @@ class Shrink(keras.callbacks.Callback):
             the first target. Defaults to None.
         copies: Weight averages of a target, which are cut like it: 'auto' finds them; or a name, a
             network or a list; None for no averages. Defaults to 'auto'.
+        verify: Whether each smaller network and average is compared with the old one on random inputs, as
+            by `shrink`, before it takes its place. Defaults to True.
         verbose: 0 or 1; 1 prints a line per cut. Defaults to 1.
 
     Attributes:
@@ -65,6 +67,8 @@ class Shrink(keras.callbacks.Callback):
         InvalidArgumentError: The criterion, granularity and allocation are not compatible.
         InvalidArgumentError: At a cut: nothing can be removed, or the budget cannot be met.
         UnsupportedLayerError: At a cut: channels reach a layer without a channel rule.
+        DifferentOutputsError: At a cut: `verify` is True, and a smaller network or average does not give
+            the outputs of the old one. Nothing is replaced.
 
     Example:
     >>> Shrink(at=1000, target="generator", budget=Budget(macs=0.25))
@@ -96,6 +100,7 @@ class Shrink(keras.callbacks.Callback):
         recalibrate: bool = True,
         optimizer: keras.optimizers.Optimizer | str | None = None,
         copies: Literal["auto"] | str | Sequence[str] | keras.layers.Layer | None = "auto",
+        verify: bool = True,
         verbose: int = 1,
     ):
         super().__init__()
@@ -132,6 +137,7 @@ class Shrink(keras.callbacks.Callback):
             "limits": limits,
         }
         self.recalibrate = recalibrate
+        self.verify = verify
         self.optimizer = optimizer
         self.copies = copies
         self.verbose = verbose
@@ -162,7 +168,9 @@ class Shrink(keras.callbacks.Callback):
         siblings = vars(self.model).get("_shrunk_by")
         if siblings is None or siblings[0] is not self.params:  # those of an earlier `fit`
             siblings = (self.params, [])
-        plan = CutPlan(self.at, self.sparsity, self.budget, self.settings, self.recalibrate)
+        plan = CutPlan(
+            self.at, self.sparsity, self.budget, self.settings, self.recalibrate, self.verify
+        )
         self._run = ShrinkRun(
             self.model, targets, plan, self.optimizer, self.copies, self._say, siblings[1]
         )

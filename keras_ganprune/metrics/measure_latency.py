@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError
-from keras_ganprune.pruning.structured.graph import _symbolic_inputs, inner_function
+from keras_ganprune.layers.inference import inner_function, symbolic_inputs
 from keras_ganprune.utils import files, validation
 from keras_ganprune.utils import random_inputs as inputs_for
 
@@ -77,7 +77,7 @@ def input_specs(model: keras.Model, inputs: Any = None) -> Any:
     """
     function = inner_function(model)
     if function is None or inputs is not None:
-        return _symbolic_inputs(model, inputs)
+        return symbolic_inputs(model, inputs)
     return getattr(function, "_inputs_struct")  # noqa: B009  (Keras's stubs do not have it)
 
 

@@ -19,7 +19,7 @@ from keras_ganprune.pruning._shrink_masked import (
     masked_in_slices,
 )
 from keras_ganprune.pruning._shrink_scored import best_units
-from keras_ganprune.pruning._shrink_verify import check_same_outputs, masked_copy
+from keras_ganprune.pruning._shrink_verify import check_same_outputs, masked_values
 from keras_ganprune.pruning.allocation import Allocation
 from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.granularity import Channel
@@ -27,7 +27,7 @@ from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.cuts import Cut
 from keras_ganprune.pruning.structured.graph import Tensor
 from keras_ganprune.pruning.structured.groups import Groups, channel_groups
-from keras_ganprune.pruning.structured.rebuild import Builder, assign
+from keras_ganprune.pruning.structured.rebuild import Builder
 from keras_ganprune.pruning.structured.residual_blocks import Block, residual_blocks
 
 
@@ -103,10 +103,13 @@ def shrink(
         drop: Layers to leave out, in any form that `keras_ganprune.layers.scope.select` accepts. Their output
             must have the shape of their input. This changes the outputs: fine-tune afterwards. Defaults
             to None.
-        inputs: Structure of `keras.Input`s, for a subclassed model with several inputs. Defaults to None.
+        inputs: Structure of arrays or `keras.Input`s that `model` can be called with. Arrays are a batch for
+            `verify`; from symbols, random values are made. Needed for a subclassed model with several
+            inputs; a tuple holds the positional arguments of its `call`. Defaults to None: random values
+            for the model's own inputs.
         strict: Whether masks that no smaller network can represent raise an error. If False, these
             weights stay in the smaller model as zeros. Defaults to True.
-        verify: Whether to run both models on random inputs and compare the outputs. Defaults to True.
+        verify: Whether to run both models on `inputs` and compare the outputs. Defaults to True.
 
     Returns:
         A new model, not compiled.
@@ -118,7 +121,8 @@ def shrink(
         InvalidArgumentError: `strict` is True, and masks prune single weights or disagree in a group.
         InvalidArgumentError: The budget cannot be met.
         InvalidArgumentError: `drop` is used on a masked model, or names a layer that changes the shape.
-        ExportError: `verify` is True and the outputs differ: a channel rule is wrong.
+        DifferentOutputsError: `verify` is True and the outputs differ by more than rounding: a channel
+            rule is wrong, or a layer computes something else when it is built again.
 
     Example:
     >>> model = keras.Sequential(
@@ -199,9 +203,9 @@ def shrink_with_cuts(
     if by_masks and strict:
         check_nothing_left(model, builder, explained)
     small, cuts = builder.build()
-    assign(cuts)
     if verify:
-        check_same_outputs(groups, model if by_masks else masked_copy(groups, keeps), small)
+        values = () if by_masks else masked_values(groups, keeps)
+        check_same_outputs(builder, small, values, inputs)
     return Shrunk(small, tuple(cuts), groups, tuple(keeps), bypassed)
 
 
@@ -245,6 +249,4 @@ def _without_layers(model: keras.Model, drop: Any, inputs: Any) -> keras.Model:
             )
         bypassed[id(call)] = call.inputs[0]
     everything = [np.ones(group.size, dtype=bool) for group in groups]
-    shorter, cuts = Builder(groups, everything, bypassed).build()
-    assign(cuts)
-    return shorter
+    return Builder(groups, everything, bypassed).build()[0]

@@ -31,7 +31,7 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.pruning.shrink_model import shrink_with_cuts
-from keras_ganprune.pruning.structured.rebuild import Builder, assign
+from keras_ganprune.pruning.structured.rebuild import Builder
 
 SPARSITIES = (0.3, 0.5, 0.8)
 # LayerNormalization averages over all channels, so that all of them stay.
@@ -316,8 +316,7 @@ def test_a_shared_layer_without_weights_fits_each_of_its_calls(kind):
     keeps[-2][1:] = (
         False  # the first call has a half or an eighth of its channels, the second one all
     )
-    small, cuts = Builder(groups, keeps).build()
-    assign(cuts)
+    small, _ = Builder(groups, keeps).build()
     for variable, masked in groups.masked_values(keeps).values():
         variable.assign(masked)
     assert_same(model, small, noise_batch(5))
@@ -359,17 +358,26 @@ def test_a_subclassed_model_with_two_inputs():
 def test_a_subclassed_model_with_two_arguments():
     model = TwoArguments()
     model(noise_batch(5), _label())
-    inputs = [keras.Input((5,)), keras.Input((), dtype="int32")]
-    small = kgp.shrink(random_weights(model), sparsity=0.5, inputs=inputs)
-    assert small.count_params() == 5 * 4 + 4 + 4 * 4 + 4 * 2 + 2
+    random_weights(model)
+    symbols = [keras.Input((5,)), keras.Input((), dtype="int32")]
+    for inputs in (symbols, tuple(symbols), (noise_batch(5), _label()), [noise_batch(5), _label()]):
+        small = kgp.shrink(model, sparsity=0.5, inputs=inputs)
+        assert small.count_params() == 5 * 4 + 4 + 4 * 4 + 4 * 2 + 2
+        assert small.inputs[1].dtype == "int32"
 
 
 def test_models_whose_inputs_are_not_known():
     unbuilt = keras.Sequential([layers.Dense(8), layers.Dense(2)])
     with pytest.raises(UnbuiltModelError, match=r"must be built.*Call it once on a batch first"):
         kgp.shrink(unbuilt, sparsity=0.5)
-    with pytest.raises(InvalidArgumentError, match="`inputs` is for subclassed models"):
-        kgp.shrink(small_mlp(), sparsity=0.5, inputs=[keras.Input((5,))])
+    with pytest.raises(InvalidArgumentError, match="`inputs` must fit the inputs of"):
+        kgp.shrink(small_mlp(), sparsity=0.5, inputs=[keras.Input((6,))])
+    two = TwoArguments()
+    two(noise_batch(5), _label())
+    with pytest.raises(
+        UnbuiltModelError, match=r"takes `noise` and `label`.*inputs=\(noise, label"
+    ):
+        kgp.shrink(two, sparsity=0.5)
     with pytest.raises(ArgumentTypeError, match="must be a Keras 3 model or layer"):
         kgp.shrink("model.keras", sparsity=0.5)
 

@@ -339,11 +339,23 @@ def _warn_of_uncounted(costs: Costs) -> None:
     layers = [row.layer for row in rows if any(len(w.shape) > 1 for w in row.weights)]
     if layers:
         warnings.warn(
-            f"The budget ignores the MACs of {', '.join(layers[:3])}, which are not known. Register a "
-            "rule for them with `register_macs`.",
+            f"The budget ignores the MACs of {uncounted_text(costs, layers)}, which are not known. "
+            "Register a rule for them with `register_macs`.",
             PruningWarning,
             stacklevel=3,
         )
+
+
+def uncounted_text(costs: Costs, paths: Sequence[str] | None = None) -> str:
+    """Return the layers whose MACs are not known, as text for a message; "" if there are none.
+
+    Args:
+        costs: The costs of a network.
+        paths: Paths of the layers to name. Defaults to None: all of them.
+    """
+    paths = list(costs.uncounted_layers) if paths is None else list(paths)
+    named = [f"'{path}' ({costs.uncounted_layers[path]})" for path in paths[:3]]
+    return ", ".join(named) + (f" and {len(paths) - 3} others" if len(paths) > 3 else "")
 
 
 def _reason_of_no_fit(
@@ -378,8 +390,10 @@ def _reason_of_no_fit(
         why = f"{' or '.join(enough)} keeps more; loosen it"
     else:
         why = f"{' and '.join(loosened)} together keep more; loosen them"
+    uncounted = uncounted_text(costs) if budget.quantity == "macs" else ""
+    without = f" The MACs of {uncounted} are not known, and not among them." if uncounted else ""
     return (
         f"A budget of {budget.fraction:g} of the {budget.quantity} cannot be met: the smallest network "
         f"that is allowed has {math.ceil(least * 1e4) / 1e4:.4f} of them, because {why}. Or give a budget "
-        "of at least that."
+        f"of at least that.{without}"
     )

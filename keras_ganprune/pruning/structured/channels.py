@@ -289,7 +289,7 @@ class Channels:
         role: str,
         labels: np.ndarray | None,
     ) -> np.ndarray:
-        variable = weight_variable(layer, name)
+        variable = _variable(layer, name)
         if variable is None:
             raise UnsupportedLayerError(
                 f"A rule names the weight `{name}` of {type(layer).__name__} '{layer.name}', which has "
@@ -318,6 +318,15 @@ class Channels:
                 )
             self.tie(record.labels, labels)
         return record.labels
+
+
+def _variable(layer: keras.layers.Layer, name: str) -> keras.Variable | None:
+    """Return the variable behind an attribute path. A number is a place in a list, as in 'states.0'."""
+    attribute, _, place = name.rpartition(".")
+    if place.isdigit():
+        values = getattr(layer, attribute, None) or ()
+        return values[int(place)] if int(place) < len(values) else None
+    return weight_variable(layer, name)
 
 
 def _is_none(layer: keras.layers.Layer, name: str) -> bool:

@@ -151,6 +151,7 @@ class Costs:
     Attributes:
         groups: The argument.
         uncounted: Dict, path of a layer whose MACs are not known -> the reason.
+        uncounted_layers: Dict, path of a layer whose MACs are not known -> the name of its class.
 
     Example:
     >>> model = keras.Sequential(
@@ -168,6 +169,7 @@ class Costs:
     def __init__(self, groups: Groups):
         self.groups = groups
         self.uncounted: dict[str, str] = {}
+        self.uncounted_layers: dict[str, str] = {}
         self._unknown: list[str] = []  # paths of calls with sizes that are not known
         self._axes = _AxisLengths(groups)
         calls, self._batch = count_macs(groups.graph, groups.channels)
@@ -204,7 +206,9 @@ class Costs:
                 row = rows[id(layer)] = _Row(call.path, layer, self._shape(call), weights)
             row.products += products or []
             if products is None:
-                self.uncounted[call.path] = call.opaque or f"no rule for {type(layer).__name__}"
+                kind = type(layer).__name__
+                self.uncounted[call.path] = call.opaque or f"no rule for {kind}"
+                self.uncounted_layers[call.path] = kind
         for path, layer in walk(self.groups.graph.model):
             unclaimed = claim(own_variables(layer))
             if unclaimed:

@@ -12,6 +12,12 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.layers.inference import (
+    arguments,
+    inner_function,
+    positional_names,
+    symbolic_inputs,
+)
 from keras_ganprune.layers.traversal import walk
 
 
@@ -80,20 +86,6 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"<Graph of {self.model.name}: {len(self.calls)} calls>"
-
-
-def inner_function(layer: keras.layers.Layer) -> keras.Function | None:
-    """Return the graph that a Sequential or functional model runs, or None.
-
-    Private touch: a Sequential keeps its graph in `_functional`. A functional model whose class defines
-    `call` runs that instead, so it has no such graph.
-    """
-    if isinstance(layer, keras.Sequential):
-        return layer._functional
-    if not isinstance(layer, keras.Function):
-        return None
-    owner = next(cls for cls in type(layer).__mro__ if "call" in vars(cls))
-    return layer if owner.__module__.split(".")[0] == "keras" else None
 
 
 def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
@@ -254,46 +246,6 @@ def _same_leaf(one: Any, other: Any) -> bool:
     return one is other or one == other
 
 
-def _symbolic_inputs(model: keras.layers.Layer, inputs: Any) -> Any:
-    """Return the structure of symbols that a subclassed model is called with."""
-    if inputs is not None:
-        return inputs
-    shapes = (model.get_build_config() or {}).get("input_shape")
-    if shapes is None:
-        raise UnbuiltModelError(
-            f"The inputs of `{type(model).__name__}` '{model.name}' are not known: it has several, or "
-            "was never built. Pass symbols of their shapes and types, such as "
-            "`inputs=[keras.Input((64,)), keras.Input((), dtype='int32')]`."
-        )
-    single = isinstance(shapes, (tuple, list)) and not any(
-        isinstance(n, (tuple, list)) for n in shapes
-    )
-
-    def symbol(shape: Any) -> Any:
-        return keras.KerasTensor((None, *shape[1:]), model.input_dtype)
-
-    if single:
-        return symbol(shapes)
-    if isinstance(shapes, dict):
-        return {name: symbol(shape) for name, shape in shapes.items()}
-    return [symbol(shape) for shape in shapes]
-
-
-def arguments(model: keras.layers.Layer, structure: Any) -> tuple:
-    """Return the positional arguments that a subclassed model is called with.
-
-    A list is one argument, unless `call` has exactly as many parameters as the list has entries.
-    """
-    positional = [
-        p.name
-        for p in inspect.signature(model.call).parameters.values()
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-        and p.name not in ("training", "mask")
-    ]
-    several = isinstance(structure, (list, tuple)) and len(structure) == len(positional) > 1
-    return tuple(structure) if several else (structure,)
-
-
 def trace(
     model: keras.layers.Layer,
     known: Callable[[keras.Operation], bool],
@@ -305,13 +257,14 @@ def trace(
         model: Sequential, functional, or subclassed with a `call` that can run on symbols.
         known: Function that returns whether an operation is one call; all others are unfolded where
             possible.
-        inputs: Structure of `keras.Input`s for a subclassed model. Defaults to None: the shape that it
-            was built with, and its own dtype.
+        inputs: Structure of `keras.Input`s or arrays that the model can be called with; a tuple holds the
+            positional arguments of `call`. Defaults to None: the shape that a subclassed model was built
+            with, and its own dtype. Any other model has its own inputs.
 
     Raises:
         UnbuiltModelError: The model has no weights yet, or its inputs are not known.
         UnsupportedLayerError: A subclassed model cannot be called on symbols.
-        InvalidArgumentError: `inputs` is given for a model that is not subclassed.
+        InvalidArgumentError: `inputs` do not fit the inputs of a model that is not subclassed.
     """
     if not model.built:
         raise UnbuiltModelError(
@@ -319,15 +272,16 @@ def trace(
             "first."
         )
     function = inner_function(model)
-    if function is not None and inputs is not None:
-        raise InvalidArgumentError(
-            "`inputs` is for subclassed models. "
-            f"'{model.name}' is a {type(model).__name__}, whose inputs are known; leave it out."
-        )
+    if inputs is not None:
+        inputs = _as_symbols(model, inputs)
+        if function is not None:
+            _check_fit(model, function, inputs)
+    elif function is None:
+        _check_known(model)
     tracer = _Tracer(model, known)
     with _untouched(model):
         if function is None:
-            structure = _symbolic_inputs(model, inputs)
+            structure = symbolic_inputs(model, inputs)
             symbols = leaves(structure)
         else:
             structure, symbols = function._inputs_struct, function.inputs
@@ -342,6 +296,53 @@ def trace(
             function = _unfolded_model(tracer, model, packed)
         outputs = tracer.function(function, tensors)
     return Graph(model, packed, outputs, names, tracer.calls)
+
+
+def _as_symbols(model: keras.layers.Layer, inputs: Any) -> Any:
+    """Return inputs with a symbol in the place of each array. The batch size stays open."""
+
+    def symbol(leaf: Any) -> Any:
+        if isinstance(leaf, keras.KerasTensor):
+            return leaf
+        array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
+        dtype = str(getattr(array.dtype, "name", array.dtype))
+        if dtype == "object" or dtype.startswith(("str", "bytes")):
+            dtype = "string"
+        elif "float" in dtype:
+            dtype = model.input_dtype  # Keras converts an array of floats to it.
+        return keras.KerasTensor((None, *tuple(array.shape)[1:]), dtype.removeprefix("torch."))
+
+    numbers = isinstance(inputs, list) and all(
+        not isinstance(leaf, keras.KerasTensor) and np.ndim(leaf) == 0 for leaf in leaves(inputs)
+    )
+    return symbol(np.asarray(inputs)) if numbers else keras.tree.map_structure(symbol, inputs)
+
+
+def _check_fit(model: keras.layers.Layer, function: keras.Function, inputs: Any) -> None:
+    """Raise unless inputs have the number and the shapes of the inputs of a functional model."""
+    given = [tuple(symbol.shape) for symbol in leaves(inputs)]
+    own = [tuple(symbol.shape) for symbol in function.inputs]
+    fits = len(given) == len(own) and all(
+        len(a) == len(b)
+        and all(m is None or n is None or m == n for m, n in zip(a, b, strict=True))
+        for a, b in zip(given, own, strict=True)
+    )
+    if not fits:
+        raise InvalidArgumentError(
+            f"`inputs` must fit the inputs of '{model.name}', which have the shapes {own}. Received: inputs "
+            f"of the shapes {given}. Leave `inputs` out, or give a batch that `model(inputs)` takes."
+        )
+
+
+def _check_known(model: keras.layers.Layer) -> None:
+    """Raise if `call` needs more arguments than the one whose shape Keras stores."""
+    names = positional_names(model, required=True)
+    if len(names) > 1 and "shapes_dict" not in (model.get_build_config() or {}):
+        raise UnbuiltModelError(
+            f"The inputs of `{type(model).__name__}` '{model.name}' are not known: its `call` takes "
+            f"{' and '.join(f'`{name}`' for name in names)}, and Keras stores the shape of the first only. "
+            f"Pass one batch or symbol for each, such as `inputs=({', '.join(names)})`."
+        )
 
 
 def _unfolded_model(tracer: _Tracer, model: keras.layers.Layer, packed: Any) -> keras.Function:

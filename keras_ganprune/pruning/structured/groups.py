@@ -219,14 +219,15 @@ def channel_groups(
         keep: Layers that are left alone: all channels that they make stay. A name or pattern, a class, a
             layer, a function, or a list of them, as the `scope` of `Prune`. If a layer has no rule, all
             channels that reach it stay too. Defaults to None.
-        inputs: Structure of `keras.Input`s, for a subclassed model with several inputs. Defaults to None.
+        inputs: Structure of `keras.Input`s or arrays that the model can be called with; needed for a
+            subclassed model with several inputs. A tuple holds the positional arguments of `call`. Defaults
+            to None: the model's own inputs.
 
     Returns: `Groups`, a sequence of `Group` that can be printed.
 
     Raises:
         ArgumentTypeError: `model` is not a Keras model or layer.
-        InvalidArgumentError: `keep` names no layer, or `inputs` is given for a model that is not
-            subclassed.
+        InvalidArgumentError: `keep` names no layer, or `inputs` do not fit the model.
         UnbuiltModelError: The model has no weights yet.
         UnsupportedLayerError: Channels that could be removed reach a layer that cannot be followed.
 

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import keras
 import numpy as np
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import InvalidArgumentError, PruningError, UnsupportedLayerError
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import weight_variable
 from keras_ganprune.layers.upgrade import plain_classes
+from keras_ganprune.pruning.structured.carry_state import carry_penalties, carry_state
 from keras_ganprune.pruning.structured.cuts import Cut
 from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
 from keras_ganprune.pruning.structured.groups import Groups
+from keras_ganprune.pruning.structured.rebuild_layers import build_again, configuration
 from keras_ganprune.pruning.structured.rules.registry import Sizes, entry_of
 from keras_ganprune.pruning.structured.rules.slices import cut_key
 
-# Layers that are used again: their configuration cannot hold a function, or does not hold a table.
-_USED_AGAIN = (keras.layers.Lambda, keras.layers.StringLookup, keras.layers.IntegerLookup)
+
+@dataclass(frozen=True, eq=False)
+class NewCall:
+    """A call of a new operation.
+
+    Attributes:
+        operation: The new layer or operation.
+        args: Positional arguments, with the `Tensor`s of the old graph in them.
+        kwargs: Keyword arguments, likewise.
+    """
+
+    operation: Any
+    args: tuple
+    kwargs: dict[str, Any]
 
 
 class Builder:
@@ -44,6 +60,8 @@ class Builder:
         self.dropped = dropped or {}
         # New layers and operations, by the id of the old one (and the configuration).
         self.new_operations: dict[Any, Any] = {}
+        # The new operation of each call, by the id of the call, and its arguments with old `Tensor`s.
+        self.new_calls: dict[int, NewCall] = {}
         self.names: set[str] = set()
 
     def kept(self, labels: np.ndarray) -> np.ndarray:
@@ -58,6 +76,11 @@ class Builder:
             kept = None if labels is None else self.kept(labels)
             index.append(None if kept is None or kept.all() else np.flatnonzero(kept))
         return tuple(index)
+
+    def tensor_index(self, tensor: Tensor) -> tuple[np.ndarray | None, ...]:
+        """Return, for each axis of a tensor, the positions that stay, or None for all."""
+        rows = (None if x is None else self.kept(x) for x in self.channels.axes[id(tensor)].labels)
+        return tuple(None if r is None or r.all() else np.flatnonzero(r) for r in rows)
 
     def shape(self, tensor: Tensor) -> tuple[int | None, ...]:
         """Return the shape of a tensor after the cut."""
@@ -96,28 +119,23 @@ class Builder:
         old = call.operation
         if id(old) in self.new_operations:
             return self.new_operations[id(old)]
-        config = None if isinstance(old, _USED_AGAIN) else self._config(call)
+        config = self._config(call)
         key: Any = id(old)
         if isinstance(old, keras.layers.Layer) and not old.weights:
             # A layer without weights, such as a Reshape, may need another configuration in each call.
             key = (id(old), repr(config))
         if key not in self.new_operations:
-            self.new_operations[key] = old if config is None else self._rebuilt(call, config)
+            # An operation without a configuration is used again, with its own name.
+            keeps_name = config is None and not isinstance(old, keras.layers.Layer)
+            name = "" if keeps_name else self.name(call.path)
+            self.new_operations[key] = build_again(old, call.path, config, name)
         return self.new_operations[key]
 
     def _config(self, call: Call) -> dict[str, Any] | None:
         """Return the configuration after the cut; None for an operation without one."""
         old, entry = call.operation, entry_of(call.operation)
-        try:
-            config = old.get_config()
-        except NotImplementedError:
-            if isinstance(old, keras.layers.Layer):
-                raise UnsupportedLayerError(
-                    f"{type(old).__name__} '{call.path}' must define `get_config` (all its constructor "
-                    "arguments), as for saving, so that it can be built again."
-                ) from None
-            return None
-        if entry is None or entry.config is None:
+        config = configuration(old, call.path)
+        if config is None or entry is None or entry.config is None:
             return config
         sizes = Sizes(
             weight=lambda name: self.weight_shape(_variable(old, name)),
@@ -128,25 +146,6 @@ class Builder:
         )
         return entry.config(old, config, sizes)
 
-    def _rebuilt(self, call: Call, config: dict[str, Any]) -> Any:
-        old = call.operation
-        name = self.name(call.path)
-        if isinstance(old, keras.layers.Layer):
-            config["name"] = name
-        else:
-            config.pop("name", None)  # not every version of Keras takes one here
-        try:
-            new = type(old).from_config(config)
-            if not isinstance(new, keras.layers.Layer):
-                new.name = name
-            return new
-        except Exception as error:
-            raise UnsupportedLayerError(
-                f"{type(old).__name__} '{call.path}' could not be built again from its "
-                f"configuration ({type(error).__name__}: {error}). Check its `get_config` and, if it is a "
-                "layer of your own, the `config=` of `register_rule`."
-            ) from error
-
     def _kept_input(self, call: Call, number: int, axis: int) -> np.ndarray:
         axes = self.channels.axes[id(call.inputs[number])]
         labels = axes[axis]
@@ -155,7 +154,7 @@ class Builder:
     # --- the graph -------------------------------------------------------------------------------
 
     def build(self) -> tuple[keras.Model, list[Cut]]:
-        """Return the new model, and a `Cut` for each of its weights.
+        """Return the new model with its weights and its other state, and a `Cut` for each of its weights.
 
         Raises:
             UnsupportedLayerError: A layer cannot be built again, or gets other weights than its rule says.
@@ -164,6 +163,7 @@ class Builder:
         with plain_classes(self.graph.model):
             model = self._sequential() or self._functional()
             cuts = self._cuts()
+            self._carry_states(cuts)
         known = {id(cut.new) for cut in cuts}
         missing = [w.path for w in model.weights if id(w) not in known]
         if missing:
@@ -189,7 +189,10 @@ class Builder:
         model = keras.Sequential(name=graph.model.name, trainable=graph.model.trainable)
         model.add(self._input(tensor, graph.names[0]))
         for call in graph.calls:
-            model.add(self.operation(call))
+            layer = self.operation(call)
+            with _named(call):
+                model.add(layer)
+            self.new_calls[id(call)] = NewCall(layer, call.args, call.kwargs)
         return model
 
     def _functional(self) -> keras.Model:
@@ -198,33 +201,41 @@ class Builder:
         symbols = [self._input(t, name) for t, name in zip(inputs, graph.names, strict=True)]
         symbol_of = {id(t): symbol for t, symbol in zip(inputs, symbols, strict=True)}
 
-        def fill(leaf: Any) -> Any:
-            return symbol_of[id(leaf)] if isinstance(leaf, Tensor) else leaf
+        def fill(structure: Any) -> Any:
+            return keras.tree.map_structure(
+                lambda leaf: symbol_of[id(leaf)] if isinstance(leaf, Tensor) else leaf, structure
+            )
 
-        needed = self._needed()
+        needed = self.needed()
         for call in graph.calls:
             if id(call) in self.dropped:
                 symbol_of[id(call.outputs[0])] = symbol_of[id(self.dropped[id(call)])]
             elif id(call) in needed:
-                args, kwargs = cast("Any", keras.tree.map_structure(fill, (call.args, call.kwargs)))
-                for tensor, symbol in zip(
-                    call.outputs, self._called(call, args, kwargs), strict=True
-                ):
+                for tensor, symbol in zip(call.outputs, self._called(call, fill), strict=True):
                     symbol_of[id(tensor)] = symbol
         structure = keras.tree.pack_sequence_as(graph.inputs, symbols)
         return keras.Model(
             structure,
-            keras.tree.map_structure(fill, graph.outputs),
+            fill(graph.outputs),
             name=graph.model.name,
             trainable=graph.model.trainable,
         )
 
-    def _called(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> list[Any]:
-        """Call the new operation on symbols; return its outputs after a check of their shapes."""
+    def _called(self, call: Call, fill: Callable[[Any], Any]) -> list[Any]:
+        """Call the new operation on symbols; return its outputs after a check of their shapes.
+
+        Args:
+            call: The old call.
+            fill: Function that puts symbols in the place of the old tensors.
+        """
+        args, kwargs = call.args, dict(call.kwargs)
         if type(call.operation).__name__ == "GetItem":
             key = kwargs.pop("key") if "key" in kwargs else args[1]
             args = (args[0], self._key(call, key))
-        outputs = leaves(self.operation(call)(*args, **kwargs))
+        new = self.operation(call)
+        self.new_calls[id(call)] = NewCall(new, args, kwargs)
+        with _named(call):
+            outputs = leaves(new(*fill(args), **fill(kwargs)))
         for tensor, symbol in zip(call.outputs, outputs, strict=True):
             if tuple(symbol.shape) != self.shape(tensor):
                 raise InvalidArgumentError(
@@ -234,7 +245,7 @@ class Builder:
                 )
         return outputs
 
-    def _needed(self) -> set[int]:
+    def needed(self) -> set[int]:
         """Return the calls that the outputs depend on, by id."""
         tensors = {id(t) for t in leaves(self.graph.outputs)}
         calls = set()
@@ -280,6 +291,29 @@ class Builder:
         # A layer that is called twice is cut once.
         return list({id(cut.new): cut for cut in cuts}.values())
 
+    def is_whole(self, call: Call) -> bool:
+        """Return whether nothing of a call is cut: neither its tensors nor the weights of its layer."""
+        weights = getattr(call.operation, "weights", [])
+        rows = [self.index(w) for w in weights]
+        rows += [self.tensor_index(t) for t in (*call.inputs, *call.outputs)]
+        return all(kept is None for row in rows for kept in row)
+
+    def _carry_states(self, cuts: Sequence[Cut]) -> None:
+        """Give the new layers the weights of the old ones, and what they have beside their weights."""
+        for cut in cuts:
+            cut.new.assign(cut.slice(to_numpy(cut.old)))
+            carry_penalties(cut.old, cut.new)
+        whole: dict[int, bool] = {}
+        layers: dict[int, tuple[Any, Any]] = {}
+        for call in self.graph.calls:
+            new = self.new_calls.get(id(call))
+            if new is not None and isinstance(new.operation, keras.layers.Layer):
+                key = id(new.operation)
+                layers[key] = (call.operation, new.operation)
+                whole[key] = whole.get(key, True) and self.is_whole(call)
+        for key, (old, new) in layers.items():
+            carry_state(old, new, self.index, whole[key])
+
 
 def _variable(layer: Any, name: str) -> keras.Variable:
     """Return a weight that the configuration of a smaller layer depends on, or raise."""
@@ -292,13 +326,16 @@ def _variable(layer: Any, name: str) -> keras.Variable:
     return variable
 
 
-def assign(cuts: Sequence[Cut], values: dict[int, np.ndarray] | None = None) -> None:
-    """Assign the cut values of the old weights to the weights of a new network.
-
-    Args:
-        cuts: From `Builder.build`.
-        values: Dict, id of an old weight -> values to use instead of its current ones. Defaults to None.
-    """
-    for cut in cuts:
-        value = (values or {}).get(id(cut.old))
-        cut.new.assign(cut.slice(to_numpy(cut.old) if value is None else value))
+@contextlib.contextmanager
+def _named(call: Call) -> Iterator[None]:
+    """Within the context, an error of Keras names the layer that is built or called again."""
+    try:
+        yield
+    except PruningError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines()
+        raise UnsupportedLayerError(
+            f"{type(call.operation).__name__} '{call.path}' could not be called on symbols after it was "
+            f"built again ({type(error).__name__}: {lines[0] if lines else ''})."
+        ) from error

@@ -364,9 +364,12 @@ def test_a_layer_that_is_not_counted_warns():
     groups = channel_groups(model, keep="mixer")
     scores = [np.ones(group.size) for group in groups]
     with pytest.warns(
-        PruningWarning, match=r"the MACs of mixer, which are not known.*`register_macs`"
+        PruningWarning, match=r"the MACs of 'mixer' \(Mixer\), which are not known.*`register_macs`"
     ):
         fit(groups, scores, Budget(macs=0.5))
+    with pytest.raises(InvalidArgumentError, match=r"The MACs of 'mixer' \(Mixer\) are not known"):
+        with pytest.warns(PruningWarning):
+            fit(groups, scores, Budget(macs=0.001))
     fit(groups, scores, Budget(parameters=0.5))
 
 

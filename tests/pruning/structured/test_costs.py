@@ -317,6 +317,7 @@ def test_a_layer_that_is_not_known_is_listed():
     found = costs(mixed(), keep="mixer")
     assert list(found.uncounted) == ["mixer"]
     assert "weights of its own" in found.uncounted["mixer"]
+    assert found.uncounted_layers == {"mixer": "Mixer"}
     assert found.macs() == 4 * 6 + 6 * 2
     assert [row.macs for row in found.rows()] == [24, None, 12]
     assert found.parameters() == mixed().count_params()

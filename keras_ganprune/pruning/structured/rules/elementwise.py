@@ -34,10 +34,12 @@ def _values(tensor: Any) -> np.ndarray:
 def _without_weights(function: Callable) -> Callable | None:
     """Return an activation that can be tried out, or None if it has weights.
 
-    A layer is copied, because a call builds it.
+    A layer that is not built is copied, because a call builds it.
     """
     if not isinstance(function, keras.layers.Layer):
         return function
+    if function.built:
+        return None if function.weights else function.call
     copy = type(function).from_config(function.get_config())
     copy(ops.zeros((1, 6)))
     return None if copy.weights else copy

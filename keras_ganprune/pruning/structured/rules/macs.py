@@ -11,13 +11,13 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import PruningError, UnsupportedLayerError
+from keras_ganprune.layers.inference import inner_function
 from keras_ganprune.layers.prunable import weight_variable
 from keras_ganprune.pruning.structured.channels import Channels
 from keras_ganprune.pruning.structured.graph import (
     Call,
     Graph,
     Tensor,
-    inner_function,
     leaves,
     trace,
 )

@@ -30,12 +30,14 @@ def recurrent(layer, channels, x, initial_state=None, mask=None, training=None):
     for state in states:
         if isinstance(state, Axes):
             channels.tie(new_labels, state[-1])
+    # A stateful layer keeps its states between two batches. They are variables, but no weights.
+    for place in range(len(layer.states or ())):
+        channels.state(layer, f"states.{place}", -1, new_labels)
     # The state of a unit begins at zero, and stays zero if the candidate is zero.
     candidate = activated(channels, cell.activation, Axes((None, cell.units), (None, new_labels)))
+    from_zero = initial_state is None and not layer.stateful
     outputs = [
-        Axes.fixed(shape).along(
-            shape, -1, new_labels, zero=candidate.zero and initial_state is None
-        )
+        Axes.fixed(shape).along(shape, -1, new_labels, zero=candidate.zero and from_zero)
         for shape in channels.shapes
     ]
     return outputs if len(outputs) > 1 else outputs[0]

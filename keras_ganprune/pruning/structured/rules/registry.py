@@ -62,6 +62,11 @@ class Entry:
     rule: Rule
     config: Config | None
 
+    @property
+    def is_of_user(self) -> bool:
+        """Whether a user has registered the rule."""
+        return str(self.rule.__module__).split(".")[0] != __name__.split(".")[0]
+
 
 _LAYERS: dict[type, Entry] = {}
 # The classes of `keras.ops` operations are not public, so their names are the keys.
@@ -91,7 +96,7 @@ def register_rule(
     - `channels.tie(labels, others)`: these channels can only be removed together;
     - `channels.fix(labels, why)`: these channels must stay.
 
-    An incomplete rule does no harm: `shrink` compares the outputs of both networks, and raises.
+    An incomplete rule does no harm: `shrink` compares the outputs with those of the model, and raises.
 
     Args:
         *layer_classes: Subclasses of `keras.layers.Layer`. A subclass of such a class follows the same

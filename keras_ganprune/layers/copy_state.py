@@ -1,0 +1,299 @@
+"""The state of a layer, copied to another layer of the same class: weights, assets, attributes, functions."""
+
+from __future__ import annotations
+
+import builtins
+import copy as shallow
+import functools
+import pathlib
+import tempfile
+import types
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.traversal import walk
+
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+# Attributes that Keras sets later, in `compile`, `fit`, `build` or a call. They are no part of what a
+# layer computes.
+_LATER = {
+    "_functional",
+    "_compile_config",
+    "_compiled_trainable_state",
+    "_eval_epoch_iterator",
+    "history",
+    "optimizer",
+    "stop_predicting",
+    "stop_training",
+    "pruning_masks",
+    "call",
+}
+
+
+def paired_layers(
+    old: keras.layers.Layer, new: keras.layers.Layer
+) -> list[tuple[str, keras.layers.Layer, keras.layers.Layer]]:
+    """Return (path, layer, its counterpart) for every layer of two models of the same architecture.
+
+    Raises:
+        UnsupportedLayerError: The models have other layers.
+    """
+    olds, news = walk(old), walk(new)
+    paths, new_paths = [path for path, _ in olds[1:]], [path for path, _ in news[1:]]
+    if len(set(paths)) == len(paths) and set(paths) == set(new_paths):
+        by_path = dict(news[1:])
+        news = [news[0], *((path, by_path[path]) for path in paths)]
+    for (path, a), (_, b) in zip(olds, news, strict=False):
+        if type(a).__name__ != type(b).__name__:
+            raise UnsupportedLayerError(
+                f"A copy of '{old.name}' must have its layers. Received: a {type(b).__name__} in the place "
+                f"of '{path}' ({type(a).__name__})."
+            )
+    if len(olds) != len(news):
+        extra = next(path for path, _ in (olds if len(olds) > len(news) else news)[-1:])
+        raise UnsupportedLayerError(
+            f"A copy of '{old.name}' must have its layers. Received: {len(news)} layers instead of "
+            f"{len(olds)}; '{extra}' has no counterpart."
+        )
+    return [(path, a, b) for (path, a), (_, b) in zip(olds, news, strict=True)]
+
+
+def copy_state(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Copy all that one layer holds to another layer of its class, but not its sublayers.
+
+    Args:
+        old: Built layer. It is not changed.
+        new: Built layer of the same class and shapes.
+    """
+    carry_functions(old, new)
+    copy_weights(old, new)
+    copy_data(old, new)
+
+
+def copy_weights(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Copy weights and assets, such as the vocabulary of a lookup, by the layer's own methods for saving."""
+    store: dict[str, Any] = {}
+    old.save_own_variables(store)
+    # Arrays, not variables: on JAX two variables would hold the same array, and a step may donate it.
+    arrays = {key: _copied(value) for key, value in store.items()}
+    if arrays or _owns_variables(new):
+        new.load_own_variables(arrays)
+    if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            # Keras gives each layer a folder of its own.
+            inner = pathlib.Path(folder) / "assets"
+            inner.mkdir()
+            old.save_assets(str(inner))
+            new.load_assets(str(inner))
+
+
+def _owns_variables(layer: Any) -> bool:
+    """Return whether a layer has weights of its own. Keras keeps them in these private lists."""
+    return bool(layer._trainable_variables or layer._non_trainable_variables)
+
+
+def _copied(value: Any) -> np.ndarray:
+    return np.array(to_numpy(value) if _is_tensor(value) else value)
+
+
+def carry_functions(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Give a layer the very functions of another: activations, the function of a `Lambda`, own callables.
+
+    A configuration has only the name of a function, and a name such as 'relu' may mean Keras's.
+    """
+    for name, value in _attributes(old):
+        current = vars(new).get(name)
+        if (
+            _is_function(value)
+            and current is not value
+            and not isinstance(current, types.MethodType)
+        ):
+            object.__setattr__(new, name, value)
+
+
+def copy_data(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Copy what a layer holds beside its weights and functions.
+
+    These are states and seeds, arrays and tensors that `__init__` made, variables of TensorFlow or PyTorch,
+    and, for classes that are not Keras's, numbers and texts that `get_config` may have forgotten.
+    """
+    if new.trainable != old.trainable:
+        new.trainable = old.trainable
+    plain = not is_keras_class(type(old))
+    seen = {id(old)}
+    for name, value in _attributes(old):
+        _carry(vars(new), name, value, plain, seen, functools.partial(object.__setattr__, new))
+    for kind in ("_buffers", "_parameters"):  # torch.nn.Module keeps them apart
+        _copy_torch(vars(old).get(kind), vars(new).get(kind))
+
+
+def is_keras_class(cls: type) -> bool:
+    """Return whether a class is one of Keras, or Keras's with a mask."""
+    plain = getattr(cls, "plain_class", cls)
+    return plain.__module__.split(".")[0] == "keras"
+
+
+@functools.cache
+def _base_attributes() -> frozenset[str]:
+    """Return the names of the attributes that Keras gives every layer and model."""
+    return frozenset({*vars(keras.layers.Layer()), *vars(keras.Model()), *_LATER})
+
+
+def _attributes(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
+    """Return (name, value) for each attribute of a layer that its own class made."""
+    return [
+        (name, value)
+        for name, value in list(vars(layer).items())
+        if name not in _base_attributes() and not name.startswith("_self_")
+    ]
+
+
+def _is_function(value: Any) -> bool:
+    """Return whether a value is a function. A method of a layer belongs to that layer."""
+    if isinstance(value, functools.partial):
+        parts = (value.func, *value.args, *value.keywords.values())
+        return not any(_belongs_to_layer(part) for part in parts)
+    return isinstance(value, _FUNCTIONS) and not _belongs_to_layer(value)
+
+
+def _belongs_to_layer(value: Any) -> bool:
+    owner = value if isinstance(value, keras.layers.Layer) else getattr(value, "__self__", None)
+    return isinstance(owner, (keras.layers.Layer, keras.Variable))
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, keras.Variable) or bool(keras.ops.is_tensor(value))
+
+
+def _is_framework_variable(value: Any) -> bool:
+    """Return whether a value is a variable of TensorFlow that Keras does not own."""
+    return hasattr(value, "assign") and hasattr(value, "read_value") and hasattr(value, "shape")
+
+
+def _carry(
+    holder: Any, key: Any, value: Any, plain: bool, seen: set[int], put: Callable[[Any, Any], None]
+) -> None:
+    """Copy one value, and what is inside it, to its place in the new layer.
+
+    Args:
+        holder: The dict or list that has the present value of the new layer.
+        key: Key or index in it.
+        value: The value in the old layer.
+        plain: Whether numbers and texts are copied.
+        seen: Ids of the objects that were copied already.
+        put: Function of key and value that replaces the present value.
+    """
+    has = key in holder if isinstance(holder, dict) else key < len(holder)
+    current = holder[key] if has else None
+    if value is current or isinstance(value, keras.layers.Layer) or _is_function(value):
+        return
+    if isinstance(value, keras.Variable) or _is_framework_variable(value):
+        _assign(current, value)
+    elif isinstance(value, (np.ndarray, np.generic)) or _is_tensor(value):
+        if not _same_array(value, current):
+            put(key, _own_copy(value))
+    elif isinstance(value, _PLAIN) or _is_plain_tuple(value):
+        if plain and not (type(current) is type(value) and current == value):
+            put(key, value)
+    elif id(value) not in seen:
+        seen.add(id(value))
+        _carry_inside(current, has, key, value, plain, seen, put)
+
+
+def _carry_inside(
+    current: Any,
+    has: bool,
+    key: Any,
+    value: Any,
+    plain: bool,
+    seen: set[int],
+    put: Callable[[Any, Any], None],
+) -> None:
+    """Copy the entries of a container, or the attributes of an object."""
+    if not has and plain and _is_data(value):
+        put(key, shallow.deepcopy(value))
+    elif isinstance(value, dict) and isinstance(current, dict):
+        for name, entry in value.items():
+            _carry(current, name, entry, plain, seen, current.__setitem__)
+    elif isinstance(value, list) and isinstance(current, list):
+        if len(value) != len(current) and plain and _is_data(value):
+            current[:] = shallow.deepcopy(list(value))
+            return
+        for i, entry in enumerate(value[: len(current)]):
+            _carry(current, i, entry, plain, seen, current.__setitem__)
+    elif isinstance(value, tuple) and isinstance(current, tuple) and len(value) == len(current):
+        entries = list(current)
+        for i, entry in enumerate(value):
+            _carry(entries, i, entry, plain, seen, entries.__setitem__)
+        if any(a is not b for a, b in zip(entries, current, strict=True)):
+            put(key, tuple(entries))
+    elif type(value) is type(current) and hasattr(value, "__dict__"):
+        own = not _is_framework_class(type(value))
+        if own or isinstance(value, keras.random.SeedGenerator):
+            setter = functools.partial(object.__setattr__, current)
+            for name, entry in list(vars(value).items()):
+                _carry(vars(current), name, entry, plain and own, seen, setter)
+
+
+def _is_framework_class(cls: type) -> bool:
+    return cls.__module__.split(".")[0] in {
+        "keras",
+        "keras_ganprune",
+        "tensorflow",
+        "torch",
+        "jax",
+        "jaxlib",
+        "numpy",
+        "threading",
+        builtins.__name__,
+    }
+
+
+def _is_plain_tuple(value: Any) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(entry, _PLAIN) or _is_plain_tuple(entry) for entry in value
+    )
+
+
+def _is_data(value: Any) -> bool:
+    """Return whether a container holds only numbers, texts and arrays."""
+    if isinstance(value, dict):
+        return all(_is_data(entry) for entry in value.values())
+    if isinstance(value, (list, tuple, set)):
+        return all(_is_data(entry) for entry in value)
+    return isinstance(value, (*_PLAIN, np.ndarray, np.generic))
+
+
+def _same_array(value: Any, current: Any) -> bool:
+    if not (_is_tensor(current) or isinstance(current, (np.ndarray, np.generic))):
+        return False
+    if type(value) is not type(current) or tuple(value.shape) != tuple(current.shape):
+        return False
+    return _copied(value).tobytes() == _copied(current).tobytes() and value.dtype == current.dtype
+
+
+def _own_copy(value: Any) -> Any:
+    """Return a copy of an array or tensor. Tensors of TensorFlow and JAX cannot change."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return value.detach().clone() if hasattr(value, "detach") else value
+
+
+def _assign(current: Any, value: Any) -> None:
+    """Write the value of a variable into its counterpart of the same shape."""
+    if hasattr(current, "assign") and tuple(current.shape) == tuple(value.shape):
+        current.assign(_copied(value))
+
+
+def _copy_torch(old: Any, new: Any) -> None:
+    """Copy buffers and parameters of a torch.nn.Module that Keras does not track."""
+    for name, value in (old or {}).items():
+        current = (new or {}).get(name)
+        if value is not None and current is not None and value.shape == current.shape:
+            current.data.copy_(value.data)

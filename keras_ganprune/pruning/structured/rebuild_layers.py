@@ -1,0 +1,192 @@
+"""Builds one layer or operation again, from its configuration and its own objects."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from typing import Any, cast
+
+import keras
+
+from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.pruning.structured.carry_state import copy_assets
+from keras_ganprune.pruning.structured.layer_objects import (
+    functions_of,
+    is_of_keras,
+    objects_of,
+    own_objects,
+)
+
+# Keys of a configuration that Keras itself writes; a constructor without `**kwargs` does not take them.
+_OF_KERAS = ("name", "trainable", "dtype")
+
+
+def configuration(old: keras.Operation, path: str) -> dict[str, Any] | None:
+    """Return the configuration of a layer or operation; None for one that is used again.
+
+    Args:
+        old: Layer or operation.
+        path: Its path, for errors.
+
+    Raises:
+        UnsupportedLayerError: The layer has weights and no configuration.
+    """
+    if type(old) is keras.layers.Lambda:
+        # Its configuration would hold the bytes of the function, without the names that it uses.
+        # Private touch: the shape is an argument of the constructor without a public attribute.
+        return {
+            "function": old.function,
+            "output_shape": old._output_shape,
+            "mask": old.mask,
+            "arguments": dict(old.arguments),
+            "trainable": old.trainable,
+            "dtype": old.dtype_policy,
+        }
+    try:
+        return old.get_config()
+    except Exception as error:
+        if not isinstance(old, keras.layers.Layer):
+            return None
+        reason = error
+    with contextlib.suppress(Exception), _stand_ins(old):
+        return old.get_config()
+    if _is_empty(old):
+        return None
+    raise UnsupportedLayerError(
+        f"{type(old).__name__} '{path}' must define `get_config` (all its constructor arguments), as for "
+        f"saving, so that it can be built again. Received: {_plain_text(reason)}"
+    )
+
+
+def build_again(
+    old: keras.Operation, path: str, config: dict[str, Any] | None, name: str
+) -> keras.Operation:
+    """Return a new layer or operation of the class of an old one.
+
+    Args:
+        old: Layer or operation.
+        path: Its path, for errors.
+        config: From `configuration`, perhaps with other sizes.
+        name: Name of the new one.
+
+    Raises:
+        UnsupportedLayerError: The constructor does not accept the configuration.
+    """
+    if not isinstance(old, keras.layers.Layer):
+        if config is None:
+            return old
+        # Not every version of Keras takes a name here.
+        new = type(old).from_config({k: v for k, v in config.items() if k != "name"})
+        new.name = name
+        return new
+    if config is None:
+        return _twin(old, name)
+    if type(old) is keras.layers.Lambda:
+        return keras.layers.Lambda(**config, name=name)
+    try:
+        new = _constructed(old, config, name)
+        copy_assets(old, new)
+    except Exception as error:
+        if _is_empty(old) and config == configuration(old, path):
+            return _twin(old, name)
+        advice = (
+            "Check the `config=` of `register_rule`, and"
+            if not is_of_keras(type(old))
+            else "This should work for a layer of Keras: please report it. Until then,"
+        )
+        raise UnsupportedLayerError(
+            f"{type(old).__name__} '{path}' could not be built again from its configuration "
+            f"({_plain_text(error)}). {advice} make sure that `{type(old).__name__}.from_config(layer."
+            "get_config())` works."
+        ) from error
+    return new
+
+
+def _constructed(old: keras.layers.Layer, config: dict[str, Any], name: str) -> keras.layers.Layer:
+    """Return a layer from a configuration. The functions and classes in it need not be registered."""
+    with keras.saving.custom_object_scope(own_objects(old)):
+        try:
+            return type(old).from_config({**config, "name": name})
+        except Exception as error:
+            first = error
+        with contextlib.suppress(Exception):
+            return _without_keras_keys(old, config, name)
+        # Functions that cannot be written down, such as a lambda. They are carried over later.
+        with contextlib.suppress(Exception):
+            before = old.get_config()
+            cut = {k: v for k, v in config.items() if k not in before or before[k] != v}
+            for stand_in in (keras.activations.linear, None):
+                with contextlib.suppress(Exception), _stand_ins(old, stand_in):
+                    plain = {**old.get_config(), **cut}
+                    with contextlib.suppress(Exception):
+                        return type(old).from_config({**plain, "name": name})
+                    return _without_keras_keys(old, plain, name)
+    raise first
+
+
+def _without_keras_keys(
+    old: keras.layers.Layer, config: dict[str, Any], name: str
+) -> keras.layers.Layer:
+    """Return a layer whose constructor does not take all keys that Keras writes."""
+    accepted = inspect.signature(type(old).__init__).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
+        raise TypeError("the constructor takes all keys")
+    left = {k: v for k, v in config.items() if k in accepted or k not in _OF_KERAS}
+    new = type(old).from_config({**left, "name": name} if "name" in accepted else left)
+    new.name = name
+    new.trainable = old.trainable
+    new.dtype_policy = old.dtype_policy
+    return new
+
+
+@contextlib.contextmanager
+def _stand_ins(
+    layer: keras.layers.Layer, function: Any = keras.activations.linear
+) -> Iterator[None]:
+    """Within the context, functions and objects without a configuration do not stand in the way.
+
+    A user's regularizer, constraint or initializer becomes None. What stands for what is of no account: the
+    new layer gets the same objects as the old one.
+
+    Args:
+        layer: The layer, whose attributes are restored in the end.
+        function: What stands for each function. Defaults to `keras.activations.linear`.
+    """
+    before = []
+    for part in layer._flatten_layers():
+        functions, objects = functions_of(part), objects_of(part)
+        before.append((vars(part), {**functions, **objects}))
+        attributes = cast("dict[str, Any]", vars(part))
+        attributes.update(dict.fromkeys(functions, function))
+        attributes.update(dict.fromkeys(objects))
+    try:
+        yield
+    finally:
+        for attributes, values in before:
+            attributes.update(values)
+
+
+def _is_empty(layer: Any) -> bool:
+    """Return whether a layer has neither variables nor sublayers."""
+    # Private touch: there is no public way to the sublayers of a layer that is not a model.
+    return not layer.variables and not layer._flatten_layers(include_self=False)
+
+
+def _twin(old: keras.layers.Layer, name: str) -> keras.layers.Layer:
+    """Return another object with the attributes of a layer that has no variables.
+
+    Private touch: the records of its calls are its own. Everything else may be shared, since it is only
+    read.
+    """
+    new = object.__new__(type(old))
+    attributes = cast("dict[str, Any]", vars(new))
+    attributes.update(vars(old))
+    attributes.update(name=name, _inbound_nodes=[], _outbound_nodes=[])
+    return new
+
+
+def _plain_text(error: BaseException) -> str:
+    """Return what an error says, without the configuration that Keras writes before it."""
+    text = str(error).rpartition("Exception encountered:")[2]
+    return f"{type(error).__name__}: {' '.join(text.split())[:200]}"
