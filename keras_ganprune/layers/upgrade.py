@@ -18,6 +18,7 @@ from keras_ganprune.errors import (
 )
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.cloning import clone
+from keras_ganprune.layers.coverage import coverage
 from keras_ganprune.layers.mask_store import MaskConstraint, to_numpy
 from keras_ganprune.layers.prunable import (
     PRUNABLE_CLASSES,
@@ -31,6 +32,7 @@ from keras_ganprune.layers.traversal import (
     apply_masks,
     check_layer,
     masked_weights,
+    never_called,
     prunable_candidates,
     walk,
 )
@@ -47,13 +49,23 @@ def _swap_class(layer: keras.layers.Layer, cls: type) -> None:
 
 
 def _upgrade(layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
-    """Make a plain layer Prunable, or leave it plain if its masks cannot be made."""
-    plain = type(layer)
+    """Give a layer a Prunable class and masks, or leave it as it is if its masks cannot be made.
+
+    A Prunable layer keeps its masks, and gets masks for the weights that only the new class names.
+    """
+    before = type(layer)
+    store = getattr(layer, "pruning_masks", None)
     _swap_class(layer, cls)
+    prunable = cast(PrunableLayer, layer)  # It has the new class now.
     try:
-        cast(PrunableLayer, layer)._attach_masks()  # It has the new class now.
+        if store is None:
+            prunable._attach_masks()
+            return
+        for name, weight in prunable._named_weights().items():
+            if not isinstance(weight.constraint, MaskConstraint):
+                store.add(name, weight)
     except Exception:
-        _swap_class(layer, plain)
+        _swap_class(layer, before)
         raise
 
 
@@ -79,7 +91,8 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
     """Add masks to the layers of a built model, in place. Objects, variables and outputs stay the same.
 
     It works on Sequential, functional, subclassed and nested models, on layers inside wrappers such as
-    `SpectralNormalization`, and on shared layers. Layers that are Prunable already are not changed.
+    `SpectralNormalization`, and on shared layers. The masks that layers have already are not changed. A layer
+    without weights in a model that was called is never used: it is left out, with a `PruningWarning`.
 
     Args:
         model: Built `keras.Model` or layer.
@@ -91,7 +104,7 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
 
     Raises:
         ArgumentTypeError: `model` is not a Keras 3 model or layer, or `scope` has another type.
-        UnbuiltModelError: The model, or a layer that could be pruned, has no weights yet.
+        UnbuiltModelError: The model has no weights yet.
         UnsupportedLayerError: No layer of the model can be pruned, or a layer in scope is quantized or has
             LoRA.
         InvalidArgumentError: An entry of `scope` matches no layer.
@@ -103,29 +116,60 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
     """
     check_layer(model)
     candidates = prunable_candidates(model)
-    unbuilt = [path for path, layer in candidates if not layer.built]
-    if unbuilt or (not model.built and not candidates):
-        raise UnbuiltModelError(
-            f"`{type(model).__name__}` '{model.name}' must be built before it is pruned; it has no "
-            f"weights yet{': ' + ', '.join(unbuilt[:5]) if unbuilt else ''}. "
-            "Call it once on a batch (`model(x)`), or `model.build(input_shape)`, first."
-        )
     if not candidates:
-        raise UnsupportedLayerError(
-            f"`{type(model).__name__}` '{model.name}' has no layer that can be pruned. Known: "
-            f"{', '.join(sorted(base.__name__ for base in PRUNABLE_CLASSES))}. For a layer of your own call "
-            "`register_prunable(MyLayer, ['my_kernel'])`."
+        if not model.built:
+            raise _unbuilt(model, [])
+        raise _nothing_to_prune(model)
+    selected = scopes.select(candidates, scope)
+    skipped = never_called(model)
+    unbuilt = [path for path, layer in selected if not layer.built and id(layer) not in skipped]
+    unused = [path for path, layer in selected if id(layer) in skipped]
+    if unbuilt or len(unused) == len(selected):
+        raise _unbuilt(model, unbuilt or unused)
+    if unused:
+        warnings.warn(
+            f"{_named(unused)} of '{model.name}' was never called and has no weights, so it gets no masks. "
+            "If it is used in training, call the model once on a batch first, so that it is called too.",
+            PruningWarning,
+            stacklevel=2,
         )
     upgrades = [
         (path, layer, cls)
-        for path, layer in scopes.select(candidates, scope)
-        if not isinstance(layer, PrunableLayer) and (cls := prunable_class(layer)) is not None
+        for path, layer in selected
+        if layer.built and (cls := prunable_class(layer)) is not None
     ]
     for path, layer, cls in upgrades:
         _check_stored_kernels(path, layer, cls)
     for _, layer, cls in upgrades:
         _upgrade(layer, cls)
     return model
+
+
+def _named(paths: Sequence[str]) -> str:
+    """Return the first paths as text."""
+    named = ", ".join(f"'{path}'" for path in paths[:3])
+    return f"{named} and {len(paths) - 3} others" if len(paths) > 3 else named
+
+
+def _unbuilt(model: keras.layers.Layer, paths: Sequence[str]) -> UnbuiltModelError:
+    return UnbuiltModelError(
+        f"`{type(model).__name__}` '{model.name}' must be built before it is pruned; it has no "
+        f"weights yet{': ' + ', '.join(paths[:5]) if paths else ''}. "
+        "Call it once on a batch (`model(x)`), or `model.build(input_shape)`, first."
+    )
+
+
+def _nothing_to_prune(model: keras.layers.Layer) -> UnsupportedLayerError:
+    """Return the error for a model without a registered layer class; it names the classes to register."""
+    known = ", ".join(sorted(base.__name__ for base in PRUNABLE_CLASSES))
+    missing = coverage(model).not_covered
+    if missing:
+        hint = f"It has kernels in: {'; '.join(str(row) for row in missing[:3])}."
+    else:
+        hint = "For a layer of your own call `register_prunable(MyLayer, ['my_kernel'])`."
+    return UnsupportedLayerError(
+        f"`{type(model).__name__}` '{model.name}' has no layer that can be pruned. Known: {known}. {hint}"
+    )
 
 
 def add_masks(layer: keras.layers.Layer, names: Sequence[str]) -> bool:
