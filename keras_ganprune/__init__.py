@@ -45,6 +45,7 @@ from keras_ganprune.layers.prunable import (
     PrunableSimpleRNNCell,
     register_prunable,
 )
+from keras_ganprune.layers.lora import merge_lora
 from keras_ganprune.layers.saving import load_model
 from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.layers.upgrade import copy_masks, make_prunable, strip_pruning
@@ -213,6 +214,7 @@ __all__ = [
     "make_prunable",
     "manifold_metrics",
     "masked_weights",
+    "merge_lora",
     "multi_worker_strategy",
     "profile",
     "recalibrate_batch_norm",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_ganprune.layers.mask_store import tensor, to_numpy
+from keras_ganprune.backend import tracing
+from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.layers.mask_store import MaskConstraint, tensor, to_numpy
 
 # Modes in which the stored kernel holds integers, not the values that the layer computes with.
 INTEGER_MODES = ("int8", "int4", "gptq", "awq")
@@ -146,3 +151,75 @@ def _calibrated(owner: Any, mode: str) -> Any:
     if mode == "awq":
         kernel = kernel / ops.expand_dims(tensor(owner.awq_scales), -1)
     return kernel if shape is None else ops.reshape(kernel, shape)
+
+
+# --- masks of computed kernels --------------------------------------------------------------------
+
+
+def mask_of(owner: Any, attribute: str) -> MaskConstraint | None:
+    """Return the constraint that masks the stored kernel of a layer, or None."""
+    constraint = getattr(_stored(owner, attribute), "constraint", None)
+    return constraint if isinstance(constraint, MaskConstraint) else None
+
+
+def masked_properties(base: type, names: Iterable[str]) -> dict[str, property]:
+    """Return properties that mask what LoRA adds to the kernels of a layer class.
+
+    Keras computes the kernel of a layer with LoRA in a property, `kernel` or `embeddings`, which the layer
+    uses when it is called and when it is saved.
+
+    Args:
+        base: Layer class.
+        names: Names of its weights. Those that are not properties of the class are left out.
+    """
+    found = {}
+    for name in names:
+        original = inspect.getattr_static(base, name, None)
+        if isinstance(original, property) and original.fget is not None:
+            found[name] = _masked_property(original, name)
+    return found
+
+
+def _masked_property(original: property, name: str) -> property:
+    read: Any = original.fget
+
+    @functools.wraps(read)
+    def masked_kernel(self: Any) -> Any:
+        value = read(self)
+        if not has_lora(self) or integer_mode(self) is not None:
+            return value
+        constraint = mask_of(self, name)
+        if constraint is None:
+            return value
+        if tracing.is_constant(constraint.mask, value):
+            constraint.compiled_in = True
+        value = tensor(value)
+        # Not `masked`, which has no gradient on PyTorch.
+        zero = ops.zeros((), keras.backend.standardize_dtype(value.dtype))
+        return ops.where(tensor(constraint.mask), value, zero)
+
+    return property(masked_kernel, original.fset, original.fdel, original.__doc__)
+
+
+def check_stored(weights: Iterable[Any], action: str) -> None:
+    """Raise `UnsupportedLayerError` if a masked weight is not a kernel that its layer stores.
+
+    Args:
+        weights: `MaskedWeight`s.
+        action: What was to be done, such as 'pruned again'.
+    """
+    for weight in weights:
+        owner = owner_of(weight.layer, weight.name)[0]
+        where = f"'{weight.path}' ({type(owner).__name__})"
+        if has_lora(owner):
+            raise UnsupportedLayerError(
+                f"{where} has LoRA enabled, so its kernel is computed, not stored, and cannot be {action}. "
+                "Its present mask holds without the callback. To change it, call `kgp.merge_lora(model)` "
+                "first, which merges the LoRA updates into the kernels, and compile the model again."
+            )
+        store = getattr(weight.layer, "pruning_masks", None)
+        if store is None or store.weights_by_name.get(weight.name) is not weight.variable:
+            raise UnsupportedLayerError(
+                f"{where} does not have the kernel any more that it had when the `Pruner` was made, for "
+                f"example because it was quantized. It cannot be {action}. Prune first, then quantize."
+            )

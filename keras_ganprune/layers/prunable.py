@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from keras_ganprune.errors import (
     InvalidArgumentError,
     UnsupportedLayerError,
 )
+from keras_ganprune.layers.class_swap import hold_parts
+from keras_ganprune.layers.computed_kernels import integer_mode, masked_properties, owner_of
 from keras_ganprune.layers.mask_store import MaskConstraint, MaskStore, to_numpy
 from keras_ganprune.utils.registry import PACKAGE
 
@@ -77,6 +80,8 @@ class PrunableLayer(_LayerMixin):
         """Create the mask store, with an all-True mask for each weight in `pruned_weight_names`."""
         weights = {}
         for name in self.pruned_weight_names:
+            if integer_mode(owner_of(self, name)[0]) is not None:
+                continue  # The kernel is computed from integers, which are not trained.
             weight = weight_variable(self, name)
             if weight is None:
                 if "." in name:
@@ -92,6 +97,32 @@ class PrunableLayer(_LayerMixin):
         # `object.__setattr__` keeps Keras and TensorFlow from tracking the store as a sublayer, which
         # would put the masks among `layer.weights`.
         object.__setattr__(self, "pruning_masks", MaskStore(weights, find))
+        hold_parts(self)
+
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Quantize the layer as Keras quantizes its plain class. Pruned weights stay zero.
+
+        After "int8" or "int4" the kernel consists of integers that are not trained. Its mask is dropped, and
+        a layer without another mask becomes a plain Keras layer. "float8" keeps the kernel and its mask.
+
+        Args:
+            *args: Arguments of `quantize` of the Keras layer, such as "int8".
+            **kwargs: The same, by name.
+
+        Raises:
+            UnsupportedLayerError: The layer is pruned, and the mode is "gptq" or "awq", which do not keep
+                zeros.
+
+        Example:
+        >>> layer = kgp.PrunableDense(2)
+        >>> layer.build((None, 4))
+        >>> layer.quantize("int8")
+        >>> type(layer) is keras.layers.Dense, layer.quantization_mode
+        (True, 'int8')
+        """
+        quantizing = importlib.import_module("keras_ganprune.layers.quantizing")
+        plain = getattr(type(self), "plain_class", type(self)).quantize
+        quantizing.quantize_pruned(self, functools.partial(plain, self), *args, **kwargs)
 
 
 # Plain class -> its Prunable class.
@@ -116,6 +147,7 @@ def _define(base: type, *weight_names: str, module: str = __name__) -> type[Any]
         f"{masked or 'the weights that belong to its channels'}.\n\n"
         f"    It takes the arguments of `{base.__name__}`. The masks start as all True, so the layer\n"
         f"    computes what `{base.__name__}` computes until it is pruned.",
+        **masked_properties(base, weight_names),
     }
     if getattr(base.build, "_is_default", False):
         # The layer makes its weights in `__init__`, and Keras never calls its `build`.

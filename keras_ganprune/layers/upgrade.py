@@ -17,7 +17,10 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.layers import scope as scopes
+from keras_ganprune.layers.class_swap import swap_class as _swap_class
 from keras_ganprune.layers.cloning import clone
+from keras_ganprune.layers.computed_kernels import has_lora, integer_mode, owner_of
+from keras_ganprune.layers.lora import lora_merged
 from keras_ganprune.layers.mask_store import MaskConstraint, to_numpy
 from keras_ganprune.layers.prunable import (
     PRUNABLE_CLASSES,
@@ -38,14 +41,6 @@ from keras_ganprune.layers.traversal import (
 AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
 
 
-def _swap_class(layer: keras.layers.Layer, cls: type) -> None:
-    """Change the class of an existing layer. It stays the same object, with the same variables.
-
-    No other code of this package does that.
-    """
-    layer.__class__ = cls
-
-
 def _upgrade(layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
     """Make a plain layer Prunable, or leave it plain if its masks cannot be made."""
     plain = type(layer)
@@ -58,21 +53,20 @@ def _upgrade(layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
 
 
 def _check_stored_kernels(path: str, layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
-    """Raise `UnsupportedLayerError` if a layer, or an inner part with a kernel, is quantized or has LoRA."""
-    parts = [layer]
-    for name in cls.pruned_weight_names:
-        part = layer
-        for attribute in name.split(".")[:-1]:
-            part = getattr(part, attribute, None)
-        parts.append(part)
-    if any(
-        getattr(part, "quantization_mode", None) or getattr(part, "lora_enabled", False)
-        for part in parts
-    ):
-        raise UnsupportedLayerError(
-            f"'{path}' ({type(layer).__name__}) is quantized or has LoRA enabled, so its kernel is "
-            "computed, not stored, and cannot be masked. Prune first, or leave it out of `scope`."
-        )
+    """Raise `UnsupportedLayerError` if a kernel of a layer is quantized to integers, or has LoRA."""
+    for owner in [owner_of(layer, name)[0] for name in cls.pruned_weight_names]:
+        if has_lora(owner):
+            raise UnsupportedLayerError(
+                f"'{path}' ({type(layer).__name__}) has LoRA enabled, so its kernel is computed, not stored, "
+                "and cannot be pruned. Call `kgp.merge_lora(model)` first, which merges the LoRA updates into "
+                "the kernels, or leave the layer out of `scope`."
+            )
+        if integer_mode(owner) is not None:
+            raise UnsupportedLayerError(
+                f"'{path}' ({type(layer).__name__}) is quantized ({integer_mode(owner)}), so its kernel is "
+                "computed, not stored, and cannot be pruned. Prune the model first, then quantize it, which "
+                "keeps the zeros; or leave the layer out of `scope`."
+            )
 
 
 def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
@@ -243,13 +237,14 @@ def plain_classes(model: keras.layers.Layer) -> Iterator[None]:
     """Within the context, the Prunable layers of a model have their plain Keras classes."""
     layers = [layer for _, layer in walk(model) if isinstance(layer, PrunableLayer)]
     classes = [type(layer) for layer in layers]
-    for layer in layers:
-        _swap_class(layer, type(layer).plain_class)
-    try:
-        yield
-    finally:
-        for layer, cls in zip(layers, classes, strict=True):
-            _swap_class(layer, cls)
+    with lora_merged(model):
+        for layer in layers:
+            _swap_class(layer, type(layer).plain_class)
+        try:
+            yield
+        finally:
+            for layer, cls in zip(layers, classes, strict=True):
+                _swap_class(layer, cls)
 
 
 def strip_pruning(model: keras.Model) -> keras.Model:
