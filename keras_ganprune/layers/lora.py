@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.layers.computed_kernels import has_lora, integer_mode, mask_of
 from keras_ganprune.layers.mask_store import tensor, to_numpy
 from keras_ganprune.layers.traversal import check_layer, walk
@@ -90,6 +91,28 @@ def end_lora(layer: Any, name: str) -> None:
         constraint.compiled_in = False  # What was compiled with the mask is not used any more.
     if keras.backend.backend() == "torch":
         layer._track_variables()
+
+
+def check_no_computed_kernels(model: keras.layers.Layer, action: str) -> None:
+    """Raise `UnsupportedLayerError` if a layer of a model has LoRA, or is quantized to integers.
+
+    Args:
+        model: Keras model or layer.
+        action: What was to be done, such as 'cut'.
+    """
+    for path, layer in walk(model):
+        where = f"'{path}' ({type(layer).__name__})"
+        if has_lora(layer):
+            raise UnsupportedLayerError(
+                f"{where} has LoRA enabled, so its kernel is computed, not stored, and cannot be {action}. Call "
+                "`kgp.merge_lora(model)` first, which merges the LoRA updates into the kernels."
+            )
+        mode = integer_mode(layer)
+        if mode is not None:
+            raise UnsupportedLayerError(
+                f"{where} is quantized ({mode}), so its kernel is computed, not stored, and cannot be {action}. "
+                f"Use the model as it was before `quantize`, and quantize the result."
+            )
 
 
 def merge_lora(model: keras.layers.Layer) -> list[str]:

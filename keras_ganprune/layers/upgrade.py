@@ -52,10 +52,15 @@ def _upgrade(layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
         raise
 
 
-def _check_stored_kernels(path: str, layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
-    """Raise `UnsupportedLayerError` if a kernel of a layer is quantized to integers, or has LoRA."""
+def _check_stored_kernels(
+    path: str, layer: keras.layers.Layer, cls: type[PrunableLayer], lora: bool = False
+) -> None:
+    """Raise `UnsupportedLayerError` if a kernel is quantized to integers, or has LoRA and `lora` is False.
+
+    With LoRA a kernel can hold a mask that exists already, but no new one can be chosen.
+    """
     for owner in [owner_of(layer, name)[0] for name in cls.pruned_weight_names]:
-        if has_lora(owner):
+        if has_lora(owner) and not lora:
             raise UnsupportedLayerError(
                 f"'{path}' ({type(layer).__name__}) has LoRA enabled, so its kernel is computed, not stored, "
                 "and cannot be pruned. Call `kgp.merge_lora(model)` first, which merges the LoRA updates into "
@@ -95,6 +100,20 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
     >>> make_prunable(model).layers[0].pruning_masks.masks["kernel"].shape
     TensorShape([4, 2])
     """
+    upgrade_layers(model, scope)
+    return model
+
+
+def upgrade_layers(
+    model: keras.layers.Layer, scope: Scope | None = None, lora: bool = False
+) -> None:
+    """Do the work of `make_prunable`.
+
+    Args:
+        model: Built model or layer.
+        scope: Which layers.
+        lora: Whether layers with LoRA are upgraded too, because their masks exist already. Defaults to False.
+    """
     check_layer(model)
     candidates = prunable_candidates(model)
     unbuilt = [path for path, layer in candidates if not layer.built]
@@ -116,10 +135,9 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
         if not isinstance(layer, PrunableLayer) and (cls := prunable_class(layer)) is not None
     ]
     for path, layer, cls in upgrades:
-        _check_stored_kernels(path, layer, cls)
+        _check_stored_kernels(path, layer, cls, lora)
     for _, layer, cls in upgrades:
         _upgrade(layer, cls)
-    return model
 
 
 def add_masks(layer: keras.layers.Layer, names: Sequence[str]) -> bool:
@@ -133,15 +151,15 @@ def add_masks(layer: keras.layers.Layer, names: Sequence[str]) -> bool:
         Whether a mask was newly added. If so, a training step that was traced before must be traced again.
 
     Raises:
-        UnsupportedLayerError: The layer is quantized, has LoRA, has no weight with one of the names, or
-            shares its masks with another layer.
+        UnsupportedLayerError: The layer is quantized, has no weight with one of the names, or shares its
+            masks with another layer.
     """
     store = getattr(layer, "pruning_masks", None)
     before = 0 if store is None else len(store.masks)
     if not isinstance(layer, PrunableLayer):
         cls = prunable_class(layer) or register_holder(type(layer))
         if cls.pruned_weight_names:
-            _check_stored_kernels(layer.name, layer, cls)
+            _check_stored_kernels(layer.name, layer, cls, lora=True)
         _upgrade(layer, cls)
     store = cast(PrunableLayer, layer).pruning_masks
     for name in names:
