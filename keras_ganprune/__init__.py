@@ -14,6 +14,7 @@ from keras_ganprune.callbacks.tensorboard import PruningSummary
 from keras_ganprune.errors import PruningError, PruningWarning
 from keras_ganprune.exporters import ExportReport, export_saved_model
 from keras_ganprune.gan import DiffAugment, Distillation, GANLoss, GANModel
+from keras_ganprune.layers.lora import merge_lora
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
     PrunableConv1D,
@@ -213,6 +214,7 @@ __all__ = [
     "make_prunable",
     "manifold_metrics",
     "masked_weights",
+    "merge_lora",
     "multi_worker_strategy",
     "profile",
     "recalibrate_batch_norm",

@@ -1,5 +1,6 @@
 """Layers that hold masks, and the functions that add, apply, copy and remove the masks."""
 
+from keras_ganprune.layers.lora import merge_lora
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
     PrunableConv1D,
@@ -71,6 +72,7 @@ __all__ = [
     "load_model",
     "make_prunable",
     "masked_weights",
+    "merge_lora",
     "register_prunable",
     "strip_pruning",
     "tie_mirrored",

@@ -51,7 +51,9 @@ class UncoveredClass:
     fix: str
 
     def __str__(self) -> str:
-        where = f"'{self.path}'" if self.layers == 1 else f"{self.layers} layers such as '{self.path}'"
+        where = (
+            f"'{self.path}'" if self.layers == 1 else f"{self.layers} layers such as '{self.path}'"
+        )
         return f"{self.name} ({where}, {self.parameters:,} parameters: {self.fix})"
 
 
@@ -96,7 +98,8 @@ class Coverage:
         return None if self.complete else " ".join(self.lines())
 
     def __str__(self) -> str:
-        text = f"Covered: {self.covered:,} of {self.total:,} parameters in kernels have masks or can get them."
+        counts = f"{self.covered:,} of {self.total:,}"
+        text = f"Covered: {counts} parameters in kernels have masks or can get them."
         if self.complete:
             return text
         named = "; ".join(str(row) for row in self.not_covered[:3])

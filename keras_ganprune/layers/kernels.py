@@ -1,7 +1,7 @@
 """The kernels that a layer holds itself, and the attribute paths that name them.
 
-A kernel is a trained weight matrix or a tensor of more axes. Biases, scales and other vectors are no kernels, also
-where they have several axes, such as the bias of an attention head or the slopes of a `PReLU`.
+A kernel is a trained weight with two or more axes. Biases and scales are no kernels, also where they have
+several axes, such as the bias of attention heads or the slopes of a `PReLU`.
 """
 
 from __future__ import annotations
@@ -55,10 +55,11 @@ def is_float(variable: keras.Variable) -> bool:
 
 
 def own_kernels(layer: keras.layers.Layer) -> list[keras.Variable]:
-    """Return the kernels that a layer itself has created, without those of its sublayers, trainable now or not.
+    """Return the kernels that a layer itself has created, without those of its sublayers.
 
-    Private attribute of Keras: `trainable_weights` is empty where a layer is frozen, and `weights` does not say
-    which weights are state, such as running means. The list of the weights that were created trainable does.
+    Kernels of a frozen layer are among them. Private attribute of Keras: `trainable_weights` is empty where a
+    layer is frozen, and `weights` also has state, such as running means. The list of the weights that were
+    created as trainable ones has neither fault.
     """
     if isinstance(layer, _WITHOUT_KERNELS):
         return []
@@ -78,8 +79,8 @@ def _has_kernel_shape(variable: keras.Variable) -> bool:
     if len(shape) < 2 or not is_float(variable):
         return False
     long = [axis - len(shape) for axis, size in enumerate(shape) if size > 1]
-    # Scales of channels have one long axis too, such as (1, 1, 64) or (64, 1, 1). A kernel with one output channel
-    # has the shape (.., in, 1).
+    # Scales of channels have one long axis, such as (1, 1, 64) or (64, 1, 1). A kernel with one output
+    # channel has the shape (.., in, 1).
     return len(long) > 1 or long == [-2]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from keras_ganprune.errors import (
     InvalidArgumentError,
     UnsupportedLayerError,
 )
+from keras_ganprune.layers.class_swap import hold_parts
+from keras_ganprune.layers.computed_kernels import integer_mode, masked_properties, owner_of
 from keras_ganprune.layers.kernels import attribute_paths, member, own_kernels
 from keras_ganprune.layers.mask_store import MaskConstraint, MaskStore, to_numpy
 from keras_ganprune.utils.registry import PACKAGE
@@ -85,14 +88,42 @@ class PrunableLayer(_LayerMixin):
         # `object.__setattr__` keeps Keras and TensorFlow from tracking the store as a sublayer, which
         # would put the masks among `layer.weights`.
         object.__setattr__(self, "pruning_masks", MaskStore(weights, find))
+        hold_parts(self)
+
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Quantize the layer as Keras quantizes its plain class. Pruned weights stay zero.
+
+        After "int8" or "int4" the kernel consists of integers that are not trained. Its mask is dropped, and
+        a layer without another mask becomes a plain Keras layer. "float8" keeps the kernel and its mask.
+
+        Args:
+            *args: Arguments of `quantize` of the Keras layer, such as "int8".
+            **kwargs: The same, by name.
+
+        Raises:
+            UnsupportedLayerError: The layer is pruned, and the mode is "gptq" or "awq", which do not keep
+                zeros.
+
+        Example:
+        >>> layer = kgp.PrunableDense(2)
+        >>> layer.build((None, 4))
+        >>> layer.quantize("int8")
+        >>> type(layer) is keras.layers.Dense, layer.quantization_mode
+        (True, 'int8')
+        """
+        quantizing = importlib.import_module("keras_ganprune.layers.quantizing")
+        plain = getattr(type(self), "plain_class", type(self)).quantize
+        quantizing.quantize_pruned(self, functools.partial(plain, self), *args, **kwargs)
 
     def _named_weights(self) -> dict[str, keras.Variable]:
         """Return the weights in `pruned_weight_names` that this configuration of the layer has.
 
         Raises:
-            UnsupportedLayerError: A name is wrong: the layer has no such weight, and none of another name instead.
+            UnsupportedLayerError: The layer has no weight of such a name, but kernels of other names or none.
         """
-        found = {name: weight_variable(self, name) for name in self.pruned_weight_names}
+        # A quantized kernel is computed from integers, which are not trained.
+        stored = [n for n in self.pruned_weight_names if integer_mode(owner_of(self, n)[0]) is None]
+        found = {name: weight_variable(self, name) for name in stored}
         weights = {name: weight for name, weight in found.items() if weight is not None}
         missing = [name for name in found if name not in weights and "." not in name]
         named = {id(weight) for weight in weights.values()}
@@ -131,6 +162,7 @@ def _define(base: type, *weight_names: str, module: str = __name__) -> type[Any]
         f"{masked or 'the weights that belong to its channels'}.\n\n"
         f"    It takes the arguments of `{base.__name__}`. The masks start as all True, so the layer\n"
         f"    computes what `{base.__name__}` computes until it is pruned.",
+        **masked_properties(base, weight_names),
     }
     if getattr(base.build, "_is_default", False):
         # The layer makes its weights in `__init__`, and Keras never calls its `build`.
@@ -281,8 +313,8 @@ def is_redefined(cls: type) -> bool:
 def prunable_class(layer: keras.layers.Layer) -> type[PrunableLayer] | None:
     """Return the Prunable class that a layer can get, or None.
 
-    A subclass of a registered class is registered with the weight names of that class. A Prunable layer can get the
-    class of a later call of `register_prunable`, which names other weights.
+    A subclass of a registered class is registered with the weight names of that class. A Prunable layer can
+    get the class of a later call of `register_prunable`, which names other weights.
     """
     cls = type(layer)
     if cls in PRUNABLE_CLASSES:

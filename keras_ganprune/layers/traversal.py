@@ -91,8 +91,8 @@ def prunable_candidates(model: keras.layers.Layer) -> list[tuple[str, keras.laye
 def never_called(model: keras.layers.Layer) -> set[int]:
     """Return the ids of the layers without weights inside networks that were called.
 
-    A network was called if a layer inside it has weights. If the model itself was not called, such as a GAN without
-    `call`, its parts are such networks.
+    A network was called if a layer inside it has weights. If the model itself was not called, such as a GAN
+    without `call`, its parts are such networks.
     """
     found: set[int] = set()
     for part in [model] if model.built else _children(model):

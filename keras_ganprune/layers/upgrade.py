@@ -17,8 +17,11 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.layers import scope as scopes
+from keras_ganprune.layers.class_swap import swap_class as _swap_class
 from keras_ganprune.layers.cloning import clone
+from keras_ganprune.layers.computed_kernels import has_lora, integer_mode, owner_of
 from keras_ganprune.layers.coverage import coverage
+from keras_ganprune.layers.lora import lora_merged
 from keras_ganprune.layers.mask_store import MaskConstraint, to_numpy
 from keras_ganprune.layers.prunable import (
     PRUNABLE_CLASSES,
@@ -38,14 +41,6 @@ from keras_ganprune.layers.traversal import (
 )
 
 AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
-
-
-def _swap_class(layer: keras.layers.Layer, cls: type) -> None:
-    """Change the class of an existing layer. It stays the same object, with the same variables.
-
-    No other code of this package does that.
-    """
-    layer.__class__ = cls
 
 
 def _upgrade(layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
@@ -69,22 +64,26 @@ def _upgrade(layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
         raise
 
 
-def _check_stored_kernels(path: str, layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
-    """Raise `UnsupportedLayerError` if a layer, or an inner part with a kernel, is quantized or has LoRA."""
-    parts = [layer]
-    for name in cls.pruned_weight_names:
-        part = layer
-        for attribute in name.split(".")[:-1]:
-            part = getattr(part, attribute, None)
-        parts.append(part)
-    if any(
-        getattr(part, "quantization_mode", None) or getattr(part, "lora_enabled", False)
-        for part in parts
-    ):
-        raise UnsupportedLayerError(
-            f"'{path}' ({type(layer).__name__}) is quantized or has LoRA enabled, so its kernel is "
-            "computed, not stored, and cannot be masked. Prune first, or leave it out of `scope`."
-        )
+def _check_stored_kernels(
+    path: str, layer: keras.layers.Layer, cls: type[PrunableLayer], lora: bool = False
+) -> None:
+    """Raise `UnsupportedLayerError` if a kernel is quantized to integers, or has LoRA and `lora` is False.
+
+    With LoRA a kernel can hold a mask that exists already, but no new one can be chosen.
+    """
+    for owner in [owner_of(layer, name)[0] for name in cls.pruned_weight_names]:
+        if has_lora(owner) and not lora:
+            raise UnsupportedLayerError(
+                f"'{path}' ({type(layer).__name__}) has LoRA enabled, so its kernel is computed, not stored, "
+                "and cannot be pruned. Call `kgp.merge_lora(model)` first, which merges the LoRA updates into "
+                "the kernels, or leave the layer out of `scope`."
+            )
+        if integer_mode(owner) is not None:
+            raise UnsupportedLayerError(
+                f"'{path}' ({type(layer).__name__}) is quantized ({integer_mode(owner)}), so its kernel is "
+                "computed, not stored, and cannot be pruned. Prune the model first, then quantize it, which "
+                "keeps the zeros; or leave the layer out of `scope`."
+            )
 
 
 def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
@@ -114,6 +113,20 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
     >>> make_prunable(model).layers[0].pruning_masks.masks["kernel"].shape
     TensorShape([4, 2])
     """
+    upgrade_layers(model, scope)
+    return model
+
+
+def upgrade_layers(
+    model: keras.layers.Layer, scope: Scope | None = None, lora: bool = False
+) -> None:
+    """Do the work of `make_prunable`.
+
+    Args:
+        model: Built model or layer.
+        scope: Which layers.
+        lora: Whether layers with LoRA are upgraded too, because their masks exist already. Defaults to False.
+    """
     check_layer(model)
     candidates = prunable_candidates(model)
     if not candidates:
@@ -139,10 +152,9 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
         if layer.built and (cls := prunable_class(layer)) is not None
     ]
     for path, layer, cls in upgrades:
-        _check_stored_kernels(path, layer, cls)
+        _check_stored_kernels(path, layer, cls, lora)
     for _, layer, cls in upgrades:
         _upgrade(layer, cls)
-    return model
 
 
 def _named(paths: Sequence[str]) -> str:
@@ -183,15 +195,15 @@ def add_masks(layer: keras.layers.Layer, names: Sequence[str]) -> bool:
         Whether a mask was newly added. If so, a training step that was traced before must be traced again.
 
     Raises:
-        UnsupportedLayerError: The layer is quantized, has LoRA, has no weight with one of the names, or
-            shares its masks with another layer.
+        UnsupportedLayerError: The layer is quantized, has no weight with one of the names, or shares its
+            masks with another layer.
     """
     store = getattr(layer, "pruning_masks", None)
     before = 0 if store is None else len(store.masks)
     if not isinstance(layer, PrunableLayer):
         cls = prunable_class(layer) or register_holder(type(layer))
         if cls.pruned_weight_names:
-            _check_stored_kernels(layer.name, layer, cls)
+            _check_stored_kernels(layer.name, layer, cls, lora=True)
         _upgrade(layer, cls)
     store = cast(PrunableLayer, layer).pruning_masks
     for name in names:
@@ -287,13 +299,14 @@ def plain_classes(model: keras.layers.Layer) -> Iterator[None]:
     """Within the context, the Prunable layers of a model have their plain Keras classes."""
     layers = [layer for _, layer in walk(model) if isinstance(layer, PrunableLayer)]
     classes = [type(layer) for layer in layers]
-    for layer in layers:
-        _swap_class(layer, type(layer).plain_class)
-    try:
-        yield
-    finally:
-        for layer, cls in zip(layers, classes, strict=True):
-            _swap_class(layer, cls)
+    with lora_merged(model):
+        for layer in layers:
+            _swap_class(layer, type(layer).plain_class)
+        try:
+            yield
+        finally:
+            for layer, cls in zip(layers, classes, strict=True):
+                _swap_class(layer, cls)
 
 
 def strip_pruning(model: keras.Model) -> keras.Model:

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.layers import mask_ops
+from keras_ganprune.layers.computed_kernels import check_stored
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight
 from keras_ganprune.pruning import _warnings
@@ -246,6 +247,7 @@ class Pruner:
             InvalidArgumentError: Not exactly one of `sparsity` and `threshold` is given, or it is out of
                 range.
             InvalidArgumentError: `gradients` or `growth` are missing or do not match the weights.
+            UnsupportedLayerError: A layer has LoRA enabled, or was quantized.
             DivergedError: A weight or gradient is NaN or infinite. No mask is changed.
 
         Example:
@@ -253,6 +255,7 @@ class Pruner:
         >>> print(Pruner(model).update(sparsity=0.5))
         sparsity 0.5 requested, sparsity 0.5000 achieved: 10 of 20 weights kept in 1 tensors
         """
+        check_stored(self.weights, "pruned again")
         check_not_compiled_in(self.weights)
         sparsity, threshold = (
             v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v

@@ -90,15 +90,23 @@ MODELS = {
     "RNN": (4, lambda: on(SEQUENCE, layers.RNN([layers.LSTMCell(5), layers.GRUCell(4)]))),
     "ReversibleEmbedding": (1, lambda: reversible()),
     "ReversibleEmbedding with two kernels": (2, lambda: reversible(tie_weights=False)),
-    "STFTSpectrogram": (0, lambda: on((400, 1), layers.STFTSpectrogram(frame_length=64, frame_step=32))),
+    "STFTSpectrogram": (
+        0,
+        lambda: on((400, 1), layers.STFTSpectrogram(frame_length=64, frame_step=32)),
+    ),
     "SeparableConv1D": (2, lambda: on(SEQUENCE, layers.SeparableConv1D(5, 3))),
     "SeparableConv2D": (2, lambda: on(IMAGE, layers.SeparableConv2D(5, 3))),
     "SimpleRNN": (2, lambda: on(SEQUENCE, layers.SimpleRNN(5))),
     "SimpleRNNCell": (2, lambda: on(SEQUENCE, layers.RNN(layers.SimpleRNNCell(5)))),
-    "SpectralNormalization": (1, lambda: on(IMAGE, layers.SpectralNormalization(layers.Conv2D(4, 3)))),
+    "SpectralNormalization": (
+        1,
+        lambda: on(IMAGE, layers.SpectralNormalization(layers.Conv2D(4, 3))),
+    ),
     "StackedRNNCells": (
         4,
-        lambda: on(SEQUENCE, layers.RNN(layers.StackedRNNCells([layers.LSTMCell(5), layers.GRUCell(4)]))),
+        lambda: on(
+            SEQUENCE, layers.RNN(layers.StackedRNNCells([layers.LSTMCell(5), layers.GRUCell(4)]))
+        ),
     ),
     "TimeDistributed": (1, lambda: on(VIDEO, layers.TimeDistributed(layers.Conv2D(4, 3)))),
 }
@@ -157,6 +165,8 @@ def test_every_kernel_of_a_layer_of_keras_is_covered(name):
 
 def test_every_layer_class_of_keras_is_in_a_list():
     listed = {name.split()[0] for name in MODELS} | set(NOT_COVERED) | CONTAINERS
-    missing = [name for name, cls in layer_classes().items() if makes_weights(cls) and name not in listed]
+    missing = [
+        name for name, cls in layer_classes().items() if makes_weights(cls) and name not in listed
+    ]
     # The tables of words of lookup layers are no weights.
     assert [name for name in missing if not name.endswith("Lookup")] == []
