@@ -43,6 +43,15 @@ def late_start(begin: int, step: int, before: float, after: float) -> str:
     )
 
 
+def frozen(paths: Sequence[str]) -> str:
+    """Return the warning that training does not change some weights that are pruned."""
+    more = f" and {len(paths) - 3} others" if len(paths) > 3 else ""
+    return (
+        f"{', '.join(paths[:3])}{more}: frozen (`trainable` is False, and training has not changed them), so "
+        "pruned without a chance to recover. Leave frozen layers out of `scope` if you do not want this."
+    )
+
+
 def shared_layers(paths: Sequence[str], mode: Any) -> str:
     """Return the warning that two callbacks choose the masks of the same layers."""
     return (

@@ -10,6 +10,7 @@ from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks import _optimizer_slots, _prune_warnings
 from keras_ganprune.callbacks._adaptive_controller import AdaptiveController
 from keras_ganprune.callbacks._adaptive_trials import AdaptiveTrials
+from keras_ganprune.callbacks._frozen_weights import FrozenWeights
 from keras_ganprune.callbacks._training_start import (
     check_resumed,
     claim_layers,
@@ -61,6 +62,7 @@ class PruningRun:
         self.started = False
         self.last_step = 0
         self.postponed: tuple[int, Target] | None = None
+        self._frozen: FrozenWeights | None = None
         # (step, sparsity) at a start in the middle of a schedule, until its first update is made.
         self._late_start: tuple[int, float] | None = None
         # A guard may have unset its mark when training ends.
@@ -121,6 +123,8 @@ class PruningRun:
             self._prepare_late()
         elif sampler is not None and sampler.active:
             sampler.batches += batches
+        if self._frozen and not self._frozen.own_step:
+            self._warn_of_frozen()
         step = self.clock.step
         if self._needs_exact_step(step):
             step = self.clock.read()
@@ -146,6 +150,7 @@ class PruningRun:
         """Evaluate the trial of an adaptive schedule, and mask whatever bypassed the constraint."""
         if self.trials is not None:
             self.trials.evaluate(logs)
+        self._warn_of_frozen()
         self._apply_masks()
         if self.targets.pruner is not None:
             self.targets.measure()  # a guard may have restored older masks
@@ -216,6 +221,8 @@ class PruningRun:
             self.trials = AdaptiveTrials(AdaptiveController(search, self.model, store), self)
             self.trials.begin()
         claim_layers(self.callback, self.pruner)
+        if not self.targets.warned_of_frozen:
+            self._frozen = FrozenWeights(self.model, self.pruner.weights)
         due = schedule.latest_update_step(-1, step, self.callback.frequency)
         if due is None or all(
             self.callback.settings.stamp(due) == store.stamp for store in self.stores
@@ -333,6 +340,16 @@ class PruningRun:
         callback.updates.append((step, report.requested, report.achieved))
         self._warn_of_late_start()
         return True
+
+    def _warn_of_frozen(self) -> None:
+        """Warn once of pruned weights that training does not change."""
+        if not self._frozen:
+            return
+        # On JAX, reading the model syncs its variables.
+        paths = self._frozen.found() if self.model is not None else []
+        if paths:
+            self.targets.warned_of_frozen = True
+            _warn(_prune_warnings.frozen(paths))
 
     def _warn_of_late_start(self) -> None:
         """Warn if the first update of a gradual schedule has pruned much at once."""

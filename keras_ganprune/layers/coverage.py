@@ -116,7 +116,8 @@ def coverage(*models: keras.layers.Layer, scope: Scope | None = None) -> Coverag
 
     Args:
         *models: Built Keras models or layers. A shared kernel counts once.
-        scope: Which layers to look at, as for `Pruner`; their sublayers too. Defaults to None, all layers.
+        scope: Which of the layers that can be pruned to look at, as for `Pruner`. Defaults to None, all layers
+            of the models.
 
     Returns:
         A `Coverage`. Layers that only a `scope` leaves out are covered, because they can have masks.
@@ -140,7 +141,10 @@ def coverage(*models: keras.layers.Layer, scope: Scope | None = None) -> Coverag
         check_layer(model)
     pairs = [pair for model in models for pair in walk(model)]
     if scope is not None:
-        pairs = [pair for _, layer in scopes.select(pairs, scope) for pair in walk(layer)]
+        candidates = [pair for model in models for pair in prunable_candidates(model)]
+        selected = scopes.select(candidates, scope)
+        inside = {id(part) for _, layer in selected for _, part in walk(layer)}
+        pairs = [(path, layer) for path, layer in pairs if id(layer) in inside]
     registered, owners = _registered_weights(models)
     masked = {id(weight.variable) for weight in masked_weights(*models)}
     kernels = {id(layer): {id(v) for v in own_kernels(layer)} for _, layer in pairs}

@@ -295,11 +295,11 @@ def without_outputs(
 
 
 def frozen_remark(weights: Sequence[MaskedWeight]) -> str | None:
-    """Return a remark on weights that are pruned although they are not trained, or None."""
+    """Return a remark on weights that are pruned although they are not trainable now, or None."""
     frozen = [w.path for w in weights if not w.variable.trainable]
     if not frozen:
         return None
     return (
-        f"{', '.join(frozen[:3])}{' and others' if len(frozen) > 3 else ''}: frozen, so pruned without a "
-        "chance to recover; leave frozen layers out of `scope` if you do not want this"
+        f"{', '.join(frozen[:3])}{' and others' if len(frozen) > 3 else ''}: `trainable` is False now; a "
+        "layer that stays frozen is pruned without a chance to recover, so leave it out of `scope`"
     )
