@@ -46,6 +46,7 @@ from keras_ganprune.layers.prunable import (
     register_prunable,
 )
 from keras_ganprune.layers.lora import merge_lora
+from keras_ganprune.layers.masks_from_zeros import ZerosTaken, masks_from_zeros
 from keras_ganprune.layers.saving import load_model
 from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.layers.upgrade import copy_masks, make_prunable, strip_pruning
@@ -199,6 +200,7 @@ __all__ = [
     "Taylor",
     "Threshold",
     "TiedPair",
+    "ZerosTaken",
     "Uniform",
     "Unstructured",
     "apply_masks",
@@ -214,6 +216,7 @@ __all__ = [
     "make_prunable",
     "manifold_metrics",
     "masked_weights",
+    "masks_from_zeros",
     "merge_lora",
     "multi_worker_strategy",
     "profile",

@@ -58,6 +58,7 @@ class TargetNetworks:
         model: The model, without the sync of `callback.model`.
         networks: List of (name, network).
         requests: The gradients that criterion and mode need; None where they need none.
+        loaded: Whether the masks were read from a file before this `fit`, since the last one.
         retired: Whether a target was replaced by a smaller network, so that pruning has ended.
         pruner: The `Pruner`, or None before `prepare`.
         stores: The `MaskStore` of each pruned layer.
@@ -83,6 +84,7 @@ class TargetNetworks:
             settings.mode,
             callback.gradient_loss,
         )
+        self.loaded = False
         self.retired = False
         self.pruner: Pruner | None = None
         self.stores: list[MaskStore] = []

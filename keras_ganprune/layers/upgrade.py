@@ -37,6 +37,7 @@ from keras_ganprune.layers.traversal import (
     prunable_candidates,
     walk,
 )
+from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
 
 AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
 
@@ -101,6 +102,7 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
     TensorShape([4, 2])
     """
     upgrade_layers(model, scope)
+    warn_of_unmasked_zeros(masked_weights(model))
     return model
 
 
