@@ -14,6 +14,8 @@ from keras_ganprune.callbacks.tensorboard import PruningSummary
 from keras_ganprune.errors import PruningError, PruningWarning
 from keras_ganprune.exporters import ExportReport, export_saved_model
 from keras_ganprune.gan import DiffAugment, Distillation, GANLoss, GANModel
+from keras_ganprune.layers.lora import merge_lora
+from keras_ganprune.layers.masks_from_zeros import ZerosTaken, masks_from_zeros
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
     PrunableConv1D,
@@ -45,8 +47,6 @@ from keras_ganprune.layers.prunable import (
     PrunableSimpleRNNCell,
     register_prunable,
 )
-from keras_ganprune.layers.lora import merge_lora
-from keras_ganprune.layers.masks_from_zeros import ZerosTaken, masks_from_zeros
 from keras_ganprune.layers.saving import load_model
 from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.layers.upgrade import copy_masks, make_prunable, strip_pruning
@@ -200,9 +200,9 @@ __all__ = [
     "Taylor",
     "Threshold",
     "TiedPair",
-    "ZerosTaken",
     "Uniform",
     "Unstructured",
+    "ZerosTaken",
     "apply_masks",
     "channel_groups",
     "compare",

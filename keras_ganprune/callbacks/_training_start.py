@@ -24,8 +24,8 @@ def first_step(
 ) -> int:
     """Return the step to start from: the optimizer's own count, or the step saved with the masks.
 
-    Keras does not restore an optimizer that is built only by the first batch, nor one that a GAN class gets in
-    its own `compile`. Its count is zero then, and the step saved with the masks is the clock.
+    Keras does not restore an optimizer that is built only by the first batch, nor one that a GAN class gets
+    in its own `compile`. Its count is zero then, and the step saved with the masks is the clock.
     """
     step = clock.step
     counted = step - clock.offset
@@ -39,8 +39,8 @@ def first_step(
     if not restored and not made_masks(callback, targets.stores, saved):
         # A new run of a model that was loaded, not the rest of the run that saved it.
         say(
-            f"the masks were saved at step {saved}, by other settings; this schedule starts at step {counted}, "
-            "the optimizer's own count"
+            f"the masks were saved at step {saved}, by other settings; this schedule starts at step "
+            f"{counted}, the optimizer's own count"
         )
         clock.offset = 0
         return counted

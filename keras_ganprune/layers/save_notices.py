@@ -20,7 +20,7 @@ def notice(store: keras.layers.Layer) -> None:
     Args:
         store: The `MaskStore` that is being saved.
     """
-    root, to_weights = _being_saved()
+    root, to_weights, depth = _being_saved()
     if root is None or type(root).__module__.split(".")[0] == PACKAGE:
         return
     name = type(root).__name__
@@ -37,29 +37,33 @@ def notice(store: keras.layers.Layer) -> None:
     else:
         text = (
             f"{name} makes plain layers when it is loaded, which cannot read the masks in this file. Load it "
-            "with `kgp.load_model(path)`, not with `keras.saving.load_model`, by which the zeros come without "
-            "masks and training fills them again. Of a copy (`copy.deepcopy`, `pickle`), call "
+            "with `kgp.load_model(path)`. With `keras.saving.load_model` the zeros come without their masks, "
+            "and training fills them again. On a copy by `copy.deepcopy` or `pickle`, call "
             "`kgp.masks_from_zeros(copy)`."
         )
-    warnings.warn(text, PruningNotice, stacklevel=2)
+    warnings.warn(text, PruningNotice, stacklevel=depth)
 
 
-def _being_saved() -> tuple[Any, bool]:
-    """Return the model that Keras is saving, and whether only its weights are saved; (None, False) if unknown.
+def _being_saved() -> tuple[Any, bool, int]:
+    """Return the model that Keras is saving, whether only its weights are saved, and the depth of the caller.
 
     Private functions of Keras: a layer that is saved is not told which model it belongs to. The frames of
-    the callers know it. `BackupAndRestore` needs no notice: `Prune` makes the layers Prunable before it reads.
+    the callers know it. `BackupAndRestore` needs no notice: `Prune` makes the layers Prunable before it
+    reads.
     """
-    found: tuple[Any, bool] = (None, False)
+    root, to_weights, depth, steps = None, False, 2, 0
     frame = sys._getframe(1)
     while frame is not None:
+        steps += 1
         function = frame.f_code.co_name
         if function in ("_save_model_to_fileobj", "_save_model_to_dir", "save_weights_only"):
-            found = (frame.f_locals.get("model"), function == "save_weights_only")
+            root, to_weights = frame.f_locals.get("model"), function == "save_weights_only"
         if type(frame.f_locals.get("self")) is keras.callbacks.BackupAndRestore:
-            return None, False
+            return None, False, depth
+        if frame.f_globals.get("__name__", "").split(".")[0] in ("keras", PACKAGE):
+            depth = steps + 1
         frame = frame.f_back
-    return found
+    return root, to_weights, depth
 
 
 def _comes_back(root: Any) -> bool:

@@ -102,8 +102,8 @@ def _check_file(path: pathlib.Path) -> None:
         )
     if path.suffix in (".h5", ".hdf5") and h5py.is_hdf5(path):
         raise FileFormatError(
-            f"'{path}' is a legacy HDF5 file, which has no masks. Load it with `keras.saving.load_model`, then "
-            "call `kgp.masks_from_zeros(model)`. Save the model as a `.keras` file, which keeps the masks."
+            f"'{path}' is a legacy HDF5 file, which has no masks. Load it with `keras.saving.load_model`, "
+            "then call `kgp.masks_from_zeros(model)`. A `.keras` file would keep the masks."
         )
     if not zipfile.is_zipfile(path):
         raise FileFormatError(
@@ -154,13 +154,13 @@ def _advice(path: pathlib.Path, known: dict[str, Any], safe_mode: bool) -> str:
             )
         return (
             "A class in the file could not be made from its configuration. Its `get_config` must return all "
-            "arguments of its constructor, and its `from_config` must deserialize the layers and models among "
-            "them (`keras.saving.deserialize_keras_object`). Test it with "
+            "arguments of its constructor, and its `from_config` must deserialize the layers and models "
+            "among them (`keras.saving.deserialize_keras_object`). Try "
             "`type(model).from_config(model.get_config())`."
         )
     return (
-        "The classes were found, and the model was made, but the weights do not fit it. Its networks must be "
-        "built when the constructor has run (give them a `keras.Input`, or call them there once), and have the "
-        "layers and shapes that they had when the file was written. Or make the model as you did then, call "
+        "The classes were found and the model was made, but the weights do not fit it. When its "
+        "constructor has run, its networks must be built (give them a `keras.Input`, or call them there), with "
+        "the layers and shapes that they had when the file was written. Or make the model as you did then, call "
         "`kgp.make_prunable(model)` and `model.load_weights(path)`."
     )

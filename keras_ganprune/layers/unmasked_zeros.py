@@ -78,11 +78,11 @@ def _warn(kernels: Iterable[tuple[str, Any, str]], stacklevel: int) -> None:
     paths = [path for path, _, _ in found]
     zeros, total = (sum(row[i] for row in found) for i in (1, 2))
     warnings.warn(
-        f"{', '.join(paths[:3])}{' and others' if len(paths) > 3 else ''}: {zeros:,} of {total:,} weights are "
-        "exactly zero, but their masks keep all, so training fills these zeros again. They look like the zeros "
-        "of a pruned model whose masks did not come with them (a clone, `set_weights`, a stripped model, or a "
-        "file that was read by a plain model). Call `kgp.masks_from_zeros(model)`, which takes the zeros over "
-        "into masks.",
+        f"{', '.join(paths[:3])}{' and others' if len(paths) > 3 else ''}: {zeros:,} of {total:,} weights "
+        "are exactly zero, but their masks keep all, so training fills these zeros again. They look like the "
+        "zeros of a pruned model whose masks did not come with them (a clone, `set_weights`, a stripped "
+        "model, or a file that was read by a plain model). Call `kgp.masks_from_zeros(model)`, which takes "
+        "the zeros over into masks. For a `.keras` file, `kgp.load_model` keeps the masks themselves.",
         PruningWarning,
         stacklevel=stacklevel,
     )

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.masks_from_zeros import masks_from_zeros as take_zeros
 from keras_ganprune.layers.traversal import masked_weights, prunable_candidates
 from keras_ganprune.layers.upgrade import upgrade_layers
