@@ -159,8 +159,8 @@ def _advice(path: pathlib.Path, known: dict[str, Any], safe_mode: bool) -> str:
             "`type(model).from_config(model.get_config())`."
         )
     return (
-        "The classes were found and the model was made, but the weights do not fit it. When its "
-        "constructor has run, its networks must be built (give them a `keras.Input`, or call them there), with "
-        "the layers and shapes that they had when the file was written. Or make the model as you did then, call "
-        "`kgp.make_prunable(model)` and `model.load_weights(path)`."
+        "The classes were found and the model was made, but the weights do not fit it. When its constructor "
+        "has run, its networks must be built (give them a `keras.Input`, or call them there), with the "
+        "layers and shapes that they had when the file was written. Or make the model as you did then, "
+        "call `kgp.make_prunable(model)` and `model.load_weights(path)`."
     )
