@@ -52,6 +52,15 @@ def frozen(paths: Sequence[str]) -> str:
     )
 
 
+def lowered(prune: Any, before: float, after: float) -> str:
+    """Return the warning that the first update has brought weights back that other settings have pruned."""
+    return (
+        f"The masks had sparsity {before:.4f} when training began, and the first update of {prune!r} has "
+        f"lowered it to {after:.4f}, because {prune.settings.mode!r} brings weights back. To keep what is "
+        'pruned, use mode="hard"; to continue the run that made these masks, use its settings.'
+    )
+
+
 def shared_layers(paths: Sequence[str], mode: Any) -> str:
     """Return the warning that two callbacks choose the masks of the same layers."""
     return (

@@ -15,6 +15,7 @@ from keras_ganprune.callbacks._training_start import (
     check_resumed,
     claim_layers,
     first_step,
+    made_masks,
     release_layers,
 )
 from keras_ganprune.callbacks.target_networks import PruneCallback, TargetNetworks
@@ -65,6 +66,8 @@ class PruningRun:
         self._frozen: FrozenWeights | None = None
         # (step, sparsity) at a start in the middle of a schedule, until its first update is made.
         self._late_start: tuple[int, float] | None = None
+        # Sparsity of masks that other settings have made, until the first update is made.
+        self._foreign_sparsity = 0.0
         # A guard may have unset its mark when training ends.
         self._guarded = False
         sampler = targets.sampler
@@ -210,10 +213,12 @@ class PruningRun:
             tracing.retrace(self.model)
             self.model.make_train_function()
         self._guarded = getattr(self.model, "_nan_guarded", False)
-        self.last_step = step = first_step(self.clock, self.targets, self.say)
+        self.last_step = step = first_step(self.clock, self.targets, self.callback, self.say)
         check_resumed(self.model, self.pruner, step)
         if self.targets.rewinder is not None:
             self.targets.rewinder.look(step)
+        if not made_masks(self.callback, self.stores, step):
+            self._foreign_sparsity = self.pruner.sparsity
         schedule = self.callback.schedule
         if schedule.adaptive:
             search = cast(AdaptiveSparsity, schedule)  # the only kind that is adaptive
@@ -338,7 +343,7 @@ class PruningRun:
         callback.reports.append(report)
         step = self.last_step if was_postponed else due
         callback.updates.append((step, report.requested, report.achieved))
-        self._warn_of_late_start()
+        self._warn_of_first_update()
         return True
 
     def _warn_of_frozen(self) -> None:
@@ -351,8 +356,11 @@ class PruningRun:
             self.targets.warned_of_frozen = True
             _warn(_prune_warnings.frozen(paths))
 
-    def _warn_of_late_start(self) -> None:
-        """Warn if the first update of a gradual schedule has pruned much at once."""
+    def _warn_of_first_update(self) -> None:
+        """Warn if the first update has brought weights back, or has pruned much at once."""
+        foreign, self._foreign_sparsity = self._foreign_sparsity, 0.0
+        if self.pruner.sparsity < foreign:
+            _warn(_prune_warnings.lowered(self.callback, foreign, self.pruner.sparsity))
         if self._late_start is None:
             return
         (step, before), self._late_start = self._late_start, None

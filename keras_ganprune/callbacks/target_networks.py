@@ -59,6 +59,7 @@ class TargetNetworks:
         networks: List of (name, network).
         requests: The gradients that criterion and mode need; None where they need none.
         warned_of_frozen: Whether the user was told which weights are frozen.
+        loaded: Whether the masks were read from a file before this `fit`, since the last one.
         retired: Whether a target was replaced by a smaller network, so that pruning has ended.
         pruner: The `Pruner`, or None before `prepare`.
         stores: The `MaskStore` of each pruned layer.
@@ -85,6 +86,7 @@ class TargetNetworks:
             callback.gradient_loss,
         )
         self.warned_of_frozen = False
+        self.loaded = False
         self.retired = False
         self.pruner: Pruner | None = None
         self.stores: list[MaskStore] = []

@@ -116,8 +116,8 @@ def coverage(*models: keras.layers.Layer, scope: Scope | None = None) -> Coverag
 
     Args:
         *models: Built Keras models or layers. A shared kernel counts once.
-        scope: Which of the layers that can be pruned to look at, as for `Pruner`. Defaults to None, all layers
-            of the models.
+        scope: Which of the layers that can be pruned to look at, as for `Pruner`. Defaults to None, all
+            layers of the models.
 
     Returns:
         A `Coverage`. Layers that only a `scope` leaves out are covered, because they can have masks.

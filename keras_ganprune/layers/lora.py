@@ -104,14 +104,14 @@ def check_no_computed_kernels(model: keras.layers.Layer, action: str) -> None:
         where = f"'{path}' ({type(layer).__name__})"
         if has_lora(layer):
             raise UnsupportedLayerError(
-                f"{where} has LoRA enabled, so its kernel is computed, not stored, and cannot be {action}. Call "
-                "`kgp.merge_lora(model)` first, which merges the LoRA updates into the kernels."
+                f"{where} has LoRA enabled, so its kernel is computed, not stored, and cannot be {action}. "
+                "Call `kgp.merge_lora(model)` first, which merges the LoRA updates into the kernels."
             )
         mode = integer_mode(layer)
         if mode is not None:
             raise UnsupportedLayerError(
-                f"{where} is quantized ({mode}), so its kernel is computed, not stored, and cannot be {action}. "
-                f"Use the model as it was before `quantize`, and quantize the result."
+                f"{where} is quantized ({mode}), so its kernel is computed, not stored, and cannot be "
+                f"{action}. Use the model as it was before `quantize`, and quantize the result."
             )
 
 

@@ -18,6 +18,7 @@ from keras import ops
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.layers import save_notices
 from keras_ganprune.utils.registry import PACKAGE
 
 # Prefix of the names of `MaskStore.arrays` in a file.
@@ -129,6 +130,7 @@ class MaskStore(keras.layers.Layer):
 
     def save_own_variables(self, store: Any) -> None:
         """Write the masks, packed to one bit per entry, into a Keras file."""
+        save_notices.notice(self)
         for name, mask in self.masks.items():
             store[name] = np.packbits(to_numpy(mask))
             store[f"{name}_shape"] = np.asarray(mask.shape, dtype=np.int64)
@@ -149,6 +151,9 @@ class MaskStore(keras.layers.Layer):
         saved = set(store.keys())
         if not saved:  # The file was written before the layer became Prunable.
             self.apply()
+            # That module imports this one.
+            zeros = importlib.import_module("keras_ganprune.layers.unmasked_zeros")
+            zeros.warn_of_loaded_zeros(self)
             return
         self._check_saved_shapes(store, saved)
         for name, mask in self.masks.items():

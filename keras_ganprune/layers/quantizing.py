@@ -1,4 +1,4 @@
-"""Quantization of pruned layers. The zeros stay in the integers, so their masks end with the float kernels."""
+"""Quantization of pruned layers. The zeros stay in the integers, which need no mask."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def _check_mode(layer: Any, plain: type, args: tuple, kwargs: dict[str, Any]) ->
     if name is not None and mode in ("int8", "int4"):
         end_lora(layer, name)
         warnings.warn(
-            f"'{layer.name}' has LoRA enabled and is pruned. Its LoRA update was merged into the kernel, with "
-            "its mask, before the kernel was quantized; beside the integers it would fill the zeros.",
+            f"'{layer.name}' has LoRA enabled and is pruned. Its LoRA update was merged into the kernel, "
+            "with its mask, before the kernel was quantized. Beside the integers it would fill the zeros.",
             PruningWarning,
             stacklevel=5,
         )

@@ -39,6 +39,7 @@ from keras_ganprune.layers.traversal import (
     prunable_candidates,
     walk,
 )
+from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
 
 AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
 
@@ -72,18 +73,18 @@ def _check_stored_kernels(
     With LoRA a kernel can hold a mask that exists already, but no new one can be chosen.
     """
     for owner in [owner_of(layer, name)[0] for name in cls.pruned_weight_names]:
-        if has_lora(owner) and not lora:
-            raise UnsupportedLayerError(
-                f"'{path}' ({type(layer).__name__}) has LoRA enabled, so its kernel is computed, not stored, "
-                "and cannot be pruned. Call `kgp.merge_lora(model)` first, which merges the LoRA updates into "
-                "the kernels, or leave the layer out of `scope`."
-            )
-        if integer_mode(owner) is not None:
-            raise UnsupportedLayerError(
-                f"'{path}' ({type(layer).__name__}) is quantized ({integer_mode(owner)}), so its kernel is "
-                "computed, not stored, and cannot be pruned. Prune the model first, then quantize it, which "
-                "keeps the zeros; or leave the layer out of `scope`."
-            )
+        mode = integer_mode(owner)
+        if mode is None and (lora or not has_lora(owner)):
+            continue
+        fix = (
+            f"Quantization ({mode}) keeps the zeros of a pruned model."
+            if mode is not None
+            else "`kgp.merge_lora(model)` merges the LoRA updates into the kernels, which can be pruned then."
+        )
+        raise UnsupportedLayerError(
+            f"'{path}' ({type(layer).__name__}) is quantized or has LoRA enabled, so its kernel is computed, "
+            f"not stored, and cannot be masked. Prune first, or leave it out of `scope`. {fix}"
+        )
 
 
 def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
@@ -114,6 +115,7 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
     TensorShape([4, 2])
     """
     upgrade_layers(model, scope)
+    warn_of_unmasked_zeros(masked_weights(model))
     return model
 
 

@@ -89,8 +89,8 @@ def share_masks(layer: keras.layers.Layer, other: keras.layers.Layer) -> None:
 def _refuse_tied(layer: Any, method: str, *args: Any, **kwargs: Any) -> None:
     """Replace the methods of a layer with a shared kernel that give it a kernel of its own."""
     raise UnsupportedLayerError(
-        f"`{method}` would give '{layer.name}' ({type(layer).__name__}) a kernel of its own, but it shares one "
-        "with a layer of another network (`tie_mirrored`). Call it on a copy with separate kernels: "
+        f"`{method}` would give '{layer.name}' ({type(layer).__name__}) a kernel of its own, but it shares "
+        "one with a layer of another network (`tie_mirrored`). Call it on a copy with separate kernels: "
         "`kgp.strip_pruning(network)`."
     )
 

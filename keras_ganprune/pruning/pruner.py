@@ -16,6 +16,7 @@ from keras_ganprune.layers import mask_ops
 from keras_ganprune.layers.computed_kernels import check_stored
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight
+from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
 from keras_ganprune.pruning import _warnings
 from keras_ganprune.pruning._optimizer_masks import attach, check_not_compiled_in, track
 from keras_ganprune.pruning._remarks import Remarks
@@ -116,6 +117,7 @@ class Pruner:
         remarks = Remarks(models, self.settings, ranked)
         self.remarks, self.remarks_to_print = remarks.texts, remarks.to_print()
         self.check()
+        warn_of_unmasked_zeros(self.weights)
         self._state = MaskState(self.weights, self._rankings, self.mode, self.coupled)
         self.updates_made = 0
         self.traced_steps_are_stale = self._state.prepare_hidden_values() or ranked.has_new_masks

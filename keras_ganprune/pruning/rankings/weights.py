@@ -17,7 +17,7 @@ from keras_ganprune.layers.kernel_axes import kernel_axes
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.scope import select
 from keras_ganprune.layers.traversal import MaskedWeight, masked_weights, prunable_candidates
-from keras_ganprune.layers.upgrade import make_prunable
+from keras_ganprune.layers.upgrade import upgrade_layers
 from keras_ganprune.pruning.allocation import Allocation, Tensor
 from keras_ganprune.pruning.criteria import Criterion, WeightContext
 from keras_ganprune.pruning.granularity import Channel, Granularity
@@ -204,7 +204,7 @@ def rank_weights(
         layers = scope_of[id(model)]
         # A scope may match in one of several models only.
         if layers is None or layers:
-            make_prunable(model, layers)
+            upgrade_layers(model, layers)
     # Not the masks of scales and biases, which are pruned with whole channels only.
     kernels = [
         weight
