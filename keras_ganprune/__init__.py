@@ -14,6 +14,8 @@ from keras_ganprune.callbacks.tensorboard import PruningSummary
 from keras_ganprune.errors import PruningError, PruningWarning
 from keras_ganprune.exporters import ExportReport, export_saved_model
 from keras_ganprune.gan import DiffAugment, Distillation, GANLoss, GANModel
+from keras_ganprune.layers.lora import merge_lora
+from keras_ganprune.layers.masks_from_zeros import ZerosTaken, masks_from_zeros
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
     PrunableConv1D,
@@ -200,6 +202,7 @@ __all__ = [
     "TiedPair",
     "Uniform",
     "Unstructured",
+    "ZerosTaken",
     "apply_masks",
     "channel_groups",
     "compare",
@@ -213,6 +216,8 @@ __all__ = [
     "make_prunable",
     "manifold_metrics",
     "masked_weights",
+    "masks_from_zeros",
+    "merge_lora",
     "multi_worker_strategy",
     "profile",
     "recalibrate_batch_norm",

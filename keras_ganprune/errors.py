@@ -58,6 +58,10 @@ class PruningWarning(UserWarning):
     """The package did not do exactly what was requested. The text of the warning states the difference."""
 
 
+class PruningNotice(UserWarning):
+    """The package did what was requested. The text states what the next step needs. It is given once."""
+
+
 def unknown_name(kind: str, received: object, known: Iterable[str], hint: str = "") -> str:
     """Return the text of an 'unknown name' error, with the most similar known name.
 

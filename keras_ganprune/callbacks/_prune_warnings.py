@@ -43,6 +43,24 @@ def late_start(begin: int, step: int, before: float, after: float) -> str:
     )
 
 
+def frozen(paths: Sequence[str]) -> str:
+    """Return the warning that training does not change some weights that are pruned."""
+    more = f" and {len(paths) - 3} others" if len(paths) > 3 else ""
+    return (
+        f"{', '.join(paths[:3])}{more}: frozen (`trainable` is False, and training has not changed them), so "
+        "pruned without a chance to recover. Leave frozen layers out of `scope` if you do not want this."
+    )
+
+
+def lowered(prune: Any, before: float, after: float) -> str:
+    """Return the warning that the first update has brought weights back that other settings have pruned."""
+    return (
+        f"The masks had sparsity {before:.4f} when training began, and the first update of {prune!r} has "
+        f"lowered it to {after:.4f}, because {prune.settings.mode!r} brings weights back. To keep what is "
+        'pruned, use mode="hard"; to continue the run that made these masks, use its settings.'
+    )
+
+
 def shared_layers(paths: Sequence[str], mode: Any) -> str:
     """Return the warning that two callbacks choose the masks of the same layers."""
     return (
@@ -66,7 +84,7 @@ def written_past_keras(paths: Sequence[str]) -> str:
     return (
         f"{', '.join(paths[:3])}{' and others' if len(paths) > 3 else ''} had values under the mask at the "
         "end of an epoch, which are set to zero now. So the losses of that epoch are not those of the pruned "
-        "model. Other code wrote them past Keras: an operation of the backend on the variable, or an optimizer "
-        "that applies no constraint. On PyTorch call `Pruner(...).attach(optimizer)` for one of `torch.optim`; "
-        "elsewhere write by `variable.assign`."
+        "model. Other code wrote them past Keras: an operation of the backend on the variable, or an "
+        "optimizer that applies no constraint. On PyTorch call `Pruner(...).attach(optimizer)` for one of "
+        "`torch.optim`; elsewhere write by `variable.assign`."
     )

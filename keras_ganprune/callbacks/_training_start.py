@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -14,24 +14,61 @@ from keras_ganprune.backend import distribution
 from keras_ganprune.callbacks import _prune_warnings
 from keras_ganprune.callbacks.target_networks import PruneCallback, TargetNetworks
 from keras_ganprune.errors import PruningWarning
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.mask_store import MaskStore, to_numpy
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.training.step_clock import Clock
 
 
-def first_step(clock: Clock, targets: TargetNetworks, say: Callable[[str], None]) -> int:
-    """Return the step to start from: the optimizer's own count, or the step saved with the masks."""
+def first_step(
+    clock: Clock, targets: TargetNetworks, callback: PruneCallback, say: Callable[[str], None]
+) -> int:
+    """Return the step to start from: the optimizer's own count, or the step saved with the masks.
+
+    Keras does not restore an optimizer that is built only by the first batch, nor one that a GAN class gets
+    in its own `compile`. Its count is zero then, and the step saved with the masks is the clock.
+    """
     step = clock.step
+    counted = step - clock.offset
     saved = max((store.step for store in targets.stores), default=0)
-    if any(store.restored for store in targets.stores) and step < saved:
-        # Keras does not restore an optimizer that is built only by the first batch.
-        clock.offset = saved - step
+    restored = any(store.restored for store in targets.stores)
+    if not restored and not targets.loaded:
+        return step
+    if counted >= saved:
+        clock.offset = 0  # The optimizer was restored with the masks.
+        return counted
+    if not restored and not made_masks(callback, targets.stores, saved):
+        # A new run of a model that was loaded, not the rest of the run that saved it.
+        say(
+            f"the masks were saved at step {saved}, by other settings; this schedule starts at step "
+            f"{counted}, the optimizer's own count"
+        )
+        clock.offset = 0
+        return counted
+    if clock.offset != saved - counted:
+        clock.offset = saved - counted
         say(
             "the optimizer's state was not restored with the masks; the schedule continues at step "
             f"{saved}, where they were saved"
         )
-        return saved
-    return step
+    return saved
+
+
+def made_masks(callback: PruneCallback, stores: Sequence[MaskStore], step: int) -> bool:
+    """Return whether the settings of a callback have made the masks that a network had at a step."""
+    stamps = {store.stamp for store in stores}
+    due = callback.schedule.latest_update_step(-1, step, callback.frequency)
+    if due is None:
+        return stamps == {0}
+    # The last updates may have waited for gradients.
+    for _ in range(4):
+        if due is not None and callback.settings.stamp(due) in stamps:
+            return True
+        due = None if due is None else _before(callback, due)
+    return False
+
+
+def _before(callback: PruneCallback, due: int) -> int | None:
+    return callback.schedule.latest_update_step(-1, due - 1, callback.frequency)
 
 
 def check_resumed(model: keras.Model, pruner: Pruner, step: int) -> None:

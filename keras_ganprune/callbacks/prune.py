@@ -157,6 +157,7 @@ class Prune(keras.callbacks.Callback):
         )
         if self._targets.pruner is None and self._targets.built:
             self._targets.prepare()
+        self._targets.loaded = any(store.restored for store in self._targets.stores)
         for store in self._targets.stores:
             store.restored = False
 

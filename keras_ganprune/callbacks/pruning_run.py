@@ -10,10 +10,12 @@ from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks import _optimizer_slots, _prune_warnings
 from keras_ganprune.callbacks._adaptive_controller import AdaptiveController
 from keras_ganprune.callbacks._adaptive_trials import AdaptiveTrials
+from keras_ganprune.callbacks._frozen_weights import FrozenWeights
 from keras_ganprune.callbacks._training_start import (
     check_resumed,
     claim_layers,
     first_step,
+    made_masks,
     release_layers,
 )
 from keras_ganprune.callbacks.target_networks import PruneCallback, TargetNetworks
@@ -62,8 +64,11 @@ class PruningRun:
         self.started = False
         self.last_step = 0
         self.postponed: tuple[int, Target] | None = None
+        self._frozen: FrozenWeights | None = None
         # (step, sparsity) at a start in the middle of a schedule, until its first update is made.
         self._late_start: tuple[int, float] | None = None
+        # Sparsity of masks that other settings have made, until the first update is made.
+        self._foreign_sparsity = 0.0
         # A guard may have unset its mark when training ends.
         self._guarded = False
         self._said_written = False
@@ -123,6 +128,8 @@ class PruningRun:
             self._prepare_late()
         elif sampler is not None and sampler.active:
             sampler.batches += batches
+        if self._frozen and not self._frozen.own_step:
+            self._warn_of_frozen()
         step = self.clock.step
         if self._needs_exact_step(step):
             step = self.clock.read()
@@ -148,6 +155,7 @@ class PruningRun:
         """Evaluate the trial of an adaptive schedule, and mask whatever bypassed the constraint."""
         if self.trials is not None:
             self.trials.evaluate(logs)
+        self._warn_of_frozen()
         self._apply_masks()
         if self.targets.pruner is not None:
             self.targets.measure()  # a guard may have restored older masks
@@ -211,10 +219,12 @@ class PruningRun:
             tracing.retrace(self.model)
             self.model.make_train_function()
         self._guarded = getattr(self.model, "_nan_guarded", False)
-        self.last_step = step = first_step(self.clock, self.targets, self.say)
+        self.last_step = step = first_step(self.clock, self.targets, self.callback, self.say)
         check_resumed(self.model, self.pruner, step)
         if self.targets.rewinder is not None:
             self.targets.rewinder.look(step)
+        if not made_masks(self.callback, self.stores, step):
+            self._foreign_sparsity = self.pruner.sparsity
         schedule = self.callback.schedule
         if schedule.adaptive:
             search = cast(AdaptiveSparsity, schedule)  # the only kind that is adaptive
@@ -222,6 +232,8 @@ class PruningRun:
             self.trials = AdaptiveTrials(AdaptiveController(search, self.model, store), self)
             self.trials.begin()
         claim_layers(self.callback, self.pruner)
+        if not self.targets.warned_of_frozen:
+            self._frozen = FrozenWeights(self.model, self.pruner.weights)
         due = schedule.latest_update_step(-1, step, self.callback.frequency)
         if due is None or all(
             self.callback.settings.stamp(due) == store.stamp for store in self.stores
@@ -337,11 +349,24 @@ class PruningRun:
         callback.reports.append(report)
         step = self.last_step if was_postponed else due
         callback.updates.append((step, report.requested, report.achieved))
-        self._warn_of_late_start()
+        self._warn_of_first_update()
         return True
 
-    def _warn_of_late_start(self) -> None:
-        """Warn if the first update of a gradual schedule has pruned much at once."""
+    def _warn_of_frozen(self) -> None:
+        """Warn once of pruned weights that training does not change."""
+        if not self._frozen:
+            return
+        # On JAX, reading the model syncs its variables.
+        paths = self._frozen.found() if self.model is not None else []
+        if paths:
+            self.targets.warned_of_frozen = True
+            _warn(_prune_warnings.frozen(paths))
+
+    def _warn_of_first_update(self) -> None:
+        """Warn if the first update has brought weights back, or has pruned much at once."""
+        foreign, self._foreign_sparsity = self._foreign_sparsity, 0.0
+        if self.pruner.sparsity < foreign:
+            _warn(_prune_warnings.lowered(self.callback, foreign, self.pruner.sparsity))
         if self._late_start is None:
             return
         (step, before), self._late_start = self._late_start, None

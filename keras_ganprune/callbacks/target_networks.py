@@ -15,7 +15,7 @@ from keras_ganprune.callbacks._gradient_sampler import GradientSampler
 from keras_ganprune.callbacks._rewinder import Rewinder
 from keras_ganprune.errors import PruningWarning, UnbuiltModelError
 from keras_ganprune.layers.mask_store import MaskStore, memory, to_numpy
-from keras_ganprune.layers.traversal import is_built, prunable_layers
+from keras_ganprune.layers.traversal import is_built, masked_weights
 from keras_ganprune.pruning.mask_report import MaskReport
 from keras_ganprune.pruning.mask_state import sparsity_of
 from keras_ganprune.pruning.pruner import Pruner
@@ -58,6 +58,8 @@ class TargetNetworks:
         model: The model, without the sync of `callback.model`.
         networks: List of (name, network).
         requests: The gradients that criterion and mode need; None where they need none.
+        warned_of_frozen: Whether the user was told which weights are frozen.
+        loaded: Whether the masks were read from a file before this `fit`, since the last one.
         retired: Whether a target was replaced by a smaller network, so that pruning has ended.
         pruner: The `Pruner`, or None before `prepare`.
         stores: The `MaskStore` of each pruned layer.
@@ -83,6 +85,8 @@ class TargetNetworks:
             settings.mode,
             callback.gradient_loss,
         )
+        self.warned_of_frozen = False
+        self.loaded = False
         self.retired = False
         self.pruner: Pruner | None = None
         self.stores: list[MaskStore] = []
@@ -152,12 +156,12 @@ class TargetNetworks:
         """Make the networks Prunable; a step that was traced before must be traced again."""
         callback, schedule = self.callback, self.callback.schedule
         networks = [network for _, network in self.networks]
-        prunable_before = self._prunable_layers()
+        masks_before = self._masks()
         pruner = Pruner(*networks, **callback.settings)
         if schedule.quantity == "sparsity":
             pruner.check(schedule.final)
         self._announce_settings(pruner)
-        prunable_after = self._prunable_layers()
+        masks_after = self._masks()
         needed = [request for request in self.requests if request is not None]
         if needed:
             self.sampler = GradientSampler(callback.model, pruner.weights, needed)
@@ -170,7 +174,7 @@ class TargetNetworks:
         traced_with_masks = getattr(callback.model, "_step_with_masks", None)
         stale = [
             pruner.traced_steps_are_stale,
-            prunable_after != prunable_before,
+            masks_after != masks_before,
             self.track_masks(),
         ]
         if any(stale) or traced_with_masks is not callback.model.train_function:
@@ -182,8 +186,8 @@ class TargetNetworks:
             memory(networks[0])  # must exist before a checkpoint is read into it
         self.measure()
 
-    def _prunable_layers(self) -> set[int]:
-        return {id(layer) for _, n in self.networks for _, layer in prunable_layers(n)}
+    def _masks(self) -> set[int]:
+        return {id(weight.mask) for _, n in self.networks for weight in masked_weights(n)}
 
     def announce(self) -> None:
         """Print what may surprise the user when training begins."""
@@ -208,10 +212,11 @@ class TargetNetworks:
                 f"masks are updated every {frequency} steps, so gradients are averaged over the batches "
                 f"since the last update, not over {batches}"
             )
-        for remark in pruner.remarks[:3]:
+        remarks = pruner.remarks_to_print
+        for remark in remarks[:3]:
             self.say(remark)
-        if len(pruner.remarks) > 3:
-            self.say(f"{len(pruner.remarks) - 3} more such remarks in `pruner.remarks`")
+        if len(remarks) > 3:
+            self.say(f"{len(remarks) - 3} more such remarks in `pruner.remarks`")
 
     def track_masks(self) -> bool:
         """Let the optimizers know the masks; return whether a step that is traced does not know them."""

@@ -1,5 +1,7 @@
 """Layers that hold masks, and the functions that add, apply, copy and remove the masks."""
 
+from keras_ganprune.layers.lora import merge_lora
+from keras_ganprune.layers.masks_from_zeros import ZerosTaken, masks_from_zeros
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
     PrunableConv1D,
@@ -66,11 +68,14 @@ __all__ = [
     "PrunableSimpleRNN",
     "PrunableSimpleRNNCell",
     "TiedPair",
+    "ZerosTaken",
     "apply_masks",
     "copy_masks",
     "load_model",
     "make_prunable",
     "masked_weights",
+    "masks_from_zeros",
+    "merge_lora",
     "register_prunable",
     "strip_pruning",
     "tie_mirrored",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import operator
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.layers.kernels import member
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,16 @@ def kernel_axes(layer: keras.layers.Layer, name: str) -> KernelAxes:
     (TensorShape([4, 4, 8, 3]), KernelAxes(inputs=(-1,), outputs=(-2,)))
     """
     *parents, attribute = name.split(".")
-    try:
-        owner = operator.attrgetter(".".join(parents))(layer) if parents else layer
-        rank = len(getattr(owner, attribute).shape)
-    except AttributeError:
+    owner = functools.reduce(member, parents, layer)
+    weight: Any = member(owner, attribute)
+    if not hasattr(weight, "shape"):
         raise InvalidArgumentError(
             f"`name` must be the attribute path of a weight. Received: {name!r} for "
             f"{type(layer).__name__} '{layer.name}', which has no such weight"
             f"{'' if layer.built else ' because it is not built; call it once on a batch first'}."
-        ) from None
-    for classes, weight, axes_of in _ROWS:
-        if attribute == weight and isinstance(owner, classes):
+        )
+    rank = len(weight.shape)
+    for classes, kernel, axes_of in _ROWS:
+        if attribute == kernel and isinstance(owner, classes):
             return axes_of(owner)
     return _IN_OUT if rank > 1 else KernelAxes(inputs=(), outputs=(-1,) * rank)

@@ -7,6 +7,7 @@ no additional operation, and a changed mask needs no retracing.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from keras import ops
 
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
+from keras_ganprune.layers import save_notices
 from keras_ganprune.layers.guard import MaskConstraint as MaskConstraint
 from keras_ganprune.layers.guard import guard, pruned_but_not_zero, unguard
 from keras_ganprune.layers.tensors import dense_array as dense_array
@@ -104,6 +106,7 @@ class MaskStore(keras.layers.Layer):
     def save_own_variables(self, store: Any) -> None:
         """Write the masks, packed to one bit per entry, into a Keras file."""
         self._warn_of_other_values()
+        save_notices.notice(self)
         for name, mask in self.masks.items():
             store[name] = np.packbits(to_numpy(mask))
             store[f"{name}_shape"] = np.asarray(mask.shape, dtype=np.int64)
@@ -128,6 +131,9 @@ class MaskStore(keras.layers.Layer):
 
     def _load(self, store: Any, saved: set[str]) -> None:
         if not saved:  # The file was written before the layer became Prunable.
+            # That module imports this one.
+            zeros = importlib.import_module("keras_ganprune.layers.unmasked_zeros")
+            zeros.warn_of_loaded_zeros(self)
             return
         self._check_saved_shapes(store, saved)
         for name, mask in self.masks.items():

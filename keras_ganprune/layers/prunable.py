@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from keras_ganprune.errors import (
     InvalidArgumentError,
     UnsupportedLayerError,
 )
+from keras_ganprune.layers.class_swap import hold_parts
+from keras_ganprune.layers.computed_kernels import integer_mode, masked_properties, owner_of
+from keras_ganprune.layers.kernels import attribute_paths, member, own_kernels
 from keras_ganprune.layers.mask_store import MaskConstraint, MaskStore, to_numpy
 from keras_ganprune.utils.registry import PACKAGE
 
@@ -26,7 +30,7 @@ else:
 
 
 def weight_variable(layer: keras.layers.Layer, path: str) -> keras.Variable | None:
-    """Return the variable behind an attribute path such as 'kernel' or 'cell.kernel', or None.
+    """Return the variable behind an attribute path such as 'kernel', 'cell.kernel' or 'experts.0', or None.
 
     Private attributes of Keras: `Dense` and `Conv` keep the variable as `_kernel`. Their public `kernel`
     may be a computed tensor (LoRA, quantization), which cannot be masked.
@@ -34,9 +38,9 @@ def weight_variable(layer: keras.layers.Layer, path: str) -> keras.Variable | No
     *parents, name = path.split(".")
     owner: Any = layer
     for parent in parents:
-        owner = getattr(owner, parent, None)
+        owner = member(owner, parent)
     for attribute in (f"_{name}", name):
-        value = getattr(owner, attribute, None)
+        value = member(owner, attribute)
         if isinstance(value, keras.Variable):
             return value
     return None
@@ -88,15 +92,7 @@ class PrunableLayer(_LayerMixin):
     def _attach_masks(self) -> None:
         """Create the mask store, with an all-True mask for each weight in `pruned_weight_names`."""
         weights = {}
-        for name in self.pruned_weight_names:
-            weight = weight_variable(self, name)
-            if weight is None:
-                if "." in name:
-                    continue  # This configuration does not have the inner part.
-                raise UnsupportedLayerError(
-                    f"{self.plain_class.__name__} '{self.name}' has no weight `{name}`. "
-                    "Pass the names of the attributes that hold its kernels to `register_prunable`."
-                )
+        for name, weight in self._named_weights().items():
             if isinstance(weight.constraint, MaskConstraint):
                 continue  # Another layer has the same variable and masks it already.
             weights[name] = weight
@@ -104,6 +100,56 @@ class PrunableLayer(_LayerMixin):
         # `object.__setattr__` keeps Keras and TensorFlow from tracking the store as a sublayer, which
         # would put the masks among `layer.weights`.
         object.__setattr__(self, "pruning_masks", MaskStore(weights, find))
+        hold_parts(self)
+
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Quantize the layer as Keras quantizes its plain class. Pruned weights stay zero.
+
+        After "int8" or "int4" the kernel consists of integers that are not trained. Its mask is dropped, and
+        a layer without another mask becomes a plain Keras layer. "float8" keeps the kernel and its mask.
+
+        Args:
+            *args: Arguments of `quantize` of the Keras layer, such as "int8".
+            **kwargs: The same, by name.
+
+        Raises:
+            UnsupportedLayerError: The layer is pruned, and the mode is "gptq" or "awq", which do not keep
+                zeros.
+
+        Example:
+        >>> layer = kgp.PrunableDense(2)
+        >>> layer.build((None, 4))
+        >>> layer.quantize("int8")
+        >>> type(layer) is keras.layers.Dense, layer.quantization_mode
+        (True, 'int8')
+        """
+        quantizing = importlib.import_module("keras_ganprune.layers.quantizing")
+        plain = getattr(type(self), "plain_class", type(self)).quantize
+        quantizing.quantize_pruned(self, functools.partial(plain, self), *args, **kwargs)
+
+    def _named_weights(self) -> dict[str, keras.Variable]:
+        """Return the weights in `pruned_weight_names` that this configuration of the layer has.
+
+        Raises:
+            UnsupportedLayerError: The layer has no weight of such a name, but kernels of other names or none.
+        """
+        # A quantized kernel is computed from integers, which are not trained.
+        stored = [n for n in self.pruned_weight_names if integer_mode(owner_of(self, n)[0]) is None]
+        found = {name: weight_variable(self, name) for name in stored}
+        weights = {name: weight for name, weight in found.items() if weight is not None}
+        missing = [name for name in found if name not in weights and "." not in name]
+        named = {id(weight) for weight in weights.values()}
+        others = [v for v in own_kernels(self) if id(v) not in named]
+        # A layer may have a kernel in some configurations only. Then every kernel that it has is named.
+        if missing and (others or not weights):
+            paths = attribute_paths(self)
+            known = [paths[id(v)] for v in own_kernels(self) if id(v) in paths]
+            raise UnsupportedLayerError(
+                f"{self.plain_class.__name__} '{self.name}' has no weight `{missing[0]}`. "
+                "Pass the names of the attributes that hold its kernels to `register_prunable`"
+                f"{': ' + repr(known) if known else ''}."
+            )
+        return weights
 
 
 # Plain class -> its Prunable class.
@@ -128,6 +174,7 @@ def _define(base: type, *weight_names: str, module: str = __name__) -> type[Any]
         f"{masked or 'the weights that belong to its channels'}.\n\n"
         f"    It takes the arguments of `{base.__name__}`. The masks start as all True, so the layer\n"
         f"    computes what `{base.__name__}` computes until it is pruned.",
+        **masked_properties(base, weight_names),
     }
     if getattr(base.build, "_is_default", False):
         # The layer makes its weights in `__init__`, and Keras never calls its `build`.
@@ -154,6 +201,9 @@ def _define(base: type, *weight_names: str, module: str = __name__) -> type[Any]
 PrunableDense = _define(keras.layers.Dense, "kernel")
 PrunableEinsumDense = _define(keras.layers.EinsumDense, "kernel")
 PrunableEmbedding = _define(keras.layers.Embedding, "embeddings")
+if hasattr(keras.layers, "ReversibleEmbedding"):  # since Keras 3.12
+    # With `tie_weights=False` it has a second kernel.
+    _define(keras.layers.ReversibleEmbedding, "embeddings", "reverse_embeddings")
 PrunableConv1D = _define(keras.layers.Conv1D, "kernel")
 PrunableConv2D = _define(keras.layers.Conv2D, "kernel")
 PrunableConv3D = _define(keras.layers.Conv3D, "kernel")
@@ -178,9 +228,9 @@ PrunableSimpleRNNCell = _define(keras.layers.SimpleRNNCell, "kernel", "recurrent
 PrunableConvLSTM1D = _define(keras.layers.ConvLSTM1D, "cell.kernel", "cell.recurrent_kernel")
 PrunableConvLSTM2D = _define(keras.layers.ConvLSTM2D, "cell.kernel", "cell.recurrent_kernel")
 PrunableConvLSTM3D = _define(keras.layers.ConvLSTM3D, "cell.kernel", "cell.recurrent_kernel")
-# Private attributes of Keras: the four EinsumDense layers of attention have no public names. The `build` of
-# the attention layer makes them, so the attention layer owns their masks.
-_ATTENTION = tuple(f"_{part}_dense.kernel" for part in ("query", "key", "value", "output"))
+# Private attributes of Keras: the EinsumDense layers of attention have no public names. The `build` of the
+# attention layer makes them, so the attention layer owns their masks. Only `use_gate=True` has the last one.
+_ATTENTION = tuple(f"_{part}_dense.kernel" for part in ("query", "key", "value", "output", "gate"))
 PrunableMultiHeadAttention = _define(keras.layers.MultiHeadAttention, *_ATTENTION)
 PrunableGroupQueryAttention = _define(keras.layers.GroupQueryAttention, *_ATTENTION)
 # These layers have no kernel to prune. If whole channels are pruned, `add_masks` masks their entries too.
@@ -258,16 +308,32 @@ def _registered_names(cls: type) -> tuple[str, ...] | None:
     return None
 
 
-def prunable_class(layer: keras.layers.Layer) -> type[PrunableLayer] | None:
-    """Return the Prunable class for a plain layer, or None.
+def is_redefined(cls: type) -> bool:
+    """Return whether a class of this module and name is registered, but as another class object.
 
-    A subclass of a registered class is registered with the weight names of that class.
+    A notebook cell or a reloaded module makes a new class object each time it runs.
+    """
+    places = {(base.__module__, base.__qualname__): base for base in PRUNABLE_CLASSES}
+    return any(
+        (place := (base.__module__, base.__qualname__)) in places
+        and base not in PRUNABLE_CLASSES
+        and places[place] is not base
+        for base in cls.__mro__
+    )
+
+
+def prunable_class(layer: keras.layers.Layer) -> type[PrunableLayer] | None:
+    """Return the Prunable class that a layer can get, or None.
+
+    A subclass of a registered class is registered with the weight names of that class. A Prunable layer can
+    get the class of a later call of `register_prunable`, which names other weights.
     """
     cls = type(layer)
     if cls in PRUNABLE_CLASSES:
         return PRUNABLE_CLASSES[cls]
     if isinstance(layer, PrunableLayer):
-        return None
+        newer = PRUNABLE_CLASSES.get(layer.plain_class)
+        return None if newer is cls else newer
     names = _registered_names(cls)
     if names is None:
         return None
@@ -277,7 +343,7 @@ def prunable_class(layer: keras.layers.Layer) -> type[PrunableLayer] | None:
 def pruned_names(layer: keras.layers.Layer) -> tuple[str, ...]:
     """Return the attribute paths of the kernels of a layer that have or can have masks; () if none can."""
     if isinstance(layer, PrunableLayer):
-        return layer.pruned_weight_names
+        return (prunable_class(layer) or layer).pruned_weight_names
     return _registered_names(type(layer)) or ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import zipfile
@@ -12,7 +13,7 @@ import keras
 
 from keras_ganprune.errors import FileFormatError
 from keras_ganprune.layers.traversal import holders, prunable_layers
-from keras_ganprune.layers.upgrade import add_masks, drop_empty_masks, make_prunable
+from keras_ganprune.layers.upgrade import add_masks, drop_empty_masks, upgrade_layers
 
 
 def _masked_layers(path: pathlib.Path) -> int:
@@ -48,8 +49,9 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
     """Load a `.keras` file with its masks, also if it contains a subclassed network.
 
     For Sequential models, functional models and `GANModel`, `keras.saving.load_model` does the same. A
-    subclassed network creates plain layers when it is loaded. This function makes them Prunable again and
-    reads their masks. On any backend, it also loads a compiled model that was saved on PyTorch.
+    subclassed network, such as a GAN class of your own, creates plain layers when it is loaded. This function
+    makes them Prunable again and reads their masks. On any backend, it also loads a compiled model that was
+    saved on PyTorch.
 
     Args:
         path: Path of the `.keras` file.
@@ -59,8 +61,10 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
         The model, compiled as it was saved.
 
     Raises:
-        FileFormatError: `path` does not exist, is not a `.keras` file, is damaged, or contains an unknown
-            class.
+        FileFormatError: `path` does not exist, is not a `.keras` file, or is damaged.
+        FileFormatError: The file contains an unknown class, or a class that cannot be made from its
+            configuration.
+        FileFormatError: The weights in the file do not fit the model that its classes make.
 
     Example:
     >>> import tempfile
@@ -73,8 +77,34 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
     4
     """
     path = pathlib.Path(path)
+    _check_file(path)
+    known = _optimizers() | (kwargs.pop("custom_objects", None) or {})
+    try:
+        model: Any = keras.saving.load_model(path, custom_objects=known, **kwargs)
+        if _masked_layers(path) > len(prunable_layers(model)):
+            _load_masks(model, path)
+    except Exception as error:
+        raise FileFormatError(
+            f"'{path}' could not be loaded ({type(error).__name__}: {str(error)[:600]}). "
+            + _advice(path, known, kwargs.get("safe_mode", True))
+        ) from error
+    return model
+
+
+def _check_file(path: pathlib.Path) -> None:
+    """Raise `FileFormatError` if a file is not a `.keras` file, or is damaged."""
     if not path.is_file():
         raise FileFormatError(f"`path` must be a `.keras` file. There is no file '{path}'.")
+    if path.name.endswith(".weights.h5"):
+        raise FileFormatError(
+            f"'{path}' contains weights and masks, but no model. Build the model, call "
+            "`kgp.make_prunable(model)`, then `model.load_weights(path)`."
+        )
+    if path.suffix in (".h5", ".hdf5") and h5py.is_hdf5(path):
+        raise FileFormatError(
+            f"'{path}' is a legacy HDF5 file, which has no masks. Load it with `keras.saving.load_model`, "
+            "then call `kgp.masks_from_zeros(model)`. A `.keras` file would keep the masks."
+        )
     if not zipfile.is_zipfile(path):
         raise FileFormatError(
             f"'{path}' is not a `.keras` file of Keras 3, or it is damaged (not a zip archive). "
@@ -90,21 +120,47 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
         raise FileFormatError(
             f"'{path}' is damaged: the checksum of '{damaged}' in it is wrong. Replace the file."
         )
+
+
+def _load_masks(model: Any, path: pathlib.Path) -> None:
+    """Read the masks of a file into a model whose classes have created plain layers."""
+    upgrade_layers(model, lora=True)
+    scales = holders(model)
+    for layer in scales:
+        add_masks(layer, [])  # The store adds a mask for each mask in the file.
+    built = model.built
+    # A GAN without a `call` is never built itself, but its networks are.
+    model.built = True
     try:
-        known = _optimizers() | (kwargs.pop("custom_objects", None) or {})
-        model: Any = keras.saving.load_model(path, custom_objects=known, **kwargs)
-        if _masked_layers(path) > len(prunable_layers(model)):
-            # A subclassed network has created plain layers for its inner parts.
-            make_prunable(model)
-            scales = holders(model)
-            for layer in scales:
-                add_masks(layer, [])  # The store adds a mask for each mask in the file.
-            model.load_weights(path)
-            for layer in scales:
-                drop_empty_masks(layer)
+        model.load_weights(path)
+    finally:
+        model.built = built
+    for layer in scales:
+        drop_empty_masks(layer)
+
+
+def _advice(path: pathlib.Path, known: dict[str, Any], safe_mode: bool) -> str:
+    """Return what to do about a file that could not be loaded: the cause is in its classes or its weights."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+        config.pop("compile_config", None)
+        keras.saving.deserialize_keras_object(config, custom_objects=known, safe_mode=safe_mode)
     except Exception as error:
-        raise FileFormatError(
-            f"'{path}' could not be loaded ({type(error).__name__}: {str(error)[:600]}). Import the classes "
-            "of your own first, with their calls of `register_prunable`, or pass them in `custom_objects`."
-        ) from error
-    return model
+        if "Could not locate" in str(error):
+            return (
+                "The file contains a class or function that Keras does not know. Import the classes of your "
+                "own first, with their calls of `register_prunable`, or pass them in `custom_objects`."
+            )
+        return (
+            "A class in the file could not be made from its configuration. Its `get_config` must return all "
+            "arguments of its constructor, and its `from_config` must deserialize the layers and models "
+            "among them (`keras.saving.deserialize_keras_object`). Try "
+            "`type(model).from_config(model.get_config())`."
+        )
+    return (
+        "The classes were found and the model was made, but the weights do not fit it. When its constructor "
+        "has run, its networks must be built (give them a `keras.Input`, or call them there), with the "
+        "layers and shapes that they had when the file was written. Or make the model as you did then, "
+        "call `kgp.make_prunable(model)` and `model.load_weights(path)`."
+    )

@@ -31,11 +31,16 @@ def check_layer(model: Any) -> None:
     )
 
 
-def walk(model: keras.layers.Layer) -> list[tuple[str, keras.layers.Layer]]:
-    """Return (path, layer) for `model` and every layer below it, parents first, each layer once.
+def _children(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Return the sublayers of a layer, without theirs.
 
-    Private method of Keras: `_flatten_layers` is the only way to the sublayers of a plain layer or a wrapper.
+    Private method of Keras: it is the only way to the sublayers of a plain layer or a wrapper.
     """
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
+def walk(model: keras.layers.Layer) -> list[tuple[str, keras.layers.Layer]]:
+    """Return (path, layer) for `model` and every layer below it, parents first, each layer once."""
     pairs: list[tuple[str, keras.layers.Layer]] = []
     seen: set[int] = set()
 
@@ -44,7 +49,7 @@ def walk(model: keras.layers.Layer) -> list[tuple[str, keras.layers.Layer]]:
             return
         seen.add(id(layer))
         pairs.append((path, layer))
-        for child in layer._flatten_layers(include_self=False, recursive=False):
+        for child in _children(layer):
             visit(child, f"{path}/{child.name}" if path else child.name)
 
     visit(model, "")
@@ -73,13 +78,28 @@ def prunable_candidates(model: keras.layers.Layer) -> list[tuple[str, keras.laye
     for path, layer in walk(model):
         if id(layer) in inner_parts:
             continue
-        prunable = layer if isinstance(layer, PrunableLayer) else prunable_class(layer)
+        # A Prunable layer gets another class if other weights of its plain class were registered later.
+        prunable = prunable_class(layer) or (layer if isinstance(layer, PrunableLayer) else None)
         if prunable is None or not prunable.pruned_weight_names:
             continue
         candidates.append((path, layer))
         if any("." in name for name in prunable.pruned_weight_names):
             inner_parts.update(id(inner) for _, inner in walk(layer)[1:])
     return candidates
+
+
+def never_called(model: keras.layers.Layer) -> set[int]:
+    """Return the ids of the layers without weights inside networks that were called.
+
+    A network was called if a layer inside it has weights. If the model itself was not called, such as a GAN
+    without `call`, its parts are such networks.
+    """
+    found: set[int] = set()
+    for part in [model] if model.built else _children(model):
+        layers = [layer for _, layer in walk(part)]
+        if any(layer.built and layer.weights for layer in layers):
+            found.update(id(layer) for layer in layers if not layer.built)
+    return found
 
 
 def holders(model: keras.layers.Layer) -> list[keras.layers.Layer]:

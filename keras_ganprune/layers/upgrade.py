@@ -17,7 +17,11 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.layers import scope as scopes
+from keras_ganprune.layers.class_swap import swap_class as _swap_class
 from keras_ganprune.layers.cloning import clone
+from keras_ganprune.layers.computed_kernels import has_lora, integer_mode, owner_of
+from keras_ganprune.layers.coverage import coverage
+from keras_ganprune.layers.lora import lora_merged
 from keras_ganprune.layers.mask_store import MaskConstraint, to_numpy
 from keras_ganprune.layers.prunable import (
     PRUNABLE_CLASSES,
@@ -31,47 +35,55 @@ from keras_ganprune.layers.traversal import (
     apply_masks,
     check_layer,
     masked_weights,
+    never_called,
     prunable_candidates,
     walk,
 )
+from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
 
 AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
 
 
-def _swap_class(layer: keras.layers.Layer, cls: type) -> None:
-    """Change the class of an existing layer. It stays the same object, with the same variables.
-
-    No other code of this package does that.
-    """
-    layer.__class__ = cls
-
-
 def _upgrade(layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
-    """Make a plain layer Prunable, or leave it plain if its masks cannot be made."""
-    plain = type(layer)
+    """Give a layer a Prunable class and masks, or leave it as it is if its masks cannot be made.
+
+    A Prunable layer keeps its masks, and gets masks for the weights that only the new class names.
+    """
+    before = type(layer)
+    store = getattr(layer, "pruning_masks", None)
     _swap_class(layer, cls)
+    prunable = cast(PrunableLayer, layer)  # It has the new class now.
     try:
-        cast(PrunableLayer, layer)._attach_masks()  # It has the new class now.
+        if store is None:
+            prunable._attach_masks()
+            return
+        for name, weight in prunable._named_weights().items():
+            if not isinstance(weight.constraint, MaskConstraint):
+                store.add(name, weight)
     except Exception:
-        _swap_class(layer, plain)
+        _swap_class(layer, before)
         raise
 
 
-def _check_stored_kernels(path: str, layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
-    """Raise `UnsupportedLayerError` if a layer, or an inner part with a kernel, is quantized or has LoRA."""
-    parts = [layer]
-    for name in cls.pruned_weight_names:
-        part = layer
-        for attribute in name.split(".")[:-1]:
-            part = getattr(part, attribute, None)
-        parts.append(part)
-    if any(
-        getattr(part, "quantization_mode", None) or getattr(part, "lora_enabled", False)
-        for part in parts
-    ):
+def _check_stored_kernels(
+    path: str, layer: keras.layers.Layer, cls: type[PrunableLayer], lora: bool = False
+) -> None:
+    """Raise `UnsupportedLayerError` if a kernel is quantized to integers, or has LoRA and `lora` is False.
+
+    With LoRA a kernel can hold a mask that exists already, but no new one can be chosen.
+    """
+    for owner in [owner_of(layer, name)[0] for name in cls.pruned_weight_names]:
+        mode = integer_mode(owner)
+        if mode is None and (lora or not has_lora(owner)):
+            continue
+        fix = (
+            f"Quantization ({mode}) keeps the zeros of a pruned model."
+            if mode is not None
+            else "`kgp.merge_lora(model)` merges the LoRA updates into the kernels, which can be pruned then."
+        )
         raise UnsupportedLayerError(
-            f"'{path}' ({type(layer).__name__}) is quantized or has LoRA enabled, so its kernel is "
-            "computed, not stored, and cannot be masked. Prune first, or leave it out of `scope`."
+            f"'{path}' ({type(layer).__name__}) is quantized or has LoRA enabled, so its kernel is computed, "
+            f"not stored, and cannot be masked. Prune first, or leave it out of `scope`. {fix}"
         )
 
 
@@ -79,7 +91,8 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
     """Add masks to the layers of a built model, in place. Objects, variables and outputs stay the same.
 
     It works on Sequential, functional, subclassed and nested models, on layers inside wrappers such as
-    `SpectralNormalization`, and on shared layers. Layers that are Prunable already are not changed.
+    `SpectralNormalization`, and on shared layers. The masks that layers have already are not changed. A layer
+    without weights in a model that was called is never used: it is left out, with a `PruningWarning`.
 
     Args:
         model: Built `keras.Model` or layer.
@@ -91,7 +104,7 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
 
     Raises:
         ArgumentTypeError: `model` is not a Keras 3 model or layer, or `scope` has another type.
-        UnbuiltModelError: The model, or a layer that could be pruned, has no weights yet.
+        UnbuiltModelError: The model has no weights yet.
         UnsupportedLayerError: No layer of the model can be pruned, or a layer in scope is quantized or has
             LoRA.
         InvalidArgumentError: An entry of `scope` matches no layer.
@@ -101,31 +114,76 @@ def make_prunable(model: AnyLayer, scope: Scope | None = None) -> AnyLayer:
     >>> make_prunable(model).layers[0].pruning_masks.masks["kernel"].shape
     TensorShape([4, 2])
     """
+    upgrade_layers(model, scope)
+    warn_of_unmasked_zeros(masked_weights(model))
+    return model
+
+
+def upgrade_layers(
+    model: keras.layers.Layer, scope: Scope | None = None, lora: bool = False
+) -> None:
+    """Do the work of `make_prunable`.
+
+    Args:
+        model: Built model or layer.
+        scope: Which layers.
+        lora: Whether layers with LoRA are upgraded too, because their masks exist already. Defaults to False.
+    """
     check_layer(model)
     candidates = prunable_candidates(model)
-    unbuilt = [path for path, layer in candidates if not layer.built]
-    if unbuilt or (not model.built and not candidates):
-        raise UnbuiltModelError(
-            f"`{type(model).__name__}` '{model.name}' must be built before it is pruned; it has no "
-            f"weights yet{': ' + ', '.join(unbuilt[:5]) if unbuilt else ''}. "
-            "Call it once on a batch (`model(x)`), or `model.build(input_shape)`, first."
-        )
     if not candidates:
-        raise UnsupportedLayerError(
-            f"`{type(model).__name__}` '{model.name}' has no layer that can be pruned. Known: "
-            f"{', '.join(sorted(base.__name__ for base in PRUNABLE_CLASSES))}. For a layer of your own call "
-            "`register_prunable(MyLayer, ['my_kernel'])`."
+        if not model.built:
+            raise _unbuilt(model, [])
+        raise _nothing_to_prune(model)
+    selected = scopes.select(candidates, scope)
+    skipped = never_called(model)
+    unbuilt = [path for path, layer in selected if not layer.built and id(layer) not in skipped]
+    unused = [path for path, layer in selected if id(layer) in skipped]
+    if unbuilt or len(unused) == len(selected):
+        raise _unbuilt(model, unbuilt or unused)
+    if unused:
+        warnings.warn(
+            f"{_named(unused)} of '{model.name}' was never called and has no weights, so it gets no masks. "
+            "If it is used in training, call the model once on a batch first, so that it is called too.",
+            PruningWarning,
+            stacklevel=2,
         )
     upgrades = [
         (path, layer, cls)
-        for path, layer in scopes.select(candidates, scope)
-        if not isinstance(layer, PrunableLayer) and (cls := prunable_class(layer)) is not None
+        for path, layer in selected
+        if layer.built and (cls := prunable_class(layer)) is not None
     ]
     for path, layer, cls in upgrades:
-        _check_stored_kernels(path, layer, cls)
+        _check_stored_kernels(path, layer, cls, lora)
     for _, layer, cls in upgrades:
         _upgrade(layer, cls)
-    return model
+
+
+def _named(paths: Sequence[str]) -> str:
+    """Return the first paths as text."""
+    named = ", ".join(f"'{path}'" for path in paths[:3])
+    return f"{named} and {len(paths) - 3} others" if len(paths) > 3 else named
+
+
+def _unbuilt(model: keras.layers.Layer, paths: Sequence[str]) -> UnbuiltModelError:
+    return UnbuiltModelError(
+        f"`{type(model).__name__}` '{model.name}' must be built before it is pruned; it has no "
+        f"weights yet{': ' + ', '.join(paths[:5]) if paths else ''}. "
+        "Call it once on a batch (`model(x)`), or `model.build(input_shape)`, first."
+    )
+
+
+def _nothing_to_prune(model: keras.layers.Layer) -> UnsupportedLayerError:
+    """Return the error for a model without a registered layer class; it names the classes to register."""
+    known = ", ".join(sorted(base.__name__ for base in PRUNABLE_CLASSES))
+    missing = coverage(model).not_covered
+    if missing:
+        hint = f"It has kernels in: {'; '.join(str(row) for row in missing[:3])}."
+    else:
+        hint = "For a layer of your own call `register_prunable(MyLayer, ['my_kernel'])`."
+    return UnsupportedLayerError(
+        f"`{type(model).__name__}` '{model.name}' has no layer that can be pruned. Known: {known}. {hint}"
+    )
 
 
 def add_masks(layer: keras.layers.Layer, names: Sequence[str]) -> bool:
@@ -139,15 +197,15 @@ def add_masks(layer: keras.layers.Layer, names: Sequence[str]) -> bool:
         Whether a mask was newly added. If so, a training step that was traced before must be traced again.
 
     Raises:
-        UnsupportedLayerError: The layer is quantized, has LoRA, has no weight with one of the names, or
-            shares its masks with another layer.
+        UnsupportedLayerError: The layer is quantized, has no weight with one of the names, or shares its
+            masks with another layer.
     """
     store = getattr(layer, "pruning_masks", None)
     before = 0 if store is None else len(store.masks)
     if not isinstance(layer, PrunableLayer):
         cls = prunable_class(layer) or register_holder(type(layer))
         if cls.pruned_weight_names:
-            _check_stored_kernels(layer.name, layer, cls)
+            _check_stored_kernels(layer.name, layer, cls, lora=True)
         _upgrade(layer, cls)
     store = cast(PrunableLayer, layer).pruning_masks
     for name in names:
@@ -243,13 +301,14 @@ def plain_classes(model: keras.layers.Layer) -> Iterator[None]:
     """Within the context, the Prunable layers of a model have their plain Keras classes."""
     layers = [layer for _, layer in walk(model) if isinstance(layer, PrunableLayer)]
     classes = [type(layer) for layer in layers]
-    for layer in layers:
-        _swap_class(layer, type(layer).plain_class)
-    try:
-        yield
-    finally:
-        for layer, cls in zip(layers, classes, strict=True):
-            _swap_class(layer, cls)
+    with lora_merged(model):
+        for layer in layers:
+            _swap_class(layer, type(layer).plain_class)
+        try:
+            yield
+        finally:
+            for layer, cls in zip(layers, classes, strict=True):
+                _swap_class(layer, cls)
 
 
 def strip_pruning(model: keras.Model) -> keras.Model:

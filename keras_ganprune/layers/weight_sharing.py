@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.guard import guard, unguard
 from keras_ganprune.layers.mask_store import MaskStore
 from keras_ganprune.layers.prunable import PrunableLayer, pruned_names, weight_variable
@@ -79,10 +79,22 @@ def share_masks(layer: keras.layers.Layer, other: keras.layers.Layer) -> None:
         # because Keras would save a layer that is an attribute as a part of this layer.
         attach = functools.partial(_attach_shared_masks, part, partner)
         object.__setattr__(part, "_attach_masks", attach)
+        for method in ("enable_lora", "quantize"):
+            if hasattr(part, method):
+                object.__setattr__(part, method, functools.partial(_refuse_tied, part, method))
         if store is not None and isinstance(part, PrunableLayer):
             object.__setattr__(part, "pruning_masks", store)
     if store is not None:
         store.apply()
+
+
+def _refuse_tied(layer: Any, method: str, *args: Any, **kwargs: Any) -> None:
+    """Replace the methods of a layer with a shared kernel that give it a kernel of its own."""
+    raise UnsupportedLayerError(
+        f"`{method}` would give '{layer.name}' ({type(layer).__name__}) a kernel of its own, but it shares "
+        "one with a layer of another network (`tie_mirrored`). Call it on a copy with separate kernels: "
+        "`kgp.strip_pruning(network)`."
+    )
 
 
 def _attach_shared_masks(layer: Any, partner: keras.layers.Layer) -> None:

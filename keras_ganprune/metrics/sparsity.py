@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import masked_weights
+from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
 from keras_ganprune.utils import tables
 
 
@@ -157,6 +158,7 @@ def sparsity_report(model: keras.layers.Layer) -> SparsityReport:
     [('head', 10, 20)]
     """
     rows = []
+    warn_of_unmasked_zeros(masked_weights(model))
     for weight in masked_weights(model):
         mask = to_numpy(weight.mask)
         rows.append(

@@ -13,10 +13,13 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.layers import mask_ops
+from keras_ganprune.layers.computed_kernels import check_stored
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight
+from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
 from keras_ganprune.pruning import _warnings
 from keras_ganprune.pruning._optimizer_masks import attach, check_not_compiled_in, track
+from keras_ganprune.pruning._remarks import Remarks
 from keras_ganprune.pruning._update_inputs import Gradients, agree_on_units, match_gradients
 from keras_ganprune.pruning.allocation import AllocationLike
 from keras_ganprune.pruning.criteria import CriterionLike
@@ -29,7 +32,6 @@ from keras_ganprune.pruning.rankings.base import Ranking
 from keras_ganprune.pruning.rankings.choose import choose_units
 from keras_ganprune.pruning.rankings.make import make_rankings
 from keras_ganprune.pruning.rankings.targets import Target, make_targets
-from keras_ganprune.pruning.rankings.weights import frozen_remark
 from keras_ganprune.pruning.settings import PruningSettings
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
@@ -72,7 +74,8 @@ class Pruner:
         ranked: List of `MaskedWeight`, one per ranking: all weights, or the first maker of each group of
             coupled channels.
         groups: List of `Groups`, one per model, for coupled channels and blocks; otherwise empty.
-        remarks: List of str, remarks on shapes, scope and criterion, such as ragged edges.
+        remarks: List of str, on layers that are not covered, on frozen layers, shapes, scope and criterion.
+        remarks_to_print: List of str, the remarks that `Prune` prints when training begins.
         regrown: Dict, id of a variable -> bool array of its weights that the last update brought back.
         updates_made: Int, number of updates.
 
@@ -111,12 +114,10 @@ class Pruner:
         self.weights = ranked.weights
         self.groups = ranked.groups
         self._rankings: Sequence[Any] = ranked.rankings
-        self.remarks = list(ranked.remarks)
-        frozen = frozen_remark(self.weights)
-        self.remarks += [frozen] if frozen else []
-        for ranking in self._rankings:
-            self.remarks += ranking.remarks
+        remarks = Remarks(models, self.settings, ranked)
+        self.remarks, self.remarks_to_print = remarks.texts, remarks.to_print()
         self.check()
+        warn_of_unmasked_zeros(self.weights)
         self._state = MaskState(self.weights, self._rankings, self.mode, self.coupled)
         self.updates_made = 0
         self.traced_steps_are_stale = self._state.prepare_hidden_values() or ranked.has_new_masks
@@ -246,6 +247,7 @@ class Pruner:
             InvalidArgumentError: Not exactly one of `sparsity` and `threshold` is given, or it is out of
                 range.
             InvalidArgumentError: `gradients` or `growth` are missing or do not match the weights.
+            UnsupportedLayerError: A layer has LoRA enabled, or was quantized.
             DivergedError: A weight or gradient is NaN or infinite. No mask is changed.
 
         Example:
@@ -253,6 +255,7 @@ class Pruner:
         >>> print(Pruner(model).update(sparsity=0.5))
         sparsity 0.5 requested, sparsity 0.5000 achieved: 10 of 20 weights kept in 1 tensors
         """
+        check_stored(self.weights, "pruned again")
         check_not_compiled_in(self.weights)
         sparsity, threshold = (
             v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v

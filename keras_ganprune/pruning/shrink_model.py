@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.layers.lora import check_no_computed_kernels
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.scope import select
 from keras_ganprune.layers.traversal import apply_masks, masked_weights
@@ -210,12 +211,14 @@ def shrink_with_cuts(
 
 
 def _check_single_network(model: Any) -> None:
+    """Raise `UnsupportedLayerError` if a model is not one network with stored kernels."""
     networks = [name for name in ("generator", "discriminator") if hasattr(model, name)]
     if len(networks) == 2:
         raise UnsupportedLayerError(
             f"`{type(model).__name__}` holds two networks. Shrink one of them, "
             "`shrink(gan.generator)`; inside `fit`, the `Shrink` callback can cut both."
         )
+    check_no_computed_kernels(model, "cut")
 
 
 def _without_layers(model: keras.Model, drop: Any, inputs: Any) -> keras.Model:

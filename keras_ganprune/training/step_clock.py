@@ -13,6 +13,8 @@ from keras_ganprune.training import discovery
 
 # Largest number of batches for which the step is extrapolated before it is read again.
 _UNREAD = 32
+# Attribute of an optimizer: steps that were made before it began to count.
+_BEFORE = "_steps_before_pruning_resumed"
 
 
 class Clock:
@@ -42,12 +44,34 @@ class Clock:
         self.model = model
         self.network = network
         self.optimizer = None if chosen is None else discovery.resolve_optimizer(model, chosen)
-        self.offset = 0
+        self._offset = 0
         self._batches = 0
         self._batches_before_epoch = 0
         self._read_at = 0
         # The last few (batches, step) at which a read step differed from the step read before.
         self._changes: deque[tuple[int, int]] = deque(maxlen=4)
+
+    @property
+    def offset(self) -> int:
+        """Steps that were made before the optimizer began to count, because its state was not restored.
+
+        They are noted at the optimizer, so that the next `fit` with the same optimizer goes on from there.
+        """
+        optimizer = self.optimizer or discovery.optimizer_of(self.model, self.network)
+        if optimizer is None:
+            return self._offset
+        noted = vars(optimizer).get(_BEFORE, 0)
+        if self._offset and self._offset != noted:
+            # Past Keras's attribute tracking.
+            object.__setattr__(optimizer, _BEFORE, self._offset)
+        return self._offset or noted
+
+    @offset.setter
+    def offset(self, steps: int) -> None:
+        self._offset = steps
+        optimizer = self.optimizer or discovery.optimizer_of(self.model, self.network)
+        if optimizer is not None:
+            object.__setattr__(optimizer, _BEFORE, steps)
 
     def begin_epoch(self) -> None:
         """Note the number of batches before an epoch."""

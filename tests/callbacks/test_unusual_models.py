@@ -116,18 +116,6 @@ def test_a_strangers_optimizer_counts_no_steps():
         fit(model(), prune(0.5, optimizer=keras.optimizers.Adam()))
 
 
-def test_frozen_layers_are_said():
-    made = model()
-    made.layers[1].trainable = False
-    made.compile("sgd", "mse")
-    callback = prune(0.5)
-    fit(made, callback)
-    assert callback.pruner.remarks == [
-        "b/kernel: frozen, so pruned without a chance to recover; leave frozen layers out of `scope` if "
-        "you do not want this"
-    ]
-
-
 # --- two callbacks -------------------------------------------------------------------------------
 
 

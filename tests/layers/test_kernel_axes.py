@@ -13,7 +13,12 @@ from keras_ganprune.layers.upgrade import make_prunable
 IN, OUT, TAPS = 5, 7, 2
 
 # (layer, input shape, weight, sizes along the input axes, sizes along the output axes)
+NEWER = [
+    (layers.ReversibleEmbedding(IN, OUT, tie_weights=False), (3,), "embeddings", [IN], [OUT]),
+    (layers.ReversibleEmbedding(IN, OUT, tie_weights=False), (3,), "reverse_embeddings", [OUT], [IN]),
+] if hasattr(layers, "ReversibleEmbedding") else []  # fmt: skip
 ROWS = [
+    *NEWER,
     (layers.Dense(OUT), (IN,), "kernel", [IN], [OUT]),
     (layers.Embedding(IN, OUT), (3,), "embeddings", [IN], [OUT]),
     (layers.Conv1D(OUT, TAPS), (4, IN), "kernel", [IN], [OUT]),

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.masks_from_zeros import masks_from_zeros as take_zeros
 from keras_ganprune.layers.traversal import masked_weights, prunable_candidates
-from keras_ganprune.layers.upgrade import make_prunable
+from keras_ganprune.layers.upgrade import upgrade_layers
 
 
 def copy_masks(model: keras.Model, wrappers: list[Any], variables: dict[int, Any]) -> None:
@@ -58,20 +58,15 @@ def _make_prunable_with(model: keras.Model, variables: set[int]) -> None:
         if any(id(weight) in variables for weight in layer.weights)
     }
     if layers:
-        make_prunable(model, scope=lambda layer: id(layer) in layers)
+        upgrade_layers(model, scope=lambda layer: id(layer) in layers)
 
 
 def masks_from_zeros(model: keras.Model) -> None:
     """Make all layers Prunable that can be pruned. Each weight that is exactly zero counts as pruned."""
-    make_prunable(model)
-    for weight in masked_weights(model):
-        keep = to_numpy(weight.variable) != 0
-        if not keep.any():
-            warnings.warn(
-                f"All entries of '{weight.path}' are zero. Pruning keeps at least one entry, so none of them "
-                "counts as pruned.",
-                PruningWarning,
-                stacklevel=3,
-            )
-            keep = np.ones_like(keep)
-        weight.mask.assign(keep)
+    for path in take_zeros(model).untouched:
+        warnings.warn(
+            f"All entries of '{path}' are zero. Pruning keeps at least one entry, so none of them counts as "
+            "pruned.",
+            PruningWarning,
+            stacklevel=3,
+        )

@@ -17,7 +17,7 @@ from keras_ganprune.layers.kernel_axes import kernel_axes
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.scope import select
 from keras_ganprune.layers.traversal import MaskedWeight, masked_weights, prunable_candidates
-from keras_ganprune.layers.upgrade import make_prunable
+from keras_ganprune.layers.upgrade import upgrade_layers
 from keras_ganprune.pruning.allocation import Allocation, Tensor
 from keras_ganprune.pruning.criteria import Criterion, WeightContext
 from keras_ganprune.pruning.granularity import Channel, Granularity
@@ -204,7 +204,7 @@ def rank_weights(
         layers = scope_of[id(model)]
         # A scope may match in one of several models only.
         if layers is None or layers:
-            make_prunable(model, layers)
+            upgrade_layers(model, layers)
     # Not the masks of scales and biases, which are pruned with whole channels only.
     kernels = [
         weight
@@ -295,11 +295,11 @@ def without_outputs(
 
 
 def frozen_remark(weights: Sequence[MaskedWeight]) -> str | None:
-    """Return a remark on weights that are pruned although they are not trained, or None."""
+    """Return a remark on weights that are pruned although they are not trainable now, or None."""
     frozen = [w.path for w in weights if not w.variable.trainable]
     if not frozen:
         return None
     return (
-        f"{', '.join(frozen[:3])}{' and others' if len(frozen) > 3 else ''}: frozen, so pruned without a "
-        "chance to recover; leave frozen layers out of `scope` if you do not want this"
+        f"{', '.join(frozen[:3])}{' and others' if len(frozen) > 3 else ''}: `trainable` is False now; a "
+        "layer that stays frozen is pruned without a chance to recover, so leave it out of `scope`"
     )

@@ -1,0 +1,94 @@
+"""Quantization of pruned layers. The zeros stay in the integers, which need no mask."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
+from keras_ganprune.layers.class_swap import hold_part, release_part, swap_class
+from keras_ganprune.layers.computed_kernels import mask_of
+from keras_ganprune.layers.lora import end_lora, lora_kernel
+from keras_ganprune.layers.mask_store import MaskStore, to_numpy
+
+
+def quantize_pruned(layer: Any, quantize: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Quantize a Prunable layer as Keras quantizes its plain class. See `PrunableLayer.quantize`.
+
+    Args:
+        layer: Prunable layer.
+        quantize: The method of its plain class.
+        *args: Arguments of `quantize`.
+        **kwargs: The same, by name.
+    """
+    cls, store = type(layer), getattr(layer, "pruning_masks", None)
+    if store is None:
+        quantize(*args, **kwargs)
+        return
+    _check_mode(layer, cls.plain_class, args, kwargs)
+    swap_class(layer, cls.plain_class)  # Keras quantizes no subclass.
+    try:
+        quantize(*args, **kwargs)
+    finally:
+        swap_class(layer, cls)
+    _end_masks(layer, store)
+
+
+def quantize_part(part: Any, quantize: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Quantize an inner part whose kernel an outer layer masks. The arguments are as above."""
+    cls, outer = type(part), part.masked_in()
+    _check_mode(part, cls.part_class, args, kwargs)
+    release_part(part)
+    try:
+        quantize(*args, **kwargs)
+    finally:
+        hold_part(part, outer)
+    store = getattr(outer, "pruning_masks", None)
+    if store is not None:
+        _end_masks(outer, store)
+
+
+def _check_mode(layer: Any, plain: type, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Refuse what does not keep zeros, and merge LoRA, whose updates Keras would not quantize.
+
+    Raises:
+        UnsupportedLayerError: The mode moves pruned weights away from zero.
+    """
+    mode = kwargs.get("mode", args[0] if args else None)
+    mode = mode or getattr(kwargs.get("config"), "mode", None)
+    name = lora_kernel(layer)
+    constraint = mask_of(layer, name or _kernel_name(layer))
+    if constraint is None or to_numpy(constraint.mask).all():
+        return
+    if mode in ("gptq", "awq"):
+        raise UnsupportedLayerError(
+            f"'{layer.name}' ({plain.__name__}) is pruned. {str(mode).upper()} gives pruned weights values "
+            'again, so the zeros would be lost. Use `model.quantize("int8")` or `"int4"`, which keep zeros, '
+            "or quantize the plain copy `kgp.strip_pruning(model)` if they may be lost."
+        )
+    if name is not None and mode in ("int8", "int4"):
+        end_lora(layer, name)
+        warnings.warn(
+            f"'{layer.name}' has LoRA enabled and is pruned. Its LoRA update was merged into the kernel, "
+            "with its mask, before the kernel was quantized. Beside the integers it would fill the zeros.",
+            PruningWarning,
+            stacklevel=5,
+        )
+
+
+def _kernel_name(layer: Any) -> str:
+    return "embeddings" if isinstance(layer, keras.layers.Embedding) else "kernel"
+
+
+def _end_masks(layer: Any, store: MaskStore) -> None:
+    """Drop the masks of kernels that are gone, and make a layer plain that has no other mask."""
+    for name, weight in list(store.weights_by_name.items()):
+        if store.find(name) is not weight:
+            for record in (store.weights_by_name, store.masks, store.hidden, store.chosen):
+                record.pop(name, None)
+    if not store.masks:
+        object.__delattr__(layer, "pruning_masks")
+        swap_class(layer, type(layer).plain_class)
