@@ -12,8 +12,8 @@ import keras
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.exporters import _tensorflow, other_backends
 from keras_ganprune.gan import GANModel
+from keras_ganprune.layers.stripping import plain_classes, strip_pruning
 from keras_ganprune.layers.traversal import apply_masks
-from keras_ganprune.layers.upgrade import plain_classes, strip_pruning
 from keras_ganprune.metrics.sparsity import count_parameters
 from keras_ganprune.utils import files, validation
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import weight_variable
-from keras_ganprune.layers.upgrade import plain_classes
+from keras_ganprune.layers.stripping import plain_classes
 from keras_ganprune.pruning.structured.cuts import Cut
 from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
 from keras_ganprune.pruning.structured.groups import Groups
