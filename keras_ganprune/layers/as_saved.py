@@ -35,11 +35,17 @@ def uncompiled(model: keras.layers.Layer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def named_functions(model: keras.layers.Layer) -> Iterator[dict[str, Any]]:
+def named_functions(
+    model: keras.layers.Layer, only: Callable[[Any], bool] = lambda value: True
+) -> Iterator[dict[str, Any]]:
     """Within the context, the functions of the layers have unique names; yield name -> function.
 
     This holds for functions and other callables that are not Keras's, such as a regularizer without
     `get_config`.
+
+    Args:
+        model: Model whose configuration is read within the context.
+        only: Function that returns whether a function gets a name. Defaults to all.
     """
     objects: dict[str, Any] = {}
     swapped: list[tuple[keras.layers.Layer, str, Any]] = []
@@ -47,7 +53,7 @@ def named_functions(model: keras.layers.Layer) -> Iterator[dict[str, Any]]:
     try:
         for _, layer in walk(model):
             for attribute, value in attributes(layer):
-                if not _is_own_callable(value):
+                if not (_is_own_callable(value) and only(value)):
                     continue
                 name = names.setdefault(id(value), f"_function_{len(names)}_of_a_copied_model")
                 objects[name] = value

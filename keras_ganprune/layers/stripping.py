@@ -77,19 +77,19 @@ def strip_pruning(model: keras.Model, *, copy: bool = True, inputs: Any = None) 
     check_layer(model)
     if copy:
         return plain_copy(model, what="stripped copy", fix=_IN_PLACE, inputs=inputs)
-    _mask_written_values(model)
+    mask_written_values(model)
     _strip_in_place(model)
     return model
 
 
 def plain_copy(model: keras.Model, *, what: str, fix: str, inputs: Any = None) -> keras.Model:
     """Return a plain copy of a model; see `clone`. The model keeps its masks."""
-    _mask_written_values(model)
+    mask_written_values(model)
     with plain_classes(model):
         return clone(model, what=what, fix=fix, inputs=inputs)
 
 
-def _mask_written_values(model: keras.layers.Layer) -> None:
+def mask_written_values(model: keras.layers.Layer) -> None:
     """Set pruned weights to zero that are not, with a warning."""
     written = [
         weight.path
