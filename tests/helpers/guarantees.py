@@ -2,8 +2,8 @@
 
     KERAS_BACKEND=jax python tests/helpers/guarantees.py     # writes tests/fixtures/guarantees/jax.json
 
-A cell is 'exact', or 'refused: ' and the first sentence of the error. Anything else raises: a difference that
-nobody has said is what these tables are here to find. `docs/make_guarantees.py` makes docs/guarantees.md of them.
+A cell is 'exact', or 'refused: ' and the first sentence of the error. Anything else raises: a difference
+that nobody has said is what the tables are here to find. `docs/make_guarantees.py` makes docs/guarantees.md.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ from keras_ganprune.layers.tensors import to_numpy
 FOLDER = pathlib.Path(__file__).parents[1] / "fixtures" / "guarantees"
 BACKEND = keras.backend.backend()
 NOT_APPLICABLE = "-"
-# Relative to the largest output. A smaller network adds the same numbers in another order; an exported one runs
-# in another process.
+# Relative to the largest output. A smaller network adds the same numbers in another order; an exported one
+# runs in another process.
 TOLERANCE = {"shrink": 1e-4, "shrink(sparsity=)": 1e-4, "Shrink": 1e-4, "export": 1e-4}
 
 
@@ -194,8 +194,7 @@ def teacher(model, arrays):
     if not _is_generator(model):
         return None
     expected = outputs_of(model, arrays)
-    gan = _gan(model, distillation=kgp.Distillation())
-    gan.set_teacher()
+    gan = _gan(model, teacher=model)
     _prune(model)
     return [("the teacher", expected, outputs_of(gan.teacher, arrays))]
 
