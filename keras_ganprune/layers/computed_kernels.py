@@ -193,6 +193,7 @@ def _masked_property(original: property, name: str) -> property:
             return value
         if tracing.is_constant(constraint.mask, value):
             constraint.compiled_in = True
+            object.__setattr__(constraint, "compiled_into_lora", True)
         value = tensor(value)
         # Not `masked`, which has no gradient on PyTorch.
         zero = ops.zeros((), keras.backend.standardize_dtype(value.dtype))

@@ -88,7 +88,9 @@ def end_lora(layer: Any, name: str) -> None:
     getattr(layer, f"_{name}").trainable = layer.trainable
     constraint = mask_of(layer, name)
     if constraint is not None:
-        constraint.compiled_in = False  # What was compiled with the mask is not used any more.
+        # What was compiled with the mask is not used any more.
+        constraint.compiled_in = False
+        object.__setattr__(constraint, "compiled_into_lora", False)
     if keras.backend.backend() == "torch":
         layer._track_variables()
 

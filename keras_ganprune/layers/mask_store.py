@@ -122,7 +122,7 @@ class MaskStore(keras.layers.Layer):
         """Read the masks from a Keras file and apply them.
 
         Raises:
-            InvalidArgumentError: The masks in the file have other names or shapes.
+            InvalidArgumentError: The masks in the file have other names or shapes, or cannot change any more.
         """
         try:
             self._load(store, set(store.keys()))
@@ -136,8 +136,11 @@ class MaskStore(keras.layers.Layer):
             zeros.warn_of_loaded_zeros(self)
             return
         self._check_saved_shapes(store, saved)
+        keeps = {name: _unpack(store[name], mask.shape) for name, mask in self.masks.items()}
+        for name, keep in keeps.items():
+            self._check_not_compiled_in(name, keep)
         for name, mask in self.masks.items():
-            mask.assign(_unpack(store[name], mask.shape))
+            mask.assign(keeps[name])
         if any(f"{name}_hidden" in saved for name in self.masks):
             self._make_hidden()  # A model that was just built has no such variables yet.
         for name, values in self.hidden.items():
@@ -153,6 +156,16 @@ class MaskStore(keras.layers.Layer):
                 self.arrays[name.removeprefix(_MEMORY)] = np.asarray(store[name])
         self.step, self.stamp = (int(n) for n in np.asarray(store["clock"]))
         self.restored = True
+
+    def _check_not_compiled_in(self, name: str, keep: np.ndarray) -> None:
+        """Refuse another mask of a layer with LoRA, if a compiled function of JAX holds the present one."""
+        weight = self.weights_by_name[name]
+        compiled = getattr(weight.constraint, "compiled_into_lora", False)
+        if compiled and not np.array_equal(keep, to_numpy(self.masks[name])):
+            raise InvalidArgumentError(
+                "On JAX a compiled function keeps the mask of a layer with LoRA as it was. Received: a file "
+                f"with another mask of '{weight.path}'. Load the file into a model that was made anew."
+            )
 
     def _check_saved_shapes(self, store: Any, saved: set[str]) -> None:
         """Add masks that only the file has, then compare the shapes of all masks."""

@@ -74,8 +74,9 @@ def masks_from_zeros(model: keras.layers.Layer, scope: Scope | None = None) -> Z
     legacy `.h5` file, or a file that was read by a plain model. From then on the zeros hold. The outputs stay
     the same. Masks that exist already keep what they prune.
 
-    If a whole output channel of a kernel is zero, zeros of its bias are masked too, and so are the zeros that
-    gamma and beta of a normalization layer have in common: they were pruned together with the channel.
+    If a kernel has lost whole channels and nothing else, the zeros of its bias in these channels are masked
+    too, and so are the zeros that gamma and beta of a normalization layer have in common: whole channels are
+    pruned together with their biases and scales.
 
     Args:
         model: Built Keras model or layer.
@@ -132,7 +133,7 @@ def _is_kernel(weight: Any) -> bool:
 
 
 def _mask_bias(layer: PrunableLayer) -> None:
-    """Mask zeros of the bias of a layer where a whole output channel of its kernel is pruned."""
+    """Mask the zeros of the bias in pruned output channels, if the kernel has lost whole channels only."""
     names, bias = layer.pruned_weight_names, weight_variable(layer, "bias")
     if bias is None or len(names) != 1 or "." in names[0]:
         return
@@ -140,10 +141,10 @@ def _mask_bias(layer: PrunableLayer) -> None:
     outputs = kernel_axes(layer, names[0]).outputs
     if kernel is None or len(outputs) != 1:
         return
-    axis = outputs[0] % kernel.ndim
-    dead = ~kernel.any(axis=tuple(i for i in range(kernel.ndim) if i != axis))
-    if dead.shape == tuple(bias.shape):
-        _mask(layer, {"bias": dead & (to_numpy(bias) == 0)})
+    columns = np.moveaxis(kernel, outputs[0], -1).reshape(-1, kernel.shape[outputs[0]])
+    alive, rows = columns.any(axis=0), columns.any(axis=1)
+    if alive.shape == tuple(bias.shape) and np.array_equal(columns, rows[:, None] & alive):
+        _mask(layer, {"bias": ~alive & (to_numpy(bias) == 0)})
 
 
 def _mask_scales(layer: keras.layers.Layer) -> None:
