@@ -16,6 +16,7 @@ import warnings
 
 import keras
 import numpy as np
+import writers
 from keras import layers
 from zoo import FEATURES, ZOO, names
 
@@ -217,7 +218,8 @@ def _served(path, arrays):
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
-    outputs = loaded.serve(keras.tree.map_structure(tf.constant, arrays))
+    tensors = keras.tree.map_structure(tf.constant, arrays)
+    outputs = loaded.serve(*tensors) if isinstance(tensors, tuple) else loaded.serve(tensors)
     return [np.asarray(leaf) for leaf in tf.nest.flatten(outputs)]
 
 
@@ -264,28 +266,44 @@ def cells():
     return [(route, name) for name in names() for route in ROUTES]
 
 
+def zeros_hold(name):
+    """Return 'holds' if the pruned weights stay zero whatever a writer of `writers` does."""
+    keras.utils.set_random_seed(11)
+    with tempfile.TemporaryDirectory() as folder:
+        held = writers.holds(writers.everything()[name], writers.pruned(), pathlib.Path(folder))
+    assert held, f"{name} writes into pruned weights"
+    return "holds"
+
+
 def path_of(backend):
     """Return the file with the outcomes of a backend."""
     return FOLDER / f"{backend}.json"
 
 
 def main(only):
-    """Measure all cells, or those of some networks and routes, and write them."""
+    """Measure all cells, or those of some networks, routes and writers, and write them."""
     file = path_of(BACKEND)
-    table = json.loads(file.read_text()) if only and file.is_file() else {}
+    table = (
+        json.loads(file.read_text()) if only and file.is_file() else {"outputs": {}, "zeros": {}}
+    )
+    tasks = [("outputs", route, name) for route, name in cells()]
+    tasks += [("zeros", "", name) for name in writers.everything()]
     failures = []
-    for route, name in cells():
-        if only and not {route, name} & set(only):
+    for kind, route, name in tasks:
+        if only and not {route, name, kind} & set(only):
             continue
         try:
-            table.setdefault(name, {})[route] = outcome(route, name)
+            if kind == "outputs":
+                table[kind].setdefault(name, {})[route] = result = outcome(route, name)
+            else:
+                table[kind][name] = result = zeros_hold(name)
         except Exception as error:
             failures.append((route, name))
-            print(f"!! {route}, {name}: {type(error).__name__}: {str(error)[:600]}", flush=True)
-            continue
-        print(f"{route}, {name}: {table[name][route]}", flush=True)
+            result = f"!! {type(error).__name__}: {str(error)[:600]}"
+        print(f"{name}, {route or kind}: {result}", flush=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(table, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    text = json.dumps(table, indent=1, sort_keys=True, ensure_ascii=False)
+    file.write_text(text + "\n", encoding="utf-8")
     print(f"{len(failures)} cells failed: {failures}")
 
 

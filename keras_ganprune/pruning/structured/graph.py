@@ -96,7 +96,7 @@ def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
 
 @contextlib.contextmanager
 def _untouched(model: keras.layers.Layer) -> Iterator[None]:
-    """Remove the traces of symbolic calls inside the context when it ends.
+    """Remove the traces of symbolic calls inside the context when it ends; states and seeds do not move.
 
     Private touch: Keras records every symbolic call on the layer, and `layer.output` raises an error
     for a layer that was called twice.
@@ -104,7 +104,9 @@ def _untouched(model: keras.layers.Layer) -> Iterator[None]:
     layers = [layer for _, layer in walk(model)]
     nodes = [(list(layer._inbound_nodes), list(layer._outbound_nodes)) for layer in layers]
     try:
-        yield
+        # One scope for all calls: two calls that draw random numbers draw different ones.
+        with keras.StatelessScope():
+            yield
     finally:
         for layer, (inbound, outbound) in zip(layers, nodes, strict=True):
             layer._inbound_nodes[:] = inbound

@@ -1,0 +1,167 @@
+"""Write guarantees.md beside this file, from what `tests/helpers/guarantees.py` has measured.
+
+KERAS_BACKEND=jax python tests/helpers/guarantees.py    # measures on a backend; likewise the other two
+python docs/make_guarantees.py
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+PAGE = pathlib.Path(__file__).with_name("guarantees.md")
+MEASURED = PAGE.parents[1] / "tests" / "fixtures" / "guarantees"
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
+ROUTES = {
+    "strip": "`strip_pruning(model)`",
+    "strip in place": "`strip_pruning(model, copy=False)`",
+    "shrink": "`shrink(model)`",
+    "shrink(sparsity=)": "`shrink(model, sparsity=)`",
+    "Shrink": "`Shrink` in `fit`",
+    "average": "`GANModel(ema_decay=)`",
+    "teacher": "`GANModel(teacher=)`",
+    "export": "`export_saved_model`",
+}
+NETWORKS = {
+    "dense": "Dense",
+    "conv_transpose": "Conv2DTranspose",
+    "gru": "GRU",
+    "bidirectional": "Bidirectional LSTM",
+    "stateful": "stateful LSTM and GRU",
+    "embedding": "Embedding",
+    "attention": "MultiHeadAttention, masks, LSTM",
+    "spectral_norm": "SpectralNormalization",
+    "normalization": "Normalization, adapted",
+    "normalization_arguments": "Normalization with given mean",
+    "batch_norm": "BatchNormalization with moved statistics",
+    "rescaling": "Rescaling",
+    "string_lookup": "StringLookup",
+    "integer_lookup": "IntegerLookup, adapted",
+    "text": "TextVectorization, adapted",
+    "category_encoding": "CategoryEncoding",
+    "discretization": "Discretization, adapted",
+    "hashing": "Hashing",
+    "dropout": "Dropout with a seed that has moved",
+    "sampling": "own layer that draws random numbers",
+    "fourier": "own layer with random constants of `__init__`",
+    "codebook": "own layer with a `keras.Variable` that is no weight",
+    "tracked_codebook": "own layer with a variable among its weights",
+    "framework_variable": "own layer with a variable of the backend",
+    "buffer": "own layer with an array as attribute",
+    "own_relu": "own function named `relu`",
+    "own_gelu": "own function named `gelu`",
+    "own_leaky_relu": "own function named `leaky_relu`",
+    "activation_function": "`Activation(function)`, not registered",
+    "activation_lambda": "`activation=lambda ...`",
+    "activation_object": "`activation=` a callable object",
+    "activation_in_rnn": "own function as activation of a GRU",
+    "lambda_global": "Lambda over a global",
+    "lambda_named": "Lambda of a named function",
+    "no_kwargs": "own layer without `**kwargs`",
+    "forgetful": "`get_config` that forgets an argument",
+    "forgetful_units": "`get_config` that forgets a size",
+    "callables": "own layer with functions as arguments",
+    "late_attribute": "attribute that was set after construction",
+    "regularizer": "regularizer without `get_config`",
+    "initializer": "initializer without `get_config`",
+    "constraint": "constraint without `get_config`",
+    "nested": "nested functional and Sequential models",
+    "shared": "a layer that is called twice",
+    "constant_operation": "constants in a functional model",
+    "subclassed": "subclassed model with constants",
+    "two_arguments": "`call(x, t)`",
+    "no_config": "subclassed model without `get_config`",
+    "list_of_inputs": "a list of inputs",
+    "dict_of_inputs": "a dict of inputs",
+    "unknown_sizes": "unknown sizes",
+    "mixed_precision": "mixed precision",
+}
+INTRODUCTION = """# What is guaranteed, route by route
+
+`python docs/make_guarantees.py` writes this page from measured results; do not edit it.
+`pytest -m full tests/test_guarantees.py` measures every cell again.
+
+## Same outputs
+
+Each network below is pruned to a sparsity of 50 %. Then each function makes a model of it. The result is
+compared with **the user's model**, on inputs of its own shapes, types and ranges.
+
+- ✓: the outputs are the same. A copy gives them bit for bit. A smaller network and a SavedModel add the same
+  numbers in another order, so they may differ by rounding.
+- A number: the function refuses, or gives a warning, with the reason below the table.
+- ·: the function does not apply. `GANModel` needs a generator from vectors to outputs.
+
+No function returns a model with other outputs: each of them makes this comparison itself, on your model, and
+raises an error that names the first layer that differs.
+"""
+ZEROS = """
+## Zeros hold
+
+A pruned weight stays zero, whatever writes into it, **with no callback of this package in the list**. Every
+write to a masked variable is masked: `assign`, `set_weights`, files, the updates of optimizers, and the
+weight averages that Keras writes back when `fit` ends. Each row is one way to write into the weights of a
+pruned model.
+"""
+PAST = """
+Only an operation of the backend on the memory of a variable is not seen: `tf.raw_ops`, `load_state_dict` and
+`torch.optim` on PyTorch, arrays in a loop of your own on JAX. The next step of a Keras optimizer masks such
+values. Until then `sparsity_report` names them in its first line; saving, stripping and exporting warn, and
+so does `Prune` at the end of an epoch. `apply_masks(model)` sets them to zero. In a loop of your own,
+`Pruner.attach(optimizer)` masks after each step of an optimizer of `torch.optim`.
+"""
+
+
+def outputs_table(table: dict[str, dict[str, str]]) -> str:
+    """Return one backend's table of networks × routes, with its numbered reasons."""
+    reasons: dict[str, int] = {}
+
+    def cell(text: str) -> str:
+        if text in ("exact", "-"):
+            return {"exact": "✓", "-": "·"}[text]
+        return str(reasons.setdefault(text, len(reasons) + 1))
+
+    rows = [
+        "| " + " | ".join(["", *ROUTES.values()]) + " |",
+        "| --- |" + " :---: |" * len(ROUTES),
+    ]
+    for name, label in NETWORKS.items():
+        if name in table:
+            cells = [cell(table[name][route]) for route in ROUTES]
+            rows.append("| " + " | ".join([label, *cells]) + " |")
+    lines = [f"{number}. {_sentence(text)}" for text, number in reasons.items()]
+    return "\n".join(rows) + "\n" + ("\n" + "\n".join(lines) + "\n" if lines else "")
+
+
+def _sentence(text: str) -> str:
+    kind, _, reason = text.partition(": ")
+    return f"{kind.capitalize()}: {reason}".replace("|", "\\|")
+
+
+def zeros_table(tables: dict[str, dict[str, str]]) -> str:
+    """Return the table of writers × backends."""
+    names = list({name: None for table in tables.values() for name in table})
+    rows = [
+        "| | " + " | ".join(BACKENDS[b] for b in tables) + " |",
+        "| --- |" + " :---: |" * len(tables),
+    ]
+    for name in names:
+        cells = ["✓" if name in table else "·" for table in tables.values()]
+        rows.append("| " + " | ".join([f"`{name}`" if "=" in name else name, *cells]) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def page() -> str:
+    """Return the text of the page."""
+    measured: dict[str, Any] = {
+        name: json.loads((MEASURED / f"{name}.json").read_text(encoding="utf-8"))
+        for name in BACKENDS
+    }
+    parts = [INTRODUCTION]
+    parts += [f"\n### {BACKENDS[b]}\n\n{outputs_table(t['outputs'])}" for b, t in measured.items()]
+    parts += [ZEROS, "\n", zeros_table({b: t["zeros"] for b, t in measured.items()}), PAST]
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
