@@ -9,7 +9,8 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.pruning.shrink_model import Shrunk
-from keras_ganprune.pruning.structured.costs import Costs
+from keras_ganprune.pruning.structured.costs import Costs, Keeps
+from keras_ganprune.pruning.structured.counted_macs import CountedMacs
 from keras_ganprune.pruning.structured.groups import channel_groups
 
 
@@ -22,7 +23,8 @@ class ShrinkEvent:
         name: Name of the network in the model.
         channels: Pair (before, after), number of channels.
         parameters: Pair (before, after), number of parameters.
-        macs: Pair (before, after), multiply-accumulates per sample; None if an image size is unknown.
+        macs: Pair (before, after), multiply-accumulates per sample: ints that name the layers that are not
+            counted, see `CountedMacs`. None if an image size is unknown.
         groups: One row per group of channels: (path of the first layer that produces them, before, after).
 
     Example:
@@ -44,7 +46,10 @@ class ShrinkEvent:
             f"left, {self.parameters[1]:,} of {self.parameters[0]:,} parameters"
         )
         if self.macs is not None:
-            text += f", {self.macs[1] / self.macs[0]:.1%} of the MACs"
+            before, after = self.macs
+            text += f", {after / before:.1%} of the MACs"
+            if isinstance(before, CountedMacs) and before.uncounted:
+                text += f" that are counted (not counted: {before.missing})"
         return text
 
 
@@ -76,12 +81,17 @@ def shrink_event(step: int, name: str, network: keras.layers.Layer, shrunk: Shru
     )
 
 
-def _macs(shrunk: Shrunk) -> tuple[int, int] | None:
+def _macs(shrunk: Shrunk) -> tuple[CountedMacs, CountedMacs] | None:
     """Return the MACs before and after the cut, or None if an image size is unknown."""
     try:
         costs = Costs(shrunk.groups)
         if shrunk.bypassed:
-            return int(costs.macs()), int(Costs(channel_groups(shrunk.model)).macs())
-        return int(costs.macs()), int(costs.macs(shrunk.keeps))
+            return _counted(costs), _counted(Costs(channel_groups(shrunk.model)))
+        return _counted(costs), _counted(costs, shrunk.keeps)
     except (InvalidArgumentError, UnsupportedLayerError):
         return None
+
+
+def _counted(costs: Costs, keeps: Keeps = None) -> CountedMacs:
+    unknown = [(row.layer, row.kind) for row in costs.rows() if row.macs is None]
+    return CountedMacs(costs.macs(keeps), unknown)

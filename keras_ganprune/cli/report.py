@@ -97,4 +97,6 @@ def _print_sparsity(path: pathlib.Path, modules: Sequence[str], markdown: bool) 
         if markdown:
             print(f"## {name}\n\n{table.to_markdown()}\n")
         else:
-            print(f"{name}\n{table}\n" if len(table) else f"{name}: not pruned\n")
+            # Without masks and zeros, nothing was pruned.
+            pruned = table.masked or table.sparsity
+            print(f"{name}\n{table}\n" if pruned else f"{name}: not pruned\n")

@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.layers.kernels import member
 from keras_ganprune.layers.mask_store import MaskConstraint, tensor, to_numpy
 
 # Modes in which the stored kernel holds integers, not the values that the layer computes with.
@@ -35,7 +36,7 @@ def owner_of(layer: keras.layers.Layer, path: str) -> tuple[Any, str]:
     *parents, name = path.split(".")
     owner: Any = layer
     for parent in parents:
-        owner = getattr(owner, parent, None)
+        owner = member(owner, parent)
     return owner, name
 
 
@@ -78,7 +79,7 @@ def effective_kernel(layer: keras.layers.Layer, name: str = "kernel") -> np.ndar
     owner, attribute = owner_of(layer, name)
     mode = integer_mode(owner)
     if mode is None:
-        value = getattr(owner, attribute)
+        value = member(owner, attribute)
     elif mode in ("gptq", "awq"):
         value = _calibrated(owner, mode)
     else:

@@ -63,16 +63,28 @@ def warn_of_loaded_zeros(store: Any) -> None:
     _warn(((weight.path, store, name) for name, weight in store.weights_by_name.items()), 3)
 
 
+def unmasked_zeros(store: Any, name: str, values: np.ndarray) -> int:
+    """Return the number of zeros of a weight that looks pruned, but has a full mask that no update has made.
+
+    Args:
+        store: `MaskStore`.
+        name: Attribute path of the weight.
+        values: Array, the weight.
+    """
+    if store.step or store.stamp or store.chosen or store.hidden:
+        return 0  # An update has chosen this mask.
+    if not to_numpy(store.masks[name]).all() or not looks_pruned(values):
+        return 0
+    return int(values.size - np.count_nonzero(values))
+
+
 def _warn(kernels: Iterable[tuple[str, Any, str]], stacklevel: int) -> None:
     found = []
     for path, store, name in kernels:
-        if store.step or store.stamp or store.chosen or store.hidden:
-            continue  # An update has chosen this mask.
-        if not to_numpy(store.masks[name]).all():
-            continue
         values = to_numpy(store.weights_by_name[name])
-        if looks_pruned(values) and _first_remark(store, name):
-            found.append((path, int(values.size - np.count_nonzero(values)), values.size))
+        zeros = unmasked_zeros(store, name, values)
+        if zeros and _first_remark(store, name):
+            found.append((path, zeros, values.size))
     if not found:
         return
     paths = [path for path, _, _ in found]

@@ -11,6 +11,7 @@ import keras
 
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.metrics.model_profile import Profile, profiles_of
+from keras_ganprune.pruning.structured.counted_macs import CountedMacs
 from keras_ganprune.utils import tables
 
 
@@ -32,9 +33,21 @@ class ComparisonRow:
 
     @property
     def ratios(self) -> tuple[float | None, ...]:
-        """The values divided by the value of the first model; None where this is not possible."""
+        """The values divided by the value of the first model; None where this is not possible.
+
+        MACs have no ratio if layers of one of the two models are not counted.
+        """
         first = self.values[0]
-        return tuple(None if v is None or not first else v / first for v in self.values)
+        unknown = [value is None or bool(_missing(value)) for value in self.values]
+        return tuple(
+            None if is_unknown or unknown[0] or not first else value / first
+            for value, is_unknown in zip(self.values, unknown, strict=True)
+        )
+
+
+def _missing(value: Any) -> str:
+    """Return the layers that are not counted in a value, as text."""
+    return value.missing if isinstance(value, CountedMacs) else ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,8 @@ class Comparison:
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return one dict per quantity, for a CSV file or a data frame.
 
-        Its keys are 'quantity', the name of each model (value), and 'name / first' (ratio).
+        Its keys are 'quantity', the name of each model (value), and 'name / first' (ratio). If layers are not
+        counted, 'not counted' has their names, by model, in the row of the MACs.
         """
         first = self.names[0]
         return [
@@ -81,9 +95,15 @@ class Comparison:
                     f"{name} / {first}": ratio
                     for name, ratio in zip(self.names[1:], row.ratios[1:], strict=True)
                 },
+                **self._not_counted(row),
             }
             for row in self.rows
         ]
+
+    def _not_counted(self, row: ComparisonRow) -> dict[str, dict[str, str]]:
+        found = {name: _missing(v) for name, v in zip(self.names, row.values, strict=True)}
+        found = {name: text for name, text in found.items() if text}
+        return {"not counted": found} if found else {}
 
     def table(self) -> list[tuple[str, ...]]:
         """Return the cells as text, header first."""
@@ -92,16 +112,24 @@ class Comparison:
             integers = all(v is None or isinstance(v, int) for v in row.values)
             cells = []
             for column, (value, ratio) in enumerate(zip(row.values, row.ratios, strict=True)):
-                cell = "–" if value is None else f"{value:,}" if integers else f"{value:.3g}"
+                cell = "–" if value is None else f"{value:.3g}"
+                if integers and value is not None:
+                    cell = f"{int(value):,}{' + ?' if _missing(value) else ''}"
                 cells.append(cell if not column or ratio is None else f"{cell} ({ratio:.2f}×)")
             lines.append((row.quantity, *cells))
         return lines
 
     def notes(self) -> list[str]:
-        """Return the lines below the table: the layers whose MACs are not counted."""
-        if not self.uncounted:
-            return []
-        return [f"MACs are not counted for: {', '.join(self.uncounted)}"]
+        """Return the lines below the table: the layers whose MACs are not counted, and in which models."""
+        columns: dict[str, list[str]] = {}
+        for row in self.rows:
+            for name, value in zip(self.names, row.values, strict=True):
+                columns.setdefault(_missing(value), []).append(name)
+        columns.pop("", None)
+        return [
+            f"MACs are not counted for: {missing}, in {', '.join(names)}"
+            for missing, names in columns.items()
+        ]
 
     def to_markdown(self) -> str:
         """Return the table and its notes as Markdown."""

@@ -18,6 +18,7 @@ from keras_ganprune.metrics import measure_latency
 from keras_ganprune.metrics._observed_calls import observed_graph
 from keras_ganprune.pruning.structured.channels import Channels
 from keras_ganprune.pruning.structured.costs import Costs
+from keras_ganprune.pruning.structured.counted_macs import CountedMacs
 from keras_ganprune.pruning.structured.graph import trace
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rules.macs import is_counted
@@ -90,9 +91,12 @@ class Profile:
         return sum(row.nonzero for row in self.rows)
 
     @property
-    def macs(self) -> int:
-        """Multiply-accumulates per sample, over all layers for which they are known."""
-        return sum(row.macs or 0 for row in self.rows)
+    def macs(self) -> CountedMacs:
+        """Multiply-accumulates per sample, over all layers for which they are known: an int.
+
+        Its attribute `uncounted` has the other layers, and it names them when it is printed.
+        """
+        return CountedMacs.of_rows(self.rows)
 
     @property
     def uncounted(self) -> tuple[str, ...]:
@@ -121,8 +125,8 @@ class Profile:
             cells.append(
                 (row.layer, row.kind, shape, f"{row.parameters:,}", f"{row.nonzero:,}", macs)
             )
-        totals = [f"{n:,}" for n in (self.parameters, self.nonzero, self.macs)]
-        cells.append(("total", "", "", *totals))
+        macs = f"{int(self.macs):,}{' + ?' if self.uncounted else ''}"
+        cells.append(("total", "", "", f"{self.parameters:,}", f"{self.nonzero:,}", macs))
         return cells
 
     def notes(self) -> list[str]:
@@ -133,9 +137,7 @@ class Profile:
                 f"SavedModel: {self.saved_bytes:,} bytes{_latency_text(self.saved_latency)}"
             )
         if self.uncounted:
-            lines.append(
-                f"MACs are not counted for: {', '.join(self.uncounted)} (the total leaves them out)"
-            )
+            lines.append(f"MACs: {self.macs:,}. Register a rule for them with `register_macs`.")
         return lines
 
     def to_markdown(self) -> str:
@@ -166,7 +168,8 @@ def profile(
 
     Multiply-accumulates are counted per sample, for kernels, attention and products of tensors; see
     `structured.costs.Costs`. A masked kernel counts in full, because dense hardware multiplies its zeros too.
-    The report marks a layer of an unknown class as not counted; `register_macs` adds a rule for it.
+    Where layers of unknown classes are not counted, the report and the number name them; `register_macs` adds
+    a rule for a class.
 
     Args:
         model: A built Keras model.

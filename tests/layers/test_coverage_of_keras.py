@@ -11,7 +11,7 @@ from keras import layers
 
 from keras_ganprune import masked_weights
 from keras_ganprune.errors import UnsupportedLayerError
-from keras_ganprune.layers.coverage import coverage
+from keras_ganprune.layers.mask_coverage import mask_coverage
 from keras_ganprune.layers.upgrade import make_prunable
 
 SEQUENCE, IMAGE, VIDEO = (6, 4), (8, 8, 3), (4, 8, 8, 3)
@@ -149,7 +149,7 @@ def rows():
 def test_every_kernel_of_a_layer_of_keras_is_covered(name):
     kernels, make = MODELS[name]
     model = make()
-    found = coverage(model)
+    found = mask_coverage(model)
     assert found.complete, str(found)
     assert found.share == 1.0
     if not kernels:

@@ -1,5 +1,6 @@
 """Profiles and comparisons: tables by hand, models that cannot be traced, latencies."""
 
+import copy
 import dataclasses
 import math
 import time
@@ -12,10 +13,12 @@ from architectures import ARCHITECTURES
 from keras import layers, ops
 
 from keras_ganprune import GANModel, Pruner, export_saved_model, make_prunable
+from keras_ganprune.callbacks.shrink_event import ShrinkEvent
 from keras_ganprune.errors import (
     ArgumentTypeError,
     FileFormatError,
     InvalidArgumentError,
+    PruningWarning,
     UnbuiltModelError,
     UnsupportedLayerError,
 )
@@ -31,6 +34,8 @@ from keras_ganprune.metrics import (
 )
 from keras_ganprune.pruning.structured import channel_groups
 from keras_ganprune.pruning.structured.costs import Costs
+from keras_ganprune.pruning.structured.counted_macs import CountedMacs
+from keras_ganprune.reports.run._measurements import sizes_of
 from keras_ganprune.utils import tables
 from keras_ganprune.utils.files import folder_bytes
 
@@ -191,8 +196,9 @@ def test_a_layer_that_is_not_known():
     ]
     assert (found.parameters, found.macs, found.uncounted) == (40, 20, ("scaled",))
     assert "not counted" in str(found).splitlines()[3]
-    assert str(found).endswith("MACs are not counted for: scaled (the total leaves them out)")
-    assert "- MACs are not counted for: scaled" in found.to_markdown()
+    text = "MACs: 20 + MACs of 1 layer that is not counted: 'scaled' (Scaled). Register a rule"
+    assert f"\n{text}" in str(found) and f"- {text}" in found.to_markdown()
+    assert str(found).splitlines()[-3].endswith("20 + ?")
     assert positive(found.latency.values())
 
 
@@ -394,9 +400,52 @@ def test_compare_leaves_out_quantities_without_values():
     plain = Profile("net", rows_of(10, 10, None), 40)
     found = compare({"one": plain, "other": plain})
     assert [row.quantity for row in found] == ["parameters", "not zero", "MACs", "weight bytes"]
-    assert str(found).splitlines()[-1] == "MACs are not counted for: dense"
-    assert "MACs are not counted for: dense" in found.to_markdown()
+    note = "MACs are not counted for: 'dense' (Dense), in one, other"
+    assert str(found).splitlines()[-1] == note
+    assert note in found.to_markdown()
     assert found["MACs"].ratios == (None, None)
+    assert found.to_dicts()[2]["not counted"] == {
+        "one": "'dense' (Dense)",
+        "other": "'dense' (Dense)",
+    }
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        pytest.param(lambda p, event, table: f"{p.macs}", id="the number"),
+        pytest.param(lambda p, event, table: f"{p.macs:,}", id="the number, formatted"),
+        pytest.param(
+            lambda p, event, table: repr(copy.deepcopy(p.macs)), id="a copy of the number"
+        ),
+        pytest.param(lambda p, event, table: str(p), id="profile"),
+        pytest.param(lambda p, event, table: p.to_markdown(), id="profile in Markdown"),
+        pytest.param(lambda p, event, table: str(table), id="table of two models"),
+        pytest.param(lambda p, event, table: table.to_markdown(), id="table in Markdown"),
+        pytest.param(lambda p, event, table: str(table.to_dicts()[2]), id="dict of the table"),
+        pytest.param(lambda p, event, table: str(event), id="event of a cut"),
+    ],
+)
+def test_macs_that_are_not_counted_are_named_wherever_macs_are_shown(show):
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(6), Scaled(name="scaled"), layers.Dense(2)], name="net"
+    )
+    found = profile(model, latency=False)
+    assert (int(found.macs), found.macs.uncounted) == (4 * 6 + 3 * 2, (("scaled", "Scaled"),))
+    table = compare({"before": found, "after": found})
+    assert table["MACs"].ratios == (None, None)
+    event = ShrinkEvent(
+        1, "net", (6, 3), (50, 25), (found.macs, CountedMacs(15, found.macs.uncounted))
+    )
+    assert "'scaled' (Scaled)" in show(found, event, table)
+
+
+def test_a_run_leaves_out_macs_that_are_not_all_counted():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(5), Scaled(name="scaled")])
+    found = profile(model, latency=False)
+    with pytest.warns(PruningWarning, match=r"MACs of 'dense' are left out .*'scaled' \(Scaled\)"):
+        sizes, _ = sizes_of({"dense": found})
+    assert "macs" not in sizes["dense"]
 
 
 @pytest.mark.full

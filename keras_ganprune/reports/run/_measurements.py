@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.exporters import ExportReport
 from keras_ganprune.metrics import Profile
+from keras_ganprune.pruning.structured.counted_macs import CountedMacs
 
 _SIZES = ("parameters", "nonzero", "macs", "bytes", "saved_bytes", "gzip_bytes")
 
@@ -126,11 +128,12 @@ def _times(profile: Profile) -> dict[str, float]:
 
 
 def _size(source: Any, name: str) -> dict[str, int]:
+    counts: dict[str, Any]
     if isinstance(source, Profile):
         counts = {
             "parameters": source.parameters,
             "nonzero": source.nonzero,
-            "macs": None if source.uncounted else source.macs,
+            "macs": source.macs,
             "bytes": source.bytes,
             "saved_bytes": source.saved_bytes,
         }
@@ -148,6 +151,15 @@ def _size(source: Any, name: str) -> dict[str, int]:
             "`sizes` must contain a `Profile`, an `ExportReport` or a dict with some of "
             f"{', '.join(_SIZES)}. Received for '{name}': {source!r}."
         )
+    macs = counts.get("macs")
+    if isinstance(macs, CountedMacs) and macs.uncounted:
+        warnings.warn(
+            f"The MACs of '{name}' are left out of the run, because they are not known for all layers. Not "
+            f"counted: {macs.missing}. Register a rule for them with `register_macs`.",
+            PruningWarning,
+            stacklevel=5,
+        )
+        del counts["macs"]
     return {key: int(value) for key, value in counts.items() if value is not None}
 
 

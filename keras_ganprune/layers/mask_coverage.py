@@ -58,7 +58,7 @@ class UncoveredClass:
 
 
 @dataclass(frozen=True)
-class Coverage:
+class MaskCoverage:
     """How many parameters of the kernels of a model have masks, or get them when the model is pruned.
 
     Kernels are the trained weights with two or more axes. Biases, scales, and other vectors do not count.
@@ -70,7 +70,7 @@ class Coverage:
 
     Example:
     >>> mix = UncoveredClass("Mix", 1, 128, "mix", "call `register_prunable(Mix, ['w'])`")
-    >>> print(Coverage(96, 224, (mix,)))
+    >>> print(MaskCoverage(96, 224, (mix,)))
     Covered: 96 of 224 parameters in kernels have masks or can get them.
     Not covered: Mix ('mix', 128 parameters: call `register_prunable(Mix, ['w'])`).
     """
@@ -104,11 +104,15 @@ class Coverage:
             return text
         named = "; ".join(str(row) for row in self.not_covered[:3])
         more = len(self.not_covered) - 3
-        rest = f"; and {more} other classes, see `coverage(model).not_covered`" if more > 0 else ""
+        rest = (
+            f"; and {more} other classes, see `mask_coverage(model).not_covered`"
+            if more > 0
+            else ""
+        )
         return f"{text}\nNot covered: {named}{rest}."
 
 
-def coverage(*models: keras.layers.Layer, scope: Scope | None = None) -> Coverage:
+def mask_coverage(*models: keras.layers.Layer, scope: Scope | None = None) -> MaskCoverage:
     """Return which kernels of a model have or can have masks.
 
     A kernel is not covered if the class of its layer is not registered, or is registered without the name of
@@ -120,7 +124,7 @@ def coverage(*models: keras.layers.Layer, scope: Scope | None = None) -> Coverag
             layers of the models.
 
     Returns:
-        A `Coverage`. Layers that only a `scope` leaves out are covered, because they can have masks.
+        A `MaskCoverage`. Layers that only a `scope` leaves out are covered, because they can have masks.
 
     Raises:
         ArgumentTypeError: A model is not a Keras 3 model or layer, or `scope` has another type.
@@ -133,7 +137,7 @@ def coverage(*models: keras.layers.Layer, scope: Scope | None = None) -> Coverag
     ...     def call(self, x):
     ...         return x @ self.w
     >>> model = keras.Sequential([keras.Input((12,)), keras.layers.Dense(8), Mix(name="mix")])
-    >>> found = coverage(model)
+    >>> found = mask_coverage(model)
     >>> found.covered, found.total, found.not_covered[0].fix
     (96, 224, "call `register_prunable(Mix, ['w'])`")
     """
@@ -164,7 +168,7 @@ def coverage(*models: keras.layers.Layer, scope: Scope | None = None) -> Coverag
                 group.add(owner, variable)
     rows = [group.row(cls) for cls, group in groups.items()]
     rows.sort(key=lambda row: -row.parameters)
-    return Coverage(covered, covered + sum(row.parameters for row in rows), tuple(rows))
+    return MaskCoverage(covered, covered + sum(row.parameters for row in rows), tuple(rows))
 
 
 def _registered_weights(
