@@ -11,7 +11,7 @@ import keras
 from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.layers.computed_kernels import has_lora, integer_mode, mask_of
 from keras_ganprune.layers.mask_store import tensor, to_numpy
-from keras_ganprune.layers.traversal import check_layer, walk
+from keras_ganprune.layers.traversal import check_layer, masked_weights, walk
 from keras_ganprune.layers.weight_sharing import forget_compiled_functions
 
 # Name of the kernel that LoRA updates: that of `Dense`, `EinsumDense` and convolutions, or of `Embedding`.
@@ -153,4 +153,7 @@ def merge_lora(model: keras.layers.Layer) -> list[str]:
             merged.append(path)
     if merged:
         forget_compiled_functions(model)
+        for weight in masked_weights(model):
+            # What was compiled with the masks on JAX is not used any more.
+            object.__setattr__(weight.variable.constraint, "compiled_in", False)
     return merged
