@@ -46,8 +46,9 @@ from keras_ganprune.layers.prunable import (
     register_prunable,
 )
 from keras_ganprune.layers.saving import load_model
+from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.layers.traversal import apply_masks, masked_weights
-from keras_ganprune.layers.upgrade import copy_masks, make_prunable, strip_pruning
+from keras_ganprune.layers.upgrade import copy_masks, make_prunable
 from keras_ganprune.layers.weight_tying import TiedPair, tie_mirrored
 from keras_ganprune.metrics import (
     FeatureExtractor,

@@ -99,6 +99,19 @@ def forget(optimizer: keras.optimizers.Optimizer) -> None:
     optimizer.__dict__.pop(_TRACKED, None)
 
 
+def release(optimizer: keras.optimizers.Optimizer) -> None:
+    """Remove the variables that `track` has added from an optimizer."""
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
+    removed = {id(v) for _, v in tracked(inner)}
+    if not removed:
+        return
+    inner._variables[:] = [v for v in inner._variables if id(v) not in removed]
+    forget(inner)
+    for outer in (optimizer, inner):
+        for name in ("save_own_variables", "load_own_variables"):
+            vars(outer).pop(name, None)
+
+
 @contextlib.contextmanager
 def _untracked(inner: keras.optimizers.Optimizer) -> Iterator[None]:
     """Within the context, an optimizer has only the variables that it would have without masks."""

@@ -13,7 +13,7 @@ from keras_ganprune.cli import saved_models
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.exporters import export_saved_model
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers.upgrade import strip_pruning
+from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.metrics import compare_models
 from keras_ganprune.pruning import shrink_model
 from keras_ganprune.pruning.granularity import Channel

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.exporters import _tensorflow, other_backends
+from keras_ganprune.exporters._comparison import inputs_for
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers.traversal import apply_masks
-from keras_ganprune.layers.upgrade import plain_classes, strip_pruning
+from keras_ganprune.layers.as_saved import uncompiled
+from keras_ganprune.layers.stripping import mask_written_values, plain_classes
 from keras_ganprune.metrics.sparsity import count_parameters
 from keras_ganprune.utils import files, validation
 
@@ -25,8 +26,8 @@ class ExportReport:
     Attributes:
         path: `pathlib.Path`, the folder of the SavedModel.
         max_difference: Float, largest absolute difference between the outputs of the reloaded SavedModel
-            and those of the stripped model, on random inputs. The model runs on TensorFlow. On another
-            backend it also runs on that backend, and the larger difference counts.
+            and those of the model. On another backend than TensorFlow, the model also runs on TensorFlow,
+            and the larger difference counts.
         bytes: Int, size of the folder in bytes.
         gzip_bytes: Int, size of the folder in bytes if each file is compressed by gzip.
         parameters: Int, number of parameters of the exported network.
@@ -60,15 +61,18 @@ def export_saved_model(
     average: bool = False,
     overwrite: bool = False,
     tolerance: float = 1e-5,
+    inputs: Any = None,
 ) -> ExportReport:
-    """Strip a model, write it as a SavedModel, load the SavedModel and compare the two.
+    """Write a model as a SavedModel without masks, load the SavedModel and compare it with the model.
+
+    The model itself is written, not a copy, and is not changed.
 
     Only TensorFlow is needed to use the SavedModel:
 
         loaded = tf.saved_model.load(path)  # keep a reference: `serve` alone does not keep the variables
         images = loaded.serve(z)
 
-    On the JAX and PyTorch backends a TensorFlow process on the CPU loads the stripped model and writes
+    On the JAX and PyTorch backends a TensorFlow process on the CPU loads the model from a file and writes
     the SavedModel. So all classes and functions of the model must be in modules that can be imported, and
     must compute with `keras.ops`. If this is not so, JAX's own converter writes the SavedModel; on PyTorch an
     error is raised.
@@ -82,6 +86,9 @@ def export_saved_model(
         tolerance: Non-negative float, largest valid difference, relative to the largest output. Between two
             backends, which round differently, ten times this value is valid. If layers compute in half
             precision, a difference of 8 rounding steps is always valid. Defaults to 1e-5.
+        inputs: A batch to compare on: arrays, a list or dict of them, or a tuple of the positional arguments
+            of `call`; or `keras.Input`s, which are filled. The shapes and types of a subclassed model's inputs
+            are read from it. Defaults to None: random values in the range of the layers that take them.
 
     Returns:
         An `ExportReport`.
@@ -89,10 +96,10 @@ def export_saved_model(
     Raises:
         ArgumentTypeError: `model` is not a Keras model.
         InvalidArgumentError: `average` is True, but `model` has no averaged generator, or `tolerance` is not
-            a non-negative number.
-        UnbuiltModelError: The model has no weights yet.
-        UnsupportedLayerError: `call` of the model takes several arguments, or on PyTorch a TensorFlow
-            process cannot rebuild the model.
+            a non-negative number, or the model cannot be called on `inputs`.
+        UnbuiltModelError: The model has no weights yet, or its inputs are not known.
+        UnsupportedLayerError: The model cannot be called on random inputs, or on PyTorch a TensorFlow process
+            cannot rebuild the model.
         OutputError: The folder exists and holds files, cannot be written, or the disk is full.
         ExportError: The reloaded SavedModel gives other outputs, the outputs are not finite, or the
             TensorFlow process failed. Nothing is left at `path`.
@@ -109,27 +116,17 @@ def export_saved_model(
     files.check_tensorflow()
     tolerance = validation.non_negative(tolerance, "tolerance")
     network = validation.built_model(_network(model, average), "is exported")
-    with contextlib.ExitStack() as stack:
-        copied = True
-        try:
-            plain = strip_pruning(network)
-        except UnsupportedLayerError as error:
-            # A subclassed model without `get_config` cannot be copied. Its weights are masked and its forward
-            # pass has no masks, so the model itself is exported.
-            if keras.backend.backend() == "torch":
-                raise other_backends.not_rebuilt(network, error) from error
-            apply_masks(network)
-            stack.enter_context(plain_classes(network))
-            plain, copied = network, False
-        folder = stack.enter_context(files.new_folder(path, overwrite))
-        report = ExportReport(
-            pathlib.Path(path),
-            _write(plain, folder, tolerance, copied),
-            files.folder_bytes(folder),
-            files.folder_gzip_bytes(folder),
-            *count_parameters(plain.weights),
-        )
-    return report
+    mask_written_values(network)
+    with plain_classes(network), uncompiled(network):
+        batch = inputs_for(network, inputs)
+        with files.new_folder(path, overwrite) as folder:
+            return ExportReport(
+                pathlib.Path(path),
+                _write(network, folder, tolerance, batch),
+                files.folder_bytes(folder),
+                files.folder_gzip_bytes(folder),
+                *count_parameters(network.weights),
+            )
 
 
 def _network(model: keras.Model, average: bool) -> keras.Model:
@@ -150,8 +147,8 @@ def _network(model: keras.Model, average: bool) -> keras.Model:
     return model
 
 
-def _write(plain: keras.Model, folder: pathlib.Path, tolerance: float, copied: bool) -> float:
+def _write(network: keras.Model, folder: pathlib.Path, tolerance: float, inputs: Any) -> float:
     """Write a SavedModel and compare it; return the largest difference."""
     if keras.backend.backend() == "tensorflow":
-        return _tensorflow.write_and_compare(plain, folder, tolerance).difference
-    return other_backends.write_and_compare(plain, folder, tolerance, copied)
+        return _tensorflow.write_and_compare(network, folder, tolerance, inputs).difference
+    return other_backends.write_and_compare(network, folder, tolerance, inputs)

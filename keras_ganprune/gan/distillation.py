@@ -15,7 +15,7 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.gan import network_checks
-from keras_ganprune.layers.upgrade import strip_pruning
+from keras_ganprune.layers.stripping import plain_copy
 from keras_ganprune.utils import validation
 from keras_ganprune.utils.registry import PACKAGE, Configurable
 
@@ -283,7 +283,11 @@ def teaching(
             f"that makes {shape[1:]}."
         )
     # A copy, because the teacher may be the very generator that will be pruned.
-    copy = strip_pruning(teacher)
+    copy = plain_copy(
+        teacher,
+        what="frozen copy",
+        fix="Let the `get_config` of the teacher's layers return all arguments of the constructor.",
+    )
     copy.trainable = False
     measure.check(gan)
     return Teaching(copy, measure)

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 
 from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.stripping import plain_copy
 from keras_ganprune.layers.traversal import prunable_layers, walk
-from keras_ganprune.layers.upgrade import add_masks, strip_pruning
+from keras_ganprune.layers.upgrade import add_masks
 from keras_ganprune.layers.weight_sharing import share_again, shared_positions, shared_weights
 from keras_ganprune.training.discovery import optimizer_config
 
@@ -165,6 +166,10 @@ class TwoNetworks(keras.Model):
 
 def _untrained_copy(network: keras.Model) -> keras.Model:
     """Return a copy with the same weights that no optimizer trains."""
-    copy = strip_pruning(network)
+    copy = plain_copy(
+        network,
+        what="averaged copy",
+        fix="Let its `get_config` return all arguments of the constructor, or leave out `ema_decay`.",
+    )
     copy.trainable = False
     return copy

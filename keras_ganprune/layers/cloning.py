@@ -1,37 +1,154 @@
-"""A second model with the same architecture and weights."""
+"""A second model with the same architecture, weights, states and functions, compared with the first."""
 
 from __future__ import annotations
 
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.errors import UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.layers import as_saved, repeated_layers
+from keras_ganprune.layers.copy_check import check_copy
+from keras_ganprune.layers.copy_state import copy_state, paired_layers
+from keras_ganprune.layers.inference import run
+from keras_ganprune.layers.probe_inputs import probe_inputs
+from keras_ganprune.layers.traversal import walk
 
 
-def clone(model: keras.Model, classes: list[type]) -> keras.Model:
-    """Return an uncompiled copy of a built model, rebuilt from its configuration.
+def clone(
+    model: keras.Model, *, what: str = "copy", fix: str = "", inputs: Any = None
+) -> keras.Model:
+    """Return an uncompiled copy of a built model, rebuilt from its configuration and compared with it.
+
+    Functions are those of the model itself. The state of each layer is copied by its own methods for
+    saving, and so are states, arrays and constants that no file would hold.
 
     Args:
-        model: Built model. A subclassed model needs `get_config`, as for saving.
-        classes: Classes of its layers. They are passed to Keras, because a user's own classes may not be
-            registered with it.
+        model: Built model. It is not changed.
+        what: What the copy is called in errors. Defaults to 'copy'.
+        fix: Sentence for errors that says what helps. Defaults to ''.
+        inputs: Inputs of the comparison, as for `probe_inputs`. Defaults to None: random inputs.
 
     Raises:
-        UnsupportedLayerError: The model cannot be rebuilt from its configuration.
+        UnsupportedLayerError: A layer cannot be rebuilt from its configuration.
+        DifferentOutputsError: The copy has other outputs than the model.
     """
-    custom = {cls.__name__: cls for cls in classes if cls.__module__.split(".")[0] != "keras"}
+    copy = _rebuilt(model, what, fix)
     try:
-        config: Any = keras.saving.serialize_keras_object(model)
-        config.pop("compile_config", None)
-        copy: Any = keras.saving.deserialize_keras_object(
-            config, custom_objects=custom, safe_mode=False
-        )
-        copy.set_weights(model.get_weights())
+        _build(model, copy, inputs)
+        pairs = paired_layers(model, copy)
+    except UnsupportedLayerError as error:
+        raise UnsupportedLayerError(f"{error} {fix}".rstrip()) from error
+    for path, old, new in pairs:
+        _copy_layer(path, old, new, what, fix)
+    check_copy(model, copy, inputs, what=what, fix=fix)
+    return copy
+
+
+def _copy_layer(
+    path: str, old: keras.layers.Layer, new: keras.layers.Layer, what: str, fix: str
+) -> None:
+    """Copy the name and the state of one layer."""
+    new.name = old.name
+    try:
+        copy_state(old, new)
     except Exception as error:
         raise UnsupportedLayerError(
-            f"`{type(model).__name__}` '{model.name}' could not be rebuilt from its configuration "
-            f"({type(error).__name__}: {error}). A subclassed model needs `get_config` (all its "
-            "constructor arguments) and must be built by `build`, exactly as for `model.save`."
+            f"The state of '{path}' ({type(old).__name__}) cannot be written into its {what}: "
+            f"{_reason(error)}. {fix}".rstrip()
         ) from error
-    return copy
+
+
+def _build(model: keras.Model, copy: keras.Model, inputs: Any) -> None:
+    """Build layers of a copy that are built at their first call only."""
+    built = sum(layer.built for _, layer in walk(model))
+    if sum(layer.built for _, layer in walk(copy)) < built:
+        # A model whose inputs are not known stays as it is. Then the state of its layers cannot be copied.
+        with contextlib.suppress(UnbuiltModelError):
+            run(copy, probe_inputs(model, inputs))
+
+
+# --- from the configuration -------------------------------------------------------------------------
+
+
+def _rebuilt(model: keras.Model, what: str, fix: str) -> keras.Model:
+    """Return a new model of the configuration of a model.
+
+    Several forms of the configuration are tried, because a class may expect its functions by name, or may
+    not expect an additional entry.
+    """
+    first: Exception | None = None
+    for attempt in _ATTEMPTS:
+        try:
+            return _from_config(model, *attempt)
+        except Exception as error:
+            first = first or error
+    assert first is not None  # noqa: S101  (each attempt has failed)
+    path, layer, error = _first_failing_layer(model) or (model.name, model, first)
+    raise UnsupportedLayerError(
+        f"The {what} of '{model.name}' cannot be made: '{path}' ({type(layer).__name__}) cannot be rebuilt "
+        f"from its configuration ({_reason(error)}). {fix}".rstrip()
+    ) from error
+
+
+# Whether functions get names of their own, and whether layers of own classes are rebuilt by their attributes.
+_ATTEMPTS = ((True, False), (True, True), (False, False), (False, True))
+
+
+@contextlib.contextmanager
+def _prepared(model: keras.layers.Layer, functions: bool, layers: bool) -> Iterator[dict[str, Any]]:
+    """Prepare a model for its configuration, and yield the custom objects that the configuration names."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(as_saved.uncompiled(model))
+        objects = stack.enter_context(repeated_layers.kept(model)) | as_saved.own_objects(model)
+        if functions:
+            objects |= stack.enter_context(as_saved.named_functions(model))
+        else:
+            objects |= as_saved.own_functions(model)
+        if layers:
+            objects |= stack.enter_context(as_saved.rebuilders(model))
+        yield objects
+
+
+def _from_config(model: Any, functions: bool, layers: bool) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*lambda.*", UserWarning)
+        with _prepared(model, functions, layers) as objects:
+            config: Any = keras.saving.serialize_keras_object(model)
+        # Objects of a scope come before those that are registered, and reach every inner `from_config`.
+        with keras.saving.CustomObjectScope(objects):
+            config = repeated_layers.renamed(config)
+            return keras.saving.deserialize_keras_object(config, safe_mode=False)
+
+
+def _first_failing_layer(
+    model: keras.Model,
+) -> tuple[str, keras.layers.Layer, Exception] | None:
+    """Return the path, layer and error of the innermost layer that cannot be rebuilt alone, or None."""
+    for path, layer in reversed(walk(model)[1:]):
+        first: Exception | None = None
+        for attempt in _ATTEMPTS:
+            try:
+                _from_config(layer, *attempt)
+                first = None
+                break
+            except Exception as error:
+                first = first or error
+        if first is not None:
+            return path, layer, first
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    """Return why something failed, in one line, without the configurations that Keras quotes."""
+    if isinstance(error, NotImplementedError):
+        return "it has no `get_config` that returns the arguments of its constructor"
+    text = " ".join(str(error).split())
+    inner = re.search(r"Exception encountered: (.+)$", text)
+    text = inner.group(1) if inner else re.split(r" ?(?:[Ff]ull object )?[Cc]onfig\b[=:]", text)[0]
+    text = re.split(r"(?<=[a-z`'])[.:] ", text)[0].rstrip(" .:,")
+    return f"{type(error).__name__}: {text[:200]}"

@@ -16,7 +16,6 @@ import numpy as np
 
 from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.layers.mask_store import to_numpy
-from keras_ganprune.layers.traversal import walk
 
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
@@ -41,27 +40,45 @@ def paired_layers(
 ) -> list[tuple[str, keras.layers.Layer, keras.layers.Layer]]:
     """Return (path, layer, its counterpart) for every layer of two models of the same architecture.
 
+    A layer that is used in two places of one model, where the other has two layers, has two counterparts.
+
     Raises:
         UnsupportedLayerError: The models have other layers.
     """
-    olds, news = walk(old), walk(new)
-    paths, new_paths = [path for path, _ in olds[1:]], [path for path, _ in news[1:]]
-    if len(set(paths)) == len(paths) and set(paths) == set(new_paths):
-        by_path = dict(news[1:])
-        news = [news[0], *((path, by_path[path]) for path in paths)]
-    for (path, a), (_, b) in zip(olds, news, strict=False):
+    pairs: list[tuple[str, keras.layers.Layer, keras.layers.Layer]] = []
+    seen: set[tuple[int, int]] = set()
+
+    def visit(a: keras.layers.Layer, b: keras.layers.Layer, path: str) -> None:
+        if (id(a), id(b)) in seen:
+            return
+        seen.add((id(a), id(b)))
         if type(a).__name__ != type(b).__name__:
             raise UnsupportedLayerError(
                 f"A copy of '{old.name}' must have its layers. Received: a {type(b).__name__} in the place "
-                f"of '{path}' ({type(a).__name__})."
+                f"of '{path or a.name}' ({type(a).__name__})."
             )
-    if len(olds) != len(news):
-        extra = next(path for path, _ in (olds if len(olds) > len(news) else news)[-1:])
+        pairs.append((path or a.name, a, b))
+        for left, right in _paired_children(a, b, path or a.name):
+            visit(left, right, f"{path}/{left.name}" if path else left.name)
+
+    visit(old, new, "")
+    return pairs
+
+
+def _paired_children(
+    a: keras.layers.Layer, b: keras.layers.Layer, path: str
+) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
+    """Return the direct sublayers of two layers in pairs: by name if the names are unique, or by order."""
+    left, right = (list(x._flatten_layers(include_self=False, recursive=False)) for x in (a, b))
+    if len(left) != len(right):
         raise UnsupportedLayerError(
-            f"A copy of '{old.name}' must have its layers. Received: {len(news)} layers instead of "
-            f"{len(olds)}; '{extra}' has no counterpart."
+            f"A copy must have the layers of the original. Received: {len(right)} layers instead of "
+            f"{len(left)} in '{path}' ({type(a).__name__})."
         )
-    return [(path, a, b) for (path, a), (_, b) in zip(olds, news, strict=True)]
+    by_name = {layer.name: layer for layer in right}
+    if len(by_name) == len(right) and {layer.name for layer in left} == set(by_name):
+        return [(layer, by_name[layer.name]) for layer in left]
+    return list(zip(left, right, strict=True))
 
 
 def copy_state(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
@@ -107,14 +124,7 @@ def carry_functions(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
 
     A configuration has only the name of a function, and a name such as 'relu' may mean Keras's.
     """
-    for name, value in _attributes(old):
-        current = vars(new).get(name)
-        if (
-            _is_function(value)
-            and current is not value
-            and not isinstance(current, types.MethodType)
-        ):
-            object.__setattr__(new, name, value)
+    _Carrier(functions=True).attributes(old, new)
 
 
 def copy_data(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
@@ -125,10 +135,7 @@ def copy_data(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     """
     if new.trainable != old.trainable:
         new.trainable = old.trainable
-    plain = not is_keras_class(type(old))
-    seen = {id(old)}
-    for name, value in _attributes(old):
-        _carry(vars(new), name, value, plain, seen, functools.partial(object.__setattr__, new))
+    _Carrier(data=True, plain=not is_keras_class(type(old))).attributes(old, new)
     for kind in ("_buffers", "_parameters"):  # torch.nn.Module keeps them apart
         _copy_torch(vars(old).get(kind), vars(new).get(kind))
 
@@ -145,7 +152,7 @@ def _base_attributes() -> frozenset[str]:
     return frozenset({*vars(keras.layers.Layer()), *vars(keras.Model()), *_LATER})
 
 
-def _attributes(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
+def attributes(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
     """Return (name, value) for each attribute of a layer that its own class made."""
     return [
         (name, value)
@@ -154,7 +161,7 @@ def _attributes(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
     ]
 
 
-def _is_function(value: Any) -> bool:
+def is_function(value: Any) -> bool:
     """Return whether a value is a function. A method of a layer belongs to that layer."""
     if isinstance(value, functools.partial):
         parts = (value.func, *value.args, *value.keywords.values())
@@ -176,69 +183,85 @@ def _is_framework_variable(value: Any) -> bool:
     return hasattr(value, "assign") and hasattr(value, "read_value") and hasattr(value, "shape")
 
 
-def _carry(
-    holder: Any, key: Any, value: Any, plain: bool, seen: set[int], put: Callable[[Any, Any], None]
-) -> None:
-    """Copy one value, and what is inside it, to its place in the new layer.
+class _Carrier:
+    """Copies values of one layer to their places in another.
 
     Args:
-        holder: The dict or list that has the present value of the new layer.
-        key: Key or index in it.
-        value: The value in the old layer.
+        functions: Whether functions are copied, by identity.
+        data: Whether variables, arrays and tensors are copied, by value.
         plain: Whether numbers and texts are copied.
-        seen: Ids of the objects that were copied already.
-        put: Function of key and value that replaces the present value.
     """
-    has = key in holder if isinstance(holder, dict) else key < len(holder)
-    current = holder[key] if has else None
-    if value is current or isinstance(value, keras.layers.Layer) or _is_function(value):
-        return
-    if isinstance(value, keras.Variable) or _is_framework_variable(value):
-        _assign(current, value)
-    elif isinstance(value, (np.ndarray, np.generic)) or _is_tensor(value):
-        if not _same_array(value, current):
-            put(key, _own_copy(value))
-    elif isinstance(value, _PLAIN) or _is_plain_tuple(value):
-        if plain and not (type(current) is type(value) and current == value):
-            put(key, value)
-    elif id(value) not in seen:
-        seen.add(id(value))
-        _carry_inside(current, has, key, value, plain, seen, put)
 
+    def __init__(self, *, functions: bool = False, data: bool = False, plain: bool = False):
+        self.functions = functions
+        self.data = data
+        self.plain = plain
+        self.seen: set[int] = set()
 
-def _carry_inside(
-    current: Any,
-    has: bool,
-    key: Any,
-    value: Any,
-    plain: bool,
-    seen: set[int],
-    put: Callable[[Any, Any], None],
-) -> None:
-    """Copy the entries of a container, or the attributes of an object."""
-    if not has and plain and _is_data(value):
-        put(key, shallow.deepcopy(value))
-    elif isinstance(value, dict) and isinstance(current, dict):
-        for name, entry in value.items():
-            _carry(current, name, entry, plain, seen, current.__setitem__)
-    elif isinstance(value, list) and isinstance(current, list):
-        if len(value) != len(current) and plain and _is_data(value):
-            current[:] = shallow.deepcopy(list(value))
+    def attributes(self, old: Any, new: Any) -> None:
+        """Copy the attributes of a layer."""
+        self.seen.add(id(old))
+        put = functools.partial(object.__setattr__, new)
+        for name, value in attributes(old):
+            self.value(vars(new), name, value, put)
+
+    def value(self, holder: Any, key: Any, value: Any, put: Callable[[Any, Any], None]) -> None:
+        """Copy one value, and what is inside it.
+
+        Args:
+            holder: The dict or list that has the present value.
+            key: Key or index in it.
+            value: The value in the old layer.
+            put: Function of key and value that replaces the present value.
+        """
+        has = key in holder if isinstance(holder, dict) else key < len(holder)
+        current = holder[key] if has else None
+        if value is current or isinstance(value, keras.layers.Layer):
             return
-        for i, entry in enumerate(value[: len(current)]):
-            _carry(current, i, entry, plain, seen, current.__setitem__)
-    elif isinstance(value, tuple) and isinstance(current, tuple) and len(value) == len(current):
-        entries = list(current)
-        for i, entry in enumerate(value):
-            _carry(entries, i, entry, plain, seen, entries.__setitem__)
-        if any(a is not b for a, b in zip(entries, current, strict=True)):
-            put(key, tuple(entries))
-    elif type(value) is type(current) and hasattr(value, "__dict__"):
-        own = not _is_framework_class(type(value))
-        if own or isinstance(value, keras.random.SeedGenerator):
-            setter = functools.partial(object.__setattr__, current)
-            for name, entry in list(vars(value).items()):
-                _carry(vars(current), name, entry, plain and own, seen, setter)
+        if is_function(value):
+            if self.functions and not isinstance(current, types.MethodType):
+                put(key, value)
+        elif isinstance(value, keras.Variable) or _is_framework_variable(value):
+            if self.data:
+                _assign(current, value)
+        elif isinstance(value, (np.ndarray, np.generic)) or _is_tensor(value):
+            if self.data and not _same_array(value, current):
+                put(key, _own_copy(value))
+        elif isinstance(value, _PLAIN) or _is_plain_tuple(value):
+            if self.plain and not (type(current) is type(value) and current == value):
+                put(key, value)
+        elif not has and self.plain and _is_data(value):
+            put(key, shallow.deepcopy(value))
+        elif id(value) not in self.seen:
+            self.seen.add(id(value))
+            self._inside(current, key, value, put)
+
+    def _inside(self, current: Any, key: Any, value: Any, put: Callable[[Any, Any], None]) -> None:
+        """Copy the entries of a container, or the attributes of an object."""
+        if isinstance(value, dict) and isinstance(current, dict):
+            for name, entry in value.items():
+                self.value(current, name, entry, current.__setitem__)
+        elif isinstance(value, list) and isinstance(current, list):
+            if len(value) != len(current) and self.plain and _is_data(value):
+                current[:] = shallow.deepcopy(list(value))
+                return
+            for i, entry in enumerate(value[: len(current)]):
+                self.value(current, i, entry, current.__setitem__)
+        elif isinstance(value, tuple) and isinstance(current, tuple) and len(value) == len(current):
+            entries = list(current)
+            for i, entry in enumerate(value):
+                self.value(entries, i, entry, entries.__setitem__)
+            if any(a is not b for a, b in zip(entries, current, strict=True)):
+                put(key, tuple(entries))
+        elif type(value) is type(current) and hasattr(value, "__dict__"):
+            if not _is_framework_class(type(value)) or _is_seed_generator(value):
+                setter = functools.partial(object.__setattr__, current)
+                for name, entry in list(vars(value).items()):
+                    self.value(vars(current), name, entry, setter)
+
+
+def _is_seed_generator(value: Any) -> bool:
+    return isinstance(value, keras.random.SeedGenerator)
 
 
 def _is_framework_class(cls: type) -> bool:

@@ -126,6 +126,6 @@ def replaced_calls(
     finally:
         for layer, own in reversed(before):
             if own is None:
-                vars(layer).pop("call", None)
+                layer.__dict__.pop("call", None)
             else:
                 object.__setattr__(layer, "call", own)

@@ -269,6 +269,14 @@ def pruned_names(layer: keras.layers.Layer) -> tuple[str, ...]:
     return _registered_names(type(layer)) or ()
 
 
+def swap_class(layer: keras.layers.Layer, cls: type) -> None:
+    """Change the class of an existing layer. It stays the same object, with the same variables.
+
+    No other code of this package does that.
+    """
+    layer.__class__ = cls
+
+
 def is_scale_holder(layer: keras.layers.Layer) -> bool:
     """Return whether a plain layer has no kernel to prune, but can hold masks of other weights."""
     return any(

@@ -132,6 +132,7 @@ def check_same_outputs(
     original: keras.layers.Layer,
     result: keras.layers.Layer,
     inputs: Any = None,
+    expected: list[Any] | None = None,
     *,
     what: str = "copy",
     fix: str = "",
@@ -148,6 +149,7 @@ def check_same_outputs(
         original: The user's model. It is not changed.
         result: A copy with the same layers.
         inputs: As for `probe_inputs`. Defaults to None: random inputs.
+        expected: The outputs of the original for `inputs`, if they are known. Defaults to None.
         what: What the copy is called in the error. Defaults to 'copy'.
         fix: Sentence that says what helps, for the error. Defaults to ''.
         tolerance: Largest valid difference, relative to the largest output. Defaults to 0: bit for bit.
@@ -161,7 +163,7 @@ def check_same_outputs(
     >>> check_same_outputs(model, strip_pruning(model))
     """
     inputs = probe_inputs(original, inputs)
-    expected = outputs_of(original, inputs)
+    expected = outputs_of(original, inputs) if expected is None else expected
     found = gap(expected, outputs_of(result, inputs))
     if not found.finite:
         warnings.warn(
@@ -229,8 +231,8 @@ def _parting(
 ) -> _Parting:
     """Return the first layer of a copy that computes something else than that of the original."""
     pairs = paired_layers(original, result)
-    partner = {id(a): b for _, a, b in pairs}
-    paths = {id(a): path for path, a, _ in pairs}
+    partner = {id(a): b for _, a, b in reversed(pairs)}
+    paths = {id(a): path for path, a, _ in reversed(pairs)}
     random: list[str] = []
     # Calls that cannot be repeated alone. They run as a part of the call around them.
     opaque: set[int] = set()

@@ -1,34 +1,29 @@
-"""Make plain layers Prunable in place, and make plain copies of Prunable models."""
+"""Make plain layers Prunable in place."""
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TypeVar, cast
 
 import keras
-import numpy as np
 
 from keras_ganprune.errors import (
     InvalidArgumentError,
-    PruningWarning,
     UnbuiltModelError,
     UnsupportedLayerError,
 )
 from keras_ganprune.layers import scope as scopes
-from keras_ganprune.layers.cloning import clone
 from keras_ganprune.layers.mask_store import MaskConstraint, to_numpy
 from keras_ganprune.layers.prunable import (
     PRUNABLE_CLASSES,
     PrunableLayer,
     prunable_class,
     register_holder,
+    swap_class,
     weight_variable,
 )
 from keras_ganprune.layers.scope import Scope
 from keras_ganprune.layers.traversal import (
-    apply_masks,
     check_layer,
     masked_weights,
     prunable_candidates,
@@ -38,22 +33,14 @@ from keras_ganprune.layers.traversal import (
 AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
 
 
-def _swap_class(layer: keras.layers.Layer, cls: type) -> None:
-    """Change the class of an existing layer. It stays the same object, with the same variables.
-
-    No other code of this package does that.
-    """
-    layer.__class__ = cls
-
-
 def _upgrade(layer: keras.layers.Layer, cls: type[PrunableLayer]) -> None:
     """Make a plain layer Prunable, or leave it plain if its masks cannot be made."""
     plain = type(layer)
-    _swap_class(layer, cls)
+    swap_class(layer, cls)
     try:
         cast(PrunableLayer, layer)._attach_masks()  # It has the new class now.
     except Exception:
-        _swap_class(layer, plain)
+        swap_class(layer, plain)
         raise
 
 
@@ -172,7 +159,7 @@ def drop_empty_masks(layer: keras.layers.Layer) -> None:
     """Make a Prunable layer plain again if it holds no mask."""
     if isinstance(layer, PrunableLayer) and not layer.pruning_masks.masks:
         object.__delattr__(layer, "pruning_masks")
-        _swap_class(layer, layer.plain_class)
+        swap_class(layer, layer.plain_class)
 
 
 def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
@@ -236,60 +223,3 @@ def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
             # donate it.
             weight.mask.assign(to_numpy(partner.mask))
             weight.apply()
-
-
-@contextlib.contextmanager
-def plain_classes(model: keras.layers.Layer) -> Iterator[None]:
-    """Within the context, the Prunable layers of a model have their plain Keras classes."""
-    layers = [layer for _, layer in walk(model) if isinstance(layer, PrunableLayer)]
-    classes = [type(layer) for layer in layers]
-    for layer in layers:
-        _swap_class(layer, type(layer).plain_class)
-    try:
-        yield
-    finally:
-        for layer, cls in zip(layers, classes, strict=True):
-            _swap_class(layer, cls)
-
-
-def strip_pruning(model: keras.Model) -> keras.Model:
-    """Return a plain Keras copy of a pruned model, with zeros for its pruned weights.
-
-    The copy has no class of this package and is not compiled. Its outputs are equal to the outputs of
-    `model`, bit for bit. `model` is not changed, with one exception: pruned weights that are not zero,
-    because other code has written weights into the model, are set to zero first, with a `PruningWarning`.
-
-    Args:
-        model: Built `keras.Model`. A subclassed model needs `get_config` and `from_config`, as for saving.
-
-    Returns:
-        A new, uncompiled `keras.Model`.
-
-    Raises:
-        ArgumentTypeError: `model` is not a Keras 3 model or layer.
-        UnsupportedLayerError: The model cannot be rebuilt from its configuration.
-
-    Example:
-    >>> model = make_prunable(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
-    >>> type(strip_pruning(model).layers[0]) is keras.layers.Dense
-    True
-    """
-    check_layer(model)
-    written = [
-        weight.path
-        for weight in masked_weights(model)
-        if np.any(to_numpy(weight.variable)[~to_numpy(weight.mask)])
-    ]
-    if written:
-        warnings.warn(
-            f"{', '.join(written[:3])}{' and others' if len(written) > 3 else ''} had values under the "
-            "mask, which are set to zero now, so the outputs of the model change. Other code wrote weights "
-            "into the model after it was pruned, such as EarlyStopping(restore_best_weights=True) behind "
-            "`Prune` in the list of callbacks. Put such a callback before `Prune`, or call `apply_masks` and "
-            "evaluate the model again.",
-            PruningWarning,
-            stacklevel=2,
-        )
-    apply_masks(model)
-    with plain_classes(model):
-        return clone(model, [type(layer) for _, layer in walk(model)])

@@ -119,35 +119,42 @@ def _finished(outputs: Any) -> Any:
     return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
 
 
-def compiled(model: keras.Model) -> Callable[[Any], Any]:
-    """Return a model as a compiled function that returns when its outputs are computed."""
+def compiled(model: keras.Model) -> Callable[..., Any]:
+    """Return a model as a compiled function that returns when its outputs are computed.
+
+    The function takes the positional arguments of the model. It changes no state or seed of it.
+    """
     # `predict_on_batch` would add a few milliseconds, and would leave its compiled function in the model.
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        function = tf.function(lambda x: model(x, training=False))
-        return lambda x: _finished(function(x))
+        @tf.function
+        def function(*x):
+            with keras.StatelessScope():
+                return model(*x, training=False)
+
+        return lambda *x: _finished(function(*x))
     if backend == "jax":
         import jax  # pyright: ignore[reportMissingImports]
 
         @jax.jit
-        def stateless(values, x):
+        def stateless(values, *x):
             mapping = zip(model.variables, values, strict=True)
             with keras.StatelessScope(state_mapping=mapping):
-                return model(x, training=False)
+                return model(*x, training=False)
 
-        return lambda x: _finished(stateless([v.value for v in model.variables], x))
+        return lambda *x: _finished(stateless([v.value for v in model.variables], *x))
     import torch  # pyright: ignore[reportMissingImports]
 
-    def eager(x):
-        with torch.no_grad():
-            return _finished(model(x, training=False))
+    def eager(*x):
+        with torch.no_grad(), keras.StatelessScope():
+            return _finished(model(*x, training=False))
 
     return eager
 
 
-def served(path: str | os.PathLike[str]) -> Callable[[Any], Any]:
+def served(path: str | os.PathLike[str]) -> Callable[..., Any]:
     """Return the `serve` endpoint of a SavedModel as a function.
 
     Raises:
@@ -168,12 +175,12 @@ def served(path: str | os.PathLike[str]) -> Callable[[Any], Any]:
         )
     # The closure keeps the loaded object alive: its functions refer to its variables only weakly.
     if keras.backend.backend() == "tensorflow":
-        return lambda x, loaded=loaded: _finished(loaded.serve(x))
+        return lambda *x, loaded=loaded: _finished(loaded.serve(*x))
 
-    def serve(x, loaded=loaded):
+    def serve(*x, loaded=loaded):
         # TensorFlow cannot read the tensors of another backend.
-        x = keras.tree.map_structure(tf.constant, _finished(x))
-        return keras.tree.map_structure(np.asarray, loaded.serve(x))
+        arguments: Any = keras.tree.map_structure(tf.constant, _finished(x))
+        return keras.tree.map_structure(np.asarray, loaded.serve(*arguments))
 
     return serve
 

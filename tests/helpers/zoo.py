@@ -142,6 +142,14 @@ def shared():
     return sequential(dense, layers.LayerNormalization(), dense)
 
 
+def repeated():
+    activation = layers.LeakyReLU(0.3)
+    block = keras.Sequential(
+        [keras.Input((8,)), layers.Dense(8), activation, layers.Dense(8), activation]
+    )
+    return sequential(layers.Dense(8), activation, block, activation)
+
+
 def inputs_in(kind):
     def make():
         image = keras.Input((FEATURES,), name="image")
@@ -280,6 +288,7 @@ ZOO = {
     "constraint": lambda: (sequential(layers.Dense(8, kernel_constraint=Bound(0.3))), None),
     "nested": lambda: (nested(), None),
     "shared": lambda: (shared(), None),
+    "repeated": lambda: (repeated(), None),
     "constant_operation": lambda: (scale_constant(), None),
     "subclassed": lambda: (called(lambda: Constants(factor=2.0), normal(2, FEATURES))(), None),
     "two_arguments": lambda: (

@@ -19,7 +19,7 @@ from keras_ganprune.callbacks.shrink import Shrink
 from keras_ganprune.errors import DataError
 from keras_ganprune.exporters import ExportReport, export_saved_model
 from keras_ganprune.gan import DiffAugment, GANModel, losses
-from keras_ganprune.layers.upgrade import strip_pruning
+from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.layers.weight_tying import tie_mirrored
 from keras_ganprune.pruning.schedules import Schedule
 

@@ -1,0 +1,124 @@
+"""The comparison of an exported model with the user's model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ganprune.errors import ExportError, InvalidArgumentError
+from keras_ganprune.layers.inference import arguments, inner_function, symbolic_inputs
+from keras_ganprune.layers.probe_inputs import probe_inputs
+from keras_ganprune.layers.same_outputs import Gap, arrays_of, gap
+from keras_ganprune.layers.traversal import walk
+
+
+def inputs_for(network: keras.Model, inputs: Any) -> Any:
+    """Return the arrays that a network is compared on.
+
+    Raises:
+        UnbuiltModelError: The inputs of the network are not known.
+        UnsupportedLayerError: It could not be called on random inputs.
+        InvalidArgumentError: It could not be called on `inputs`, or they have another structure.
+    """
+    try:
+        return probe_inputs(network, inputs)
+    except (TypeError, ValueError) as error:
+        if inputs is None or isinstance(error, InvalidArgumentError):
+            raise
+        raise InvalidArgumentError(
+            f"`inputs` must be a batch that '{network.name}' can be called with. Received: {inputs!r}."
+        ) from error
+
+
+def signature(network: keras.Model, inputs: Any) -> list[Any]:
+    """Return the `keras.InputSpec`s of the positional arguments of a network.
+
+    Sizes that may vary are those that the model does not fix. A batch size is fixed only if the model has
+    a fixed one, such as a stateful recurrent layer.
+    """
+    function = inner_function(network)
+    stateful = any(getattr(layer, "stateful", False) for _, layer in walk(network))
+    if function is not None:
+        symbols = keras.tree.flatten(getattr(function, "_inputs_struct"))  # noqa: B009
+    else:
+        try:
+            symbols = keras.tree.flatten(symbolic_inputs(network, None))
+        except ValueError:
+            symbols = []
+    left = list(symbols or [])
+
+    def spec(array: np.ndarray) -> keras.InputSpec:
+        symbol = left.pop(0) if left else None
+        shape = tuple(array.shape)
+        if symbol is not None and len(symbol.shape) == len(shape):
+            shape = tuple(symbol.shape)
+        batch = array.shape[0] if array.ndim and stateful else None
+        if function is not None and symbol is not None:
+            batch = symbol.shape[0] if len(symbol.shape) else None
+            name = symbol.name
+            dtype = keras.backend.standardize_dtype(symbol.dtype)
+        else:
+            name, dtype = None, _dtype(array)
+        return keras.InputSpec(shape=(batch, *shape[1:]) if shape else (), dtype=dtype, name=name)
+
+    return [keras.tree.map_structure(spec, argument) for argument in arguments(network, inputs)]
+
+
+def _dtype(array: np.ndarray) -> str:
+    if array.dtype.kind in "OSU":
+        return "string"
+    return keras.config.floatx() if array.dtype == "float64" else str(array.dtype)
+
+
+def tensors(network: keras.Model, inputs: Any) -> list[Any]:
+    """Return the positional arguments of a network as tensors of the types of its signature."""
+
+    def tensor(array: np.ndarray, spec: Any) -> Any:
+        value = keras.ops.convert_to_tensor(array)
+        return value if spec.dtype == "string" else keras.ops.cast(value, spec.dtype)
+
+    return [
+        keras.tree.map_structure(tensor, array, spec)
+        for array, spec in zip(arguments(network, inputs), signature(network, inputs), strict=True)
+    ]
+
+
+def difference(expected: Any, actual: Any, tolerance: float, name: str) -> float:
+    """Return the largest absolute difference between the outputs of a model and of its SavedModel.
+
+    Args:
+        expected: Outputs of the model.
+        actual: Outputs of the SavedModel for the same inputs.
+        tolerance: Largest allowed difference, relative to the largest absolute output (at least 1).
+        name: Name of the model, for the error.
+
+    Raises:
+        ExportError: The outputs differ by more than `tolerance`, have other shapes, or are NaN or infinite.
+    """
+    expected, actual = ([_wide(a) for a in arrays_of(outputs)] for outputs in (expected, actual))
+    if any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in expected if a is not None):
+        raise ExportError(
+            f"The outputs of the model '{name}' on the inputs of the comparison must be finite. Received: NaN "
+            "or infinite outputs. Nothing was written."
+        )
+    found: Gap = gap(expected, actual)
+    if found.reason:
+        raise ExportError(
+            "The reloaded SavedModel must give the outputs of the model. Received: "
+            f"{found.reason[0].lower()}{found.reason[1:]}. Nothing was written."
+        )
+    if found.largest > tolerance * max(1.0, found.scale):
+        raise ExportError(
+            "The reloaded SavedModel must give the outputs of the model. Largest difference: "
+            f"{found.largest:g}. Allowed: {tolerance:g} times the largest output. Nothing was written."
+        )
+    return found.largest
+
+
+def _wide(array: Any) -> Any:
+    """Return an array of numbers as float64: files and backends may have other types for them."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind in "OSUc":
+        return array
+    return array.astype("float64")

@@ -1,0 +1,229 @@
+"""Models in a form that their configuration holds completely, within a context.
+
+A configuration names functions, and it names what is unknown to Keras only if it is registered. So for the
+time of a copy each function gets a name of its own, and each layer class of a user's own a rebuilder that
+knows the layer that is copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from keras_ganprune.layers.copy_state import attributes, is_function, is_keras_class
+from keras_ganprune.layers.traversal import walk
+
+# The entry of a configuration that says which layer it is of.
+_NUMBER = "_number_of_the_copied_layer"
+
+
+@contextlib.contextmanager
+def uncompiled(model: keras.layers.Layer) -> Iterator[None]:
+    """Within the context, a configuration leaves out losses, metrics and optimizers."""
+    models = [layer for _, layer in walk(model) if vars(layer).get("compiled", False)]
+    for layer in models:
+        object.__setattr__(layer, "compiled", False)
+    try:
+        yield
+    finally:
+        for layer in models:
+            object.__setattr__(layer, "compiled", True)
+
+
+@contextlib.contextmanager
+def named_functions(
+    model: keras.layers.Layer, only: Callable[[Any], bool] = lambda value: True
+) -> Iterator[dict[str, Any]]:
+    """Within the context, the functions of the layers have unique names; yield name -> function.
+
+    This holds for functions and other callables that are not Keras's, such as a regularizer without
+    `get_config`.
+
+    Args:
+        model: Model whose configuration is read within the context.
+        only: Function that returns whether a function gets a name. Defaults to all.
+    """
+    objects: dict[str, Any] = {}
+    swapped: list[tuple[keras.layers.Layer, str, Any]] = []
+    names: dict[int, str] = {}
+    try:
+        for _, layer in walk(model):
+            for attribute, value in attributes(layer):
+                if not (_is_own_callable(value) and only(value)):
+                    continue
+                name = names.setdefault(id(value), f"_function_{len(names)}_of_a_copied_model")
+                objects[name] = value
+                swapped.append((layer, attribute, value))
+                object.__setattr__(layer, attribute, _stand_in(name, value))
+        yield objects
+    finally:
+        for layer, attribute, value in swapped:
+            object.__setattr__(layer, attribute, value)
+
+
+def _is_own_callable(value: Any) -> bool:
+    if is_function(value):
+        return (getattr(value, "__module__", None) or "").split(".")[0] != "keras"
+    return (
+        callable(value)
+        and not isinstance(value, (type, keras.layers.Layer, keras.Variable))
+        and type(value).__module__.split(".")[0] not in ("keras", "keras_ganprune", "tensorflow")
+        and not keras.ops.is_tensor(value)
+    )
+
+
+def _stand_in(name: str, value: Any) -> Callable[..., Any]:
+    def function(*args, **kwargs):
+        return value(*args, **kwargs)
+
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+def own_objects(model: keras.layers.Layer) -> dict[str, Any]:
+    """Return the classes of a model that are not Keras's, by the names that a configuration may use."""
+    objects: dict[str, Any] = {}
+    for _, layer in walk(model):
+        if not is_keras_class(type(layer)):
+            objects[type(layer).__name__] = type(layer)
+            objects[keras.saving.get_registered_name(type(layer))] = type(layer)
+    return objects
+
+
+def own_functions(model: keras.layers.Layer) -> dict[str, Any]:
+    """Return the functions of a model that are not Keras's, by their own names."""
+    found: dict[str, Any] = {}
+    for _, layer in walk(model):
+        for _, value in attributes(layer):
+            for leaf in value if isinstance(value, (list, tuple)) else [value]:
+                if is_function(leaf) and _is_own_callable(leaf) and hasattr(leaf, "__name__"):
+                    found[leaf.__name__] = leaf
+    return found
+
+
+@contextlib.contextmanager
+def rebuilders(model: keras.layers.Layer) -> Iterator[dict[str, Any]]:
+    """Within the context, configurations number the layers of own classes; yield name -> rebuilder.
+
+    A rebuilder makes a layer of the configuration and of what the layer itself holds: an argument that the
+    configuration lacks is read from the attribute of the same name.
+    """
+    layers = [layer for _, layer in walk(model) if not is_keras_class(type(layer))]
+    values: list[Any] = []
+
+    def numbered(layer: keras.layers.Layer, number: int) -> Callable[[], dict[str, Any]]:
+        def get_config() -> dict[str, Any]:
+            try:
+                config = dict(type(layer).get_config(layer))
+            except Exception:  # this class has no usable one
+                config = {"name": layer.name, **_arguments(layer, values)}
+            return {**config, _NUMBER: number}
+
+        return get_config
+
+    objects: dict[str, Any] = {}
+    before = [vars(layer).get("get_config") for layer in layers]
+    try:
+        for number, layer in enumerate(layers):
+            object.__setattr__(layer, "get_config", numbered(layer, number))
+            rebuilder = _Rebuilder(type(layer), layers, values)
+            objects[type(layer).__name__] = rebuilder
+            objects[keras.saving.get_registered_name(type(layer))] = rebuilder
+        yield objects
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            if own is None:
+                layer.__dict__.pop("get_config", None)
+            else:
+                object.__setattr__(layer, "get_config", own)
+
+
+# Marks an argument that is passed as it is: its position among the values.
+_VALUE = "_value_of_the_copied_layer"
+
+
+def _arguments(layer: keras.layers.Layer, values: list[Any]) -> dict[str, Any]:
+    """Return the arguments of the constructor of a layer, from its attributes of the same names."""
+    found = {}
+    for name in _parameters(type(layer)):
+        value = _attribute(layer, name)
+        if isinstance(value, keras.layers.Layer) or _holds_layers(value):
+            found[name] = value  # Keras makes a configuration of it.
+        elif value is not inspect.Parameter.empty:
+            found[name] = {_VALUE: len(values)}
+            values.append(value)
+    return found
+
+
+def _holds_layers(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and any(
+        isinstance(entry, keras.layers.Layer) for entry in value
+    )
+
+
+def _attribute(layer: keras.layers.Layer, name: str) -> Any:
+    """Return the attribute that keeps an argument, or `Parameter.empty`."""
+    held = vars(layer)
+    return held.get(name, held.get(f"_{name}", inspect.Parameter.empty))
+
+
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """Return the named parameters of a constructor, without `self` and those of every layer."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    return {p.name: p for p in parameters if p.kind in kinds and p.name not in _BASE}
+
+
+# Arguments that every layer has, unless its constructor leaves them out.
+_BASE = ("name", "trainable", "dtype")
+
+
+class _Rebuilder:
+    """Stands for a class while a configuration is read."""
+
+    def __init__(self, cls: Any, layers: list[keras.layers.Layer], values: list[Any]):
+        self.cls = cls
+        self.layers = layers
+        self.values = values
+
+    def from_config(self, config: dict[str, Any], **kwargs: Any) -> Any:
+        """Return a layer of a configuration, from which arguments may be missing."""
+        config = {k: self._plain(v) for k, v in config.items()}
+        number: Any = config.pop(_NUMBER, None)
+        try:
+            return self.cls.from_config(dict(config), **kwargs)
+        except Exception:
+            arguments = None if number is None else self._filled(config, self.layers[number])
+            if arguments is None:
+                raise
+        layer = self.cls(**arguments)
+        layer.name = self.layers[number].name
+        return layer
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, dict) and set(value) == {_VALUE}:
+            return self.values[value[_VALUE]]
+        return value
+
+    def _filled(self, config: dict[str, Any], old: keras.layers.Layer) -> dict[str, Any] | None:
+        """Return the arguments of the constructor, or None if one is not known."""
+        signature = inspect.signature(self.cls.__init__).parameters
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.values())
+        arguments = {}
+        for name, value in config.items():
+            if name in signature or open_ended:
+                arguments[name] = keras.saving.deserialize_keras_object(value)
+        for name, parameter in _parameters(self.cls).items():
+            if name in arguments:
+                continue
+            value = _attribute(old, name)
+            if value is inspect.Parameter.empty or isinstance(value, keras.layers.Layer):
+                if parameter.default is parameter.empty:
+                    return None
+                continue
+            arguments[name] = value
+        return arguments

@@ -1,0 +1,140 @@
+"""Plain Keras models from pruned ones: in place, or as a copy that is compared with the model."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ganprune.backend import tracing
+from keras_ganprune.errors import PruningWarning
+from keras_ganprune.layers.cloning import clone
+from keras_ganprune.layers.mask_store import MaskConstraint, MaskStore, to_numpy
+from keras_ganprune.layers.prunable import PrunableLayer, swap_class
+from keras_ganprune.layers.traversal import apply_masks, check_layer, masked_weights, walk
+
+_IN_PLACE = (
+    "Call `strip_pruning(model, copy=False)`: it needs no copy, and turns the layers of the model itself "
+    "back into plain Keras layers."
+)
+
+
+@contextlib.contextmanager
+def plain_classes(model: keras.layers.Layer) -> Iterator[None]:
+    """Within the context, the Prunable layers of a model have their plain Keras classes."""
+    layers = [layer for _, layer in walk(model) if isinstance(layer, PrunableLayer)]
+    classes = [type(layer) for layer in layers]
+    for layer in layers:
+        swap_class(layer, type(layer).plain_class)
+    try:
+        yield
+    finally:
+        for layer, cls in zip(layers, classes, strict=True):
+            swap_class(layer, cls)
+
+
+def strip_pruning(model: keras.Model, *, copy: bool = True, inputs: Any = None) -> keras.Model:
+    """Return a plain Keras model with zeros for the pruned weights: a copy, or the model itself.
+
+    The result has no class of this package. A copy is not compiled. It is compared with `model` on a batch of
+    the shapes, types and ranges of the model's inputs, and an error names the first layer that gives other
+    outputs. `model` is not changed then, with one exception: pruned weights that are not zero, because other
+    code has written weights into the model, are set to zero first, with a `PruningWarning`.
+
+    With `copy=False` nothing is copied: the layers of `model` become plain Keras layers, their own
+    constraints come back, and the masks are deleted. This works for every model, also if it
+    cannot be rebuilt from its configuration. The zeros stay until the model is trained again.
+
+    Args:
+        model: Built `keras.Model`. For a copy, a subclassed model needs `get_config`, as for saving, or must
+            keep its arguments as attributes of the same names.
+        copy: Whether to return a copy. If False, `model` itself is changed. Defaults to True.
+        inputs: A batch to compare the copy on: arrays, a list or dict of them, or a tuple of the positional
+            arguments of `call`; or `keras.Input`s, which are filled. Defaults to None: random values in the
+            range of the layers that take them.
+
+    Returns:
+        A new, uncompiled `keras.Model`, or `model` itself with `copy=False`.
+
+    Raises:
+        ArgumentTypeError: `model` is not a Keras 3 model or layer.
+        InvalidArgumentError: The model cannot be called on `inputs`.
+        UnsupportedLayerError: A layer cannot be rebuilt from its configuration, for a copy.
+        DifferentOutputsError: The copy has other outputs than the model, because a layer is not rebuilt
+            completely.
+
+    Example:
+    >>> model = make_prunable(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+    >>> type(strip_pruning(model).layers[0]) is keras.layers.Dense
+    True
+    >>> strip_pruning(model, copy=False) is model, type(model.layers[0]) is keras.layers.Dense
+    (True, True)
+    """
+    check_layer(model)
+    if copy:
+        return plain_copy(model, what="stripped copy", fix=_IN_PLACE, inputs=inputs)
+    mask_written_values(model)
+    _strip_in_place(model)
+    return model
+
+
+def plain_copy(model: keras.Model, *, what: str, fix: str, inputs: Any = None) -> keras.Model:
+    """Return a plain copy of a model; see `clone`. The model keeps its masks."""
+    mask_written_values(model)
+    with plain_classes(model):
+        return clone(model, what=what, fix=fix, inputs=inputs)
+
+
+def mask_written_values(model: keras.layers.Layer) -> None:
+    """Set pruned weights to zero that are not, with a warning."""
+    written = [
+        weight.path
+        for weight in masked_weights(model)
+        if np.any(to_numpy(weight.variable)[~to_numpy(weight.mask)])
+    ]
+    if written:
+        warnings.warn(
+            f"{', '.join(written[:3])}{' and others' if len(written) > 3 else ''} had values under the "
+            "mask, which are set to zero now, so the outputs of the model change. Other code wrote weights "
+            "into the model after it was pruned, such as EarlyStopping(restore_best_weights=True) behind "
+            "`Prune` in the list of callbacks. Put such a callback before `Prune`, or call `apply_masks` and "
+            "evaluate the model again.",
+            PruningWarning,
+            stacklevel=3,
+        )
+    apply_masks(model)
+
+
+# --- in place -------------------------------------------------------------------------------------
+
+
+def _strip_in_place(model: keras.layers.Layer) -> None:
+    """Turn Prunable layers back into plain ones, and let compiled functions be traced again."""
+    layers = [layer for _, layer in walk(model)]
+    for layer in layers:
+        if isinstance(layer, PrunableLayer):
+            store = vars(layer).get("pruning_masks")
+            if store is not None:
+                _release(store)
+                object.__delattr__(layer, "pruning_masks")
+            swap_class(layer, layer.plain_class)
+    for layer in layers:
+        for optimizer in _optimizers(layer):
+            tracing.release(optimizer)
+        if isinstance(layer, keras.Model):
+            layer.train_function = layer.test_function = layer.predict_function = None
+
+
+def _release(store: MaskStore) -> None:
+    """Take the masks of a layer off its variables, which get their own constraints back."""
+    for variable in store.weights_by_name.values():
+        if isinstance(variable.constraint, MaskConstraint):
+            variable.constraint = variable.constraint.inner
+
+
+def _optimizers(layer: keras.layers.Layer) -> list[keras.optimizers.Optimizer]:
+    return [v for v in vars(layer).values() if isinstance(v, keras.optimizers.Optimizer)]
