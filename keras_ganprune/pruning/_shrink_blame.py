@@ -42,6 +42,11 @@ def reason(parted: Parted, builder: Builder) -> str:
         )
     if not isinstance(call.operation, keras.layers.Layer):
         return begin + _REPORT
+    if "call" in vars(call.operation):
+        return begin + (
+            "The `call` of this one layer object was replaced, so a new layer of its class computes "
+            "something else. Write a subclass with that `call`."
+        )
     entry = entry_of(call.operation)
     if builder.is_whole(call) or entry is None:
         return begin + _rebuilt(cls)

@@ -39,9 +39,58 @@ def copy_assets(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     save, load = getattr(old, "save_assets", None), getattr(new, "load_assets", None)
     if save is None or load is None:
         return
+    for one, other in _pairs(old, new):
+        # Private touch: Keras's `load_assets` reads this attribute, which only `adapt` makes.
+        weights = getattr(one, "idf_weights_const", None)
+        if weights is not None and not hasattr(other, "idf_weights_const"):
+            _set(other, "idf_weights_const", weights)
     with tempfile.TemporaryDirectory() as folder:
         save(folder)
         load(folder)
+
+
+def carry_forgotten(
+    old: keras.layers.Layer, new: keras.layers.Layer, whole: Callable[[], keras.layers.Layer]
+) -> None:
+    """Give a layer that is not built yet the data that `get_config` of the old one does not hold.
+
+    What an old layer has, and a layer made from its configuration has not, was forgotten, or drawn by the
+    constructor. What the cut has changed stays.
+
+    Args:
+        old: Layer.
+        new: Layer of the same class, made from its configuration, perhaps with other sizes.
+        whole: Function that makes a layer from the configuration of the old one without a cut.
+    """
+    present = vars(new)
+    found = {
+        name: value
+        for name, value in attributes_of(old).items()
+        if name in present and _is_data(value) and not _is_same(value, present[name])
+    }
+    if not found:
+        return
+    uncut = vars(whole())
+    for name, value in found.items():
+        if name in uncut and _is_same(present[name], uncut[name]):
+            _set(new, name, value.copy() if isinstance(value, np.ndarray) else value)
+
+
+# Types of attributes that are data.
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+def _is_data(value: Any) -> bool:
+    """Return whether a value is a number, a text, an array, or a tuple of them."""
+    if isinstance(value, tuple):
+        return all(_is_data(entry) for entry in value)
+    return isinstance(value, _PLAIN) or _is_array(value)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if _is_array(one) and _is_array(other):
+        return np.array_equal(np.asarray(_array(one)), np.asarray(_array(other)))
+    return type(one) is type(other) and not _is_array(one) and bool(one == other)
 
 
 def carry_state(

@@ -76,17 +76,19 @@ def _reaches(value: Any, things: set[int], depth: int = 4) -> bool:
     return any(_reaches(part, things, depth - 1) for part in parts)
 
 
-def functions_of(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Return the functions among the attributes of a layer, without those that belong to the layer.
+def functions_of(layer: keras.layers.Layer, own: bool = False) -> dict[str, Any]:
+    """Return the functions among the attributes of a layer, by name.
 
-    A method of the layer, or a function that uses the layer or its weights, is made by the constructor.
+    Args:
+        layer: Layer.
+        own: Whether to return also those that belong to the layer: its methods, and functions that use it
+            or its weights. Its constructor makes these. Defaults to False.
     """
-    own = {id(part) for part in layer._flatten_layers()}
-    own |= {id(v) for v in layer.variables}
+    parts = {id(part) for part in layer._flatten_layers()} | {id(v) for v in layer.variables}
     return {
         name: value
         for name, value in attributes_of(layer).items()
-        if _is_function(value) and not _reaches(value, own)
+        if _is_function(value) and (own or not _reaches(value, parts))
     }
 
 

@@ -18,7 +18,12 @@ from keras_ganprune.pruning.structured.carry_state import carry_penalties, carry
 from keras_ganprune.pruning.structured.cuts import Cut
 from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
 from keras_ganprune.pruning.structured.groups import Groups
-from keras_ganprune.pruning.structured.rebuild_layers import build_again, configuration
+from keras_ganprune.pruning.structured.layer_objects import is_of_keras
+from keras_ganprune.pruning.structured.rebuild_layers import (
+    build_again,
+    configuration,
+    plain_text,
+)
 from keras_ganprune.pruning.structured.rules.registry import Sizes, entry_of
 from keras_ganprune.pruning.structured.rules.slices import cut_key
 
@@ -125,10 +130,8 @@ class Builder:
             # A layer without weights, such as a Reshape, may need another configuration in each call.
             key = (id(old), repr(config))
         if key not in self.new_operations:
-            # An operation without a configuration is used again, with its own name.
-            keeps_name = config is None and not isinstance(old, keras.layers.Layer)
-            name = "" if keeps_name else self.name(call.path)
-            self.new_operations[key] = build_again(old, call.path, config, name)
+            name = self.name(call.path)
+            self.new_operations[key] = build_again(old, call.path, lambda: self._config(call), name)
         return self.new_operations[key]
 
     def _config(self, call: Call) -> dict[str, Any] | None:
@@ -240,8 +243,8 @@ class Builder:
             if tuple(symbol.shape) != self.shape(tensor):
                 raise InvalidArgumentError(
                     f"'{call.path}' ({type(call.operation).__name__}) must give the shape "
-                    f"{self.shape(tensor)} after the cut, but gives {tuple(symbol.shape)}. Check its rule "
-                    "and the `config=` of `register_rule`."
+                    f"{self.shape(tensor)} after the cut, but gives {tuple(symbol.shape)}. "
+                    f"{_advice(call)}"
                 )
         return outputs
 
@@ -282,8 +285,7 @@ class Builder:
             if shapes != expected:
                 raise UnsupportedLayerError(
                     f"{type(new).__name__} '{call.path}' must have weights of the shapes {expected} after "
-                    f"the cut, but has {shapes} when it is built again. Check its rule and the `config=` "
-                    "of `register_rule`."
+                    f"the cut, but has {shapes} when it is built again. {_advice(call)}"
                 )
             cuts += [
                 Cut(w, n, self.index(w)) for w, n in zip(old_weights, new.weights, strict=True)
@@ -313,6 +315,9 @@ class Builder:
                 whole[key] = whole.get(key, True) and self.is_whole(call)
         for key, (old, new) in layers.items():
             carry_state(old, new, self.index, whole[key])
+        for cut in cuts:
+            # The methods of a layer for saving may have changed them: what it writes may be computed.
+            cut.new.assign(cut.slice(to_numpy(cut.old)))
 
 
 def _variable(layer: Any, name: str) -> keras.Variable:
@@ -326,6 +331,19 @@ def _variable(layer: Any, name: str) -> keras.Variable:
     return variable
 
 
+def _advice(call: Call) -> str:
+    """Return what helps if a layer has other sizes than its rule says, when it is built again."""
+    entry, cls = entry_of(call.operation), type(call.operation)
+    if entry is not None and entry.is_of_user:
+        return "Check its rule and the `config=` of `register_rule`."
+    if not is_of_keras(cls):
+        return f"`{cls.__name__}.get_config` must return all arguments of the constructor."
+    return (
+        f"Leave the layer alone with `keep=['{call.path}']`, and name those in front of it, too; or shrink "
+        "before the layer is changed (`enable_lora`, `quantize`)."
+    )
+
+
 @contextlib.contextmanager
 def _named(call: Call) -> Iterator[None]:
     """Within the context, an error of Keras names the layer that is built or called again."""
@@ -334,8 +352,7 @@ def _named(call: Call) -> Iterator[None]:
     except PruningError:
         raise
     except Exception as error:
-        lines = str(error).strip().splitlines()
         raise UnsupportedLayerError(
-            f"{type(call.operation).__name__} '{call.path}' could not be called on symbols after it was "
-            f"built again ({type(error).__name__}: {lines[0] if lines else ''})."
+            f"`{type(call.operation).__name__}` '{call.path}' could not be called on symbols after it was "
+            f"built again ({plain_text(error)})."
         ) from error

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import keras
 
 from keras_ganprune.errors import UnsupportedLayerError
-from keras_ganprune.pruning.structured.carry_state import copy_assets
+from keras_ganprune.pruning.structured.carry_state import carry_forgotten, copy_assets
 from keras_ganprune.pruning.structured.layer_objects import (
     functions_of,
     is_of_keras,
@@ -23,7 +23,7 @@ _OF_KERAS = ("name", "trainable", "dtype")
 
 
 def configuration(old: keras.Operation, path: str) -> dict[str, Any] | None:
-    """Return the configuration of a layer or operation; None for one that is used again.
+    """Return the configuration of a layer or operation; None for one that is copied as an object.
 
     Args:
         old: Layer or operation.
@@ -43,68 +43,76 @@ def configuration(old: keras.Operation, path: str) -> dict[str, Any] | None:
             "trainable": old.trainable,
             "dtype": old.dtype_policy,
         }
+    if not isinstance(old, keras.layers.Layer):
+        if not is_of_keras(type(old)):
+            return None
+        try:
+            return old.get_config()
+        except NotImplementedError:
+            return None
     try:
         return old.get_config()
     except Exception as error:
-        if not isinstance(old, keras.layers.Layer):
-            return None
         reason = error
     with contextlib.suppress(Exception), _stand_ins(old):
         return old.get_config()
     if _is_empty(old):
         return None
     raise UnsupportedLayerError(
-        f"{type(old).__name__} '{path}' must define `get_config` (all its constructor arguments), as for "
-        f"saving, so that it can be built again. Received: {_plain_text(reason)}"
+        f"`{type(old).__name__}` '{path}' must define `get_config` (all its constructor arguments), as for "
+        f"saving, so that it can be built again. Received: {plain_text(reason)}"
     )
 
 
 def build_again(
-    old: keras.Operation, path: str, config: dict[str, Any] | None, name: str
+    old: keras.Operation, path: str, write: Callable[[], dict[str, Any] | None], name: str
 ) -> keras.Operation:
     """Return a new layer or operation of the class of an old one.
 
     Args:
         old: Layer or operation.
         path: Its path, for errors.
-        config: From `configuration`, perhaps with other sizes.
+        write: Function that returns the result of `configuration`, perhaps with other sizes.
         name: Name of the new one.
 
     Raises:
         UnsupportedLayerError: The constructor does not accept the configuration.
     """
+    config = write()
+    if config is None:
+        return _twin(old, name)
     if not isinstance(old, keras.layers.Layer):
-        if config is None:
-            return old
         # Not every version of Keras takes a name here.
         new = type(old).from_config({k: v for k, v in config.items() if k != "name"})
         new.name = name
         return new
-    if config is None:
-        return _twin(old, name)
     if type(old) is keras.layers.Lambda:
         return keras.layers.Lambda(**config, name=name)
     try:
-        new = _constructed(old, config, name)
+        new = _constructed(old, write, name)
+        if not is_of_keras(type(old)):
+            carry_forgotten(
+                old, new, lambda: _constructed(old, lambda: configuration(old, path), name)
+            )
         copy_assets(old, new)
     except Exception as error:
         if _is_empty(old) and config == configuration(old, path):
             return _twin(old, name)
-        advice = (
-            "Check the `config=` of `register_rule`, and"
-            if not is_of_keras(type(old))
-            else "This should work for a layer of Keras: please report it. Until then,"
-        )
+        kind = type(old).__name__
+        own = f"Let `{kind}.from_config(layer.get_config())` work, as for saving"
+        advice = "Please report it" if is_of_keras(type(old)) else own
         raise UnsupportedLayerError(
-            f"{type(old).__name__} '{path}' could not be built again from its configuration "
-            f"({_plain_text(error)}). {advice} make sure that `{type(old).__name__}.from_config(layer."
-            "get_config())` works."
+            f"`{kind}` '{path}' could not be built again from its configuration ({plain_text(error)}). "
+            f"{advice}."
         ) from error
     return new
 
 
-def _constructed(old: keras.layers.Layer, config: dict[str, Any], name: str) -> keras.layers.Layer:
+def _constructed(
+    old: keras.layers.Layer, write: Callable[[], dict[str, Any] | None], name: str
+) -> keras.layers.Layer:
     """Return a layer from a configuration. The functions and classes in it need not be registered."""
+    config = write() or {}
     with keras.saving.custom_object_scope(own_objects(old)):
         try:
             return type(old).from_config({**config, "name": name})
@@ -114,14 +122,11 @@ def _constructed(old: keras.layers.Layer, config: dict[str, Any], name: str) -> 
             return _without_keras_keys(old, config, name)
         # Functions that cannot be written down, such as a lambda. They are carried over later.
         with contextlib.suppress(Exception):
-            before = old.get_config()
-            cut = {k: v for k, v in config.items() if k not in before or before[k] != v}
-            for stand_in in (keras.activations.linear, None):
-                with contextlib.suppress(Exception), _stand_ins(old, stand_in):
-                    plain = {**old.get_config(), **cut}
-                    with contextlib.suppress(Exception):
-                        return type(old).from_config({**plain, "name": name})
-                    return _without_keras_keys(old, plain, name)
+            with _stand_ins(old):
+                plain = write() or {}
+            with contextlib.suppress(Exception):
+                return type(old).from_config({**plain, "name": name})
+            return _without_keras_keys(old, plain, name)
     raise first
 
 
@@ -141,25 +146,22 @@ def _without_keras_keys(
 
 
 @contextlib.contextmanager
-def _stand_ins(
-    layer: keras.layers.Layer, function: Any = keras.activations.linear
-) -> Iterator[None]:
-    """Within the context, functions and objects without a configuration do not stand in the way.
+def _stand_ins(layer: keras.layers.Layer) -> Iterator[None]:
+    """Within the context, a user's functions and objects do not stand in the way of a configuration.
 
-    A user's regularizer, constraint or initializer becomes None. What stands for what is of no account: the
-    new layer gets the same objects as the old one.
-
-    Args:
-        layer: The layer, whose attributes are restored in the end.
-        function: What stands for each function. Defaults to `keras.activations.linear`.
+    A function becomes `keras.activations.linear`; a regularizer, constraint or initializer becomes None.
+    What stands for what is of no account: the new layer gets the same objects as the old one.
     """
     before = []
     for part in layer._flatten_layers():
-        functions, objects = functions_of(part), objects_of(part)
-        before.append((vars(part), {**functions, **objects}))
+        found = {**functions_of(part, own=True), **objects_of(part)}
+        own = {name: value for name, value in found.items() if not is_of_keras(value)}
         attributes = cast("dict[str, Any]", vars(part))
-        attributes.update(dict.fromkeys(functions, function))
-        attributes.update(dict.fromkeys(objects))
+        before.append((attributes, own))
+        for name in own:
+            # Those that Keras gives to `add_weight`.
+            optional = name.endswith(("_regularizer", "_constraint", "_initializer"))
+            attributes[name] = None if optional else keras.activations.linear
     try:
         yield
     finally:
@@ -167,14 +169,14 @@ def _stand_ins(
             attributes.update(values)
 
 
-def _is_empty(layer: Any) -> bool:
+def _is_empty(layer: keras.layers.Layer) -> bool:
     """Return whether a layer has neither variables nor sublayers."""
     # Private touch: there is no public way to the sublayers of a layer that is not a model.
     return not layer.variables and not layer._flatten_layers(include_self=False)
 
 
-def _twin(old: keras.layers.Layer, name: str) -> keras.layers.Layer:
-    """Return another object with the attributes of a layer that has no variables.
+def _twin(old: Any, name: str) -> Any:
+    """Return another object with the attributes of an operation, or of a layer that has no variables.
 
     Private touch: the records of its calls are its own. Everything else may be shared, since it is only
     read.
@@ -186,7 +188,7 @@ def _twin(old: keras.layers.Layer, name: str) -> keras.layers.Layer:
     return new
 
 
-def _plain_text(error: BaseException) -> str:
+def plain_text(error: BaseException) -> str:
     """Return what an error says, without the configuration that Keras writes before it."""
     text = str(error).rpartition("Exception encountered:")[2]
     return f"{type(error).__name__}: {' '.join(text.split())[:200]}"

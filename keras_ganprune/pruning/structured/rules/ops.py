@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
+from keras import ops
 
 from keras_ganprune.pruning.structured.channels import Axes, Channels
 from keras_ganprune.pruning.structured.rules.merging import concatenated, merged
@@ -89,11 +90,16 @@ def _operand(value: Any) -> Axes:
 
 
 def _is_zero(value: Any) -> bool:
-    return value.zero if isinstance(value, Axes) else not np.any(value)
+    return value.zero if isinstance(value, Axes) else not np.any(_constant(value))
 
 
 def _is_never_zero(value: Any) -> bool:
-    return value.nonzero if isinstance(value, Axes) else bool(np.all(value))
+    return value.nonzero if isinstance(value, Axes) else bool(np.all(_constant(value)))
+
+
+def _constant(value: Any) -> np.ndarray:
+    """Return a number, an array or a tensor as an array."""
+    return np.asarray(ops.convert_to_numpy(value) if ops.is_tensor(value) else value)
 
 
 @register_operation_rule("Add", "Subtract", "Maximum", "Minimum")
