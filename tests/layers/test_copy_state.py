@@ -56,7 +56,7 @@ RANGES = {
 }
 
 
-@pytest.mark.parametrize("network", RANGES, ids=str)
+@pytest.mark.parametrize("network", RANGES, ids=lambda n: getattr(n, "__name__", n))
 def test_inputs_have_the_range_of_the_layers(network):
     if network not in zoo.names() and isinstance(network, str):
         pytest.skip("needs TensorFlow")
