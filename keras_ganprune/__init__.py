@@ -15,6 +15,7 @@ from keras_ganprune.errors import PruningError, PruningWarning
 from keras_ganprune.exporters import ExportReport, export_saved_model
 from keras_ganprune.gan import DiffAugment, Distillation, GANLoss, GANModel
 from keras_ganprune.layers.lora import merge_lora
+from keras_ganprune.layers.mask_coverage import mask_coverage
 from keras_ganprune.layers.masks_from_zeros import ZerosTaken, masks_from_zeros
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
@@ -216,6 +217,7 @@ __all__ = [
     "load_run",
     "make_prunable",
     "manifold_metrics",
+    "mask_coverage",
     "masked_weights",
     "masks_from_zeros",
     "merge_lora",

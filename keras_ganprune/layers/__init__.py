@@ -1,6 +1,7 @@
 """Layers that hold masks, and the functions that add, apply, copy and remove the masks."""
 
 from keras_ganprune.layers.lora import merge_lora
+from keras_ganprune.layers.mask_coverage import MaskCoverage, UncoveredClass, mask_coverage
 from keras_ganprune.layers.masks_from_zeros import ZerosTaken, masks_from_zeros
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
@@ -40,6 +41,7 @@ from keras_ganprune.layers.upgrade import copy_masks, make_prunable
 from keras_ganprune.layers.weight_tying import TiedPair, tie_mirrored
 
 __all__ = [
+    "MaskCoverage",
     "PrunableBatchNormalization",
     "PrunableConv1D",
     "PrunableConv1DTranspose",
@@ -69,11 +71,13 @@ __all__ = [
     "PrunableSimpleRNN",
     "PrunableSimpleRNNCell",
     "TiedPair",
+    "UncoveredClass",
     "ZerosTaken",
     "apply_masks",
     "copy_masks",
     "load_model",
     "make_prunable",
+    "mask_coverage",
     "masked_weights",
     "masks_from_zeros",
     "merge_lora",

@@ -300,7 +300,7 @@ def register_holder(layer_class: type) -> type[Any]:
     return known or _define(layer_class, module=layer_class.__module__)
 
 
-def _registered_names(cls: type) -> tuple[str, ...] | None:
+def pruned_names_of(cls: type) -> tuple[str, ...] | None:
     """Return the weight names of the nearest registered base of a class, or None if there is no such base."""
     for base in cls.__mro__:
         if base in PRUNABLE_CLASSES:
@@ -313,12 +313,11 @@ def is_redefined(cls: type) -> bool:
 
     A notebook cell or a reloaded module makes a new class object each time it runs.
     """
-    places = {(base.__module__, base.__qualname__): base for base in PRUNABLE_CLASSES}
+    places = {(base.__module__, base.__qualname__) for base in PRUNABLE_CLASSES}
     return any(
-        (place := (base.__module__, base.__qualname__)) in places
-        and base not in PRUNABLE_CLASSES
-        and places[place] is not base
+        (base.__module__, base.__qualname__) in places
         for base in cls.__mro__
+        if base not in PRUNABLE_CLASSES
     )
 
 
@@ -334,7 +333,7 @@ def prunable_class(layer: keras.layers.Layer) -> type[PrunableLayer] | None:
     if isinstance(layer, PrunableLayer):
         newer = PRUNABLE_CLASSES.get(layer.plain_class)
         return None if newer is cls else newer
-    names = _registered_names(cls)
+    names = pruned_names_of(cls)
     if names is None:
         return None
     return register_prunable(cls, names) if names else register_holder(cls)
@@ -344,7 +343,7 @@ def pruned_names(layer: keras.layers.Layer) -> tuple[str, ...]:
     """Return the attribute paths of the kernels of a layer that have or can have masks; () if none can."""
     if isinstance(layer, PrunableLayer):
         return (prunable_class(layer) or layer).pruned_weight_names
-    return _registered_names(type(layer)) or ()
+    return pruned_names_of(type(layer)) or ()
 
 
 def is_scale_holder(layer: keras.layers.Layer) -> bool:

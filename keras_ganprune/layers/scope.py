@@ -5,11 +5,12 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import keras
 
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, unknown_name
+from keras_ganprune.layers.prunable import is_redefined, pruned_names_of
 
 # A class, a name or path, a regular expression, a layer, or a function that returns whether a layer is in
 # scope.
@@ -39,6 +40,28 @@ def _matcher(rule: ScopeEntry, name: str) -> Callable[[keras.layers.Layer, str],
         "regular expression, a layer, a function of a layer, or a list of these. "
         f"Received: {rule!r} (of type {type(rule).__name__})."
     )
+
+
+def _hint(rule: Any, layers: Sequence[tuple[str, Any]]) -> str:
+    """Return why a layer, or a class, that is in the model may match no layer; '' if that is not known."""
+    cls = rule if isinstance(rule, type) else type(rule)
+    if not issubclass(cls, keras.layers.Layer):
+        return ""
+    place = (cls.__module__, cls.__qualname__)
+    classes = [getattr(layer, "plain_class", type(layer)) for _, layer in layers]
+    if any((c.__module__, c.__qualname__) == place and not issubclass(c, cls) for c in classes):
+        return (
+            f" {cls.__name__} was defined again after the model was made, so the model has layers of another "
+            "class object of this name. Make the model again."
+        )
+    if pruned_names_of(cls):
+        return ""
+    if is_redefined(cls):
+        return (
+            f" {cls.__name__} is another class object than the one of this name that was registered: call "
+            f"`register_prunable({cls.__name__}, [...])` again after the class is defined."
+        )
+    return f" {cls.__name__} is not registered: call `register_prunable({cls.__name__}, ['my_kernel'])`."
 
 
 def select(
@@ -83,7 +106,7 @@ def select(
                 raise InvalidArgumentError(unknown_name(f"layer in `{name}`:", shown, paths))
             raise InvalidArgumentError(
                 f"`{name}` must match at least one prunable layer. {shown!r} matches none of: "
-                f"{', '.join(paths) or '(none)'}."
+                f"{', '.join(paths) or '(none)'}.{_hint(rule, layers)}"
             )
         in_scope.update(hits)
     return [pair for i, pair in enumerate(layers) if i in in_scope]
