@@ -53,7 +53,7 @@ def named_functions(
     try:
         for _, layer in walk(model):
             for attribute, value in attributes(layer):
-                if not (_is_own_callable(value) and only(value)):
+                if not (is_own_callable(value) and only(value)):
                     continue
                 name = names.setdefault(id(value), f"_function_{len(names)}_of_a_copied_model")
                 objects[name] = value
@@ -65,7 +65,8 @@ def named_functions(
             object.__setattr__(layer, attribute, value)
 
 
-def _is_own_callable(value: Any) -> bool:
+def is_own_callable(value: Any) -> bool:
+    """Return whether a value is a function or a callable object that is not Keras's."""
     if is_function(value):
         return (getattr(value, "__module__", None) or "").split(".")[0] != "keras"
     return (
@@ -100,7 +101,7 @@ def own_functions(model: keras.layers.Layer) -> dict[str, Any]:
     for _, layer in walk(model):
         for _, value in attributes(layer):
             for leaf in value if isinstance(value, (list, tuple)) else [value]:
-                if is_function(leaf) and _is_own_callable(leaf) and hasattr(leaf, "__name__"):
+                if is_function(leaf) and is_own_callable(leaf) and hasattr(leaf, "__name__"):
                     found[leaf.__name__] = leaf
     return found
 
@@ -167,8 +168,11 @@ def _holds_layers(value: Any) -> bool:
 
 def _attribute(layer: keras.layers.Layer, name: str) -> Any:
     """Return the attribute that keeps an argument, or `Parameter.empty`."""
-    held = vars(layer)
-    return held.get(name, held.get(f"_{name}", inspect.Parameter.empty))
+    for attribute in (name, f"_{name}"):
+        # PyTorch keeps sublayers apart from the other attributes.
+        with contextlib.suppress(Exception):
+            return getattr(layer, attribute)
+    return inspect.Parameter.empty
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
@@ -193,15 +197,16 @@ class _Rebuilder:
     def from_config(self, config: dict[str, Any], **kwargs: Any) -> Any:
         """Return a layer of a configuration, from which arguments may be missing."""
         config = {k: self._plain(v) for k, v in config.items()}
-        number: Any = config.pop(_NUMBER, None)
+        number = config.pop(_NUMBER, None)
+        old = None if number is None else self.layers[int(number)]
         try:
             return self.cls.from_config(dict(config), **kwargs)
         except Exception:
-            arguments = None if number is None else self._filled(config, self.layers[number])
-            if arguments is None:
+            arguments = None if old is None else self._filled(config, old)
+            if old is None or arguments is None:
                 raise
         layer = self.cls(**arguments)
-        layer.name = self.layers[number].name
+        layer.name = old.name
         return layer
 
     def _plain(self, value: Any) -> Any:

@@ -59,7 +59,7 @@ def _copy_layer(
     except Exception as error:
         raise UnsupportedLayerError(
             f"The state of '{path}' ({type(old).__name__}) cannot be written into its {what}: "
-            f"{_reason(error)}. {fix}".rstrip()
+            f"{reason(error)}. {fix}".rstrip()
         ) from error
 
 
@@ -91,7 +91,7 @@ def _rebuilt(model: keras.Model, what: str, fix: str) -> keras.Model:
     path, layer, error = _first_failing_layer(model) or (model.name, model, first)
     raise UnsupportedLayerError(
         f"The {what} of '{model.name}' cannot be made: '{path}' ({type(layer).__name__}) cannot be rebuilt "
-        f"from its configuration ({_reason(error)}). {fix}".rstrip()
+        f"from its configuration ({reason(error)}). {fix}".rstrip()
     ) from error
 
 
@@ -143,7 +143,7 @@ def _first_failing_layer(
     return None
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return why something failed, in one line, without the configurations that Keras quotes."""
     if isinstance(error, NotImplementedError):
         return "it has no `get_config` that returns the arguments of its constructor"
