@@ -96,6 +96,7 @@ class GuardedVariable(_VariableMixin):
     """Mixin for the class of a variable that has a mask. Its constraint is a `MaskConstraint`."""
 
     mask_constraint: MaskConstraint
+    plain_class: type
 
     def assign(self, value: Any) -> Any:
         """Assign a value with its pruned entries set to zero."""
@@ -132,6 +133,18 @@ class GuardedVariable(_VariableMixin):
         # later.
         super()._initialize(value)
         _guard_native(self)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # The class is made at run time, so that `pickle` cannot import it by its name.
+        return _new_guarded, (type(self).plain_class,), dict(vars(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        _guard_native(self)
+
+
+def _new_guarded(plain_class: type) -> Any:
+    return object.__new__(_guarded_class(cast("Any", plain_class)))
 
 
 def guard(weight: keras.Variable, constraint: MaskConstraint) -> None:

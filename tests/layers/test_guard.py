@@ -1,5 +1,8 @@
 """Zeros hold on every route: whatever writes into a masked weight, with no callback of this package there."""
 
+import copy
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -122,6 +125,18 @@ def test_unguard_gives_the_variable_back():
         weight.value.assign_add(np.ones((2, 3)))
         assert (to_numpy(weight) == 4).all()
     unguard(weight)  # a second time does nothing
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))])
+def test_a_copied_variable_is_guarded_by_a_mask_of_its_own(duplicate):
+    kernel = pruned().layers[0]._kernel
+    other = duplicate(kernel)
+    assert type(other) is type(kernel) and other.constraint.mask is not kernel.constraint.mask
+    other.assign(np.ones((15, 16)))
+    if ON_TF:
+        other.value.assign_add(np.ones((15, 16)))
+    np.testing.assert_array_equal(to_numpy(other) != 0, to_numpy(kernel.constraint.mask))
+    assert not np.array_equal(to_numpy(other), to_numpy(kernel))
 
 
 def test_older_masks_come_back_with_their_weights(tmp_path):
