@@ -139,7 +139,7 @@ class GuardedVariable(_VariableMixin):
         return _new_guarded, (type(self).plain_class,), dict(vars(self))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        self.__dict__.update(state)
         _guard_native(self)
 
 
