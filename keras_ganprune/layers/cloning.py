@@ -148,7 +148,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, NotImplementedError):
         return "it has no `get_config` that returns the arguments of its constructor"
     text = " ".join(str(error).split())
-    inner = re.search(r"Exception encountered: (.+)$", text)
-    text = inner.group(1) if inner else re.split(r" ?(?:[Ff]ull object )?[Cc]onfig\b[=:]", text)[0]
+    text = text.rsplit("Exception encountered: ")[-1]
+    text = re.split(r" ?(?:using )?(?:[Ff]ull object )?[Cc]onfig\b[=:]", text)[0]
     text = re.split(r"(?<=[a-z`'])[.:] ", text)[0].rstrip(" .:,")
     return f"{type(error).__name__}: {text[:200]}"
