@@ -76,7 +76,10 @@ def rules(monkeypatch):
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("name", rows(FAST))
 def test_the_outputs_are_those_of_the_users_model(name, route):
-    model = ROWS[name]()
+    try:
+        model = ROWS[name]()
+    except ImportError as error:
+        pytest.skip(str(error))  # Keras's preprocessing layers need TensorFlow
     if route == "masks" and name not in REFUSED:
         kgp.Pruner(model, granularity="channel").update(sparsity=0.5)
     before = state(model)
@@ -270,6 +273,10 @@ def test_a_python_branch_over_values_is_found():
         def __init__(self):
             super().__init__()
             self.one, self.head = layers.Dense(8, "relu"), layers.Dense(2)
+
+        def build(self, shape):
+            self.one.build(shape)
+            self.head.build((None, 8))
 
         def call(self, x):
             y = self.one(x)
