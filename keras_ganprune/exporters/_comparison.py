@@ -100,8 +100,8 @@ def difference(expected: Any, actual: Any, tolerance: float, name: str) -> float
     expected, actual = ([_wide(a) for a in arrays_of(outputs)] for outputs in (expected, actual))
     if any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in expected if a is not None):
         raise ExportError(
-            f"The outputs of the model '{name}' on the inputs of the comparison must be finite. Received: NaN "
-            "or infinite outputs. Nothing was written."
+            f"The outputs of the model '{name}' on the inputs of the comparison must be finite. Received: "
+            "NaN or infinite outputs. Nothing was written."
         )
     found: Gap = gap(expected, actual)
     if found.reason:

@@ -10,7 +10,6 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,9 +17,10 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import ExportError, UnsupportedLayerError
-from keras_ganprune.exporters import _tensorflow
+from keras_ganprune.exporters import _comparison, _exchange
+from keras_ganprune.exporters._exchange import NotRebuiltError
+from keras_ganprune.layers.same_outputs import arrays_of, gap, outputs_of
 from keras_ganprune.metrics import measure_latency
-from keras_ganprune.utils import random_inputs
 
 # Seconds after which the process is stopped. A small network needs ten seconds, most of them for the import.
 LIMIT = 900.0
@@ -31,48 +31,37 @@ _STEPS = 8
 _STEP_SIZES = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
-class NotRebuiltError(Exception):
-    """The TensorFlow process cannot rebuild the model; the text gives the reason."""
-
-
-def not_rebuilt(model: keras.Model, reason: Any) -> UnsupportedLayerError:
+def not_rebuilt(model: keras.Model, error: NotRebuiltError) -> UnsupportedLayerError:
     """Return the error for a model of PyTorch that a TensorFlow process cannot rebuild."""
-    reason = " ".join(str(reason).split())
-    if len(reason) > 600:  # Keras quotes whole configurations before it gives the reason
-        reason = f"{reason[:200]} ... {reason[-400:]}"
     return UnsupportedLayerError(
         "On the PyTorch backend a TensorFlow process writes the SavedModel, so it must be able to rebuild "
-        f"the model. Received: `{type(model).__name__}` '{model.name}' ({reason}). Define its classes and "
-        "functions at the top level of a module that can be imported, not in the script that is run. The "
-        "classes need `get_config` and operations of `keras.ops` only; register the functions with "
-        "`@keras.saving.register_keras_serializable()`."
+        f"the model. Received: `{type(model).__name__}` '{model.name}': {str(error).rstrip('.')}. {error.fix}"
     )
 
 
 def write_and_compare(
-    plain: keras.Model, folder: pathlib.Path, tolerance: float, copied: bool
+    network: keras.Model, folder: pathlib.Path, tolerance: float, inputs: Any
 ) -> float:
     """Write a SavedModel of a model of this backend, and return the largest difference of its outputs.
 
     Args:
-        plain: A model without masks.
+        network: A model whose layers have their plain classes. No state of it changes.
         folder: An empty folder.
         tolerance: As for `export_saved_model`.
-        copied: Whether the model can be rebuilt from its configuration.
+        inputs: Structure of arrays, as `probe_inputs` returns it.
 
     Raises:
         ExportError: The outputs differ, or the process failed.
         UnsupportedLayerError: The model cannot be rebuilt, and this backend has no converter.
         OSError: The folder cannot be written, or the disk is full.
     """
-    allowed = max(_ACROSS * tolerance, _STEPS * _coarsest_step(plain))
-    if copied:
-        try:
-            return _by_process(plain, folder, tolerance, allowed)
-        except NotRebuiltError as error:
-            if keras.backend.backend() != "jax":
-                raise not_rebuilt(plain, error) from error
-    return _by_jax(plain, folder, allowed)
+    allowed = max(_ACROSS * tolerance, _STEPS * _coarsest_step(network))
+    try:
+        return _by_process(network, folder, tolerance, allowed, inputs)
+    except NotRebuiltError as error:
+        if keras.backend.backend() != "jax":
+            raise not_rebuilt(network, error) from error
+    return _by_jax(network, folder, allowed, inputs)
 
 
 def _coarsest_step(model: keras.Model) -> float:
@@ -104,79 +93,43 @@ def _full_precision() -> Iterator[None]:
 
 
 def _by_process(
-    plain: keras.Model, folder: pathlib.Path, tolerance: float, allowed: float
+    network: keras.Model, folder: pathlib.Path, tolerance: float, allowed: float, inputs: Any
 ) -> float:
+    if _draws(network, inputs):
+        raise NotRebuiltError(
+            "it draws random numbers, and each backend draws others from the same seed",
+            _exchange.SEEDLESS,
+        )
+    expected = _outputs_here(network, inputs)
     # The temporary folder is beside `folder`, so that both are on one disk and files can be moved.
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as name:
         exchange = pathlib.Path(name)
-        _save(plain, exchange / "model.keras")
-        request = {
-            "tolerance": tolerance,
-            "classes": _own_classes(exchange / "model.keras"),
-        }
-        (exchange / "request.json").write_text(json.dumps(request), encoding="utf-8")
+        _exchange.write(network, exchange, tolerance, inputs)
+        # Before the long process starts: what a file of this model does not hold is missing here, too.
+        _exchange.check(exchange, network, inputs)
         answer = _run_process(exchange)
         with np.load(exchange / "arrays.npz") as arrays:
-            inputs, outputs = (
-                [arrays[f"{kind}_{i}"] for i in range(answer[f"{kind}s"])]
-                for kind in ("input", "output")
-            )
+            outputs = [arrays[f"output_{i}"] for i in range(answer["outputs"])]
+        difference = _comparison.difference(expected, outputs, allowed, network.name)
         for entry in (exchange / "saved_model").iterdir():
             entry.rename(folder / entry.name)
-    expected = _outputs_here(plain, _tensorflow.input_specs(plain), inputs)
-    difference = random_inputs.difference(expected, outputs, allowed, plain.name)
     return max(difference, answer["difference"])
 
 
-def _outputs_here(plain: keras.Model, specs: Any, inputs: list[np.ndarray]) -> list[Any]:
+def _draws(network: keras.Model, inputs: Any) -> bool:
+    """Return whether the outputs of a model depend on the seeds that it holds."""
+    seeds = [v for v in network.variables if v.name == "seed_generator_state"]
+    if not seeds:
+        return False
+    others = [(v, np.asarray(keras.ops.convert_to_numpy(v)) + 1) for v in seeds]
+    return not gap(outputs_of(network, inputs), outputs_of(network, inputs, others)).within(0.0)
+
+
+def _outputs_here(network: keras.Model, inputs: Any) -> list[Any]:
     """Return the outputs of a model on this backend."""
     with _full_precision():
-        return _tensorflow.run(measure_latency.compiled(plain), specs, inputs)
-
-
-def _save(plain: keras.Model, path: pathlib.Path) -> None:
-    try:
-        plain.save(path)
-    except OSError:
-        raise
-    except Exception as error:
-        raise NotRebuiltError(f"it cannot be saved: {type(error).__name__}: {error}") from error
-
-
-def _own_classes(path: pathlib.Path) -> list[tuple[str, str]]:
-    """Return (module, name) of each class and function in a `.keras` file that does not belong to Keras.
-
-    Raises:
-        NotRebuiltError: Another process cannot import one of them.
-    """
-    with zipfile.ZipFile(path) as archive:
-        origins = sorted(set(_origins(json.loads(archive.read("config.json")))))
-    for module, name in origins:
-        if module == "__main__" or not hasattr(sys.modules.get(module), name):
-            raise NotRebuiltError(f"no other process can import '{name}' of the module '{module}'")
-    return origins
-
-
-def _origins(config: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(config, dict):
-        if config.keys() >= {"module", "class_name", "registered_name"}:
-            module, name = _origin(config)
-            if module.split(".")[0] not in ("keras", "builtins"):
-                yield module, name
-        config = list(config.values())
-    for child in config if isinstance(config, list) else ():
-        yield from _origins(child)
-
-
-def _origin(config: dict[str, Any]) -> tuple[str, str]:
-    function = config["class_name"] == "function"
-    name = config["config" if function else "class_name"]
-    # The file holds only the registered name of a function.
-    registered: Any = keras.saving.get_registered_object(name) if function else None
-    if registered is not None:
-        return registered.__module__, registered.__name__
-    # Keras writes None for the script that is run as the main program.
-    return config["module"] or "__main__", name
+        function = measure_latency.compiled(network)
+        return arrays_of(function(*_comparison.tensors(network, inputs)))
 
 
 def _run_process(exchange: pathlib.Path) -> dict[str, Any]:
@@ -206,7 +159,9 @@ def _run_process(exchange: pathlib.Path) -> dict[str, Any]:
     answer = json.loads(path.read_text(encoding="utf-8"))
     kind, text = answer.get("error"), answer.get("text")
     if kind:
-        raise {"ExportError": ExportError, "OSError": OSError}.get(kind, NotRebuiltError)(text)
+        if kind == "Exception":
+            raise NotRebuiltError(f"on TensorFlow it raises {text}", _exchange.KERAS_ONLY)
+        raise {"ExportError": ExportError, "OSError": OSError}[kind](text)
     return answer
 
 
@@ -235,12 +190,16 @@ def _last(output: bytes | None) -> str:
 # --- JAX's converter -----------------------------------------------------------------------------
 
 
-def _by_jax(plain: keras.Model, folder: pathlib.Path, allowed: float) -> float:
+def _by_jax(network: keras.Model, folder: pathlib.Path, allowed: float, inputs: Any) -> float:
     """Write a model with Keras's exporter on JAX: a SavedModel of compiled code for CPU and GPU."""
-    specs = _tensorflow.input_specs(plain)
-    inputs = random_inputs.random_inputs(keras.tree.flatten(specs))
-    expected = _outputs_here(plain, specs, inputs)
-    platforms = {"native_serialization_platforms": ("cpu", "cuda")}
-    plain.export(str(folder), format="tf_saved_model", verbose=False, jax2tf_kwargs=platforms)
-    outputs = _tensorflow.run(measure_latency.served(folder), specs, inputs)
-    return random_inputs.difference(expected, outputs, allowed, plain.name)
+    expected = _outputs_here(network, inputs)
+    network.export(
+        str(folder),
+        format="tf_saved_model",
+        verbose=False,
+        input_signature=_comparison.signature(network, inputs),
+        jax2tf_kwargs={"native_serialization_platforms": ("cpu", "cuda")},
+    )
+    serve = measure_latency.served(folder)
+    outputs = arrays_of(serve(*_comparison.tensors(network, inputs)))
+    return _comparison.difference(expected, outputs, allowed, network.name)

@@ -87,8 +87,8 @@ def export_saved_model(
             backends, which round differently, ten times this value is valid. If layers compute in half
             precision, a difference of 8 rounding steps is always valid. Defaults to 1e-5.
         inputs: A batch to compare on: arrays, a list or dict of them, or a tuple of the positional arguments
-            of `call`; or `keras.Input`s, which are filled. The shapes and types of a subclassed model's inputs
-            are read from it. Defaults to None: random values in the range of the layers that take them.
+            of `call`; or `keras.Input`s, which are filled. For a subclassed model, the SavedModel takes
+            inputs of these types. Defaults to None: random values in the range of the layers.
 
     Returns:
         An `ExportReport`.

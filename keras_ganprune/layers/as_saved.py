@@ -19,6 +19,8 @@ from keras_ganprune.layers.traversal import walk
 
 # The entry of a configuration that says which layer it is of.
 _NUMBER = "_number_of_the_copied_layer"
+# The entry with the layers that are arguments of its constructor.
+_LAYERS = "_layers_of_the_copied_layer"
 
 
 @contextlib.contextmanager
@@ -53,7 +55,7 @@ def named_functions(
     try:
         for _, layer in walk(model):
             for attribute, value in attributes(layer):
-                if not (_is_own_callable(value) and only(value)):
+                if not (is_own_callable(value) and only(value)):
                     continue
                 name = names.setdefault(id(value), f"_function_{len(names)}_of_a_copied_model")
                 objects[name] = value
@@ -65,7 +67,8 @@ def named_functions(
             object.__setattr__(layer, attribute, value)
 
 
-def _is_own_callable(value: Any) -> bool:
+def is_own_callable(value: Any) -> bool:
+    """Return whether a value is a function or a callable object that is not Keras's."""
     if is_function(value):
         return (getattr(value, "__module__", None) or "").split(".")[0] != "keras"
     return (
@@ -100,7 +103,7 @@ def own_functions(model: keras.layers.Layer) -> dict[str, Any]:
     for _, layer in walk(model):
         for _, value in attributes(layer):
             for leaf in value if isinstance(value, (list, tuple)) else [value]:
-                if is_function(leaf) and _is_own_callable(leaf) and hasattr(leaf, "__name__"):
+                if is_function(leaf) and is_own_callable(leaf) and hasattr(leaf, "__name__"):
                     found[leaf.__name__] = leaf
     return found
 
@@ -113,15 +116,18 @@ def rebuilders(model: keras.layers.Layer) -> Iterator[dict[str, Any]]:
     configuration lacks is read from the attribute of the same name.
     """
     layers = [layer for _, layer in walk(model) if not is_keras_class(type(layer))]
-    values: list[Any] = []
 
     def numbered(layer: keras.layers.Layer, number: int) -> Callable[[], dict[str, Any]]:
         def get_config() -> dict[str, Any]:
             try:
                 config = dict(type(layer).get_config(layer))
             except Exception:  # this class has no usable one
-                config = {"name": layer.name, **_arguments(layer, values)}
-            return {**config, _NUMBER: number}
+                config = {"name": layer.name}
+            missing = [n for n in _parameters(type(layer)) if n not in config]
+            inner = {n: _attribute(layer, n) for n in missing}
+            # Keras makes configurations of them.
+            inner = {n: value for n, value in inner.items() if _holds_layers(value)}
+            return {**config, _NUMBER: number, _LAYERS: inner}
 
         return get_config
 
@@ -130,7 +136,7 @@ def rebuilders(model: keras.layers.Layer) -> Iterator[dict[str, Any]]:
     try:
         for number, layer in enumerate(layers):
             object.__setattr__(layer, "get_config", numbered(layer, number))
-            rebuilder = _Rebuilder(type(layer), layers, values)
+            rebuilder = _Rebuilder(type(layer), layers)
             objects[type(layer).__name__] = rebuilder
             objects[keras.saving.get_registered_name(type(layer))] = rebuilder
         yield objects
@@ -142,33 +148,18 @@ def rebuilders(model: keras.layers.Layer) -> Iterator[dict[str, Any]]:
                 object.__setattr__(layer, "get_config", own)
 
 
-# Marks an argument that is passed as it is: its position among the values.
-_VALUE = "_value_of_the_copied_layer"
-
-
-def _arguments(layer: keras.layers.Layer, values: list[Any]) -> dict[str, Any]:
-    """Return the arguments of the constructor of a layer, from its attributes of the same names."""
-    found = {}
-    for name in _parameters(type(layer)):
-        value = _attribute(layer, name)
-        if isinstance(value, keras.layers.Layer) or _holds_layers(value):
-            found[name] = value  # Keras makes a configuration of it.
-        elif value is not inspect.Parameter.empty:
-            found[name] = {_VALUE: len(values)}
-            values.append(value)
-    return found
-
-
 def _holds_layers(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and any(
-        isinstance(entry, keras.layers.Layer) for entry in value
-    )
+    entries = value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(entry, keras.layers.Layer) for entry in entries)
 
 
 def _attribute(layer: keras.layers.Layer, name: str) -> Any:
     """Return the attribute that keeps an argument, or `Parameter.empty`."""
-    held = vars(layer)
-    return held.get(name, held.get(f"_{name}", inspect.Parameter.empty))
+    for attribute in (name, f"_{name}"):
+        # PyTorch keeps sublayers apart from the other attributes.
+        with contextlib.suppress(Exception):
+            return getattr(layer, attribute)
+    return inspect.Parameter.empty
 
 
 def _parameters(cls: type) -> dict[str, inspect.Parameter]:
@@ -185,29 +176,24 @@ _BASE = ("name", "trainable", "dtype")
 class _Rebuilder:
     """Stands for a class while a configuration is read."""
 
-    def __init__(self, cls: Any, layers: list[keras.layers.Layer], values: list[Any]):
+    def __init__(self, cls: Any, layers: list[keras.layers.Layer]):
         self.cls = cls
         self.layers = layers
-        self.values = values
 
     def from_config(self, config: dict[str, Any], **kwargs: Any) -> Any:
         """Return a layer of a configuration, from which arguments may be missing."""
-        config = {k: self._plain(v) for k, v in config.items()}
-        number: Any = config.pop(_NUMBER, None)
+        config = dict(config)
+        number, inner = config.pop(_NUMBER, None), config.pop(_LAYERS, {})
+        old = None if number is None else self.layers[int(number)]
         try:
             return self.cls.from_config(dict(config), **kwargs)
         except Exception:
-            arguments = None if number is None else self._filled(config, self.layers[number])
-            if arguments is None:
+            arguments = None if old is None else self._filled({**config, **inner}, old)
+            if old is None or arguments is None:
                 raise
         layer = self.cls(**arguments)
-        layer.name = self.layers[number].name
+        layer.name = old.name
         return layer
-
-    def _plain(self, value: Any) -> Any:
-        if isinstance(value, dict) and set(value) == {_VALUE}:
-            return self.values[value[_VALUE]]
-        return value
 
     def _filled(self, config: dict[str, Any], old: keras.layers.Layer) -> dict[str, Any] | None:
         """Return the arguments of the constructor, or None if one is not known."""
@@ -221,7 +207,7 @@ class _Rebuilder:
             if name in arguments:
                 continue
             value = _attribute(old, name)
-            if value is inspect.Parameter.empty or isinstance(value, keras.layers.Layer):
+            if value is inspect.Parameter.empty or _holds_layers(value):
                 if parameter.default is parameter.empty:
                     return None
                 continue

@@ -59,7 +59,7 @@ def _copy_layer(
     except Exception as error:
         raise UnsupportedLayerError(
             f"The state of '{path}' ({type(old).__name__}) cannot be written into its {what}: "
-            f"{_reason(error)}. {fix}".rstrip()
+            f"{reason(error)}. {fix}".rstrip()
         ) from error
 
 
@@ -91,7 +91,7 @@ def _rebuilt(model: keras.Model, what: str, fix: str) -> keras.Model:
     path, layer, error = _first_failing_layer(model) or (model.name, model, first)
     raise UnsupportedLayerError(
         f"The {what} of '{model.name}' cannot be made: '{path}' ({type(layer).__name__}) cannot be rebuilt "
-        f"from its configuration ({_reason(error)}). {fix}".rstrip()
+        f"from its configuration ({reason(error)}). {fix}".rstrip()
     ) from error
 
 
@@ -143,12 +143,12 @@ def _first_failing_layer(
     return None
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return why something failed, in one line, without the configurations that Keras quotes."""
     if isinstance(error, NotImplementedError):
         return "it has no `get_config` that returns the arguments of its constructor"
     text = " ".join(str(error).split())
-    inner = re.search(r"Exception encountered: (.+)$", text)
-    text = inner.group(1) if inner else re.split(r" ?(?:[Ff]ull object )?[Cc]onfig\b[=:]", text)[0]
+    text = text.rsplit("Exception encountered: ")[-1]
+    text = re.split(r" ?(?:using )?(?:[Ff]ull object )?[Cc]onfig\b[=:]", text)[0]
     text = re.split(r"(?<=[a-z`'])[.:] ", text)[0].rstrip(" .:,")
     return f"{type(error).__name__}: {text[:200]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import copy as shallow
 import functools
+import inspect
 import pathlib
 import tempfile
 import types
@@ -183,6 +184,59 @@ def _is_framework_variable(value: Any) -> bool:
     return hasattr(value, "assign") and hasattr(value, "read_value") and hasattr(value, "shape")
 
 
+class Snapshot(dict):
+    """The attributes of an object by name, with arrays for variables and tensors."""
+
+
+def snapshot(layer: keras.layers.Layer) -> Snapshot:
+    """Return what `copy_data` copies, as arrays, numbers and texts that another process can read."""
+    return _reduced(dict(attributes(layer)), Snapshot, {id(layer)})
+
+
+def restore(values: Snapshot, new: keras.layers.Layer) -> None:
+    """Write a snapshot of a layer into a layer of the same class."""
+    carrier = _Carrier(data=True, plain=not is_keras_class(type(new)))
+    put = functools.partial(object.__setattr__, new)
+    for name, value in values.items():
+        carrier.value(vars(new), name, value, put)
+
+
+# A class, so it is the same object in every process.
+_NOTHING = inspect.Parameter.empty
+
+
+def _reduced(values: Any, kind: type, seen: set[int]) -> Any:
+    """Return a dict, or the values of a dict as a list, without what only this process has."""
+    entries = {key: _reduced_value(value, seen) for key, value in values.items()}
+    if issubclass(kind, dict):
+        return kind((k, v) for k, v in entries.items() if v is not _NOTHING)
+    return kind(entries.values())
+
+
+def _reduced_value(value: Any, seen: set[int]) -> Any:
+    if isinstance(value, keras.layers.Layer) or is_function(value):
+        return _NOTHING
+    if isinstance(value, keras.Variable) or _is_framework_variable(value) or _is_tensor(value):
+        return _copied(value)
+    if isinstance(value, (np.ndarray, np.generic, *_PLAIN)) or _is_plain_tuple(value):
+        return value
+    if id(value) in seen:
+        return _NOTHING
+    seen = {*seen, id(value)}
+    if isinstance(value, dict):
+        return _reduced(value, dict, seen)
+    if isinstance(value, (list, tuple)):
+        kind = tuple if isinstance(value, tuple) else list
+        return _reduced(dict(enumerate(value)), kind, seen)
+    return _reduced(vars(value), Snapshot, seen) if _has_own_data(value) else _NOTHING
+
+
+def _has_own_data(value: Any) -> bool:
+    """Return whether the attributes of an object are copied: of a user's own class, or a seed generator."""
+    own = not _is_framework_class(type(value))
+    return hasattr(value, "__dict__") and (own or isinstance(value, keras.random.SeedGenerator))
+
+
 class _Carrier:
     """Copies values of one layer to their places in another.
 
@@ -216,7 +270,7 @@ class _Carrier:
         """
         has = key in holder if isinstance(holder, dict) else key < len(holder)
         current = holder[key] if has else None
-        if value is current or isinstance(value, keras.layers.Layer):
+        if value is current or value is _NOTHING or isinstance(value, keras.layers.Layer):
             return
         if is_function(value):
             if self.functions and not isinstance(current, types.MethodType):
@@ -226,7 +280,7 @@ class _Carrier:
                 _assign(current, value)
         elif isinstance(value, (np.ndarray, np.generic)) or _is_tensor(value):
             if self.data and not _same_array(value, current):
-                put(key, _own_copy(value))
+                self.array(key, value, current, put)
         elif isinstance(value, _PLAIN) or _is_plain_tuple(value):
             if self.plain and not (type(current) is type(value) and current == value):
                 put(key, value)
@@ -236,9 +290,23 @@ class _Carrier:
             self.seen.add(id(value))
             self._inside(current, key, value, put)
 
+    def array(self, key: Any, value: Any, current: Any, put: Callable[[Any, Any], None]) -> None:
+        """Copy an array. In a snapshot it may stand for a variable or a tensor."""
+        if isinstance(current, keras.Variable) or _is_framework_variable(current):
+            _assign(current, value)
+        elif isinstance(value, np.ndarray) and _is_tensor(current):
+            put(key, keras.ops.convert_to_tensor(value))
+        else:
+            put(key, _own_copy(value))
+
     def _inside(self, current: Any, key: Any, value: Any, put: Callable[[Any, Any], None]) -> None:
         """Copy the entries of a container, or the attributes of an object."""
-        if isinstance(value, dict) and isinstance(current, dict):
+        if isinstance(value, Snapshot):
+            if _has_own_data(current):
+                setter = functools.partial(object.__setattr__, current)
+                for name, entry in value.items():
+                    self.value(vars(current), name, entry, setter)
+        elif isinstance(value, dict) and isinstance(current, dict):
             for name, entry in value.items():
                 self.value(current, name, entry, current.__setitem__)
         elif isinstance(value, list) and isinstance(current, list):
@@ -253,15 +321,10 @@ class _Carrier:
                 self.value(entries, i, entry, entries.__setitem__)
             if any(a is not b for a, b in zip(entries, current, strict=True)):
                 put(key, tuple(entries))
-        elif type(value) is type(current) and hasattr(value, "__dict__"):
-            if not _is_framework_class(type(value)) or _is_seed_generator(value):
-                setter = functools.partial(object.__setattr__, current)
-                for name, entry in list(vars(value).items()):
-                    self.value(vars(current), name, entry, setter)
-
-
-def _is_seed_generator(value: Any) -> bool:
-    return isinstance(value, keras.random.SeedGenerator)
+        elif type(value) is type(current) and _has_own_data(value):
+            setter = functools.partial(object.__setattr__, current)
+            for name, entry in list(vars(value).items()):
+                self.value(vars(current), name, entry, setter)
 
 
 def _is_framework_class(cls: type) -> bool:

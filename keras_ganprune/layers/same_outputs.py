@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -164,7 +165,10 @@ def check_same_outputs(
     """
     inputs = probe_inputs(original, inputs)
     expected = outputs_of(original, inputs) if expected is None else expected
-    found = gap(expected, outputs_of(result, inputs))
+    try:
+        found = gap(expected, outputs_of(result, inputs))
+    except Exception as error:
+        found = Gap(np.inf, 0.0, _raised(error))
     if not found.finite:
         warnings.warn(
             f"All outputs of '{original.name}' on the inputs of the comparison are NaN or infinite, so the "
@@ -175,6 +179,8 @@ def check_same_outputs(
     if found.within(tolerance):
         return
     parting = _parting(original, result, inputs, tolerance)
+    if not parting.layer and found.reason and not parting.random:
+        parting = _Parting(f"'{original.name}' ({type(original).__name__})", found, [])
     if parting.layer:
         raise DifferentOutputsError(
             f"The {what} of '{original.name}' must give its outputs. {parting.layer} of the {what} gives "
@@ -262,11 +268,20 @@ def _parting(
 def _local_gap(expected: Any, actual: Any, tolerance: float) -> Gap | None:
     """Return the difference of the outputs of one layer, or None if it is at most one of rounding."""
     if isinstance(actual, Exception):
-        text = " ".join(str(actual).split())[:300]
-        return Gap(np.inf, 0.0, f"It raises {type(actual).__name__}: {text}")
+        return Gap(np.inf, 0.0, _raised(actual))
     found = gap(expected, actual)
     steps = [_STEPS.get(str(a.dtype), 0.0) for a in expected if isinstance(a, np.ndarray)]
     return None if found.within(max([tolerance, *steps])) else found
+
+
+def _raised(error: Exception) -> str:
+    """Return an error of a layer as text. Keras puts the error itself in the middle of its own words."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    text = (
+        lines[1] if len(lines) > 1 and lines[0].startswith("Exception encountered") else str(error)
+    )
+    text = " ".join(re.sub("\x1b\\[[0-9;]*m", "", text).split())
+    return f"It raises {type(error).__name__}: {text[:300].rstrip('.')}"
 
 
 def _concrete(structure: Any) -> bool:
