@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_ganprune.backend.no_gradients import no_gradients
 from keras_ganprune.errors import UnbuiltModelError
 
 
@@ -102,7 +103,7 @@ def run(model: keras.layers.Layer, inputs: Any, values: Any = ()) -> Any:
     if isinstance(values, dict):
         by_id = {id(v): v for v in model.variables}
         values = [(by_id[key], value) for key, value in values.items() if key in by_id]
-    with keras.StatelessScope(state_mapping=list(values)):
+    with no_gradients(), keras.StatelessScope(state_mapping=list(values)):
         return model(*arguments(model, inputs), training=False)
 
 

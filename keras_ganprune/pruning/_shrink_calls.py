@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from keras_ganprune.backend.no_gradients import no_gradients
 from keras_ganprune.pruning._shrink_blame import Parted, reason
 from keras_ganprune.pruning._shrink_numbers import gap_of
 from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
@@ -73,7 +74,7 @@ def first_parted(
     }
     old, chain = _Run(dict(inputs)), _Run(dict(inputs))
     needed = builder.needed()
-    with keras.StatelessScope(state_mapping=list(values)):
+    with no_gradients(), keras.StatelessScope(state_mapping=list(values)):
         for call in graph.calls:
             if id(call) not in needed:
                 continue

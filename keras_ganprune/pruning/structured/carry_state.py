@@ -235,4 +235,6 @@ def _finish(layer: keras.layers.Layer) -> None:
 
 def _stored(value: Any) -> Any:
     """Return a value as a file would give it back."""
-    return to_numpy(value) if isinstance(value, keras.Variable) else np.asarray(value)
+    if isinstance(value, keras.Variable):
+        return to_numpy(value)
+    return np.asarray(keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else value)

@@ -281,7 +281,8 @@ def trace(
     elif function is None:
         _check_known(model)
     tracer = _Tracer(model, known)
-    with _untouched(model):
+    # A call on symbols may draw from a seed of the model, or change a state.
+    with _untouched(model), keras.StatelessScope():
         if function is None:
             structure = symbolic_inputs(model, inputs)
             symbols = leaves(structure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -51,7 +52,10 @@ def configuration(old: keras.Operation, path: str) -> dict[str, Any] | None:
         except NotImplementedError:
             return None
     try:
-        return old.get_config()
+        with warnings.catch_warnings():
+            # A lambda need not be written down here: the new layer gets the same function.
+            warnings.filterwarnings("ignore", message="(?s).*includes a `lambda`")
+            return old.get_config()
     except Exception as error:
         reason = error
     with contextlib.suppress(Exception), _stand_ins(old):
@@ -127,6 +131,12 @@ def _constructed(
             with contextlib.suppress(Exception):
                 return type(old).from_config({**plain, "name": name})
             return _without_keras_keys(old, plain, name)
+        # Code that Keras loads from a trusted file only, such as that of a `TorchModuleWrapper`.
+        with contextlib.suppress(Exception):
+            written: Any = keras.saving.serialize_keras_object(old)
+            written = {**written, "config": {**config, "name": name}, "build_config": None}
+            made: Any = keras.saving.deserialize_keras_object(written, safe_mode=False)
+            return made
     raise first
 
 
