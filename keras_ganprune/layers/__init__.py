@@ -1,7 +1,6 @@
 """Layers that hold masks, and the functions that add, apply, copy and remove the masks."""
 
 from keras_ganprune.layers.lora import merge_lora
-from keras_ganprune.layers.masks_from_zeros import ZerosTaken, masks_from_zeros
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
     PrunableConv1D,
@@ -37,6 +36,7 @@ from keras_ganprune.layers.saving import load_model
 from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.layers.upgrade import copy_masks, make_prunable, strip_pruning
 from keras_ganprune.layers.weight_tying import TiedPair, tie_mirrored
+from keras_ganprune.layers.zeros_to_masks import ZerosTaken, masks_from_zeros
 
 __all__ = [
     "PrunableBatchNormalization",
