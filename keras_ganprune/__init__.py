@@ -11,12 +11,11 @@ from keras_ganprune.callbacks.quality_monitor import QualityMonitor
 from keras_ganprune.callbacks.sample_grid import SampleGrid
 from keras_ganprune.callbacks.shrink import Shrink
 from keras_ganprune.callbacks.tensorboard import PruningSummary
-from keras_ganprune.errors import PruningError, PruningWarning
+from keras_ganprune.errors import PruningError, PruningNotice, PruningWarning
 from keras_ganprune.exporters import ExportReport, export_saved_model
 from keras_ganprune.gan import DiffAugment, Distillation, GANLoss, GANModel
 from keras_ganprune.layers.lora import merge_lora
 from keras_ganprune.layers.mask_coverage import mask_coverage
-from keras_ganprune.layers.masks_from_zeros import ZerosTaken, masks_from_zeros
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
     PrunableConv1D,
@@ -53,6 +52,7 @@ from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.layers.upgrade import copy_masks, make_prunable
 from keras_ganprune.layers.weight_tying import TiedPair, tie_mirrored
+from keras_ganprune.layers.zeros_to_masks import ZerosTaken, masks_from_zeros
 from keras_ganprune.metrics import (
     FeatureExtractor,
     ImageQuality,
@@ -184,6 +184,7 @@ __all__ = [
     "Prune",
     "Pruner",
     "PruningError",
+    "PruningNotice",
     "PruningSummary",
     "PruningWarning",
     "QualityMonitor",

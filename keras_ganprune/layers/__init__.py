@@ -2,7 +2,6 @@
 
 from keras_ganprune.layers.lora import merge_lora
 from keras_ganprune.layers.mask_coverage import MaskCoverage, UncoveredClass, mask_coverage
-from keras_ganprune.layers.masks_from_zeros import ZerosTaken, masks_from_zeros
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
     PrunableConv1D,
@@ -39,6 +38,7 @@ from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.layers.upgrade import copy_masks, make_prunable
 from keras_ganprune.layers.weight_tying import TiedPair, tie_mirrored
+from keras_ganprune.layers.zeros_to_masks import ZerosTaken, masks_from_zeros
 
 __all__ = [
     "MaskCoverage",

@@ -106,10 +106,10 @@ def _scaled(owner: Any, attribute: str, mode: str) -> Any:
 
     Private attributes of Keras: the block size and the shapes of packed weights have no public names.
     """
-    values, scale = tensor(_stored(owner, attribute)), tensor(getattr(owner, f"{attribute}_scale"))
-    is_table = (
-        attribute == "embeddings"
-    )  # Its scale belongs to rows, that of other weights to columns.
+    values: Any = tensor(_stored(owner, attribute))
+    scale: Any = tensor(getattr(owner, f"{attribute}_scale"))
+    # The scale of a table belongs to rows, that of other weights to columns.
+    is_table = attribute == "embeddings"
     is_reverse = attribute == "reverse_embeddings"
     if mode == "int8":
         values = ops.cast(values, "float32")
@@ -134,8 +134,11 @@ def _scaled(owner: Any, attribute: str, mode: str) -> Any:
 def _of_groups(values: Any, scale: Any, zero: Any, groups: Any, axis: int) -> Any:
     """Return (values - zero) * scale, where each group of rows or columns has a scale and a zero."""
     index = ops.cast(tensor(groups), "int32")
-    spread = [ops.take(ops.cast(tensor(v), "float32"), index, axis=axis) for v in (zero, scale)]
-    return (ops.cast(values, "float32") - spread[0]) * spread[1]
+    spread: list[Any] = [
+        ops.take(ops.cast(tensor(v), "float32"), index, axis=axis) for v in (zero, scale)
+    ]
+    weights: Any = ops.cast(values, "float32")
+    return (weights - spread[0]) * spread[1]
 
 
 def _calibrated(owner: Any, mode: str) -> Any:
@@ -146,7 +149,7 @@ def _calibrated(owner: Any, mode: str) -> Any:
     if packed.shape[0] != columns:
         unpack: Any = keras.quantizers.unpack_int4
         packed = unpack(packed, columns, axis=0, dtype="uint8")
-    kernel = ops.transpose(
+    kernel: Any = ops.transpose(
         _of_groups(packed, owner.kernel_scale, owner.kernel_zero, owner.g_idx, -1)
     )
     if mode == "awq":

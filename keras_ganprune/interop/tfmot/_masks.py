@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
-from keras_ganprune.layers.masks_from_zeros import masks_from_zeros as take_zeros
 from keras_ganprune.layers.traversal import masked_weights, prunable_candidates
 from keras_ganprune.layers.upgrade import upgrade_layers
+from keras_ganprune.layers.zeros_to_masks import masks_from_zeros as take_zeros
 
 
 def copy_masks(model: keras.Model, wrappers: list[Any], variables: dict[int, Any]) -> None:

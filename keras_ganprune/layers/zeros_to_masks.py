@@ -141,7 +141,7 @@ def _mask_bias(layer: PrunableLayer) -> None:
     outputs = kernel_axes(layer, names[0]).outputs
     if kernel is None or len(outputs) != 1:
         return
-    columns = np.moveaxis(kernel, outputs[0], -1).reshape(-1, kernel.shape[outputs[0]])
+    columns: Any = np.moveaxis(kernel, outputs[0], -1).reshape(-1, kernel.shape[outputs[0]])
     alive, rows = columns.any(axis=0), columns.any(axis=1)
     if alive.shape == tuple(bias.shape) and np.array_equal(columns, rows[:, None] & alive):
         _mask(layer, {"bias": ~alive & (to_numpy(bias) == 0)})
@@ -150,10 +150,12 @@ def _mask_bias(layer: PrunableLayer) -> None:
 def _mask_scales(layer: keras.layers.Layer) -> None:
     """Mask the entries of a normalization layer whose gamma and beta are both zero."""
     variables = {name: weight_variable(layer, name) for name in ("gamma", "beta")}
-    zeros = {name: to_numpy(v) == 0 for name, v in variables.items() if v is not None}
+    zeros: dict[str, Any] = {
+        name: to_numpy(v) == 0 for name, v in variables.items() if v is not None
+    }
     if "gamma" not in zeros or zeros["gamma"].all():
         return
-    both = np.logical_and.reduce(list(zeros.values()))
+    both: np.ndarray = np.logical_and.reduce(list(zeros.values()))
     _mask(layer, dict.fromkeys(zeros, both))
 
 
