@@ -14,8 +14,8 @@ from keras_ganprune.callbacks.tensorboard import PruningSummary
 from keras_ganprune.errors import PruningError, PruningNotice, PruningWarning
 from keras_ganprune.exporters import ExportReport, export_saved_model
 from keras_ganprune.gan import DiffAugment, Distillation, GANLoss, GANModel
+from keras_ganprune.layers.covered_kernels import mask_coverage
 from keras_ganprune.layers.lora import merge_lora
-from keras_ganprune.layers.mask_coverage import mask_coverage
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
     PrunableConv1D,

@@ -1,7 +1,7 @@
 """Layers that hold masks, and the functions that add, apply, copy and remove the masks."""
 
+from keras_ganprune.layers.covered_kernels import MaskCoverage, UncoveredClass, mask_coverage
 from keras_ganprune.layers.lora import merge_lora
-from keras_ganprune.layers.mask_coverage import MaskCoverage, UncoveredClass, mask_coverage
 from keras_ganprune.layers.prunable import (
     PrunableBatchNormalization,
     PrunableConv1D,

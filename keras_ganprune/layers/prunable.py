@@ -188,12 +188,16 @@ def _define(base: type, *weight_names: str, module: str = __name__) -> type[Any]
         members["__init__"] = __init__
     else:
         members["build"] = build
-    name = f"Prunable{base.__name__}"
+    name = registered_name = f"Prunable{base.__name__}"
+    namesakes = [other for other in base.__mro__[1:] if other in PRUNABLE_CLASSES]
+    if any(other.__name__ == base.__name__ for other in namesakes):
+        # A subclass with the name of its parent, such as a Dense of another library.
+        registered_name = f"{name}.{base.__module__.partition('.')[0]}"
     # `__name__` stays the name of the Keras class, because Keras derives the paths inside weights files from
     # it. So a file that a plain model wrote can be loaded into its Prunable version, and vice versa. The
     # qualified name and the registered name distinguish the classes.
     cls = type(base.__name__, (PrunableLayer, base), {**members, "__qualname__": name})
-    keras.saving.register_keras_serializable(package=PACKAGE, name=name)(cls)
+    keras.saving.register_keras_serializable(package=PACKAGE, name=registered_name)(cls)
     PRUNABLE_CLASSES[base] = cls
     return cls
 
@@ -278,7 +282,8 @@ def register_prunable(
             f"Received: {weight_names!r}. Write for example `['kernel']`."
         )
     for base, cls in PRUNABLE_CLASSES.items():
-        if base.__name__ == layer_class.__name__ and base is not layer_class:
+        # A subclass may have the name of its parent.
+        if base.__name__ == layer_class.__name__ and base not in layer_class.__mro__:
             if (base.__module__, base.__qualname__) == (
                 layer_class.__module__,
                 layer_class.__qualname__,

@@ -17,7 +17,7 @@ from keras_ganprune.errors import (
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.class_swap import swap_class
 from keras_ganprune.layers.computed_kernels import has_lora, integer_mode, owner_of
-from keras_ganprune.layers.mask_coverage import mask_coverage
+from keras_ganprune.layers.covered_kernels import mask_coverage
 from keras_ganprune.layers.mask_store import MaskConstraint, to_numpy
 from keras_ganprune.layers.prunable import (
     PRUNABLE_CLASSES,

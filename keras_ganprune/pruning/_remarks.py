@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_ganprune.errors import PruningWarning
-from keras_ganprune.layers.mask_coverage import NOTABLE_SHARE, mask_coverage
+from keras_ganprune.layers.covered_kernels import NOTABLE_SHARE, mask_coverage
 from keras_ganprune.pruning.rankings.base import RankedWeights
 from keras_ganprune.pruning.rankings.weights import frozen_remark
 from keras_ganprune.pruning.settings import PruningSettings

@@ -11,7 +11,7 @@ from keras import layers
 
 from keras_ganprune import masked_weights
 from keras_ganprune.errors import UnsupportedLayerError
-from keras_ganprune.layers.mask_coverage import mask_coverage
+from keras_ganprune.layers.covered_kernels import mask_coverage
 from keras_ganprune.layers.upgrade import make_prunable
 
 SEQUENCE, IMAGE, VIDEO = (6, 4), (8, 8, 3), (4, 8, 8, 3)
