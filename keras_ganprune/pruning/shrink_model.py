@@ -13,7 +13,8 @@ from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.lora import check_no_computed_kernels
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.scope import select
-from keras_ganprune.layers.traversal import apply_masks, masked_weights
+from keras_ganprune.layers.stripping import mask_written_values
+from keras_ganprune.layers.traversal import check_layer, masked_weights
 from keras_ganprune.pruning._shrink_masked import (
     check_nothing_left,
     live_units,
@@ -189,7 +190,7 @@ def shrink_with_cuts(
     dead_blocks: list[Block] = []
     explained: set[int] = set()
     if by_masks:
-        apply_masks(model)
+        mask_written_values(model)
         dead_blocks = [block for block in residual_blocks(groups.graph) if block.dead]
         # These weights go as a whole, so their masks need not agree with those of other layers.
         explained = {id(w.variable) for block in dead_blocks for w in block.weights}
@@ -218,6 +219,7 @@ def _check_single_network(model: Any) -> None:
             f"`{type(model).__name__}` holds two networks. Shrink one of them, "
             "`shrink(gan.generator)`; inside `fit`, the `Shrink` callback can cut both."
         )
+    check_layer(model)
     check_no_computed_kernels(model, "cut")
 
 

@@ -42,11 +42,13 @@ class Trainer(keras.Model):
 def fit(trainer, x, *callbacks):
     """Train for one step on one batch."""
     y = ops.zeros_like(run(trainer.network, x))
-    if getattr(x, "dtype", None) == object:
+    if getattr(getattr(x, "dtype", None), "kind", "") == "O":
         x = ops.convert_to_tensor(x, dtype="string")
     n = len(keras.tree.flatten(x)[0])
     data = {"batch_size": n, "epochs": 1, "shuffle": False, "verbose": 0}
-    return trainer.fit(x, ops.convert_to_numpy(y), callbacks=list(callbacks), **data).history["loss"]
+    return trainer.fit(x, ops.convert_to_numpy(y), callbacks=list(callbacks), **data).history[
+        "loss"
+    ]
 
 
 def masked_trainer(network, average=None):

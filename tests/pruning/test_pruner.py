@@ -100,6 +100,7 @@ def test_global_ranking(sparsity):
     ],
     ids=["constant", "zero", "signs", "three_levels"],
 )
+@pytest.mark.filterwarnings("ignore:.*weights are exactly zero, but their masks keep all")
 def test_counts_are_exact_with_ties(allocation, values):
     model = network()
     for variable in model.weights:
