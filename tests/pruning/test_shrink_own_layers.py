@@ -319,3 +319,43 @@ class PassesOn(layers.Layer):
 def test_a_layer_that_returns_its_input_is_seen_through():
     model = keras.Sequential([keras.Input((5,)), layers.Dense(8), PassesOn(), layers.Dense(2)])
     assert kgp.shrink(random_weights(model), sparsity=0.5).count_params() == 34
+
+
+class OwnConv(layers.Layer):
+    """A convolution of the user."""
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=(3, 3, shape[-1], self.filters), name="w")
+        self.b = self.add_weight(shape=(self.filters,), name="b")
+
+    def call(self, x):
+        return ops.relu(ops.conv(x, self.w, padding="same") + self.b)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters}
+
+
+def test_own_convolutions_are_named_with_the_rule_to_write(rules):
+    model = random_weights(
+        keras.Sequential(
+            [keras.Input((6, 6, 3)), OwnConv(8, name="first"), OwnConv(2, name="last")]
+        )
+    )
+    groups = kgp.channel_groups(model)
+    assert groups.without_rule == {layer.name: layer for layer in model.layers}
+    with pytest.raises(InvalidArgumentError) as caught:
+        kgp.shrink(model, sparsity=0.5)
+    text = str(caught.value)
+    assert "first: all channels stay, because there is no rule for OwnConv" in text
+    assert text.count("To cut OwnConv, write its rule:") == 1
+    # What the error says can be run as it stands, with the `config=` of which it speaks.
+    rule = text.split("write its rule:\n")[1].replace(
+        "(OwnConv)", "(OwnConv, config=lambda _, c, sizes: {**c, 'filters': sizes.weight('w')[-1]})"
+    )
+    exec(rule, {"kgp": kgp, "OwnConv": OwnConv})
+    small = kgp.shrink(model, sparsity=0.5)
+    assert [layer.filters for layer in small.layers] == [4, 2]

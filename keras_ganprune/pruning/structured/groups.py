@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, overload
 
 import keras
@@ -24,6 +24,7 @@ from keras_ganprune.pruning.structured.channels import (
     WeightAxis,
 )
 from keras_ganprune.pruning.structured.graph import Graph, trace
+from keras_ganprune.pruning.structured.rule_advice import rule_to_write
 from keras_ganprune.pruning.structured.rule_runner import run_rules
 from keras_ganprune.pruning.structured.rules import entry_of
 from keras_ganprune.pruning.structured.union_find import FIXED
@@ -115,6 +116,7 @@ class Groups(Sequence[Group]):
         channels: The `Channels`: labels and ties, as the rules of the layers recorded them.
         groups: Tuple of `Group`.
         stay: Dict, path of a layer whose channels all stay -> the reason.
+        without_rule: Dict, path of a layer with weights that no rule is registered for -> the layer.
 
     Example:
     >>> model = keras.Sequential(
@@ -129,6 +131,7 @@ class Groups(Sequence[Group]):
     channels: Channels
     groups: tuple[Group, ...]
     stay: dict[str, str]
+    without_rule: dict[str, keras.layers.Layer] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -151,6 +154,8 @@ class Groups(Sequence[Group]):
     def __repr__(self) -> str:
         lines = [repr(group) for group in self.groups]
         lines += [f"{path}: all channels stay, because {why}" for path, why in self.stay.items()]
+        for layer in {type(x): x for x in self.without_rule.values()}.values():
+            lines += [f"To cut {type(layer).__name__}, write its rule:", rule_to_write(layer)]
         return "\n".join(lines) or "no channels"
 
     def removed(self, keeps: Sequence[np.ndarray]) -> np.ndarray:
@@ -260,7 +265,15 @@ def channel_groups(
             {id(layer): path for path, layer in layers},
             lambda operation: id(operation) in kept,
         )
-    return _collect(graph, channels)
+        without_rule = {
+            call.path: call.operation
+            for call in graph.calls
+            if isinstance(call.operation, keras.layers.Layer)
+            and call.operation.weights
+            and id(call.operation) not in kept
+            and entry_of(call.operation) is None
+        }
+    return _collect(graph, channels, without_rule)
 
 
 def _rule(operation: keras.Operation) -> Rule | None:
@@ -268,7 +281,9 @@ def _rule(operation: keras.Operation) -> Rule | None:
     return None if entry is None else entry.rule
 
 
-def _collect(graph: Graph, channels: Channels) -> Groups:
+def _collect(
+    graph: Graph, channels: Channels, without_rule: dict[str, keras.layers.Layer]
+) -> Groups:
     """Sort the classes of channels into groups, by the weights that they have positions in."""
     records = list(channels.weights.values())
     classes = [channels.units.find(record.labels) for record in records]
@@ -294,7 +309,9 @@ def _collect(graph: Graph, channels: Channels) -> Groups:
     for record, row in zip(records, classes, strict=True):
         if record.role == OUT and not row.any():
             stay[record.layer_path] = _reason(record, channels)
-    return Groups(graph, channels, tuple(groups), stay)
+    for path, layer in without_rule.items():
+        stay[path] = f"there is no rule for {type(layer).__name__}"
+    return Groups(graph, channels, tuple(groups), stay, without_rule)
 
 
 def _reason(record: WeightAxis, channels: Channels) -> str:
