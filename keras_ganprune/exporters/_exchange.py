@@ -58,7 +58,8 @@ def write(network: keras.Model, folder: pathlib.Path, tolerance: float, inputs: 
     """
     for model in with_repeated_layers(network):
         raise NotRebuiltError(
-            f"'{model.name}' (Sequential) holds one layer in several places, and a file of Keras holds it once",
+            f"'{model.name}' (Sequential) holds one layer in several places, but a file of Keras holds it "
+            "once",
             "Make a layer for each place, or use the functional API.",
         )
     with named_functions(network, _is_importable) as functions:
