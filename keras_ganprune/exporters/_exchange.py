@@ -18,6 +18,7 @@ from keras_ganprune.layers.as_saved import is_own_callable, named_functions
 from keras_ganprune.layers.cloning import reason
 from keras_ganprune.layers.copy_state import attributes, restore, snapshot
 from keras_ganprune.layers.inference import run
+from keras_ganprune.layers.repeated_layers import with_repeated_layers
 from keras_ganprune.layers.same_outputs import check_same_outputs
 from keras_ganprune.layers.traversal import walk
 
@@ -55,13 +56,22 @@ def write(network: keras.Model, folder: pathlib.Path, tolerance: float, inputs: 
         NotRebuiltError: The model cannot be saved, or another process cannot import a part of it.
         OSError: The folder cannot be written.
     """
+    for model in with_repeated_layers(network):
+        raise NotRebuiltError(
+            f"'{model.name}' (Sequential) holds one layer in several places, but a file of Keras holds it "
+            "once",
+            "Make a layer for each place, or use the functional API.",
+        )
     with named_functions(network, _is_importable) as functions:
         try:
             network.save(folder / _MODEL)
         except OSError:
             raise
         except Exception as error:
-            raise NotRebuiltError(f"it cannot be saved ({reason(error)})", COMPLETE) from error
+            path, layer = _first_unsaved(network)
+            raise NotRebuiltError(
+                f"'{path}' ({type(layer).__name__}) cannot be saved ({reason(error)})", COMPLETE
+            ) from error
     request = {
         "tolerance": tolerance,
         "inputs": inputs,
@@ -70,6 +80,16 @@ def write(network: keras.Model, folder: pathlib.Path, tolerance: float, inputs: 
         "data": {path: _picklable(snapshot(layer)) for path, layer in walk(network)},
     }
     (folder / _REQUEST).write_bytes(pickle.dumps(request))
+
+
+def _first_unsaved(network: keras.Model) -> tuple[str, keras.layers.Layer]:
+    """Return the innermost layer without a configuration, or the network itself."""
+    for path, layer in reversed(walk(network)):
+        try:
+            keras.saving.serialize_keras_object(layer)
+        except Exception:
+            return path, layer
+    return network.name, network
 
 
 def read(folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:

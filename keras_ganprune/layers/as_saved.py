@@ -97,6 +97,12 @@ def own_objects(model: keras.layers.Layer) -> dict[str, Any]:
     return objects
 
 
+def same_names(model: keras.layers.Layer) -> bool:
+    """Return whether two classes of a model that are not Keras's have one name."""
+    classes = {type(layer) for _, layer in walk(model) if not is_keras_class(type(layer))}
+    return len({keras.saving.get_registered_name(cls) for cls in classes}) < len(classes)
+
+
 def own_functions(model: keras.layers.Layer) -> dict[str, Any]:
     """Return the functions of a model that are not Keras's, by their own names."""
     found: dict[str, Any] = {}
@@ -109,11 +115,15 @@ def own_functions(model: keras.layers.Layer) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def rebuilders(model: keras.layers.Layer) -> Iterator[dict[str, Any]]:
+def rebuilders(model: keras.layers.Layer, attributes_first: bool) -> Iterator[dict[str, Any]]:
     """Within the context, configurations number the layers of own classes; yield name -> rebuilder.
 
     A rebuilder makes a layer of the configuration and of what the layer itself holds: an argument that the
     configuration lacks is read from the attribute of the same name.
+
+    Args:
+        model: Model whose configuration is read within the context.
+        attributes_first: Whether this is done also where the class itself accepts its configuration.
     """
     layers = [layer for _, layer in walk(model) if not is_keras_class(type(layer))]
 
@@ -136,7 +146,7 @@ def rebuilders(model: keras.layers.Layer) -> Iterator[dict[str, Any]]:
     try:
         for number, layer in enumerate(layers):
             object.__setattr__(layer, "get_config", numbered(layer, number))
-            rebuilder = _Rebuilder(type(layer), layers)
+            rebuilder = _Rebuilder(type(layer), layers, attributes_first)
             objects[type(layer).__name__] = rebuilder
             objects[keras.saving.get_registered_name(type(layer))] = rebuilder
         yield objects
@@ -176,40 +186,50 @@ _BASE = ("name", "trainable", "dtype")
 class _Rebuilder:
     """Stands for a class while a configuration is read."""
 
-    def __init__(self, cls: Any, layers: list[keras.layers.Layer]):
+    def __init__(self, cls: Any, layers: list[keras.layers.Layer], attributes_first: bool):
         self.cls = cls
         self.layers = layers
+        self.attributes_first = attributes_first
 
     def from_config(self, config: dict[str, Any], **kwargs: Any) -> Any:
         """Return a layer of a configuration, from which arguments may be missing."""
         config = dict(config)
         number, inner = config.pop(_NUMBER, None), config.pop(_LAYERS, {})
-        old = None if number is None else self.layers[int(number)]
-        try:
-            return self.cls.from_config(dict(config), **kwargs)
-        except Exception:
-            arguments = None if old is None else self._filled({**config, **inner}, old)
-            if old is None or arguments is None:
-                raise
-        layer = self.cls(**arguments)
+        if number is None:
+            return self.cls.from_config(config, **kwargs)
+        old = self.layers[int(number)]
+        cls: Any = type(old)  # Another class may have the same name.
+        if not self.attributes_first:
+            try:
+                return cls.from_config(dict(config), **kwargs)
+            except Exception:
+                arguments = _filled(cls, {**config, **inner}, old)
+                if arguments is None:
+                    raise
+        else:
+            arguments = _filled(cls, {**config, **inner}, old)
+            if arguments is None:
+                return cls.from_config(config, **kwargs)
+        layer = cls(**arguments)
         layer.name = old.name
         return layer
 
-    def _filled(self, config: dict[str, Any], old: keras.layers.Layer) -> dict[str, Any] | None:
-        """Return the arguments of the constructor, or None if one is not known."""
-        signature = inspect.signature(self.cls.__init__).parameters
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.values())
-        arguments = {}
-        for name, value in config.items():
-            if name in signature or open_ended:
-                arguments[name] = keras.saving.deserialize_keras_object(value)
-        for name, parameter in _parameters(self.cls).items():
-            if name in arguments:
-                continue
-            value = _attribute(old, name)
-            if value is inspect.Parameter.empty or _holds_layers(value):
-                if parameter.default is parameter.empty:
-                    return None
-                continue
-            arguments[name] = value
-        return arguments
+
+def _filled(cls: type, config: dict[str, Any], old: keras.layers.Layer) -> dict[str, Any] | None:
+    """Return the arguments of the constructor, or None if one is not known."""
+    signature = inspect.signature(cls.__init__).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.values())
+    arguments = {}
+    for name, value in config.items():
+        if name in signature or open_ended:
+            arguments[name] = keras.saving.deserialize_keras_object(value)
+    for name, parameter in _parameters(cls).items():
+        if name in arguments:
+            continue
+        value = _attribute(old, name)
+        if value is inspect.Parameter.empty or _holds_layers(value):
+            if parameter.default is parameter.empty:
+                return None
+            continue
+        arguments[name] = value
+    return arguments

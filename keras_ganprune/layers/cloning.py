@@ -10,7 +10,12 @@ from typing import Any
 
 import keras
 
-from keras_ganprune.errors import UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.errors import (
+    DifferentOutputsError,
+    PruningError,
+    UnbuiltModelError,
+    UnsupportedLayerError,
+)
 from keras_ganprune.layers import as_saved, repeated_layers
 from keras_ganprune.layers.copy_check import check_copy
 from keras_ganprune.layers.copy_state import copy_state, paired_layers
@@ -37,7 +42,26 @@ def clone(
         UnsupportedLayerError: A layer cannot be rebuilt from its configuration.
         DifferentOutputsError: The copy has other outputs than the model.
     """
-    copy = _rebuilt(model, what, fix)
+    different: PruningError | None = None
+    unmade: Exception | None = None
+    for attempt in _attempts(model):
+        try:
+            copy = _from_config(model, *attempt)
+        except Exception as error:
+            unmade = unmade or error
+            continue
+        try:
+            _complete(model, copy, inputs, what, fix)
+            return copy
+        except (UnsupportedLayerError, DifferentOutputsError) as error:
+            different = different or error
+    if different is not None:
+        raise different
+    raise _unmade(model, unmade, what, fix)
+
+
+def _complete(model: keras.Model, copy: keras.Model, inputs: Any, what: str, fix: str) -> None:
+    """Copy the state of all layers to a copy, and compare it with the model."""
     try:
         _build(model, copy, inputs)
         pairs = paired_layers(model, copy)
@@ -46,7 +70,6 @@ def clone(
     for path, old, new in pairs:
         _copy_layer(path, old, new, what, fix)
     check_copy(model, copy, inputs, what=what, fix=fix)
-    return copy
 
 
 def _copy_layer(
@@ -75,32 +98,42 @@ def _build(model: keras.Model, copy: keras.Model, inputs: Any) -> None:
 # --- from the configuration -------------------------------------------------------------------------
 
 
-def _rebuilt(model: keras.Model, what: str, fix: str) -> keras.Model:
-    """Return a new model of the configuration of a model.
+# How layers of own classes are rebuilt: by Keras, or by `as_saved.rebuilders`.
+_KERAS, _FILLED, _ATTRIBUTES = range(3)
+# Whether functions get names of their own, and how layers are rebuilt. A class may expect its functions by
+# name, may not expect an additional entry, or may accept a configuration that lacks an argument.
+_ATTEMPTS = (
+    (True, _KERAS),
+    (True, _FILLED),
+    (False, _KERAS),
+    (False, _FILLED),
+    (True, _ATTRIBUTES),
+)
 
-    Several forms of the configuration are tried, because a class may expect its functions by name, or may
-    not expect an additional entry.
-    """
-    first: Exception | None = None
-    for attempt in _ATTEMPTS:
-        try:
-            return _from_config(model, *attempt)
-        except Exception as error:
-            first = first or error
-    assert first is not None  # noqa: S101  (each attempt has failed)
-    path, layer, error = _first_failing_layer(model) or (model.name, model, first)
-    raise UnsupportedLayerError(
+
+def _attempts(model: keras.layers.Layer) -> list[tuple[bool, int]]:
+    """Return the forms of the configuration that are tried in turn, until a copy agrees with the model."""
+    # Keras finds a class by its name only.
+    by_number = as_saved.same_names(model)
+    return [attempt for attempt in _ATTEMPTS if attempt[1] != _KERAS or not by_number]
+
+
+def _unmade(
+    model: keras.Model, error: Exception | None, what: str, fix: str
+) -> UnsupportedLayerError:
+    """Return the error for a model that cannot be rebuilt, with the innermost layer that cannot."""
+    path, layer, error = _first_failing_layer(model) or (model.name, model, error)
+    text = (
         f"The {what} of '{model.name}' cannot be made: '{path}' ({type(layer).__name__}) cannot be rebuilt "
-        f"from its configuration ({reason(error)}). {fix}".rstrip()
-    ) from error
-
-
-# Whether functions get names of their own, and whether layers of own classes are rebuilt by their attributes.
-_ATTEMPTS = ((True, False), (True, True), (False, False), (False, True))
+        f"from its configuration ({reason(error)}). {fix}"
+    )
+    result = UnsupportedLayerError(text.rstrip())
+    result.__cause__ = error
+    return result
 
 
 @contextlib.contextmanager
-def _prepared(model: keras.layers.Layer, functions: bool, layers: bool) -> Iterator[dict[str, Any]]:
+def _prepared(model: keras.layers.Layer, functions: bool, layers: int) -> Iterator[dict[str, Any]]:
     """Prepare a model for its configuration, and yield the custom objects that the configuration names."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(as_saved.uncompiled(model))
@@ -109,12 +142,12 @@ def _prepared(model: keras.layers.Layer, functions: bool, layers: bool) -> Itera
             objects |= stack.enter_context(as_saved.named_functions(model))
         else:
             objects |= as_saved.own_functions(model)
-        if layers:
-            objects |= stack.enter_context(as_saved.rebuilders(model))
+        if layers != _KERAS:
+            objects |= stack.enter_context(as_saved.rebuilders(model, layers == _ATTRIBUTES))
         yield objects
 
 
-def _from_config(model: Any, functions: bool, layers: bool) -> Any:
+def _from_config(model: Any, functions: bool, layers: int) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*lambda.*", UserWarning)
         with _prepared(model, functions, layers) as objects:
@@ -131,7 +164,7 @@ def _first_failing_layer(
     """Return the path, layer and error of the innermost layer that cannot be rebuilt alone, or None."""
     for path, layer in reversed(walk(model)[1:]):
         first: Exception | None = None
-        for attempt in _ATTEMPTS:
+        for attempt in _attempts(layer):
             try:
                 _from_config(layer, *attempt)
                 first = None
@@ -143,7 +176,7 @@ def _first_failing_layer(
     return None
 
 
-def reason(error: BaseException) -> str:
+def reason(error: BaseException | None) -> str:
     """Return why something failed, in one line, without the configurations that Keras quotes."""
     if isinstance(error, NotImplementedError):
         return "it has no `get_config` that returns the arguments of its constructor"

@@ -150,7 +150,9 @@ def is_keras_class(cls: type) -> bool:
 @functools.cache
 def _base_attributes() -> frozenset[str]:
     """Return the names of the attributes that Keras gives every layer and model."""
-    return frozenset({*vars(keras.layers.Layer()), *vars(keras.Model()), *_LATER})
+    return frozenset(
+        {*vars(keras.layers.Layer()), *vars(keras.Model()), *_LATER} - {"activity_regularizer"}
+    )
 
 
 def attributes(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
@@ -190,15 +192,23 @@ class Snapshot(dict):
 
 def snapshot(layer: keras.layers.Layer) -> Snapshot:
     """Return what `copy_data` copies, as arrays, numbers and texts that another process can read."""
-    return _reduced(dict(attributes(layer)), Snapshot, {id(layer)})
+    values = _reduced(dict(attributes(layer)), Snapshot, {id(layer)})
+    buffers = (
+        vars(layer).get("_buffers") or {}
+    )  # those of PyTorch, which another backend has as attributes
+    return Snapshot(values, **{k: _copied(v) for k, v in buffers.items() if v is not None})
 
 
 def restore(values: Snapshot, new: keras.layers.Layer) -> None:
     """Write a snapshot of a layer into a layer of the same class."""
     carrier = _Carrier(data=True, plain=not is_keras_class(type(new)))
     put = functools.partial(object.__setattr__, new)
+    buffers = vars(new).get("_buffers") or {}
     for name, value in values.items():
-        carrier.value(vars(new), name, value, put)
+        if name in buffers:
+            buffers[name].data.copy_(keras.ops.convert_to_tensor(value))
+        else:
+            carrier.value(vars(new), name, value, put)
 
 
 # A class, so it is the same object in every process.

@@ -32,6 +32,9 @@ def symbolic_inputs(model: keras.layers.Layer, inputs: Any) -> Any:
     """Return the structure of symbols that a subclassed model is called with."""
     if inputs is not None:
         return inputs
+    if isinstance(model, keras.Function):
+        # Private attribute of Keras. The class has a `call` of its own, which takes the same inputs.
+        return getattr(model, "_inputs_struct")  # noqa: B009  (Keras's stubs do not have it)
     config = model.get_build_config() or {}
     shapes = config.get("input_shape")
     if shapes is None and "shapes_dict" in config:
@@ -76,15 +79,15 @@ def positional_names(model: keras.layers.Layer, required: bool = False) -> list[
 def arguments(model: keras.layers.Layer, structure: Any) -> tuple:
     """Return the positional arguments that a model is called with.
 
-    A list is one argument, unless `call` has exactly as many parameters as the list has entries. A tuple
-    is several arguments if `call` has several parameters.
+    A list is one argument, unless `call` has exactly as many parameters as the list has entries. The entries
+    of a tuple are the arguments, unless `call` has fewer parameters or the model is functional.
     """
     positional = positional_names(model)
-    if inner_function(model) is not None or len(positional) < 2:
+    if inner_function(model) is not None:
         return (structure,)
-    if isinstance(structure, tuple) and 1 < len(structure) <= len(positional):
+    if isinstance(structure, tuple) and 0 < len(structure) <= len(positional):
         return structure
-    several = isinstance(structure, list) and len(structure) == len(positional)
+    several = isinstance(structure, list) and len(structure) == len(positional) > 1
     return tuple(structure) if several else (structure,)
 
 

@@ -146,7 +146,8 @@ def _own_inputs(model: keras.layers.Layer) -> list[Any]:
     missing = len(positional_names(model, required=True)) - 1
     shapes = (model.get_build_config() or {}).get("shapes_dict")
     if missing < 1:
-        return [structure]
+        # The entries of a list would be taken for the arguments.
+        return [(structure,) if isinstance(structure, (list, tuple)) else structure]
     if shapes is not None:
         return [tuple(structure)]
     # Keras stores the shape of the first argument only. Those of the others are tried.
@@ -226,7 +227,11 @@ def _in_range(
         if leaves[f.index].array is None and (values.dtype.kind == "O") == (
             array.dtype.kind == "O"
         ):
-            array[f.entries] = np.resize(values.reshape(-1), int(np.count_nonzero(f.entries)))
+            values = np.resize(values.reshape(-1), int(np.count_nonzero(f.entries)))
+            if array.dtype.kind in "iu" and values.dtype.kind != "O":
+                limits = np.iinfo(array.dtype)
+                values = np.clip(values, limits.min, limits.max)
+            array[f.entries] = values
     return arrays
 
 

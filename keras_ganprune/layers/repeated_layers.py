@@ -14,17 +14,22 @@ NAME = "_SequentialWithRepeatedLayers"
 _ORDER = "order_of_repeated_layers"
 
 
+def with_repeated_layers(model: keras.layers.Layer) -> list[keras.Sequential]:
+    """Return the Sequential models that hold one layer in several places."""
+    return [
+        layer
+        for _, layer in walk(model)
+        if type(layer) is keras.Sequential and len({*map(id, layer.layers)}) < len(layer.layers)
+    ]
+
+
 @contextlib.contextmanager
 def kept(model: keras.layers.Layer) -> Iterator[dict[str, Any]]:
     """Within the context, a configuration holds the order of repeated layers; yield the custom objects.
 
     Keras's own configuration lists such a layer once, so a model that is made of it lacks the others.
     """
-    models = [
-        layer
-        for _, layer in walk(model)
-        if type(layer) is keras.Sequential and len({*map(id, layer.layers)}) < len(layer.layers)
-    ]
+    models = with_repeated_layers(model)
     for layer in models:
         object.__setattr__(layer, "get_config", _with_order(layer))
     try:

@@ -40,10 +40,15 @@ REFUSED = {
     ("export", "callables"): (("torch",), r"'callables\w*' \(Callables\)"),
     ("export", "forgetful_units"): (("torch",), "cannot be loaded"),
     ("export", "no_kwargs"): (("torch",), "cannot be loaded"),
-    ("export", "no_config"): (("torch",), "no `get_config`"),
-    ("export", "repeated"): (("torch",), "the layers of the original"),
-    ("export", "shared"): (("torch",), "Number of outputs"),
-    ("export", "codebook"): (("torch",), "cannot be"),
+    ("export", "no_config"): (("torch",), r"'no_config\w*' \(NoConfig\) .* no `get_config`"),
+    ("export", "repeated"): (
+        ("torch",),
+        r"'sequential\w*' \(Sequential\) holds one layer in several",
+    ),
+    ("export", "shared"): (
+        ("torch",),
+        r"'sequential\w*' \(Sequential\) holds one layer in several",
+    ),
 }
 
 
