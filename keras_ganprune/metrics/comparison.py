@@ -38,10 +38,10 @@ class ComparisonRow:
         MACs have no ratio if layers of one of the two models are not counted.
         """
         first = self.values[0]
-        unknown = [value is None or bool(_missing(value)) for value in self.values]
+        if not first or _missing(first):
+            return (None,) * len(self.values)
         return tuple(
-            None if is_unknown or unknown[0] or not first else value / first
-            for value, is_unknown in zip(self.values, unknown, strict=True)
+            None if value is None or _missing(value) else value / first for value in self.values
         )
 
 

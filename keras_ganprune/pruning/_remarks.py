@@ -41,8 +41,8 @@ class Remarks:
         self.warned: str | None = None
         # Coupled channels reach all layers, also those that cannot be pruned by themselves.
         found = None if settings.coupled else mask_coverage(*models, scope=settings.scope)
-        if found is not None and not found.complete:
-            text = found.remark()
+        text = None if found is None else found.remark()
+        if found is not None and text is not None:
             self.texts.append(text)
             if 1.0 - found.share > NOTABLE_SHARE:
                 self.warned = text

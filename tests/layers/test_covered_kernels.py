@@ -326,6 +326,22 @@ def test_fit_says_it_once():
     assert "Covered: 36 of 72 parameters in kernels" in said[0] and "`scope`" in said[0]
 
 
+@pytest.mark.parametrize(
+    "prune",
+    [
+        pytest.param(lambda m: kgp.Pruner(m, granularity="channel"), id="masked channels"),
+        pytest.param(lambda m: kgp.shrink(m, sparsity=0.5), id="shrink"),
+        pytest.param(lambda m: kgp.shrink(m, budget=kgp.Budget(macs=0.5)), id="a budget"),
+    ],
+)
+def test_channels_of_own_layers_are_refused_by_name(prune):
+    model = keras.Sequential([keras.Input((6,)), own_kernel(), own_kernel()])
+    first, second = (layer.name for layer in model.layers)
+    text = f"(?s){first}: all channels stay, because Mix has no rule.*{second}: .*`register_rule\\(Mix\\)`"
+    with pytest.raises(InvalidArgumentError, match=text):
+        prune(model)
+
+
 # --- classes that were defined again --------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_ganprune.errors import ArgumentTypeError
 from keras_ganprune.layers import scope as scopes
+from keras_ganprune.layers.kernels import own_kernels
 from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.stripping import plain_classes
 from keras_ganprune.layers.traversal import walk
@@ -311,7 +312,23 @@ def _collect(
             stay[record.layer_path] = _reason(record, channels)
     for path, layer in without_rule.items():
         stay[path] = f"there is no rule for {type(layer).__name__}"
+    stay = {**_without_rule(graph.model), **stay}
     return Groups(graph, channels, tuple(groups), stay, without_rule)
+
+
+def _without_rule(model: keras.layers.Layer) -> dict[str, str]:
+    """Return why the channels stay of layers that hold kernels and have no rule, by their paths."""
+    found: dict[str, str] = {}
+    inside: set[int] = set()  # parts of layers with a rule, which covers them too
+    for path, layer in walk(model):
+        if id(layer) in inside:
+            continue
+        if entry_of(layer) is not None:
+            inside.update(id(part) for _, part in walk(layer))
+        elif own_kernels(layer):
+            kind = getattr(layer, "plain_class", type(layer)).__name__
+            found[path] = f"{kind} has no rule; register one with `register_rule({kind})`"
+    return found
 
 
 def _reason(record: WeightAxis, channels: Channels) -> str:
