@@ -102,6 +102,7 @@ def check_no_computed_kernels(model: keras.layers.Layer, action: str) -> None:
         model: Keras model or layer.
         action: What was to be done, such as 'cut'.
     """
+    check_layer(model)
     for path, layer in walk(model):
         where = f"'{path}' ({type(layer).__name__})"
         if has_lora(layer):

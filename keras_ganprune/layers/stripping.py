@@ -14,7 +14,7 @@ from keras_ganprune.errors import PruningWarning
 from keras_ganprune.layers.class_swap import swap_class
 from keras_ganprune.layers.cloning import clone
 from keras_ganprune.layers.guard import pruned_but_not_zero
-from keras_ganprune.layers.lora import lora_merged
+from keras_ganprune.layers.lora import lora_merged, store_merged
 from keras_ganprune.layers.prunable import PrunableLayer
 from keras_ganprune.layers.traversal import apply_masks, check_layer, masked_weights, walk
 
@@ -116,6 +116,7 @@ def mask_written_values(model: keras.layers.Layer) -> None:
 
 def _strip_in_place(model: keras.layers.Layer) -> None:
     """Turn Prunable layers back into plain ones, and let compiled functions be traced again."""
+    store_merged(model)  # Without their masks, LoRA updates would fill the zeros.
     layers = [layer for _, layer in walk(model)]
     for layer in layers:
         if isinstance(layer, PrunableLayer):

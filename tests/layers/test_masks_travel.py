@@ -2,10 +2,12 @@
 
 import copy
 import pickle
+import re
 import warnings
 
 import keras
 import numpy as np
+import paths
 import pytest
 from keras import layers
 
@@ -398,3 +400,10 @@ def test_other_files_are_refused_with_their_own_fix(name, advice, tmp_path):
     (model.save_weights if "weights" in name else model.save)(tmp_path / name)
     with pytest.raises(FileFormatError, match=advice):
         kgp.load_model(tmp_path / name)
+
+
+def test_the_page_runs(capsys):
+    page = (paths.DOCS / "saving.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(snippet, "docs/saving.md", "exec"), {})
+    assert "total" in capsys.readouterr().out
