@@ -124,7 +124,7 @@ def release(optimizer: keras.optimizers.Optimizer) -> None:
     forget(inner)
     for outer in (optimizer, inner):
         for name in ("save_own_variables", "load_own_variables"):
-            vars(outer).pop(name, None)
+            outer.__dict__.pop(name, None)
 
 
 @contextlib.contextmanager

@@ -146,7 +146,8 @@ class Prune(keras.callbacks.Callback):
         """Find the targets, and give them masks if they are built."""
         # Before every `on_train_begin`, so that `BackupAndRestore` finds the masks that it restores.
         super().set_model(model)
-        if self._targets is None or self._targets.model is not model:
+        stale = self._targets is not None and self._targets.stripped
+        if self._targets is None or self._targets.model is not model or stale:
             self._targets = TargetNetworks(self, model, self._say)
             self._run = None
             self.reports, self.updates = [], []

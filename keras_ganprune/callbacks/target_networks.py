@@ -14,6 +14,7 @@ from keras_ganprune.callbacks._gradient_requests import requests
 from keras_ganprune.callbacks._gradient_sampler import GradientSampler
 from keras_ganprune.callbacks._rewinder import Rewinder
 from keras_ganprune.errors import PruningWarning, UnbuiltModelError
+from keras_ganprune.layers.guard import MaskConstraint
 from keras_ganprune.layers.mask_store import MaskStore, memory, to_numpy
 from keras_ganprune.layers.traversal import is_built, masked_weights
 from keras_ganprune.pruning.mask_report import MaskReport
@@ -151,6 +152,12 @@ class TargetNetworks:
             "All workers must prune alike.",
             "Give `Prune` the same arguments on every worker.",
         )
+
+    @property
+    def stripped(self) -> bool:
+        """Whether the networks have lost their masks since, by `strip_pruning(copy=False)` or `quantize`."""
+        weights = [] if self.pruner is None else self.pruner.weights
+        return any(not isinstance(w.variable.constraint, MaskConstraint) for w in weights)
 
     def prepare(self) -> None:
         """Make the networks Prunable; a step that was traced before must be traced again."""

@@ -17,6 +17,7 @@ from keras_ganprune.layers.guard import pruned_but_not_zero
 from keras_ganprune.layers.lora import lora_merged, store_merged
 from keras_ganprune.layers.prunable import PrunableLayer
 from keras_ganprune.layers.traversal import apply_masks, check_layer, masked_weights, walk
+from keras_ganprune.utils import validation
 
 _IN_PLACE = (
     "Call `strip_pruning(model, copy=False)`: it needs no copy, and turns the layers of the model itself "
@@ -77,7 +78,7 @@ def strip_pruning(model: keras.Model, *, copy: bool = True, inputs: Any = None) 
     (True, True)
     """
     check_layer(model)
-    if copy:
+    if validation.boolean(copy, "copy"):
         return plain_copy(model, what="stripped copy", fix=_IN_PLACE, inputs=inputs)
     mask_written_values(model)
     _strip_in_place(model)
@@ -122,7 +123,8 @@ def _strip_in_place(model: keras.layers.Layer) -> None:
         if isinstance(layer, PrunableLayer):
             store = vars(layer).get("pruning_masks")
             if store is not None:
-                store.release()
+                if not _is_shared(layer, store, layers):
+                    store.release()
                 object.__delattr__(layer, "pruning_masks")
             swap_class(layer, layer.plain_class)
     for layer in layers:
@@ -130,6 +132,15 @@ def _strip_in_place(model: keras.layers.Layer) -> None:
             tracing.release(optimizer)
         if isinstance(layer, keras.Model):
             layer.train_function = layer.test_function = layer.predict_function = None
+
+
+def _is_shared(layer: Any, store: Any, layers: list[keras.layers.Layer]) -> bool:
+    """Return whether a layer of another network holds the same masks (`tie_mirrored`), and keeps them."""
+    attach = vars(layer).get("_attach_masks")
+    partner = attach.args[1] if attach is not None else None
+    return vars(partner or layer).get("pruning_masks") is store and not any(
+        other is (partner or layer) for other in layers
+    )
 
 
 def _optimizers(layer: keras.layers.Layer) -> list[keras.optimizers.Optimizer]:

@@ -204,7 +204,30 @@ def _call_on_symbols(
     args, kwargs = cast("Any", keras.tree.map_structure(symbol, (args, dict(kwargs))))
     if "training" in inspect.signature(layer.call).parameters:
         kwargs["training"] = training
-    return keras.Function(symbols, layer.call(*args, **kwargs))
+    with _no_comparisons():
+        return keras.Function(symbols, layer.call(*args, **kwargs))
+
+
+@contextlib.contextmanager
+def _no_comparisons() -> Iterator[None]:
+    """Within the context, `==` and `!=` of a symbol with a value raise a `TypeError`.
+
+    A symbol has no such operators, so that Python compares identities and gives False or True. The graph
+    would hold this constant in the place of the comparison.
+    """
+
+    def refuse(symbol: Any, other: Any) -> Any:
+        if other is None or isinstance(other, (keras.KerasTensor, str, type)):
+            return NotImplemented
+        raise TypeError("it compares a tensor by `==` or `!=`; use `keras.ops.equal` instead")
+
+    for name in ("__eq__", "__ne__"):
+        setattr(keras.KerasTensor, name, refuse)
+    try:
+        yield
+    finally:
+        for name in ("__eq__", "__ne__"):
+            delattr(keras.KerasTensor, name)
 
 
 def _calls(function: keras.Function) -> list[tuple[keras.Operation, list[Any]]]:
