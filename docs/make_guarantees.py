@@ -90,7 +90,9 @@ compared with **the user's model**, on inputs of its own shapes, types and range
 - ✓: the outputs are the same. A copy gives them bit for bit. A smaller network and a SavedModel add the same
   numbers in another order, so they may differ by rounding.
 - A number: the function refuses, or gives a warning, with the reason below the table.
-- ·: the function does not apply. `GANModel` needs a generator from vectors to outputs.
+- ·: the function does not apply, as `GANModel` needs a generator from vectors to outputs; or it is not measured
+  here. On JAX and PyTorch, `pytest -m full tests/layers/test_copies.py` exports these networks, or names the
+  reason of a refusal.
 
 No function returns a model with other outputs: each of them makes this comparison itself, on your model, and
 raises an error that names the first layer that differs.
@@ -127,7 +129,7 @@ def outputs_table(table: dict[str, dict[str, str]]) -> str:
     ]
     for name, label in NETWORKS.items():
         if name in table:
-            cells = [cell(table[name][route]) for route in ROUTES]
+            cells = [cell(table[name].get(route, "-")) for route in ROUTES]
             rows.append("| " + " | ".join([label, *cells]) + " |")
     lines = [f"{number}. {_sentence(text)}" for text, number in reasons.items()]
     return "\n".join(rows) + "\n" + ("\n" + "\n".join(lines) + "\n" if lines else "")
