@@ -90,9 +90,9 @@ compared with **the user's model**, on inputs of its own shapes, types and range
 - ✓: the outputs are the same. A copy gives them bit for bit. A smaller network and a SavedModel add the same
   numbers in another order, so they may differ by rounding.
 - A number: the function refuses, or gives a warning, with the reason below the table.
-- ·: the function does not apply, as `GANModel` needs a generator from vectors to outputs; or it is not measured
-  here. On JAX and PyTorch, `pytest -m full tests/layers/test_copies.py` exports these networks, or names the
-  reason of a refusal.
+- ·: the function does not apply, as `GANModel` needs a generator from vectors to outputs; or it is not
+  measured here. On JAX and PyTorch, `pytest -m full tests/layers/test_copies.py` exports these networks, or
+  names the reason of a refusal.
 
 No function returns a model with other outputs: each of them makes this comparison itself, on your model, and
 raises an error that names the first layer that differs.

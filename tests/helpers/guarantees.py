@@ -262,7 +262,7 @@ ROUTES = {
 
 
 def cells():
-    """Return all (route, network) of this backend. On JAX and PyTorch, tests/layers/test_copies.py exports."""
+    """Return all (route, network) of this backend. On JAX and PyTorch, test_copies.py exports."""
     routes = [route for route in ROUTES if BACKEND == "tensorflow" or route != "export"]
     return [(route, name) for name in names() for route in routes]
 
