@@ -101,7 +101,11 @@ def copy_weights(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     # Arrays, not variables: on JAX two variables would hold the same array, and a step may donate it.
     arrays = {key: _copied(value) for key, value in store.items()}
     if arrays or _owns_variables(new):
-        new.load_own_variables(arrays)
+        try:
+            new.load_own_variables(arrays)
+        except ValueError:
+            # A subclass with more weights than its parent saves, such as a `Dense` with a second kernel.
+            _assign_by_position(old, new)
     if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
         with tempfile.TemporaryDirectory() as folder:
             # Keras gives each layer a folder of its own.
@@ -109,6 +113,16 @@ def copy_weights(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
             inner.mkdir()
             old.save_assets(str(inner))
             new.load_assets(str(inner))
+
+
+def _assign_by_position(old: Any, new: Any) -> None:
+    pairs = [
+        pair
+        for name in ("_trainable_variables", "_non_trainable_variables")
+        for pair in zip(getattr(old, name), getattr(new, name), strict=True)
+    ]
+    for variable, other in pairs:
+        other.assign(_copied(variable))
 
 
 def _owns_variables(layer: Any) -> bool:

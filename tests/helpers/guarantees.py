@@ -22,6 +22,7 @@ from zoo import FEATURES, ZOO, names
 
 import keras_ganprune as kgp
 from keras_ganprune import errors
+from keras_ganprune.backend import tracing
 from keras_ganprune.layers.probe_inputs import probe_inputs
 from keras_ganprune.layers.same_outputs import gap, outputs_of
 from keras_ganprune.layers.tensors import to_numpy
@@ -165,6 +166,7 @@ def shrink_in_fit(model, arrays):
         rows = []
 
         def before(batch, logs=None):
+            tracing.sync(gan)
             if batch == 1:
                 small = kgp.shrink(gan.generator, sparsity=0.5)
                 rows.append(["the generator", outputs_of(small, arrays)])

@@ -37,7 +37,7 @@ def registry():
 
 
 def own_kernel():
-    class Mix(layers.Layer):
+    class KernelMix(layers.Layer):
         def build(self, shape):
             self.w = self.add_weight(shape=(shape[-1], 6))
             self.scale = self.add_weight(shape=(6,))
@@ -45,7 +45,7 @@ def own_kernel():
         def call(self, x):
             return x @ self.w * self.scale
 
-    return Mix()
+    return KernelMix()
 
 
 def kernels_in_containers():
@@ -122,7 +122,7 @@ def second_kernel_in_a_cell():
 
 
 def kernel_beside_a_layer():
-    class Gate(layers.Layer):
+    class KernelGate(layers.Layer):
         def __init__(self, **options):
             super().__init__(**options)
             self.inner = layers.Dense(6)
@@ -134,7 +134,7 @@ def kernel_beside_a_layer():
         def call(self, x):
             return self.inner(x) @ self.w
 
-    return Gate()
+    return KernelGate()
 
 
 def wrapper_with_a_kernel():
@@ -186,17 +186,17 @@ def model_of(part):
 
 # Case -> (what makes the layer, classes of its layers, number of parameters without masks).
 OWN = {
-    "a kernel": (own_kernel, ["Mix"], 36),
+    "a kernel": (own_kernel, ["KernelMix"], 36),
     "a list and a dict": (kernels_in_containers, ["Experts"], 108),
     "a second kernel of a Dense": (second_kernel, ["Dense2"], 24),
     "a table of a norm": (table_of_scales, ["ConditionalNorm"], 60),
     "a cell": (cell_of_a_user, ["Cell"], 12),
     "a second kernel in a cell": (second_kernel_in_a_cell, ["MyLSTM"], 36),
-    "a kernel beside a layer": (kernel_beside_a_layer, ["Gate"], 36),
+    "a kernel beside a layer": (kernel_beside_a_layer, ["KernelGate"], 36),
     "a wrapper": (wrapper_with_a_kernel, ["Shift"], 36),
-    "a frozen kernel": (frozen_kernel, ["Mix"], 36),
+    "a frozen kernel": (frozen_kernel, ["KernelMix"], 36),
     "kernels of some configurations": (optional_kernel, ["Maybe"], 108),
-    "a shared layer": (shared, ["Mix"], 36),
+    "a shared layer": (shared, ["KernelMix"], 36),
 }
 
 
@@ -309,7 +309,7 @@ def test_a_small_share_is_a_remark_only():
         warnings.simplefilter("error")
         pruner = kgp.Pruner(model)
     assert pruner.remarks == pruner.remarks_to_print
-    assert "Not covered: Mix" in pruner.remarks[0]
+    assert "Not covered: KernelMix" in pruner.remarks[0]
 
 
 def test_fit_says_it_once():
@@ -337,7 +337,8 @@ def test_fit_says_it_once():
 def test_channels_of_own_layers_are_refused_by_name(prune):
     model = keras.Sequential([keras.Input((6,)), own_kernel(), own_kernel()])
     first, second = (layer.name for layer in model.layers)
-    text = f"(?s){first}: all channels stay, because Mix has no rule.*{second}: .*`register_rule\\(Mix\\)`"
+    text = f"(?s){first}: all channels stay, because there is no rule for KernelMix.*{second}: .*"
+    text += r"register_rule\(KernelMix\)"
     with pytest.raises(InvalidArgumentError, match=text):
         prune(model)
 
@@ -350,7 +351,7 @@ def test_a_class_that_was_defined_again_is_said():
     again = model_of(own_kernel())  # the cell of the class has run again, that of the call has not
     with pytest.raises(UnsupportedLayerError, match="another class object") as error:
         make_prunable(again)
-    assert "`register_prunable(Mix, ['w'])` again" in str(error.value)
+    assert "`register_prunable(KernelMix, ['w'])` again" in str(error.value)
     (row,) = kgp.mask_coverage(again).not_covered
     follow(row, again)
     assert kgp.mask_coverage(make_prunable(again)).complete

@@ -35,6 +35,7 @@ def test_masks_of_each_kernel_by_itself():
         kgp.shrink(model, sparsity=0.5, granularity=kgp.Channel(coupled=False))
 
 
+@pytest.mark.filterwarnings("ignore:.*had values under the mask")
 def test_masks_that_disagree():
     model = residual_mlp()
     kgp.Pruner(model, granularity="channel", criterion="random").update(sparsity=0.5)
@@ -66,6 +67,7 @@ def test_masks_along_an_axis_that_stays():
         kgp.shrink(model)
 
 
+@pytest.mark.filterwarnings("ignore:.*had values under the mask")
 def test_masks_of_a_part_of_a_channel():
     image = [layers.Dense(32, name="stem"), layers.Reshape((2, 2, 8)), layers.Conv2D(2, 1)]
     model = random_weights(keras.Sequential([keras.Input((5,)), *image]))
