@@ -68,6 +68,7 @@ NETWORKS = {
     "constraint": "constraint without `get_config`",
     "nested": "nested functional and Sequential models",
     "shared": "a layer that is called twice",
+    "repeated": "a layer that a Sequential holds twice",
     "constant_operation": "constants in a functional model",
     "subclassed": "subclassed model with constants",
     "two_arguments": "`call(x, t)`",
@@ -94,8 +95,10 @@ compared with **the user's model**, on inputs of its own shapes, types and range
   measured here. On JAX and PyTorch, `pytest -m full tests/layers/test_copies.py` exports these networks, or
   names the reason of a refusal.
 
-No function returns a model with other outputs: each of them makes this comparison itself, on your model, and
-raises an error that names the first layer that differs.
+Each function makes this comparison itself, on your model, and raises an error that names the first layer that
+differs. It can only see what the inputs of the comparison reach: if a layer treats rare values in a special
+way, pass `inputs=`, a batch that has them. Not copied, and so only safe with `copy=False`, are lookup tables of
+TensorFlow that an own layer holds, and attributes such as sets that were changed after construction.
 """
 ZEROS = """
 ## Zeros hold

@@ -30,6 +30,8 @@ from keras_ganprune.layers.tensors import to_numpy
 FOLDER = pathlib.Path(__file__).parents[1] / "fixtures" / "guarantees"
 BACKEND = keras.backend.backend()
 NOT_APPLICABLE = "-"
+# In `fit` on JAX, seeds move between the two moments that are compared: the outputs are other random numbers.
+UNMEASURED = {("jax", "Shrink", "sampling")}
 # Relative to the largest output. A smaller network adds the same numbers in another order; an exported one
 # runs in another process.
 TOLERANCE = {"shrink": 1e-4, "shrink(sparsity=)": 1e-4, "Shrink": 1e-4, "export": 1e-4}
@@ -42,6 +44,8 @@ def outcome(route, name):
         AssertionError: The outputs differ, pruned weights came back, or the user's model has changed, and
             nothing was said.
     """
+    if (BACKEND, route, name) in UNMEASURED:
+        return NOT_APPLICABLE
     keras.utils.set_random_seed(11)
     model, batch = ZOO[name]()
     arrays = probe_inputs(model, batch)
