@@ -98,7 +98,7 @@ compared with **the user's model**, on inputs of its own shapes, types and range
 Each function makes this comparison itself, on your model, and raises an error that names the first layer
 that differs. It can only see what the inputs of the comparison reach: if a layer treats rare values in a
 special way, pass `inputs=`, a batch that has them. Not copied, and so only safe with `copy=False`, are lookup
-tables of TensorFlow that an own layer holds, and attributes such as sets that were changed after construction.
+tables of TensorFlow that an own layer holds, and attributes such as sets that were changed later.
 """
 ZEROS = """
 ## Zeros hold
