@@ -24,7 +24,7 @@ import numpy as np
 import keras_ganprune as kgp
 from keras_ganprune.applications import networks
 from keras_ganprune.layers import device_topk, mask_ops
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 
 SEED = 7
 SPARSITY = 0.8

@@ -20,7 +20,8 @@ from keras import ops
 from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks._gradient_requests import Loss, Request
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.layers.mask_store import companion, tensor, to_numpy
+from keras_ganprune.layers.mask_store import companion
+from keras_ganprune.layers.tensors import tensor, to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight
 from keras_ganprune.training import discovery
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.backend import tracing
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 
 
 class LogWindow:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from keras_ganprune.layers.mask_store import masked, to_numpy
+from keras_ganprune.layers.tensors import masked, to_numpy
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.training import discovery
 

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers.mask_store import memory, to_numpy
+from keras_ganprune.layers.mask_store import memory
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.training import discovery
 from keras_ganprune.training.snapshot import mask_stores
 

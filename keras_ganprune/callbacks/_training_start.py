@@ -14,7 +14,8 @@ from keras_ganprune.backend import distribution
 from keras_ganprune.callbacks import _prune_warnings
 from keras_ganprune.callbacks.target_networks import PruneCallback, TargetNetworks
 from keras_ganprune.errors import PruningWarning
-from keras_ganprune.layers.mask_store import MaskStore, to_numpy
+from keras_ganprune.layers.mask_store import MaskStore
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.training.step_clock import Clock
 

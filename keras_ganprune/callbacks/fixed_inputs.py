@@ -13,7 +13,7 @@ import numpy as np
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import DataError, InvalidArgumentError, UnbuiltModelError, unknown_name
 from keras_ganprune.gan import GANModel, latents, network_checks
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import is_built
 from keras_ganprune.training import discovery
 from keras_ganprune.training.snapshot import mask_stores

@@ -21,7 +21,8 @@ from keras_ganprune.callbacks._training_start import (
 from keras_ganprune.callbacks.target_networks import PruneCallback, TargetNetworks
 from keras_ganprune.errors import DivergedError, PruningWarning
 from keras_ganprune.layers.guard import pruned_but_not_zero
-from keras_ganprune.layers.mask_store import MaskStore, memory, to_numpy
+from keras_ganprune.layers.mask_store import MaskStore, memory
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.pruning.schedules import AdaptiveSparsity
 from keras_ganprune.training.step_clock import Clock

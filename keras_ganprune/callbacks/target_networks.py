@@ -15,7 +15,8 @@ from keras_ganprune.callbacks._gradient_sampler import GradientSampler
 from keras_ganprune.callbacks._rewinder import Rewinder
 from keras_ganprune.errors import PruningWarning, UnbuiltModelError
 from keras_ganprune.layers.guard import MaskConstraint
-from keras_ganprune.layers.mask_store import MaskStore, memory, to_numpy
+from keras_ganprune.layers.mask_store import MaskStore, memory
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import is_built, masked_weights
 from keras_ganprune.pruning.mask_report import MaskReport
 from keras_ganprune.pruning.mask_state import sparsity_of

@@ -22,7 +22,7 @@ from keras_ganprune.errors import (
     OutputError,
     PruningWarning,
 )
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import is_built, masked_weights
 from keras_ganprune.metrics.sparsity import count_parameters
 from keras_ganprune.pruning.mask_state import sparsity_of

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.stripping import plain_copy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import prunable_layers, walk
 from keras_ganprune.layers.upgrade import add_masks
 from keras_ganprune.layers.weight_sharing import share_again, shared_positions, shared_weights

@@ -13,8 +13,9 @@ from keras import ops
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.layers.guard import MaskConstraint
 from keras_ganprune.layers.kernels import member
-from keras_ganprune.layers.mask_store import MaskConstraint, tensor, to_numpy
+from keras_ganprune.layers.tensors import tensor, to_numpy
 
 # Modes in which the stored kernel holds integers, not the values that the layer computes with.
 INTEGER_MODES = ("int8", "int4", "gptq", "awq")

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import UnsupportedLayerError
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_ganprune.layers import mask_ops
-from keras_ganprune.layers.mask_store import tensor, to_numpy
+from keras_ganprune.layers.tensors import tensor, to_numpy
 
 # The selection takes about 32 reductions on the device. A smaller tensor is copied to the host faster.
 _LARGE = 1 << 20

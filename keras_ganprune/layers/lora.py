@@ -10,7 +10,7 @@ import keras
 
 from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.layers.computed_kernels import has_lora, integer_mode, mask_of
-from keras_ganprune.layers.mask_store import tensor, to_numpy
+from keras_ganprune.layers.tensors import tensor, to_numpy
 from keras_ganprune.layers.traversal import check_layer, masked_weights, walk
 from keras_ganprune.layers.weight_sharing import forget_compiled_functions
 

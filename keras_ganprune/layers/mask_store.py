@@ -18,12 +18,8 @@ from keras import ops
 
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.layers import save_notices
-from keras_ganprune.layers.guard import MaskConstraint as MaskConstraint
-from keras_ganprune.layers.guard import guard, pruned_but_not_zero, unguard
-from keras_ganprune.layers.tensors import dense_array as dense_array
-from keras_ganprune.layers.tensors import masked as masked
-from keras_ganprune.layers.tensors import tensor as tensor
-from keras_ganprune.layers.tensors import to_numpy as to_numpy
+from keras_ganprune.layers.guard import MaskConstraint, guard, pruned_but_not_zero, unguard
+from keras_ganprune.layers.tensors import masked, to_numpy
 
 # Prefix of the names of `MaskStore.arrays` in a file.
 _MEMORY = "memory_"

@@ -18,8 +18,10 @@ from keras_ganprune.errors import (
 )
 from keras_ganprune.layers.class_swap import hold_parts
 from keras_ganprune.layers.computed_kernels import integer_mode, masked_properties, owner_of
+from keras_ganprune.layers.guard import MaskConstraint
 from keras_ganprune.layers.kernels import attribute_paths, member, own_kernels
-from keras_ganprune.layers.mask_store import MaskConstraint, MaskStore, to_numpy
+from keras_ganprune.layers.mask_store import MaskStore
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.utils.registry import PACKAGE
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
 from keras_ganprune.layers.class_swap import hold_part, release_part, swap_class
 from keras_ganprune.layers.computed_kernels import mask_of
 from keras_ganprune.layers.lora import end_lora, lora_kernel
-from keras_ganprune.layers.mask_store import MaskStore, to_numpy
+from keras_ganprune.layers.mask_store import MaskStore
+from keras_ganprune.layers.tensors import to_numpy
 
 
 def quantize_pruned(layer: Any, quantize: Callable[..., None], *args: Any, **kwargs: Any) -> None:

@@ -9,9 +9,9 @@ import keras
 
 from keras_ganprune.errors import ArgumentTypeError
 from keras_ganprune.layers import scope as scopes
-from keras_ganprune.layers.mask_store import masked
 from keras_ganprune.layers.prunable import PrunableLayer, is_scale_holder, prunable_class
 from keras_ganprune.layers.scope import Scope
+from keras_ganprune.layers.tensors import masked
 
 
 def check_layer(model: Any) -> None:

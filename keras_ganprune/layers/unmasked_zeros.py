@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_ganprune.errors import PruningWarning
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 
 # A kernel looks pruned if it has at least so many exact zeros, and at least this share of them.
 _MIN_ZEROS = 16

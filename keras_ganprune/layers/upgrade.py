@@ -18,7 +18,7 @@ from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.class_swap import swap_class
 from keras_ganprune.layers.computed_kernels import has_lora, integer_mode, owner_of
 from keras_ganprune.layers.covered_kernels import mask_coverage
-from keras_ganprune.layers.mask_store import MaskConstraint, to_numpy
+from keras_ganprune.layers.guard import MaskConstraint
 from keras_ganprune.layers.prunable import (
     PRUNABLE_CLASSES,
     PrunableLayer,
@@ -27,6 +27,7 @@ from keras_ganprune.layers.prunable import (
     weight_variable,
 )
 from keras_ganprune.layers.scope import Scope
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import (
     check_layer,
     masked_weights,

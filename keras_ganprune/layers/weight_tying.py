@@ -15,7 +15,7 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.layers import scope as scopes
-from keras_ganprune.layers.mask_store import MaskConstraint
+from keras_ganprune.layers.guard import MaskConstraint
 from keras_ganprune.layers.prunable import pruned_names, weight_variable
 from keras_ganprune.layers.scope import ScopeEntry
 from keras_ganprune.layers.traversal import is_built, prunable_candidates, walk

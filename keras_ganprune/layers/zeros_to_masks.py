@@ -11,9 +11,9 @@ import numpy as np
 
 from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.layers.kernel_axes import kernel_axes
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import PrunableLayer, is_scale_holder, weight_variable
 from keras_ganprune.layers.scope import Scope
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import masked_weights, walk
 from keras_ganprune.layers.upgrade import add_masks, upgrade_layers
 from keras_ganprune.utils import tables

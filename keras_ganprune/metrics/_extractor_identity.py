@@ -9,7 +9,7 @@ from typing import Any, cast
 import keras
 import numpy as np
 
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 
 # Settings that change the output of a layer but not the shapes of its weights.
 _SETTINGS = {

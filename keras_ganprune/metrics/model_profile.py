@@ -12,8 +12,8 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.stripping import plain_classes
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.metrics import measure_latency
 from keras_ganprune.metrics._observed_calls import observed_graph
 from keras_ganprune.pruning.structured.channels import Channels

@@ -17,8 +17,8 @@ from keras_ganprune.layers.computed_kernels import (
     owner_of,
 )
 from keras_ganprune.layers.covered_kernels import MaskCoverage, mask_coverage
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import pruned_names, weight_variable
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import (
     MaskedWeight,
     check_layer,

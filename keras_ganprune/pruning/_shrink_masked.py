@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.pruning.structured.channels import IN, OUT
 from keras_ganprune.pruning.structured.cuts import take

@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_ganprune.errors import DifferentOutputsError
 from keras_ganprune.layers.inference import run
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.probe_inputs import probe_inputs
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning._shrink_calls import Values, first_parted
 from keras_ganprune.pruning._shrink_numbers import gap_of
 from keras_ganprune.pruning.structured.graph import leaves

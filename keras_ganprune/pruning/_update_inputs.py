@@ -10,7 +10,7 @@ import numpy as np
 from keras_ganprune.backend import distribution
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.layers import mask_ops
-from keras_ganprune.layers.mask_store import dense_array
+from keras_ganprune.layers.tensors import dense_array
 from keras_ganprune.layers.traversal import MaskedWeight
 from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.modes import Mode

@@ -14,7 +14,7 @@ import numpy as np
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.layers.computed_kernels import check_stored
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight
 from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
 from keras_ganprune.pruning import _warnings

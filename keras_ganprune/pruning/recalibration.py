@@ -19,7 +19,7 @@ from keras_ganprune.errors import (
     UnbuiltModelError,
 )
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.utils import validation
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.lora import check_no_computed_kernels
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.scope import select
 from keras_ganprune.layers.stripping import mask_written_values
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import check_layer, masked_weights
 from keras_ganprune.pruning._shrink_masked import (
     check_nothing_left,

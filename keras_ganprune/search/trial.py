@@ -21,7 +21,7 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import masked_weights, walk
 from keras_ganprune.metrics import profile
 from keras_ganprune.metrics.image_quality import ImageQuality, is_evaluator

@@ -14,7 +14,7 @@ import keras
 
 from keras_ganprune.backend.tracing import trained_variables
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, unknown_name
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import is_built, prunable_candidates
 
 # Networks of a model: attribute names (with dots for attributes of attributes) or the networks themselves.

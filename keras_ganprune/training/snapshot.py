@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from keras_ganprune.layers.mask_store import MaskStore, to_numpy
+from keras_ganprune.layers.mask_store import MaskStore
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import prunable_layers
 from keras_ganprune.training import discovery
 

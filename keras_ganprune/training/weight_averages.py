@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import is_built
 from keras_ganprune.layers.upgrade import copy_masks
 from keras_ganprune.training import discovery

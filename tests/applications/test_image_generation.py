@@ -11,7 +11,7 @@ import keras_ganprune as kgp
 from keras_ganprune import cli
 from keras_ganprune.applications import image_generation
 from keras_ganprune.errors import PruningWarning
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")

@@ -11,7 +11,7 @@ from keras.optimizers import Adam
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import PruningWarning
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 
 full = pytest.mark.full
 BATCHES, STEPS = 8, 24  # in an epoch, and in the run that is saved

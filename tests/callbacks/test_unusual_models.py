@@ -11,7 +11,7 @@ from keras import layers
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, PruningWarning
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 
 X = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(64, 4)).astype("float32")

@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from keras_ganprune import PrunableDense, masked_weights
 from keras_ganprune.backend import tracing
-from keras_ganprune.layers.mask_store import to_numpy as value
+from keras_ganprune.layers.tensors import to_numpy as value
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf

@@ -7,7 +7,7 @@ from keras import layers
 from keras.optimizers import Adam
 
 import keras_ganprune as kgp
-from keras_ganprune.layers.mask_store import MaskConstraint
+from keras_ganprune.layers.guard import MaskConstraint
 from keras_ganprune.layers.weight_tying import tie_mirrored
 
 SCHEDULE = kgp.PolynomialDecay(0.8, begin_step=1, end_step=5)

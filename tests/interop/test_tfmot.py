@@ -24,7 +24,7 @@ from keras_ganprune.errors import (
 )
 from keras_ganprune.interop.tfmot import Shifted, convert
 from keras_ganprune.layers import traversal
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning import schedules
 
 sparsity = tfmot.sparsity.keras

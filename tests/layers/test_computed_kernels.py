@@ -12,8 +12,8 @@ import keras_ganprune as kgp
 from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
 from keras_ganprune.layers.class_swap import MaskedPart
 from keras_ganprune.layers.computed_kernels import effective_kernel
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import PrunableLayer
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import walk
 
 full = pytest.mark.full

@@ -21,8 +21,8 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.gan import two_networks
+from keras_ganprune.layers.guard import MaskConstraint
 from keras_ganprune.layers.inference import arguments
-from keras_ganprune.layers.mask_store import MaskConstraint
 from keras_ganprune.layers.probe_inputs import probe_inputs
 from keras_ganprune.layers.traversal import walk
 

@@ -7,7 +7,7 @@ import pytest
 import keras_ganprune as kgp
 from keras_ganprune.errors import DivergedError
 from keras_ganprune.layers import device_topk, mask_ops
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 
 
 def variables(values, alive=None):

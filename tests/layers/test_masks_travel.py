@@ -14,7 +14,7 @@ from keras import layers
 import keras_ganprune as kgp
 from keras_ganprune.errors import FileFormatError, PruningNotice, PruningWarning
 from keras_ganprune.layers import save_notices
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.unmasked_zeros import looks_pruned
 
 full = pytest.mark.full

@@ -6,8 +6,8 @@ import pytest
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import FileFormatError
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.saving import load_model
+from keras_ganprune.layers.tensors import to_numpy
 
 
 class Subclassed(keras.Model):

@@ -14,7 +14,7 @@ from keras import layers
 
 import keras_ganprune as kgp
 from keras_ganprune.layers import mask_ops
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 
 
 def column(values):

@@ -18,7 +18,7 @@ from keras_ganprune.errors import (
     InvalidArgumentError,
     OutputError,
 )
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.reports.run import LayerRow, load_run, record_run, save_run, write_run
 
 SAMPLES = {"pruned": np.zeros((2, 4, 4, 1))}

@@ -17,7 +17,7 @@ from keras_ganprune.errors import (
     PruningError,
     PruningWarning,
 )
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.metrics import ImageQuality, profile
 from keras_ganprune.metrics.feature_extractor import FeatureExtractor
 from keras_ganprune.search import SweepResult, make_folds, sweep

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.pruning import granularity, schedules
 

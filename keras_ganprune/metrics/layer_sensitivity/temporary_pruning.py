@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from keras_ganprune.layers.guard import unguard
-from keras_ganprune.layers.mask_store import MaskStore, masked, to_numpy
+from keras_ganprune.layers.mask_store import MaskStore
+from keras_ganprune.layers.tensors import masked, to_numpy
 from keras_ganprune.layers.traversal import masked_weights, prunable_layers
 from keras_ganprune.layers.upgrade import drop_empty_masks
 from keras_ganprune.pruning.pruner import Pruner

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.layers.connectivity import following_scale
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning.criteria.base import Criterion, WeightContext, family
 from keras_ganprune.pruning.granularity import Channel, Granularity
 from keras_ganprune.utils import validation

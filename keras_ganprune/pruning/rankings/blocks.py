@@ -11,8 +11,8 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers.kernel_axes import kernel_axes
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.scope import select
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight, prunable_candidates
 from keras_ganprune.layers.upgrade import add_masks
 from keras_ganprune.pruning.allocation import Allocation, Tensor

@@ -12,7 +12,7 @@ import numpy as np
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.kernel_axes import kernel_axes
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight, prunable_candidates, walk
 from keras_ganprune.layers.upgrade import add_masks
 from keras_ganprune.pruning.allocation import Allocation, Tensor

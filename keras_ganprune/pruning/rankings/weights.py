@@ -14,8 +14,8 @@ from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.layers.connectivity import makes_output
 from keras_ganprune.layers.kernel_axes import kernel_axes
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.scope import select
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight, masked_weights, prunable_candidates
 from keras_ganprune.layers.upgrade import upgrade_layers
 from keras_ganprune.pruning.allocation import Allocation, Tensor

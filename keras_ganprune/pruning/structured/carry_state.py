@@ -16,7 +16,8 @@ import keras
 import numpy as np
 
 from keras_ganprune.layers.copy_state import copy_state
-from keras_ganprune.layers.mask_store import MaskConstraint, to_numpy
+from keras_ganprune.layers.guard import MaskConstraint
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning.structured.cuts import take
 from keras_ganprune.pruning.structured.layer_objects import (
     attributes_of,

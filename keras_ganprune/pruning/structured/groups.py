@@ -13,8 +13,8 @@ import numpy as np
 from keras_ganprune.errors import ArgumentTypeError
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.kernels import own_kernels
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.stripping import plain_classes
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.pruning.structured.channels import (
     MEAN,

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, PruningError, UnsupportedLayerError
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import weight_variable
 from keras_ganprune.layers.stripping import plain_classes
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning.structured.carry_state import carry_penalties, carry_state
 from keras_ganprune.pruning.structured.cuts import Cut
 from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves

@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning.structured.cuts import Cut, take
 from keras_ganprune.training import discovery
 

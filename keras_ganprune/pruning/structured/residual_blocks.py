@@ -10,8 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import pruned_names, weight_variable
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor, leaves
 from keras_ganprune.pruning.structured.rules.elementwise import IDENTITIES, keeps_zero
 from keras_ganprune.pruning.structured.rules.ops import ZERO_TO_ZERO

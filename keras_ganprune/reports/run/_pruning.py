@@ -12,7 +12,7 @@ from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import ShrinkEvent
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.pruning.allocation import Tensor
 from keras_ganprune.pruning.mask_report import MaskReport

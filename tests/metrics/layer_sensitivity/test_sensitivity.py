@@ -10,8 +10,8 @@ import pytest
 import keras_ganprune as kgp
 from keras_ganprune.errors import ArgumentTypeError, DivergedError, InvalidArgumentError
 from keras_ganprune.layers.mask_ops import kept_count
-from keras_ganprune.layers.mask_store import to_numpy
 from keras_ganprune.layers.prunable import PrunableLayer
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.metrics.layer_sensitivity import SensitivityReport, SensitivityRow, sensitivity
 from keras_ganprune.pruning.allocation import PerLayer

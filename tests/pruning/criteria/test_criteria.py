@@ -7,7 +7,7 @@ from keras import layers
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.kernel_axes import kernel_axes
-from keras_ganprune.layers.mask_store import to_numpy
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.upgrade import make_prunable
 from keras_ganprune.pruning import criteria
 from keras_ganprune.pruning.criteria import (
