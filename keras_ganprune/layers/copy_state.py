@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.layers.kernels import own_variables
 from keras_ganprune.layers.tensors import to_numpy
 
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
@@ -100,34 +101,32 @@ def copy_weights(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     old.save_own_variables(store)
     # Arrays, not variables: on JAX two variables would hold the same array, and a step may donate it.
     arrays = {key: _copied(value) for key, value in store.items()}
-    if arrays or _owns_variables(new):
+    if arrays or own_variables(new):
         try:
             new.load_own_variables(arrays)
         except ValueError:
             # A subclass with more weights than its parent saves, such as a `Dense` with a second kernel.
             _assign_by_position(old, new)
-    if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
-        with tempfile.TemporaryDirectory() as folder:
-            # Keras gives each layer a folder of its own.
-            inner = pathlib.Path(folder) / "assets"
-            inner.mkdir()
-            old.save_assets(str(inner))
-            new.load_assets(str(inner))
+    copy_assets(old, new)
 
 
-def _assign_by_position(old: Any, new: Any) -> None:
-    pairs = [
-        pair
-        for name in ("_trainable_variables", "_non_trainable_variables")
-        for pair in zip(getattr(old, name), getattr(new, name), strict=True)
-    ]
-    for variable, other in pairs:
+def copy_assets(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Copy the assets of a layer, such as a vocabulary, by its own methods for saving."""
+    # Not every layer has the two methods.
+    save, load = getattr(old, "save_assets", None), getattr(new, "load_assets", None)
+    if save is None or load is None:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        # Keras gives each layer a folder of its own.
+        inner = pathlib.Path(folder) / "assets"
+        inner.mkdir()
+        save(str(inner))
+        load(str(inner))
+
+
+def _assign_by_position(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    for variable, other in zip(own_variables(old), own_variables(new), strict=True):
         other.assign(_copied(variable))
-
-
-def _owns_variables(layer: Any) -> bool:
-    """Return whether a layer has weights of its own. Keras keeps them in these private lists."""
-    return bool(layer._trainable_variables or layer._non_trainable_variables)
 
 
 def _copied(value: Any) -> np.ndarray:
@@ -155,10 +154,14 @@ def copy_data(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
         _copy_torch(vars(old).get(kind), vars(new).get(kind))
 
 
+def is_of_keras(thing: Any) -> bool:
+    """Return whether a class or function is a part of Keras."""
+    return str(getattr(thing, "__module__", "")).split(".")[0] == "keras"
+
+
 def is_keras_class(cls: type) -> bool:
     """Return whether a class is one of Keras, or Keras's with a mask."""
-    plain = getattr(cls, "plain_class", cls)
-    return plain.__module__.split(".")[0] == "keras"
+    return is_of_keras(getattr(cls, "plain_class", cls))
 
 
 @functools.cache

@@ -20,16 +20,10 @@ from keras_ganprune.layers.traversal import walk
 
 
 def outputs_of(model: keras.layers.Layer, inputs: Any, values: Any = ()) -> list[Any]:
-    """Return the outputs of a model in inference. No state, seed or weight of the model changes.
+    """Return the outputs of `run` as a flat list of arrays. An output that is no tensor stays as it is.
 
     Args:
-        model: Built Keras model or layer.
-        inputs: Structure of arrays, as `probe_inputs` returns it.
-        values: Pairs (variable, array), the values that some variables have in this run; or a dict,
-            `id(variable)` -> array. Defaults to (): no other values.
-
-    Returns:
-        Flat list of NumPy arrays. An output that is no tensor, such as None, stays as it is.
+        model, inputs, values: As for `run`.
 
     Example:
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])

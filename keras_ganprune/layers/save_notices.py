@@ -25,8 +25,13 @@ def notice(store: keras.layers.Layer) -> None:
         return
     name = type(root).__name__
     key = "weights" if to_weights else f"{type(root).__module__}.{name}"
-    if key in _SAID or (not to_weights and _comes_back(root)):
+    if key in _SAID:
         return
+    if not to_weights:
+        masked = _masked_below(root, set())
+        # Every store of the model is saved; the first one looks at the configuration for all of them.
+        if (masked and masked[0].pruning_masks is not store) or _comes_back(root, len(masked)):
+            return
     _SAID.add(key)
     if to_weights:
         text = (
@@ -66,13 +71,13 @@ def _being_saved() -> tuple[Any, bool, int]:
     return root, to_weights, depth
 
 
-def _comes_back(root: Any) -> bool:
-    """Return whether the configuration of a model names all of its Prunable layers."""
+def _comes_back(root: Any, masked: int) -> bool:
+    """Return whether the configuration of a model names all of its layers with masks."""
     try:
         config = keras.saving.serialize_keras_object(root)
     except Exception:  # Keras raises its own error when it writes the configuration.
         return True
-    return _count(config) >= len(_masked_below(root, set()))
+    return _count(config) >= masked
 
 
 def _count(config: Any) -> int:

@@ -13,6 +13,7 @@ import keras
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers.guard import guard, unguard
+from keras_ganprune.layers.kernels import own_variables
 from keras_ganprune.layers.mask_store import MaskStore
 from keras_ganprune.layers.prunable import PrunableLayer, pruned_names, weight_variable
 from keras_ganprune.layers.traversal import walk
@@ -21,10 +22,9 @@ from keras_ganprune.layers.traversal import walk
 def own_state(layer: keras.layers.Layer) -> list[keras.Variable]:
     """Return the variables of a layer without its sublayers. Those of its random generators come last.
 
-    Private attributes of Keras: there is no public way to get only the layer's own variables.
+    Private attribute of Keras: there is no public way to the generators of one layer.
     """
-    variables = [*layer._trainable_variables, *layer._non_trainable_variables]
-    return variables + [generator.state for generator in layer._seed_generators]
+    return own_variables(layer) + [generator.state for generator in layer._seed_generators]
 
 
 def replace_variable(layer: keras.layers.Layer, old: keras.Variable, new: keras.Variable) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_ganprune.layers.copy_state import is_of_keras
 from keras_ganprune.pruning._shrink_numbers import Gap
 from keras_ganprune.pruning.structured.graph import Call
-from keras_ganprune.pruning.structured.layer_objects import is_of_keras
 from keras_ganprune.pruning.structured.rebuild import Builder
 from keras_ganprune.pruning.structured.rules import entry_of
 

@@ -8,14 +8,13 @@ user's model finds it.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import keras
 import numpy as np
 
-from keras_ganprune.layers.copy_state import copy_state
+from keras_ganprune.layers.copy_state import copy_assets, copy_state
 from keras_ganprune.layers.guard import MaskConstraint
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning.structured.cuts import take
@@ -29,25 +28,19 @@ from keras_ganprune.pruning.structured.layer_objects import (
 Index = Callable[[keras.Variable], Sequence["np.ndarray | None"]]
 
 
-def copy_assets(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
-    """Copy the assets of a layer, such as a vocabulary, before it is called.
+def copy_vocabulary(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Copy the assets of a layer before it is built.
 
     Args:
         old: Layer.
         new: Layer of the same class, with the same configuration.
     """
-    # Not every layer has the two methods.
-    save, load = getattr(old, "save_assets", None), getattr(new, "load_assets", None)
-    if save is None or load is None:
-        return
     for one, other in _pairs(old, new):
         # Private touch: Keras's `load_assets` reads this attribute, which only `adapt` makes.
         weights = getattr(one, "idf_weights_const", None)
         if weights is not None and not hasattr(other, "idf_weights_const"):
             _set(other, "idf_weights_const", weights)
-    with tempfile.TemporaryDirectory() as folder:
-        save(folder)
-        load(folder)
+    copy_assets(old, new)
 
 
 def carry_forgotten(

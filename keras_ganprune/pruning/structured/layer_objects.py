@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from keras_ganprune.layers.copy_state import is_of_keras
+
 # Their class has a configuration, or not; a user's own often has none.
 _CONFIGURED = (
     keras.regularizers.Regularizer,
@@ -31,11 +33,6 @@ def attributes_of(layer: keras.layers.Layer) -> dict[str, Any]:
         for name, value in vars(layer).items()
         if name not in known and not name.startswith("_self_")
     }
-
-
-def is_of_keras(thing: Any) -> bool:
-    """Return whether a class or function is a part of Keras."""
-    return str(getattr(thing, "__module__", "")).split(".")[0] == "keras"
 
 
 def _is_function(value: Any) -> bool:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, PruningError, UnsupportedLayerError
+from keras_ganprune.layers.copy_state import is_of_keras
 from keras_ganprune.layers.prunable import weight_variable
 from keras_ganprune.layers.stripping import plain_classes
 from keras_ganprune.layers.tensors import to_numpy
@@ -18,7 +19,6 @@ from keras_ganprune.pruning.structured.carry_state import carry_penalties, carry
 from keras_ganprune.pruning.structured.cuts import Cut
 from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
 from keras_ganprune.pruning.structured.groups import Groups
-from keras_ganprune.pruning.structured.layer_objects import is_of_keras
 from keras_ganprune.pruning.structured.rebuild_layers import (
     build_again,
     configuration,

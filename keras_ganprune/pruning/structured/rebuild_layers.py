@@ -11,13 +11,9 @@ from typing import Any, cast
 import keras
 
 from keras_ganprune.errors import UnsupportedLayerError
-from keras_ganprune.pruning.structured.carry_state import carry_forgotten, copy_assets
-from keras_ganprune.pruning.structured.layer_objects import (
-    functions_of,
-    is_of_keras,
-    objects_of,
-    own_objects,
-)
+from keras_ganprune.layers.copy_state import is_of_keras
+from keras_ganprune.pruning.structured.carry_state import carry_forgotten, copy_vocabulary
+from keras_ganprune.pruning.structured.layer_objects import functions_of, objects_of, own_objects
 
 # Keys of a configuration that Keras itself writes; a constructor without `**kwargs` does not take them.
 _OF_KERAS = ("name", "trainable", "dtype")
@@ -98,7 +94,7 @@ def build_again(
             carry_forgotten(
                 old, new, lambda: _constructed(old, lambda: configuration(old, path), name)
             )
-        copy_assets(old, new)
+        copy_vocabulary(old, new)
     except Exception as error:
         if _is_empty(old) and config == configuration(old, path):
             return _twin(old, name)
