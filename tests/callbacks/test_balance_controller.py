@@ -177,6 +177,7 @@ def test_weights_that_come_back_start_from_zero_with_empty_slots(mode):
         full(SET(0.4), True, id="set"),
     ],
 )
+@pytest.mark.full
 def test_a_move_changes_the_density_alone_unless_the_mode_goes_on_exchanging(mode, exchanges):
     gan = scripted([0.9] * 10 + [0.1] * 8)
     callback = controller(monitor="plain", begin_step=2, mode=mode, increment=0.1)

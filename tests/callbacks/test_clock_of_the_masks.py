@@ -119,6 +119,7 @@ def test_a_second_resumption_adds_up(tmp_path):
     assert [u[0] for u in prune.updates] == [34, 38, 40]
 
 
+@pytest.mark.full
 def test_a_restored_optimizer_is_the_clock(tmp_path, capsys):
     model, _ = trained()
     model.save(tmp_path / "m.keras")
@@ -145,6 +146,7 @@ def test_other_settings_begin_a_new_run_and_say_so(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("mode", ["soft", pytest.param("rigl", marks=full)])
+@pytest.mark.full
 def test_a_mode_that_brings_weights_back_says_so(mode, tmp_path):
     model, _ = trained()
     new = by_kgp(model, tmp_path)
@@ -152,6 +154,7 @@ def test_a_mode_that_brings_weights_back_says_so(mode, tmp_path):
         fit(new, 1, SCHEDULE, mode=mode, verbose=0)
 
 
+@pytest.mark.full
 def test_lost_masks_are_said_when_pruning_starts(tmp_path):
     model, _ = trained()
     new = network()

@@ -264,6 +264,7 @@ def test_soft_that_ends_in_mid_schedule_warns_and_holds_what_it_has():
 
 
 @cases(("rigl",), "mode", ["soft", *EXCHANGING])
+@pytest.mark.full
 def test_a_guard_that_goes_back_leaves_exact_masks(mode):
     gan = gan_model()
     callback = prune(gan, mode)
@@ -578,6 +579,7 @@ def test_an_average_written_over_the_weights_is_not_collected():
 
 
 @cases(1, "restore", ["initializer", "previous"])
+@pytest.mark.full
 def test_what_comes_back_obeys_the_users_constraint_at_once(restore):
     pair = nets.mlp_generator(), nets.mlp_discriminator(constraint=nets.Clip(0.02))
     gan = gan_model(pair)

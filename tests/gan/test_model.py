@@ -364,6 +364,7 @@ def forms(x, y=None):
     "conditional",
     [pytest.param(False, id="plain", marks=pytest.mark.full), pytest.param(True, id="labels")],
 )
+@pytest.mark.full
 def test_data_of_every_form_trains_the_same(conditional):
     y = nets.labels(20) if conditional else None
     results = {}

@@ -141,6 +141,7 @@ def test_lora_of_a_pruned_kernel_is_masked_on_every_route(name, tmp_path):
 
 
 @each_kernel
+@pytest.mark.full
 def test_merged_kernels_train_and_are_pruned_again(name):
     model, path, _, x, _ = with_lora(name)
     paths = kgp.merge_lora(model)
@@ -320,6 +321,7 @@ def test_filters_leave_other_layers_pruned():
     assert kgp.sparsity_report(model).sparsity == pytest.approx(0.75, abs=0.02)
 
 
+@pytest.mark.full
 def test_lora_is_merged_before_quantization():
     model, path, keep, x, outputs = with_lora("Dense")
     with pytest.warns(PruningWarning, match="LoRA update was merged into the kernel"):
@@ -329,6 +331,7 @@ def test_lora_is_merged_before_quantization():
 
 
 @pytest.mark.parametrize("mode", ["gptq", pytest.param("awq", marks=full)])
+@pytest.mark.full
 def test_modes_that_move_zeros_are_refused(mode):
     model, path, _ = pruned_model("Dense")
     keep = nonzero(model, path)
@@ -353,6 +356,7 @@ def test_a_prunable_layer_with_a_quantized_policy_has_no_mask():
         )
 
 
+@pytest.mark.full
 def test_a_pruner_that_was_made_before_quantize_says_so():
     model, _, _ = pruned_model("Dense")
     pruner = kgp.Pruner(model)

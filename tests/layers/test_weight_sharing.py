@@ -319,6 +319,7 @@ def test_pruning_one_network_prunes_the_kernels_of_the_other(target):
         pytest.param(("discriminator", "generator"), marks=full),
     ],
 )
+@pytest.mark.full
 def test_pruning_both_networks_holds_with_two_optimizers(targets):
     gan = gan_model(tied_pair())
     nets.assert_held(fit(gan, targets), 0.8)

@@ -160,7 +160,9 @@ class Mixes(layers.Layer):
 
 
 def test_a_rule_that_hides_that_channels_mix_is_found_out(rules):
-    model = keras.Sequential([keras.Input((5,)), layers.Dense(8), Mixes(), layers.Dense(2)])
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(8), Mixes(name="mixes"), layers.Dense(2)]
+    )
     random_weights(model)
     kgp.register_rule(Mixes)(lambda layer, channels, x: x)
     with pytest.raises(

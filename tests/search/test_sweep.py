@@ -421,6 +421,7 @@ def test_an_interruption_leaves_it_to_be_gone_on_with(tmp_path):
     assert len(trained) == len(set(trained)) == len(result.trials) == 6 and not result.failed
 
 
+@pytest.mark.full
 def test_other_settings_data_or_networks_are_another_study(tmp_path):
     def wider(seed):
         model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(20), keras.layers.Dense(1)])
@@ -499,6 +500,7 @@ def test_tpe_finds_the_highest_sparsity_within_tolerance(tmp_path):
         small(**arguments, tolerance=0.2)
 
 
+@pytest.mark.full
 def test_a_candidate_is_trained_with_all_seeds_and_one_criterion():
     result = small(
         quality=by_sparsity,

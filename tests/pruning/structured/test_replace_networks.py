@@ -203,6 +203,7 @@ def test_a_gan_model_trains_on(traced, options):
     assert gan.generate(2).shape == (2, nets.SIZE, nets.SIZE, 1)
 
 
+@pytest.mark.full
 def test_in_fit_a_foreign_gan_trains_on():
     class GAN(nets.GuideGAN):
         """Has other attribute names than `GANModel`."""
