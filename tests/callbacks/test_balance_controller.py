@@ -106,6 +106,7 @@ def test_the_window_takes_other_logs_as_they_are():
     ("mode", "monitor"),
     [("rigl", "shown"), full("set", "plain"), full("splice", "shown")],
 )
+@pytest.mark.full
 def test_density_follows_what_was_measured_since_the_last_update(mode, monitor):
     gan = scripted(SCRIPT)
     callback = from_settings(monitor=monitor, begin_step=2, mode=mode)

@@ -284,6 +284,7 @@ def test_a_guard_that_goes_back_leaves_exact_masks(mode):
 
 @cases(1, "overwrite", [None, 3])
 @cases(("rigl",), "mode", ["soft", *EXCHANGING])
+@pytest.mark.full
 def test_averages_that_keras_keeps(mode, overwrite):
     gan = gan_model(
         make=lambda: Adam(1e-2, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=overwrite)

@@ -299,6 +299,7 @@ def test_the_extractor_of_mnist_is_right_for_97_of_100_images():
     assert deviations.min() > 0.2 and deviations.max() < 2.0
 
 
+@pytest.mark.full
 def test_training_is_the_same_for_a_seed_and_leaves_the_global_one_alone(digits):
     keras.utils.set_random_seed(1)
     before = np.random.get_state()[1].copy()

@@ -191,6 +191,7 @@ class Watch(keras.callbacks.Callback):
         self.losses.append(logs["loss"])
 
 
+@pytest.mark.full
 def test_runs_of_a_seed_begin_alike_and_see_the_same_data():
     watched = {}
 
@@ -352,6 +353,7 @@ def test_a_conditional_gan_gets_its_labels():
 # --- what goes wrong -----------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_failed_trials_are_recorded_and_the_sweep_goes_on(tmp_path, capsys):
     database = tmp_path / "sweep.db"
     broken = [True]

@@ -146,6 +146,7 @@ def test_scores_against_a_tape(pair, loss, squared):
 
 
 @pytest.mark.parametrize("loss", ["hinge", pytest.param("relativistic", marks=pytest.mark.full)])
+@pytest.mark.full
 def test_batch_statistics_and_spectral_norms_are_those_of_inference(loss):
     """The first batch is sampled before its step moves them."""
     gan, x = gan_model(PAIRS["dcgan"](), loss=loss), nets.images(2 * BATCH)
