@@ -132,7 +132,7 @@ def report_markdown(result: DemoResult) -> str:
         "",
         tables.markdown(summary(result)),
         "",
-        "The SavedModel, reloaded from disk, differs from the stripped generator by "
+        "The SavedModel, reloaded from disk, differs from the generator by "
         f"{result.pruned.max_difference:g} at most. It is the averaged generator.",
         _how_to_serve(result),
     ]
