@@ -119,6 +119,7 @@ def test_a_network_can_be_its_own_teacher():
     nets.assert_exact(0.8, gan.generator, gan.ema_generator)
 
 
+@pytest.mark.full
 def test_a_teacher_can_be_set_and_removed_between_fits():
     gan = gan_model()
     assert "distillation_loss" not in gan.fit(nets.images(8), verbose=0).history

@@ -715,6 +715,7 @@ def test_model_checkpoint_and_best_epoch(tmp_path):
 
 
 @pytest.mark.parametrize("shift", [pytest.param(0, marks=pytest.mark.full), 2])
+@pytest.mark.full
 def test_masks_find_their_layers_whatever_the_layers_are_called_now(shift, tmp_path):
     """A subclassed network makes its layers anew when loaded, and Keras numbers their names anew."""
     keras.backend.clear_session()

@@ -100,6 +100,7 @@ def without_classes(digits, lost):
         pytest.param("second_quality", "classes", marks=pytest.mark.full),
     ],
 )
+@pytest.mark.full
 def test_the_distances_rise_with_damage(request, digits, evaluator, damage):
     evaluator = request.getfixturevalue(evaluator)
     images = digits.images[:TRAINED_ON]

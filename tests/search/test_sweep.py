@@ -306,6 +306,7 @@ def judge():
     return ImageQuality(images, extractor=FeatureExtractor(keras.Sequential(layers)), samples=300)
 
 
+@pytest.mark.full
 def test_a_gan_is_judged_by_image_quality(capsys):
     digits = datasets.digits().take(200)
     result = sweep(gan_of(nets.mlp_pair, ema_decay=0.9), digits, quality=judge(), **GAN)

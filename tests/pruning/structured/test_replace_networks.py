@@ -179,6 +179,7 @@ def all_narrow(gan):
         pytest.param({"run_eagerly": True}, marks=pytest.mark.full),
     ],
 )
+@pytest.mark.full
 def test_a_gan_model_trains_on(traced, options):
     gan = gan_model(nets.dcgan_pair(), ema_decay=0.9, options=options)
     mine = gan.generator_optimizer
