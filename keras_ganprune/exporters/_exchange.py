@@ -16,10 +16,11 @@ import keras
 from keras_ganprune.errors import DifferentOutputsError
 from keras_ganprune.layers.as_saved import is_own_callable, named_functions
 from keras_ganprune.layers.cloning import reason
-from keras_ganprune.layers.copy_state import attributes, restore, snapshot
+from keras_ganprune.layers.copy_state import attributes
 from keras_ganprune.layers.inference import run
 from keras_ganprune.layers.repeated_layers import with_repeated_layers
 from keras_ganprune.layers.same_outputs import check_same_outputs
+from keras_ganprune.layers.snapshots import restore, snapshot
 from keras_ganprune.layers.traversal import walk
 
 _MODEL = "model.keras"

@@ -17,6 +17,7 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.layers import as_saved, repeated_layers
+from keras_ganprune.layers.carrier import Carrier, NotCarriedError
 from keras_ganprune.layers.copy_check import check_copy
 from keras_ganprune.layers.copy_state import copy_state, paired_layers
 from keras_ganprune.layers.inference import run
@@ -67,22 +68,29 @@ def _complete(model: keras.Model, copy: keras.Model, inputs: Any, what: str, fix
         pairs = paired_layers(model, copy)
     except UnsupportedLayerError as error:
         raise UnsupportedLayerError(f"{error} {fix}".rstrip()) from error
+    carrier = Carrier((old, new) for _, old, new in pairs)
     for path, old, new in pairs:
-        _copy_layer(path, old, new, what, fix)
+        _copy_layer(path, old, new, carrier, what, fix)
     check_copy(model, copy, inputs, what=what, fix=fix)
 
 
 def _copy_layer(
-    path: str, old: keras.layers.Layer, new: keras.layers.Layer, what: str, fix: str
+    path: str,
+    old: keras.layers.Layer,
+    new: keras.layers.Layer,
+    carrier: Carrier,
+    what: str,
+    fix: str,
 ) -> None:
     """Copy the name and the state of one layer."""
     new.name = old.name
     try:
-        copy_state(old, new)
+        copy_state(old, new, carrier)
     except Exception as error:
+        why = str(error) if isinstance(error, NotCarriedError) else reason(error)
         raise UnsupportedLayerError(
             f"The state of '{path}' ({type(old).__name__}) cannot be written into its {what}: "
-            f"{reason(error)}. {fix}".rstrip()
+            f"{why}. {fix}".rstrip()
         ) from error
 
 

@@ -8,21 +8,25 @@ user's model finds it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_ganprune.layers.copy_state import copy_assets, copy_state
+from keras_ganprune.layers.carrier import Carrier, NotCarriedError
+from keras_ganprune.layers.copy_state import (
+    attributes,
+    carry_attribute,
+    copy_assets,
+    copy_state,
+    is_of_keras,
+)
 from keras_ganprune.layers.guard import MaskConstraint
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning.structured.cuts import take
-from keras_ganprune.pruning.structured.layer_objects import (
-    attributes_of,
-    functions_of,
-    objects_of,
-)
+from keras_ganprune.pruning.structured.layer_objects import functions_of, objects_of
 
 # The kept positions along each axis of a variable, or None for an axis that stays.
 Index = Callable[[keras.Variable], Sequence["np.ndarray | None"]]
@@ -35,7 +39,7 @@ def copy_vocabulary(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
         old: Layer.
         new: Layer of the same class, with the same configuration.
     """
-    for one, other in _pairs(old, new):
+    for one, other in layer_pairs(old, new):
         # Private touch: Keras's `load_assets` reads this attribute, which only `adapt` makes.
         weights = getattr(one, "idf_weights_const", None)
         if weights is not None and not hasattr(other, "idf_weights_const"):
@@ -56,39 +60,29 @@ def carry_forgotten(
         new: Layer of the same class, made from its configuration, perhaps with other sizes.
         whole: Function that makes a layer from the configuration of the old one without a cut.
     """
-    present = vars(new)
+    present, carrier = vars(new), Carrier()
     found = {
         name: value
-        for name, value in attributes_of(old).items()
-        if name in present and _is_data(value) and not _is_same(value, present[name])
+        for name, value in attributes(old)
+        if name in present
+        and not carrier.holds_state(value)
+        and not carrier.same(value, present[name])
     }
     if not found:
         return
     uncut = vars(whole())
     for name, value in found.items():
-        if name in uncut and _is_same(present[name], uncut[name]):
-            _set(new, name, value.copy() if isinstance(value, np.ndarray) else value)
-
-
-# Types of attributes that are data.
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
-
-
-def _is_data(value: Any) -> bool:
-    """Return whether a value is a number, a text, an array, or a tuple of them."""
-    if isinstance(value, tuple):
-        return all(_is_data(entry) for entry in value)
-    return isinstance(value, _PLAIN) or _is_array(value)
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    if _is_array(one) and _is_array(other):
-        return np.array_equal(np.asarray(_array(one)), np.asarray(_array(other)))
-    return type(one) is type(other) and not _is_array(one) and bool(one == other)
+        if name in uncut and carrier.same(uncut[name], present[name]):
+            with contextlib.suppress(NotCarriedError):  # `carry_state` names it.
+                _set(new, name, carrier.carried(value))
 
 
 def carry_state(
-    old: keras.layers.Layer, new: keras.layers.Layer, index: Index, whole: bool
+    old: keras.layers.Layer,
+    new: keras.layers.Layer,
+    index: Index,
+    uncut: Callable[[], keras.layers.Layer | None] | None,
+    carrier: Carrier,
 ) -> None:
     """Give a built layer, and the layers in it, the state of an old one that is not weights.
 
@@ -98,16 +92,53 @@ def carry_state(
         old: Layer.
         new: Layer of the same class, perhaps with fewer channels.
         index: Function that returns the kept positions along each axis of a variable of `old`.
-        whole: Whether the layer and its tensors have all their channels. Then all its data are copied.
+        uncut: Function that makes a built layer from the configuration of the old one without a cut, or
+            None if it cannot. None if `new` and its tensors have all their channels: then all its data are
+            copied.
+        carrier: Knows all layers of both networks.
+
+    Raises:
+        NotCarriedError: An attribute cannot be copied.
     """
-    for one, other in _pairs(old, new):
+    pairs = layer_pairs(old, new)
+    fresh: dict[int, keras.layers.Layer] | None = None
+    for one, other in pairs:
         _carry_objects(one, other)
-        if whole:
-            copy_state(one, other)
+        if uncut is None:
+            copy_state(one, other, carrier)
             continue
+        if fresh is None and not is_of_keras(type(one)):
+            made = uncut()
+            fresh = {} if made is None else {id(a): b for a, b in layer_pairs(old, made)}
         _carry_variables(one, other, index)
         _carry_arrays(one, other)
+        _carry_later(one, other, (fresh or {}).get(id(one)), carrier)
         _finish(other)
+
+
+def _carry_later(
+    old: keras.layers.Layer,
+    new: keras.layers.Layer,
+    uncut: keras.layers.Layer | None,
+    carrier: Carrier,
+) -> None:
+    """Carry what the old layer got after its construction.
+
+    That is what the new layer does not have, and what a layer from the configuration of the old one has
+    with another value, which the cut has not changed.
+    """
+    present = vars(new)
+    built, cut = (
+        Carrier([] if uncut is None else [(a, b)]) for a, b in ((old, uncut), (uncut, new))
+    )
+    for name, value in attributes(old):
+        if name in present:
+            if uncut is None or name not in vars(uncut):
+                continue
+            whole = vars(uncut)[name]
+            if built.same(value, whole) or not cut.same(whole, present[name]):
+                continue
+        carry_attribute(carrier, name, value, old, new)
 
 
 def carry_penalties(old: keras.Variable, new: keras.Variable) -> None:
@@ -120,20 +151,21 @@ def carry_penalties(old: keras.Variable, new: keras.Variable) -> None:
             setattr(new, name, value)
 
 
-def _pairs(
+def layer_pairs(
     old: keras.layers.Layer, new: keras.layers.Layer
-) -> Iterator[tuple[keras.layers.Layer, keras.layers.Layer]]:
-    """Yield a layer and the layers in it, each with its new one; the inner ones first.
+) -> list[tuple[keras.layers.Layer, keras.layers.Layer]]:
+    """Return a layer and the layers in it, each with its new one; the inner ones first.
 
     Private touch: there is no public way to the sublayers of a layer that is not a model.
     """
     if old is new:
-        return
+        return []
     inside = [part._flatten_layers(include_self=False, recursive=False) for part in (old, new)]
+    pairs = []
     if [type(a) for a in inside[0]] == [type(b) for b in inside[1]]:
         for one, other in zip(*inside, strict=True):
-            yield from _pairs(one, other)
-    yield old, new
+            pairs += layer_pairs(one, other)
+    return [*pairs, (old, new)]
 
 
 def _set(layer: keras.layers.Layer, name: str, value: Any) -> None:
@@ -151,7 +183,7 @@ def _extra_variables(layer: keras.layers.Layer) -> dict[str, Any]:
     """Return the variables of a layer that are not its weights, by attribute and position."""
     weights = {id(w) for w in layer.weights}
     found: dict[str, Any] = {}
-    for name, value in attributes_of(layer).items():
+    for name, value in attributes(layer):
         for place, leaf in enumerate(_leaves(value)):
             is_variable = isinstance(leaf, keras.Variable) or _is_framework_variable(leaf)
             if is_variable and id(leaf) not in weights:
@@ -168,9 +200,11 @@ def _is_framework_variable(value: Any) -> bool:
 
 
 def _leaves(value: Any) -> list[Any]:
-    if isinstance(value, (list, tuple, dict)):
-        # Keras annotates that `flatten` may return None, which it never does.
-        return cast("list[Any]", keras.tree.flatten(value))
+    """Return what lists, tuples and dicts hold. (`keras.tree` sorts keys, which may not be comparable.)"""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [leaf for entry in value for leaf in _leaves(entry)]
     return [value]
 
 
@@ -210,7 +244,7 @@ def _is_array(value: Any) -> bool:
 def _carry_arrays(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     """Carry the arrays and tensors over that have the same shape in the cut layer."""
     present = vars(new)
-    for name, value in attributes_of(old).items():
+    for name, value in attributes(old):
         other: Any = present.get(name)
         if _is_array(value) and _is_array(other) and tuple(other.shape) == tuple(value.shape):
             copied = value.copy() if isinstance(value, np.ndarray) else keras.ops.copy(value)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-import types
 from typing import Any
 
 import keras
 
-from keras_ganprune.layers.copy_state import is_of_keras
+from keras_ganprune.layers.as_saved import is_own_callable
+from keras_ganprune.layers.carrier import Carrier
+from keras_ganprune.layers.copy_state import attributes, is_of_keras
+from keras_ganprune.layers.object_parts import FUNCTIONS, compiled_function
 
 # Their class has a configuration, or not; a user's own often has none.
 _CONFIGURED = (
@@ -18,59 +20,10 @@ _CONFIGURED = (
 )
 
 
-@functools.cache
-def bookkeeping() -> frozenset[str]:
-    """Return the attributes that Keras gives to every layer, except those that a user sets."""
-    return frozenset(vars(keras.layers.Layer())) - {"activity_regularizer"}
-
-
-def attributes_of(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Return the attributes that the class of a layer has set, by name."""
-    known = bookkeeping()
-    # TensorFlow keeps its own attributes beside them.
-    return {
-        name: value
-        for name, value in vars(layer).items()
-        if name not in known and not name.startswith("_self_")
-    }
-
-
 def _is_function(value: Any) -> bool:
-    return isinstance(
-        value, (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
-    ) or (
-        callable(value)
-        and not isinstance(value, (type, keras.layers.Layer, keras.Variable, *_CONFIGURED))
-        and not keras.ops.is_tensor(value)
-        and not isinstance(value, (list, tuple, dict, set))
-        and not hasattr(value, "assign")  # a variable of a framework
-        and not isinstance(value, (keras.dtype_policies.DTypePolicy, keras.quantizers.Quantizer))
-    )
-
-
-def _reaches(value: Any, things: set[int], depth: int = 4) -> bool:
-    """Return whether a function holds one of some objects: in its closure, its arguments or itself."""
-    if id(value) in things:
+    if isinstance(value, (*FUNCTIONS, functools.partial)) or compiled_function(value) is not None:
         return True
-    if not depth:
-        return False
-    parts: list[Any] = []
-    if isinstance(value, types.MethodType):
-        parts = [value.__self__, value.__func__]
-    elif isinstance(value, functools.partial):
-        parts = [value.func, *value.args, *value.keywords.values()]
-    elif isinstance(value, types.FunctionType):
-        parts = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-        for cell in value.__closure__ or ():
-            try:
-                parts.append(cell.cell_contents)
-            except ValueError:  # not set yet
-                continue
-    elif isinstance(value, (list, tuple)):
-        parts = list(value)
-    elif isinstance(value, dict):
-        parts = list(value.values())
-    return any(_reaches(part, things, depth - 1) for part in parts)
+    return is_own_callable(value) and not isinstance(value, _CONFIGURED)
 
 
 def functions_of(layer: keras.layers.Layer, own: bool = False) -> dict[str, Any]:
@@ -78,14 +31,14 @@ def functions_of(layer: keras.layers.Layer, own: bool = False) -> dict[str, Any]
 
     Args:
         layer: Layer.
-        own: Whether to return also those that belong to the layer: its methods, and functions that use it
-            or its weights. Its constructor makes these. Defaults to False.
+        own: Whether to return also those that use a layer or a variable, such as the methods of the
+            layer. Its constructor makes these. Defaults to False.
     """
-    parts = {id(part) for part in layer._flatten_layers()} | {id(v) for v in layer.variables}
+    carrier = Carrier()
     return {
         name: value
-        for name, value in attributes_of(layer).items()
-        if _is_function(value) and (own or not _reaches(value, parts))
+        for name, value in attributes(layer)
+        if _is_function(value) and (own or not carrier.holds_state(value))
     }
 
 
@@ -93,7 +46,7 @@ def objects_of(layer: keras.layers.Layer) -> dict[str, Any]:
     """Return the regularizers, constraints and initializers of a user among the attributes of a layer."""
     return {
         name: value
-        for name, value in attributes_of(layer).items()
+        for name, value in attributes(layer)
         if isinstance(value, _CONFIGURED) and not is_of_keras(type(value))
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,11 +12,16 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, PruningError, UnsupportedLayerError
+from keras_ganprune.layers.carrier import Carrier, NotCarriedError
 from keras_ganprune.layers.copy_state import is_of_keras
 from keras_ganprune.layers.prunable import weight_variable
 from keras_ganprune.layers.stripping import plain_classes
 from keras_ganprune.layers.tensors import to_numpy
-from keras_ganprune.pruning.structured.carry_state import carry_penalties, carry_state
+from keras_ganprune.pruning.structured.carry_state import (
+    carry_penalties,
+    carry_state,
+    layer_pairs,
+)
 from keras_ganprune.pruning.structured.cuts import Cut
 from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
 from keras_ganprune.pruning.structured.groups import Groups
@@ -23,6 +29,7 @@ from keras_ganprune.pruning.structured.rebuild_layers import (
     build_again,
     configuration,
     plain_text,
+    uncut_layer,
 )
 from keras_ganprune.pruning.structured.rules.registry import Sizes, entry_of
 from keras_ganprune.pruning.structured.rules.slices import cut_key
@@ -306,15 +313,23 @@ class Builder:
             cut.new.assign(cut.slice(to_numpy(cut.old)))
             carry_penalties(cut.old, cut.new)
         whole: dict[int, bool] = {}
-        layers: dict[int, tuple[Any, Any]] = {}
+        layers: dict[int, tuple[Any, Any, str]] = {}
         for call in self.graph.calls:
             new = self.new_calls.get(id(call))
             if new is not None and isinstance(new.operation, keras.layers.Layer):
                 key = id(new.operation)
-                layers[key] = (call.operation, new.operation)
+                layers[key] = (call.operation, new.operation, call.path)
                 whole[key] = whole.get(key, True) and self.is_whole(call)
-        for key, (old, new) in layers.items():
-            carry_state(old, new, self.index, whole[key])
+        carrier = Carrier(p for old, new, _ in layers.values() for p in layer_pairs(old, new))
+        for key, (old, new, path) in layers.items():
+            uncut = None if whole[key] else functools.partial(uncut_layer, old, path)
+            try:
+                carry_state(old, new, self.index, uncut, carrier)
+            except NotCarriedError as error:
+                raise UnsupportedLayerError(
+                    f"'{path}' ({type(old).__name__}) cannot be built again with all its state: {error}. "
+                    "Delete the attribute, and set it on the result; or leave out what cannot be copied."
+                ) from error
         for cut in cuts:
             # The methods of a layer for saving may have changed them: what it writes may be computed.
             cut.new.assign(cut.slice(to_numpy(cut.old)))

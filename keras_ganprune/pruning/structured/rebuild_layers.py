@@ -136,6 +136,16 @@ def _constructed(
     raise first
 
 
+def uncut_layer(old: keras.layers.Layer, path: str) -> keras.layers.Layer | None:
+    """Return a built layer from the configuration of another one, or None if that is not possible."""
+    with contextlib.suppress(Exception):
+        new = _constructed(old, lambda: configuration(old, path), old.name)
+        if old.built and not new.built:
+            new.build_from_config(old.get_build_config())
+        return new
+    return None
+
+
 def _without_keras_keys(
     old: keras.layers.Layer, config: dict[str, Any], name: str
 ) -> keras.layers.Layer:
