@@ -101,6 +101,11 @@ def _build(model: keras.Model, copy: keras.Model, inputs: Any) -> None:
         # A model whose inputs are not known stays as it is. Then the state of its layers cannot be copied.
         with contextlib.suppress(UnbuiltModelError):
             run(copy, probe_inputs(model, inputs))
+    # Layers that run in training only. The inner ones come first.
+    for _, old, new in reversed(paired_layers(model, copy)):
+        if old.built and not new.built:
+            with contextlib.suppress(Exception):  # `copy_state` says what is missing.
+                new.build_from_config(old.get_build_config())
 
 
 # --- from the configuration -------------------------------------------------------------------------

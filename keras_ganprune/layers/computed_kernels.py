@@ -224,6 +224,12 @@ def check_stored(weights: Iterable[Any], action: str) -> None:
                 "first, which merges the LoRA updates into the kernels, and compile the model again."
             )
         store = getattr(weight.layer, "pruning_masks", None)
+        if not hasattr(weight.layer, "plain_class"):
+            raise UnsupportedLayerError(
+                f"{where} has no mask any more, because `strip_pruning(model, copy=False)` made the layer "
+                f"plain after the `Pruner` was made. It cannot be {action}. Make a new `Pruner(model)`; its "
+                "first update makes new masks."
+            )
         if store is None or store.weights_by_name.get(weight.name) is not weight.variable:
             raise UnsupportedLayerError(
                 f"{where} does not have the kernel any more that it had when the `Pruner` was made, for "

@@ -14,6 +14,7 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.layers.copy_state import paired_layers
+from keras_ganprune.layers.given_inputs import cannot_be_called
 from keras_ganprune.layers.probe_inputs import probe_inputs
 from keras_ganprune.layers.same_outputs import check_same_outputs, outputs_of
 
@@ -65,10 +66,9 @@ def known_outputs(model: keras.layers.Layer, inputs: Any = None) -> tuple[Any, l
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         if inputs is not None:
-            raise InvalidArgumentError(
-                f"`inputs` must be a batch that '{model.name}' can be called with. Received: inputs on which "
-                f"it raises {type(error).__name__}: {reason}"
-            ) from error
+            if isinstance(error, InvalidArgumentError):
+                raise
+            raise cannot_be_called(model, inputs, error) from error
         if isinstance(error, (UnbuiltModelError, UnsupportedLayerError)):
             return reason
         return f"{type(error).__name__}: {reason}"

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.layers.given_inputs import check_given
 from keras_ganprune.layers.inference import (
     inner_function,
     positional_names,
@@ -71,6 +72,7 @@ def probe_inputs(
         Structure of NumPy arrays. A tuple holds the positional arguments of `call`.
 
     Raises:
+        InvalidArgumentError: `inputs` cannot be inputs of the model.
         UnbuiltModelError: The inputs of the model are not known.
         UnsupportedLayerError: The model has unknown sizes, and fails on every size that was tried.
 
@@ -80,6 +82,8 @@ def probe_inputs(
     49
     """
     candidates = [_given(inputs)] if inputs is not None else _own_inputs(model)
+    if inputs is not None:
+        check_given(model, candidates[0])
     sized = any(None in leaf.shape[1:] for leaf in _leaves(candidates[0]))
     failure: Exception | None = None
     for structure in candidates:

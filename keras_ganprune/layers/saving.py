@@ -12,6 +12,7 @@ import h5py
 import keras
 
 from keras_ganprune.errors import FileFormatError
+from keras_ganprune.layers.cloning import reason
 from keras_ganprune.layers.traversal import holders, prunable_layers
 from keras_ganprune.layers.upgrade import add_masks, drop_empty_masks, upgrade_layers
 
@@ -85,7 +86,7 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
             _load_masks(model, path)
     except Exception as error:
         raise FileFormatError(
-            f"'{path}' could not be loaded ({type(error).__name__}: {str(error)[:600]}). "
+            f"'{path}' could not be loaded ({reason(error)}). "
             + _advice(path, known, kwargs.get("safe_mode", True))
         ) from error
     return model

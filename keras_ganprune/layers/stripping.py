@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_ganprune.backend import tracing
-from keras_ganprune.errors import PruningWarning
+from keras_ganprune.errors import PruningWarning, UnbuiltModelError
 from keras_ganprune.layers.class_swap import swap_class
 from keras_ganprune.layers.cloning import clone
 from keras_ganprune.layers.guard import pruned_but_not_zero
@@ -65,8 +65,10 @@ def strip_pruning(model: keras.Model, *, copy: bool = True, inputs: Any = None) 
 
     Raises:
         ArgumentTypeError: `model` is not a Keras 3 model or layer.
-        InvalidArgumentError: The model cannot be called on `inputs`.
-        UnsupportedLayerError: A layer cannot be rebuilt from its configuration, for a copy.
+        InvalidArgumentError: The model cannot be called on `inputs`, or they are empty.
+        UnbuiltModelError: No layer of the model has been built, for a copy.
+        UnsupportedLayerError: A layer cannot be rebuilt from its configuration, or an attribute of it cannot
+            be copied (a lock, a generator), for a copy.
         DifferentOutputsError: The copy has other outputs than the model, because a layer is not rebuilt
             completely.
 
@@ -79,6 +81,12 @@ def strip_pruning(model: keras.Model, *, copy: bool = True, inputs: Any = None) 
     """
     check_layer(model)
     if validation.boolean(copy, "copy"):
+        if not any(layer.built for _, layer in walk(model)):
+            raise UnbuiltModelError(
+                f"`model` must be built to be copied. Received: '{model.name}' ({type(model).__name__}), "
+                "which has no weights yet. Call it once on a batch first, or use "
+                "`strip_pruning(model, copy=False)`."
+            )
         return plain_copy(model, what="stripped copy", fix=_IN_PLACE, inputs=inputs)
     mask_written_values(model)
     _strip_in_place(model)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import DifferentOutputsError
+from keras_ganprune.layers.given_inputs import cannot_be_called
 from keras_ganprune.layers.inference import run
 from keras_ganprune.layers.probe_inputs import probe_inputs
 from keras_ganprune.layers.tensors import to_numpy
@@ -43,13 +44,19 @@ def check_same_outputs(
         inputs: As in `probe_inputs`. Defaults to None: the model's own inputs.
 
     Raises:
+        InvalidArgumentError: The model cannot be called on `inputs`.
         DifferentOutputsError: The outputs differ by more than rounding, or are not finite.
     """
     model = builder.graph.model
     arrays = probe_inputs(model, inputs, batch=_BATCH)
     packed = keras.tree.pack_sequence_as(builder.graph.inputs, leaves(arrays))
     tensors = [(v, keras.ops.convert_to_tensor(value, dtype=v.dtype)) for v, value in values]
-    expected = leaves(run(model, arrays, tensors))
+    try:
+        expected = leaves(run(model, arrays, tensors))
+    except Exception as error:
+        if inputs is None:
+            raise
+        raise cannot_be_called(model, inputs, error) from error
     actual = leaves(run(small, packed))
     if len(expected) != len(actual):
         raise DifferentOutputsError(

@@ -18,6 +18,7 @@ from keras_ganprune.errors import (
     DifferentOutputsError,
     InvalidArgumentError,
     PruningWarning,
+    UnbuiltModelError,
     UnsupportedLayerError,
 )
 from keras_ganprune.gan import two_networks
@@ -295,3 +296,89 @@ def test_inputs_of_the_user_are_checked():
         kgp.strip_pruning(model, inputs=np.ones((2, 5), "float32"))
     kgp.strip_pruning(model, inputs=keras.Input((zoo.FEATURES,)))
     kgp.strip_pruning(model, inputs=[[0.5] * zoo.FEATURES] * 2)
+
+
+class TrainsMore(keras.Model):
+    """A sublayer of it runs in training only."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden, self.extra = layers.Dense(4), layers.Dense(3)
+        self.head = layers.Dense(2)
+
+    def call(self, x, training=False):
+        hidden = self.hidden(x)
+        if training:
+            hidden += ops.mean(self.extra(hidden), axis=-1, keepdims=True)
+        return self.head(hidden)
+
+    def get_config(self):
+        return {}
+
+
+def test_a_sublayer_that_runs_in_training_only_is_copied():
+    model = TrainsMore(name="trains_more")
+    x = np.ones((2, 5), "float32")
+    model(x, training=True)
+    kgp.Pruner(model).update(sparsity=0.5)
+    copy = kgp.strip_pruning(model)
+    np.testing.assert_array_equal(model(x, training=True), copy(x, training=True))
+
+
+def small_model():
+    return keras.Sequential([keras.Input((5,)), layers.Dense(3), layers.Dense(2)])
+
+
+BATCH = np.ones((2, 5), "float32")
+WRONG_INPUTS = {
+    "empty": (BATCH[:0], "at least one entry"),
+    "shape": (np.ones((2, 7), "float32"), r"fit the inputs of .*\(2, 7\)|of the shapes .*7"),
+    "texts": (np.array([["a"] * 5]), "fit the inputs of"),
+    "two": ([BATCH, BATCH], "fit the inputs of"),
+    "names": ({"z": BATCH}, "Received: the names"),
+    "object": (np.array([[object()] * 5]), "numbers, bools or texts. Received: object"),
+}
+
+
+@pytest.mark.parametrize("route", ["strip", "shrink", "export"])
+@pytest.mark.parametrize("case", WRONG_INPUTS)
+def test_wrong_inputs_are_refused_in_own_words(route, case, tmp_path):
+    if route == "export" and BACKEND != "tensorflow":
+        pytest.skip("needs TensorFlow")
+    inputs, text = WRONG_INPUTS[case]
+    model = kgp.make_prunable(small_model())
+    calls = {
+        "strip": lambda: kgp.strip_pruning(model, inputs=inputs),
+        "shrink": lambda: kgp.shrink(model, sparsity=0.5, inputs=inputs),
+        "export": lambda: kgp.export_saved_model(model, tmp_path / "out", inputs=inputs),
+    }
+    with pytest.raises(InvalidArgumentError, match=text) as caught:
+        calls[route]()
+    assert "Exception encountered" not in str(caught.value)
+
+
+def test_what_is_not_built_or_not_masked_any_more_says_so():
+    with pytest.raises(UnbuiltModelError, match="must be built to be copied"):
+        kgp.strip_pruning(TrainsMore())
+    model = small_model()
+    pruner = kgp.Pruner(model)
+    pruner.update(sparsity=0.5)
+    kgp.strip_pruning(model, copy=False)
+    with pytest.raises(UnsupportedLayerError, match=r"Make a new `Pruner\(model\)`"):
+        pruner.update(sparsity=0.6)
+    assert kgp.Pruner(model).update(sparsity=0.6).sparsity > 0.5
+
+
+def test_weights_tied_by_hand_stay_tied():
+    first, second = (layers.Embedding(20, 6, name=name) for name in "ab")
+    x = keras.Input((4,), dtype="int32")
+    model = keras.Model(x, layers.Dense(2)(layers.Dense(8)(first(x) + second(x))))
+    object.__setattr__(second, "_embeddings", first._embeddings)
+    copy = kgp.strip_pruning(model)
+    a, b = (copy.get_layer(name)._embeddings for name in "ab")
+    assert a is b and a is not first._embeddings
+    with pytest.raises(UnsupportedLayerError, match=r"`_embeddings` is the weight a/embeddings of"):
+        kgp.shrink(model, sparsity=0.5)
+    small = kgp.shrink(model, sparsity=0.5, keep=["a", "b"])
+    a, b = (small.get_layer(name)._embeddings for name in "ab")
+    assert a is b and a is not first._embeddings

@@ -222,7 +222,6 @@ BLAMED = {
         None,
         r"'mine' \(Unsaved\).*follows the rule of `Dense`, but its copy.*`Unsaved.get_config` must",
     ),
-    "replaced_call": (replaced_call, None, r"'patched' \(Dense\).*The `call` of this one layer"),
     "random": (lambda: chain(Noisy(name="mine")), rule_of_noisy, r"'mine' \(Noisy\).*draws random"),
     "nan": (lambda: chain(layers.Lambda(lambda x: x * np.nan)), None, "Channels cannot|NaN"),
 }
@@ -320,6 +319,14 @@ def test_inputs_that_do_not_fit():
     for inputs in (normal(3, FEATURES + 1), [normal(3, FEATURES)] * 2):
         with pytest.raises(InvalidArgumentError, match="`inputs` must fit the inputs of"):
             kgp.shrink(model, sparsity=0.5, inputs=inputs)
+
+
+def test_a_call_of_one_layer_is_carried():
+    model = replaced_call()
+    kgp.Pruner(model, granularity="channel").update(sparsity=0.5)
+    small = kgp.shrink(model)
+    assert small.get_layer("patched").call is not model.get_layer("patched").call
+    assert_same(model, small)
 
 
 def test_a_cell_keeps_its_constant():

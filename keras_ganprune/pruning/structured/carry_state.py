@@ -24,6 +24,7 @@ from keras_ganprune.layers.copy_state import (
     is_of_keras,
 )
 from keras_ganprune.layers.guard import MaskConstraint
+from keras_ganprune.layers.kernels import own_variables
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning.structured.cuts import take
 from keras_ganprune.pruning.structured.layer_objects import functions_of, objects_of
@@ -113,6 +114,7 @@ def carry_state(
         _carry_variables(one, other, index)
         _carry_arrays(one, other)
         _carry_later(one, other, (fresh or {}).get(id(one)), carrier)
+        _carry_ties(one, other, carrier)
         _finish(other)
 
 
@@ -139,6 +141,23 @@ def _carry_later(
             if built.same(value, whole) or not cut.same(whole, present[name]):
                 continue
         carry_attribute(carrier, name, value, old, new)
+
+
+def tied_by_hand(layer: keras.layers.Layer) -> tuple[str, str] | None:
+    """Return the first attribute that is a variable of another layer, and the path of it, or None."""
+    own = {id(v) for v in layer.variables}
+    for name, value in attributes(layer):
+        if isinstance(value, keras.Variable) and id(value) not in own:
+            return name, value.path
+    return None
+
+
+def _carry_ties(old: keras.layers.Layer, new: keras.layers.Layer, carrier: Carrier) -> None:
+    """Give a layer the new variable of another layer whose variable the old one uses (tied by hand)."""
+    own = {id(v) for v in own_variables(old)}
+    for name, value in attributes(old):
+        if isinstance(value, keras.Variable) and id(value) not in own and id(value) in carrier.new:
+            _set(new, name, carrier.new[id(value)])
 
 
 def carry_penalties(old: keras.Variable, new: keras.Variable) -> None:

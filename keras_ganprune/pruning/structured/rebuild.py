@@ -21,6 +21,7 @@ from keras_ganprune.pruning.structured.carry_state import (
     carry_penalties,
     carry_state,
     layer_pairs,
+    tied_by_hand,
 )
 from keras_ganprune.pruning.structured.cuts import Cut
 from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
@@ -349,6 +350,13 @@ def _variable(layer: Any, name: str) -> keras.Variable:
 def _advice(call: Call) -> str:
     """Return what helps if a layer has other sizes than its rule says, when it is built again."""
     entry, cls = entry_of(call.operation), type(call.operation)
+    if isinstance(call.operation, keras.layers.Layer):
+        tied = tied_by_hand(call.operation)
+        if tied:
+            return (
+                f"Its attribute `{tied[0]}` is the weight {tied[1]} of another layer, and such ties cannot "
+                f"be cut. Leave both layers alone with `keep`, as in `keep=['{call.path}']` for this one."
+            )
     if entry is not None and entry.is_of_user:
         return "Check its rule and the `config=` of `register_rule`."
     if not is_of_keras(cls):
