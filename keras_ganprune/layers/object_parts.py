@@ -72,7 +72,8 @@ def parts_of(value: Any) -> Parts:
     reduced: Any = reducer(value) if reducer is not None else value.__reduce_ex__(4)
     if isinstance(reduced, str):  # the name of a global object
         return Parts(lambda: value, ())
-    make, args, state, items, pairs = (*reduced, None, None, None)[:5]
+    make, args = reduced[:2]
+    state, items, pairs = (*reduced[2:], None, None, None)[:3]
     sets_itself = hasattr(cls, "__setstate__")
     if isinstance(state, tuple) and len(state) == 2 and not sets_itself:
         state = {**(state[0] or {}), **(state[1] or {})}

@@ -366,7 +366,8 @@ def test_what_is_not_built_or_not_masked_any_more_says_so():
     kgp.strip_pruning(model, copy=False)
     with pytest.raises(UnsupportedLayerError, match=r"Make a new `Pruner\(model\)`"):
         pruner.update(sparsity=0.6)
-    assert kgp.Pruner(model).update(sparsity=0.6).sparsity > 0.5
+    kgp.Pruner(model).update(sparsity=0.6)
+    assert np.mean(model.get_weights()[0] == 0) > 0.5
 
 
 def test_weights_tied_by_hand_stay_tied():
