@@ -96,6 +96,8 @@ class Carrier:
             return same_array(old, new)
         if (id(old), id(new)) in proving:
             return True
+        if type(old).__module__ == "_thread":  # A lock holds nothing.
+            return True
         proving |= {(id(old), id(new))}
         if isinstance(old, FUNCTIONS):
             return self._same_function(old, new, proving)
@@ -221,6 +223,17 @@ class Carrier:
         ]
 
     def _layer(self, old: keras.layers.Layer, new: Any) -> Any:
+        """Return the layer of the new constructor, with the weights of one that Keras does not track."""
+        if type(new) is type(old) and new is not old:
+            left, right = old._flatten_layers(), new._flatten_layers()
+            fits = [type(a) for a in left] == [type(b) for b in right]
+            shapes = [[tuple(v.shape) for v in layer.variables] for layer in (old, new)]
+            if fits and shapes[0] == shapes[1]:
+                for one, other in zip(left, right, strict=True):
+                    self.pair(one, other)
+                for variable, other in zip(old.variables, new.variables, strict=True):
+                    other.assign(as_array(variable))
+                return new
         raise NotCarriedError(
             f"the layer '{old.name}' ({type(old).__name__}) is no part of the model. Make it an attribute "
             "of a layer or model in the constructor"

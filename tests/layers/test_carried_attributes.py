@@ -163,6 +163,12 @@ KINDS = {
     ),
     "regularizer": (lambda: None, lambda: keras.regularizers.L2(0.5), lambda v: v.get_config()),
     "loss": (lambda: None, lambda: keras.losses.Huber(0.5), lambda v: v.get_config()),
+    "lock": (threading.Lock, threading.Lock, lambda v: v.locked()),
+    "layer_inside": (
+        lambda: Helper(layer=layers.Rescaling(2.0)),
+        lambda: Helper(layer=layers.Rescaling(2.0)),
+        lambda v: v.layer.scale,
+    ),
     "complex": (lambda: 1j, lambda: complex(0.0, -0.0), repr),
 }
 # Kinds that cannot be copied, with a part of the reason.

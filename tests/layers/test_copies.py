@@ -292,7 +292,7 @@ def test_a_layer_that_cannot_be_made_again_is_named():
 
 def test_inputs_of_the_user_are_checked():
     model = zoo.sequential()
-    with pytest.raises(InvalidArgumentError, match="`inputs` must be a batch"):
+    with pytest.raises(InvalidArgumentError, match="`inputs` must fit the inputs of"):
         kgp.strip_pruning(model, inputs=np.ones((2, 5), "float32"))
     kgp.strip_pruning(model, inputs=keras.Input((zoo.FEATURES,)))
     kgp.strip_pruning(model, inputs=[[0.5] * zoo.FEATURES] * 2)
