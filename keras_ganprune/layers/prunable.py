@@ -19,6 +19,7 @@ from keras_ganprune.errors import (
 from keras_ganprune.layers.class_swap import hold_parts
 from keras_ganprune.layers.computed_kernels import integer_mode, masked_properties, owner_of
 from keras_ganprune.layers.guard import MaskConstraint
+from keras_ganprune.layers.initial_values import initial_values
 from keras_ganprune.layers.kernels import attribute_paths, member, own_kernels
 from keras_ganprune.layers.mask_store import MaskStore
 from keras_ganprune.layers.tensors import to_numpy
@@ -101,7 +102,8 @@ class PrunableLayer(_LayerMixin):
         find = functools.partial(weight_variable, self)
         # `object.__setattr__` keeps Keras and TensorFlow from tracking the store as a sublayer, which
         # would put the masks among `layer.weights`.
-        object.__setattr__(self, "pruning_masks", MaskStore(weights, find))
+        initial = functools.partial(initial_values, self)
+        object.__setattr__(self, "pruning_masks", MaskStore(weights, find, initial))
         hold_parts(self)
 
     def quantize(self, *args: Any, **kwargs: Any) -> None:

@@ -15,7 +15,7 @@ import keras_ganprune as kgp
 from keras_ganprune.errors import FileFormatError, PruningNotice, PruningWarning
 from keras_ganprune.layers import save_notices
 from keras_ganprune.layers.tensors import to_numpy
-from keras_ganprune.layers.unmasked_zeros import looks_pruned
+from keras_ganprune.layers.zero_patterns import pruned_zeros
 
 full = pytest.mark.full
 SPARSITY = 0.75
@@ -237,6 +237,79 @@ def test_taken_zeros_hold_in_fit():
         assert not np.any(to_numpy(weight.variable)[~before[weight.path]])
 
 
+def dense_step(model, **compile_arguments):
+    model.compile(keras.optimizers.Adam(0.05), "mse", **compile_arguments)
+    model.fit(np.ones((8, 8)), np.ones((8, 4)), verbose=0)
+
+
+def into_trained(new, model):
+    dense_step(new)
+    new.set_weights(model.get_weights())
+
+
+def by_layer(new, model):
+    for layer in model.layers:
+        new.get_layer(layer.name).set_weights(layer.get_weights())
+
+
+def by_variable(new, model):
+    for target, source in zip(new.variables, model.variables, strict=True):
+        target.assign(source)
+
+
+def by_tensor(new, model):
+    for target, source in zip(new.variables, model.variables, strict=True):
+        target.assign(source.value)
+
+
+def by_checkpoint(new, model, folder):
+    import tensorflow as tf
+
+    path = tf.train.Checkpoint(model=model).save(str(folder / "checkpoint"))
+    tf.train.Checkpoint(model=new).restore(path)
+
+
+ARRIVALS = {
+    "set_weights": lambda new, model: new.set_weights(model.get_weights()),
+    "after a fit": into_trained,
+    "layer.set_weights": by_layer,
+    "variables": by_variable,
+    "tensors": by_tensor,
+}
+if keras.backend.backend() == "tensorflow":
+    ARRIVALS["tf.train.Checkpoint"] = by_checkpoint
+
+
+@pytest.mark.parametrize("eager", [pytest.param(True, marks=full), False])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n == "set_weights" else full) for n in ARRIVALS]
+)
+def test_training_zeros_without_masks_is_said(name, eager, tmp_path):
+    model = pruned(sequential)
+    new = keras.models.clone_model(model)
+    bring = ARRIVALS[name]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        bring(new, model, *([tmp_path] if "folder" in bring.__code__.co_varnames else []))
+        dense_step(new, run_eagerly=eager)
+        dense_step(new, run_eagerly=eager)
+    said = " ".join(str(w.message) for w in caught if w.category is PruningWarning)
+    assert said.count("a/kernel") == said.count("b/kernel") == 1
+    assert "kgp.masks_from_zeros(model)" in said
+
+
+@pytest.mark.parametrize("mend", ["masks_from_zeros", "copy_masks", "dense"])
+def test_mended_zeros_are_not_said(mend):
+    model = pruned(sequential)
+    new = keras.models.clone_model(model)
+    new.set_weights((sequential() if mend == "dense" else model).get_weights())
+    if mend == "masks_from_zeros":
+        kgp.masks_from_zeros(new)
+    elif mend == "copy_masks":
+        kgp.copy_masks(model, new)
+    dense_step(new)  # A PruningWarning would be an error.
+
+
 def test_zeros_of_whole_channels_take_their_biases_and_scales():
     keras.utils.set_random_seed(0)
 
@@ -285,23 +358,91 @@ def test_scope_and_zero_kernels():
     assert [path for path, _, _ in kgp.masks_from_zeros(other, scope="b")] == ["b/kernel"]
 
 
-NOT_PRUNED = {
-    "zeros": np.zeros((20, 20)),
-    "identity": np.eye(20),
-    "one-hot": np.eye(20)[np.arange(40) % 20],
-    "few zeros": np.where(np.arange(400) < 15, 0, np.arange(400) + 1.0).reshape(20, 20),
-    "a small share": np.where(np.arange(4000) < 100, 0, np.arange(4000) + 1.0),
-    "dense": np.arange(1.0, 401.0).reshape(20, 20),
+RNG = np.random.default_rng(0)
+NORMAL = RNG.normal(size=(20, 20))
+ANGLES = 2 * np.pi * np.outer(np.arange(16), np.arange(16)) / 16
+TENT = np.clip(1 - np.abs(np.arange(-7, 8)) / 8, 0, None)
+
+
+def bilinear(channels=4):
+    return np.eye(channels) * np.outer(TENT, TENT)[:, :, None, None]
+
+
+def rounded(values, levels, axis=0):
+    scale = np.abs(values).max(axis=axis, keepdims=True) / levels
+    return np.round(values / scale) * scale
+
+
+# Kernel -> whether its zeros look as if they were pruned.
+KERNELS = {
+    "zeros": (np.zeros((20, 20)), False),
+    "identity": (np.eye(20), False),
+    "scaled identity": (-0.3 * np.eye(20), False),
+    "one-hot": (np.eye(20)[np.arange(40) % 20], False),
+    "few zeros": (np.where(np.arange(400) < 15, 0, NORMAL.ravel()).reshape(20, 20), False),
+    "a small share": (np.where(np.arange(4000) < 100, 0, RNG.normal(size=4000)), False),
+    "dense": (NORMAL, False),
+    "bilinear upsampling": (bilinear(), False),
+    "filter bank": (np.maximum(0, 1 - np.abs(np.arange(40)[:, None] / 4 - np.arange(10))), False),
+    "clipped": (np.maximum(NORMAL, 0), False),
+    "Fourier": (np.concatenate([np.cos(ANGLES), np.sin(ANGLES)], 1).astype("float32"), False),
+    "Sobel of 32 channels": (
+        np.repeat(np.outer([1, 2, 1], [-1, 0, 1])[:, :, None, None], 32, 2).astype("float32"),
+        False,
+    ),
+    "Haar": (np.kron(np.eye(10), [[1, 1], [1, -1]]) / np.sqrt(2), False),
+    "int8": (rounded(RNG.normal(size=(200, 20)), 127), False),
+    "int4": (rounded(RNG.normal(size=(200, 20)), 7), False),
+    "int4, rows": (rounded(RNG.normal(size=(20, 200)), 7, axis=1), False),
+    "pruned": (np.where(np.abs(NORMAL) > 0.7, NORMAL, 0), True),
+    "pruned to 2:4": (NORMAL * (np.arange(20) % 4 < 2), True),
+    "pruned channels": (NORMAL * (np.arange(20) % 4 > 0), True),
+    "small, pruned": (np.where(np.abs(NORMAL[:4, :8]) > 0.7, NORMAL[:4, :8], 0), True),
+    "pruned, half precision": (np.where(np.abs(NORMAL) > 0.7, NORMAL, 0).astype("float16"), True),
+    "pruned, then int8": (rounded(np.where(np.abs(NORMAL) > 0.7, NORMAL, 0), 127), True),
 }
 
 
-@pytest.mark.parametrize("name", NOT_PRUNED)
-def test_what_is_not_taken_for_a_pruned_kernel(name):
-    assert not looks_pruned(NOT_PRUNED[name])
-    rows, columns = np.atleast_2d(NOT_PRUNED[name]).shape
-    model = keras.Sequential([keras.Input((rows,)), layers.Dense(columns)])
-    model.layers[0].kernel.assign(np.atleast_2d(NOT_PRUNED[name]))
-    kgp.make_prunable(model)  # A PruningWarning would be an error.
+@pytest.mark.parametrize("name", KERNELS)
+def test_which_zeros_look_pruned(name):
+    values, expected = KERNELS[name]
+    assert bool(pruned_zeros(values)) is expected
+
+
+def initialized(values):
+    def initializer(shape, dtype=None):
+        return keras.ops.convert_to_tensor(values, dtype=dtype)
+
+    return initializer
+
+
+PRUNED = np.where(np.abs(NORMAL) > 0.7, NORMAL, 0)
+# Layer, its kernel, whether zeros are said.
+IN_LAYERS = {
+    "initialized so": (layers.Dense, PRUNED, PRUNED, False),
+    "initialized so, then pruned": (layers.Dense, np.triu(NORMAL), np.triu(PRUNED), True),
+    "not initialized so": (layers.Dense, None, PRUNED, True),
+    "words without a vector": (
+        layers.Embedding,
+        None,
+        NORMAL * (np.arange(20) % 3 > 0)[:, None],
+        False,
+    ),
+    "pruned table": (layers.Embedding, None, PRUNED, True),
+}
+
+
+@pytest.mark.parametrize("name", IN_LAYERS)
+def test_the_initializer_and_the_layer_decide_too(name):
+    cls, initial, values, expected = IN_LAYERS[name]
+    start = {} if initial is None else {"kernel_initializer": initialized(initial)}
+    layer = cls(20, **start) if cls is layers.Dense else cls(20, 20)
+    model = keras.Sequential([keras.Input((20,)), layer])
+    layer.weights[0].assign(values)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kgp.make_prunable(model)
+    assert bool(caught) is expected
 
 
 def test_masks_that_were_chosen_are_no_lost_masks():
