@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 import numpy as np
@@ -105,6 +105,9 @@ class PrunableLayer(_LayerMixin):
         initial = functools.partial(initial_values, self)
         object.__setattr__(self, "pruning_masks", MaskStore(weights, find, initial))
         hold_parts(self)
+        if keras.backend.backend() == "torch":
+            # A layer is a module of PyTorch there.
+            cast("Any", self).register_load_state_dict_post_hook(_note_state_dict)
 
     def quantize(self, *args: Any, **kwargs: Any) -> None:
         """Quantize the layer as Keras quantizes its plain class. Pruned weights stay zero.
@@ -154,6 +157,13 @@ class PrunableLayer(_LayerMixin):
                 f"{': ' + repr(known) if known else ''}."
             )
         return weights
+
+
+def _note_state_dict(layer: Any, incompatible: Any) -> None:
+    """Look for zeros without masks that `load_state_dict` of PyTorch has brought into a layer."""
+    store = vars(layer).get("pruning_masks")
+    for weight in () if store is None else store.weights_by_name.values():
+        weight.constraint.arrivals.restored(weight)
 
 
 # Plain class -> its Prunable class.

@@ -68,7 +68,9 @@ class Arrivals:
                 say([weight])
 
     def training_begins(self, weight: Any) -> None:
-        """Say once which weights of an optimizer have zeros without masks. Their values may have moved by now.
+        """Say once which weights of an optimizer have zeros without masks.
+
+        In an eager step their values have moved by now, so the notes of earlier writes count.
 
         Private attribute of Keras: `value` would be the one of a trace.
         """
