@@ -52,9 +52,7 @@ def unmasked_zeros(store: Any, name: str, values: np.ndarray) -> int:
         return 0  # An update has chosen this mask.
     if name not in store.masks or not to_numpy(store.masks[name]).all():
         return 0
-    return pruned_zeros(
-        values, functools.partial(store.initial, name), name.endswith("embeddings")
-    )
+    return pruned_zeros(values, functools.partial(store.initial, name), name.endswith("embeddings"))
 
 
 def _warn(kernels: Iterable[tuple[str, Any, str]], stacklevel: int) -> None:

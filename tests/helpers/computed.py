@@ -1,7 +1,7 @@
 """LoRA and quantization on pruned layers: what becomes of the zeros on each route.
 
-A route is a function of (model, layer or part that computes its kernel, path of the kernel, inputs, folder). It
-returns the model whose zeros are compared with those of the pruned model.
+A route is a function of (pruned model, path of the kernel, inputs, folder). It returns the model whose zeros
+are compared with those of the pruned model.
 """
 
 import copy
@@ -22,14 +22,10 @@ def floats(*shape):
     return RNG.normal(size=shape).astype("float32")
 
 
+# The projections of attention are EinsumDense layers.
 # Name -> (layer 'it', path of a kernel that can have LoRA, its inputs).
 KERNELS = {
     "Dense": (lambda: layers.Dense(7, name="it"), "kernel", floats(16, 8)),
-    "EinsumDense": (
-        lambda: layers.EinsumDense("abc,cd->abd", (3, 6), name="it"),
-        "kernel",
-        floats(16, 3, 8),
-    ),
     "Embedding": (
         lambda: layers.Embedding(9, 6, name="it"),
         "embeddings",
@@ -168,8 +164,6 @@ ROUTES = {
     "float8, fit": quantized_in("float8"),
     "int8, save, load": saved_in_int8,
     "LoRA, fit, int8": lora_then("int8"),
-    "LoRA, fit, int4": lora_then("int4"),
-    "LoRA, fit, float8": lora_then("float8"),
     "int8, LoRA, fit": then_lora("int8"),
     "int4, LoRA, fit": then_lora("int4"),
     "int8, save, load, LoRA": loaded_then_lora,

@@ -141,8 +141,9 @@ def stripped_into_prunable(model, make, folder):
 
 
 def by_editor(model, make, folder):
-    model.save_weights(folder / "m.weights.h5")
-    keras.saving.KerasFileEditor(folder / "m.weights.h5").save(folder / "new.weights.h5")
+    path = str(folder / "m.weights.h5")
+    model.save_weights(path)
+    keras.saving.KerasFileEditor(path).save(str(folder / "new.weights.h5"))
     new = kgp.make_prunable(make())
     new.load_weights(folder / "new.weights.h5")
     return new
