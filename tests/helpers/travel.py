@@ -245,6 +245,7 @@ WRITTEN, READ, TRAINED = (
     f"said: when {event}" for event in ("the file is written", "it is read", "training begins")
 )
 PLAIN = "not seen: only plain layers of Keras take part"
+PAST = "not seen: PyTorch writes into its own tensors"
 # (way, kinds of model) -> what becomes of the masks.
 TABLE = {
     (by_keras, BY_CONFIG): KEEP,
@@ -277,7 +278,8 @@ TABLE[by_config, (subclassed,)] = PLAIN
 if BACKEND == "tensorflow":
     TABLE[by_checkpoint, BY_CONFIG] = TRAINED
 if BACKEND == "torch":
-    TABLE[by_state_dict, BY_CONFIG] = TRAINED
+    TABLE[by_state_dict, (sequential,)] = TRAINED
+    TABLE[by_state_dict, (functional,)] = PAST
 
 
 def cells():
@@ -316,5 +318,7 @@ def outcome(way, make, folder):
         return WRITTEN, new, texts
     if texts:
         return TRAINED, new, texts
+    if way is by_state_dict:
+        return PAST, new, texts
     assert not before, "zeros were filled in silence"
     return PLAIN, new, texts

@@ -373,7 +373,7 @@ def test_lora_and_integers_keep_zeros_or_refuse(route, name, tmp_path):
 
 @full
 def test_lora_beside_integers_if_the_zeros_may_be_lost():
-    model, path, x = pruned_model("Dense")
+    model, _, _ = pruned_model("Dense")
     quantize(model, "int8")
     layer = model.get_layer("it")
     with pytest.raises(UnsupportedLayerError, match=r"keras\.layers\.Dense\.enable_lora"):
