@@ -74,7 +74,7 @@ def warn_of(rows: Iterable[tuple[str, Any, str, int, int]], stacklevel: int) -> 
     if not found:
         return
     paths = [row[0] for row in found]
-    zeros, total = (sum(row[i] for row in found) for i in (3, 4))
+    zeros, total = sum(row[3] for row in found), sum(row[4] for row in found)
     warnings.warn(
         f"{', '.join(paths[:3])}{' and others' if len(paths) > 3 else ''}: {zeros:,} of {total:,} weights "
         "are exactly zero, but their masks keep all, so training fills these zeros again. They look like the "
