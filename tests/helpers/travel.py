@@ -257,7 +257,7 @@ TABLE = {
     (weights_into_prunable, BY_CONFIG + ANEW): KEEP,
     (shards_into_prunable, BY_CONFIG): KEEP,
     (stripped_into_prunable, BY_CONFIG): READ,
-    (by_editor, BY_CONFIG): KEEP,
+    (by_editor, BY_CONFIG): READ,
     (by_clone, BY_CONFIG): TRAINED,
     (by_config, BY_CONFIG): TRAINED,
     (by_json, BY_CONFIG): KEEP,
