@@ -78,6 +78,38 @@ NETWORKS = {
     "unknown_sizes": "unknown sizes",
     "mixed_precision": "mixed precision",
 }
+KINDS_OF_MODEL = {
+    "sequential": "Sequential",
+    "functional": "functional",
+    "subclassed": "subclassed network",
+    "OwnGAN": "own GAN class",
+}
+WAYS = {
+    "by_keras": "`model.save`, `keras.saving.load_model`",
+    "by_kgp": "`model.save`, `kgp.load_model`",
+    "by_h5": "legacy `.h5` file, `keras.saving.load_model`",
+    "by_name": "legacy `.h5` file, `load_weights(by_name=True)` of a Prunable model",
+    "weights_into_plain": "`save_weights`, `load_weights` of a plain model",
+    "weights_into_prunable": "`save_weights`, `load_weights` of a Prunable model",
+    "shards_into_prunable": "`save_weights(max_shard_size=)`, `load_weights` of a Prunable model",
+    "stripped_into_prunable": "`save_weights` of a stripped model, `load_weights` of a Prunable one",
+    "by_editor": "`save_weights`, `KerasFileEditor`, `load_weights` of a Prunable model",
+    "by_clone": "`clone_model`, `set_weights`",
+    "by_config": "`from_config`, `set_weights`",
+    "by_json": "`model_from_json`, `load_weights`",
+    "set_weights": "a Prunable model made anew, `set_weights`",
+    "set_weights_of_layers": "`clone_model`, `set_weights` of each layer",
+    "set_weights_after_fit": "`clone_model`, `fit`, `set_weights`",
+    "by_variable": "`clone_model`, `variable.assign(variable)`",
+    "by_tensor": "`clone_model`, `variable.assign(tensor)`",
+    "by_npz": "`get_weights`, `np.savez`, `set_weights` of a Prunable model",
+    "deepcopied": "`copy.deepcopy`",
+    "pickled": "`pickle`",
+    "by_checkpoint": "`tf.train.Checkpoint`, restored in a Prunable model",
+    "by_state_dict": "`state_dict`, `load_state_dict` of a clone",
+    "set_weights_of_plain": "a plain model made anew, `set_weights`",
+}
+COMPUTED = ("Dense", "Embedding", "Conv2D", "MultiHeadAttention")
 INTRODUCTION = """# What is guaranteed, route by route
 
 `python docs/make_guarantees.py` writes this page from measured results; do not edit it.
@@ -116,26 +148,69 @@ so does `Prune` at the end of an epoch. `apply_masks(model)` sets them to zero. 
 `Pruner.attach(optimizer)` masks after each step of an optimizer of `torch.optim`.
 """
 
+TRAVEL = """
+## Masks travel
+
+Each row is a way to copy or load a pruned model, followed by a `fit` with no callback of this package.
+
+- ✓: the copy has the masks.
+- A number: the zeros come without their masks. "Said": a message says so, and names the call that helps,
+  `kgp.masks_from_zeros(model)` for a model, or `kgp.load_model` for a file. "Not seen": it is out of reach.
+
+[saving.md](saving.md) has the details.
+"""
+KERNELS = """
+## LoRA and quantization
+
+Each row is a route of a layer that was pruned to 75 %. ✓: its zeros are the same at the end.
+"""
+
 
 def outputs_table(table: dict[str, dict[str, str]]) -> str:
     """Return one backend's table of networks × routes, with its numbered reasons."""
+    return numbered_table(table, NETWORKS, ROUTES)
+
+
+def numbered_table(
+    table: dict[str, dict[str, str]], labels: dict[str, str], columns: dict[str, str]
+) -> str:
+    """Return a table of rows × columns, with its numbered reasons.
+
+    Args:
+        table: Row -> column -> outcome.
+        labels: Row -> its label.
+        columns: Column -> its label.
+    """
     reasons: dict[str, int] = {}
 
     def cell(text: str) -> str:
-        if text in ("exact", "-"):
-            return {"exact": "✓", "-": "·"}[text]
+        if text in ("exact", "masks", "-"):
+            return "·" if text == "-" else "✓"
         return str(reasons.setdefault(text, len(reasons) + 1))
 
     rows = [
-        "| " + " | ".join(["", *ROUTES.values()]) + " |",
-        "| --- |" + " :---: |" * len(ROUTES),
+        "| " + " | ".join(["", *columns.values()]) + " |",
+        "| --- |" + " :---: |" * len(columns),
     ]
-    for name, label in NETWORKS.items():
+    for name, label in labels.items():
         if name in table:
-            cells = [cell(table[name].get(route, "-")) for route in ROUTES]
+            cells = [cell(table[name].get(column, "-")) for column in columns]
             rows.append("| " + " | ".join([label, *cells]) + " |")
     lines = [f"{number}. {_sentence(text)}" for text, number in reasons.items()]
     return "\n".join(rows) + "\n" + ("\n" + "\n".join(lines) + "\n" if lines else "")
+
+
+def backends_table(
+    tables: dict[str, dict[str, dict[str, str]]], labels: dict[str, str], columns: dict[str, str]
+) -> str:
+    """Return one table for all backends whose outcomes are the same, or one for each group that differs."""
+    parts = []
+    groups: dict[str, list[str]] = {}
+    for backend, table in tables.items():
+        groups.setdefault(numbered_table(table, labels, columns), []).append(backend)
+    for text, backends in groups.items():
+        parts.append(f"\n### {', '.join(BACKENDS[b] for b in backends)}\n\n{text}")
+    return "".join(parts)
 
 
 def _sentence(text: str) -> str:
@@ -165,6 +240,11 @@ def page() -> str:
     parts = [INTRODUCTION]
     parts += [f"\n### {BACKENDS[b]}\n\n{outputs_table(t['outputs'])}" for b, t in measured.items()]
     parts += [ZEROS, "\n", zeros_table({b: t["zeros"] for b, t in measured.items()}), PAST]
+    tables = {b: t["travel"] for b, t in measured.items()}
+    parts += [TRAVEL, backends_table(tables, WAYS, KINDS_OF_MODEL)]
+    tables = {b: t["computed"] for b, t in measured.items()}
+    routes = {route: route for table in tables.values() for route in table}
+    parts += [KERNELS, backends_table(tables, routes, {name: name for name in COMPUTED})]
     return "".join(parts)
 
 

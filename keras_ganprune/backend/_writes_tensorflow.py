@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 _DENSE = ("assign_add", "assign_sub")
@@ -28,8 +29,8 @@ _OTHERS = (
     "scatter_nd_update",
     "scatter_nd_max",
     "scatter_nd_min",
-    "_restore_from_tensors",  # of a `tf.train.Checkpoint`
 )
+_RESTORE = "_restore_from_tensors"  # of a `tf.train.Checkpoint`
 _NOTE = "_masked_in"
 
 
@@ -49,7 +50,7 @@ def guard(variable: Any, weight: Any) -> None:
 def unguard(variable: Any) -> None:
     """Give a `tf.Variable` the methods of its class back."""
     for component in _components(variable):
-        for name in ("assign", *_DENSE, *_ROWS, *_OTHERS, _NOTE):
+        for name in ("assign", *_DENSE, *_ROWS, *_OTHERS, _RESTORE, _NOTE):
             vars(component).pop(name, None)
 
 
@@ -61,6 +62,12 @@ def take_note(weight: Any) -> bool:
     notes = [vars(c).pop(_NOTE, None) for c in _components(weight._value)]
     graph = _graph()
     return all(note is not None and note() is graph for note in notes)
+
+
+def value_outside_of_graphs(value: Any) -> np.ndarray:
+    """Return the present value of a variable as an array, also while a function is traced."""
+    with tf.init_scope():
+        return np.asarray(value)
 
 
 def _components(variable: Any) -> list[Any]:
@@ -100,6 +107,7 @@ class _Writes:
         writers += [(name, self.write) for name in _DENSE]
         writers += [(name, self.write_rows) for name in _ROWS]
         writers += [(name, self.write_and_mask) for name in _OTHERS]
+        writers += [(_RESTORE, self.restore)]
         for name, writer in writers:
             method = getattr(self.variable, name, None)
             if method is not None:
@@ -129,6 +137,15 @@ class _Writes:
         result = method(*args, **kwargs)
         if self._enforced():
             self.assign(self._masked(self.variable.read_value()))
+        return result
+
+    def restore(self, method: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Take the value of a `tf.train.Checkpoint`, then mask the variable."""
+        result = self.write_and_mask(method, *args, **kwargs)
+        weight = self.owner()
+        arrivals = None if weight is None else weight.mask_constraint.arrivals
+        if arrivals is not None:
+            arrivals.restored(weight)
         return result
 
     def _is_initial(self) -> bool:

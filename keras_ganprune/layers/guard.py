@@ -24,6 +24,7 @@ from keras import ops
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.layers.tensors import masked, tensor, to_numpy
+from keras_ganprune.layers.zero_arrivals import Arrivals
 from keras_ganprune.utils.registry import PACKAGE
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class MaskConstraint(keras.constraints.Constraint):
         resting: Bool, whether no pruning run accumulates updates at present, though `hidden` is there.
         paused: Bool, whether `assign` writes values as they are: while a file is loaded, whose masks are read
             after its weights.
+        arrivals: What is known about zeros that came without a mask, or None.
     """
 
     def __init__(self, mask: keras.Variable, inner: Callable[[Any], Any] | None = None):
@@ -57,10 +59,13 @@ class MaskConstraint(keras.constraints.Constraint):
         self.compiled_in = False
         self.resting = False
         self.paused = False
+        self.arrivals: Arrivals | None = None
 
     def __call__(self, w: Any) -> Any:
         """Return the weight with its pruned entries set to zero."""
         self.paused = False  # A file that could not be read to its end had paused the guard.
+        if self.arrivals is not None and not self.arrivals.in_training:
+            self.arrivals.training_begins(w)
         if tracing.is_constant(self.mask, w):
             if self.hidden is not None:
                 raise tracing.not_tracked(w)
@@ -81,6 +86,10 @@ class MaskConstraint(keras.constraints.Constraint):
             # again after it, because a constraint such as a lower bound may change zeros.
             w = self.inner(masked(w, self.mask))
         return masked(w, self.mask)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The store of a copied variable is another one, or none.
+        return {**vars(self), "arrivals": None}
 
     @property
     def enforced(self) -> bool:
@@ -103,6 +112,8 @@ class GuardedVariable(_VariableMixin):
         if value is self:
             return value
         rule = self.mask_constraint
+        if rule.arrivals is not None and not rule.paused:
+            rule.arrivals.written(self, value)
         if rule.enforced:
             # Not `self.dtype`, which is another one while an autocast scope is open.
             value = ops.convert_to_tensor(value, dtype=self._dtype)

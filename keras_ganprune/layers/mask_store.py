@@ -20,6 +20,7 @@ from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.layers import save_notices
 from keras_ganprune.layers.guard import MaskConstraint, guard, pruned_but_not_zero, unguard
 from keras_ganprune.layers.tensors import masked, to_numpy
+from keras_ganprune.layers.zero_arrivals import Arrivals
 
 # Prefix of the names of `MaskStore.arrays` in a file.
 _MEMORY = "memory_"
@@ -37,6 +38,8 @@ class MaskStore(keras.layers.Layer):
             entries are all True.
         find: Function that returns the variable of an attribute path, or None. It is called for each mask in
             a file that the layer does not have. Defaults to a function that returns None.
+        initial: Function that returns the values that the initializer of an attribute path gives, or None.
+            Defaults to a function that returns None.
 
     Attributes:
         weights_by_name: dict, attribute path of a weight -> its variable.
@@ -54,6 +57,7 @@ class MaskStore(keras.layers.Layer):
     # Set by `object.__setattr__`, so that Keras does not track them.
     weights_by_name: dict[str, keras.Variable]
     find: Callable[[str], keras.Variable | None]
+    initial: Callable[[str], np.ndarray | None]
     masks: dict[str, keras.Variable]
     hidden: dict[str, keras.Variable]
     chosen: dict[str, np.ndarray]
@@ -63,10 +67,12 @@ class MaskStore(keras.layers.Layer):
         self,
         weights_by_name: dict[str, keras.Variable],
         find: Callable[[str], keras.Variable | None] = lambda name: None,
+        initial: Callable[[str], np.ndarray | None] = lambda name: None,
     ):
         super().__init__(name="pruning_masks", trainable=False)
         object.__setattr__(self, "weights_by_name", {})
         object.__setattr__(self, "find", find)
+        object.__setattr__(self, "initial", initial)
         object.__setattr__(self, "masks", {})
         object.__setattr__(self, "hidden", {})
         object.__setattr__(self, "chosen", {})
@@ -83,6 +89,7 @@ class MaskStore(keras.layers.Layer):
         self.weights_by_name[name] = weight
         self.masks[name] = companion(weight, np.ones(weight.shape, dtype=bool), "mask")
         guard(weight, MaskConstraint(self.masks[name], weight.constraint))
+        weight.constraint.arrivals = Arrivals(self, name)
 
     def release(self) -> None:
         """Free the weights of their masks; each gets the user's own constraint back. Values stay."""

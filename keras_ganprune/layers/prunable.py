@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 import numpy as np
@@ -19,6 +19,7 @@ from keras_ganprune.errors import (
 from keras_ganprune.layers.class_swap import hold_parts
 from keras_ganprune.layers.computed_kernels import integer_mode, masked_properties, owner_of
 from keras_ganprune.layers.guard import MaskConstraint
+from keras_ganprune.layers.initial_values import initial_values
 from keras_ganprune.layers.kernels import attribute_paths, member, own_kernels
 from keras_ganprune.layers.mask_store import MaskStore
 from keras_ganprune.layers.tensors import to_numpy
@@ -101,8 +102,12 @@ class PrunableLayer(_LayerMixin):
         find = functools.partial(weight_variable, self)
         # `object.__setattr__` keeps Keras and TensorFlow from tracking the store as a sublayer, which
         # would put the masks among `layer.weights`.
-        object.__setattr__(self, "pruning_masks", MaskStore(weights, find))
+        initial = functools.partial(initial_values, self)
+        object.__setattr__(self, "pruning_masks", MaskStore(weights, find, initial))
         hold_parts(self)
+        if keras.backend.backend() == "torch":
+            # A layer is a module of PyTorch there.
+            cast("Any", self).register_load_state_dict_post_hook(_note_state_dict)
 
     def quantize(self, *args: Any, **kwargs: Any) -> None:
         """Quantize the layer as Keras quantizes its plain class. Pruned weights stay zero.
@@ -152,6 +157,13 @@ class PrunableLayer(_LayerMixin):
                 f"{': ' + repr(known) if known else ''}."
             )
         return weights
+
+
+def _note_state_dict(layer: Any, incompatible: Any) -> None:
+    """Look for zeros without masks that `load_state_dict` of PyTorch has brought into a layer."""
+    store = vars(layer).get("pruning_masks")
+    for weight in () if store is None else store.weights_by_name.values():
+        weight.constraint.arrivals.restored(weight)
 
 
 # Plain class -> its Prunable class.

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
 from keras_ganprune.layers.class_swap import hold_part, release_part, swap_class
-from keras_ganprune.layers.computed_kernels import mask_of
+from keras_ganprune.layers.computed_kernels import mask_of, owner_of
 from keras_ganprune.layers.lora import end_lora, lora_kernel
 from keras_ganprune.layers.mask_store import MaskStore
+from keras_ganprune.layers.quantized_zeros import refuse_lora
 from keras_ganprune.layers.tensors import to_numpy
 
 
@@ -88,6 +90,10 @@ def _end_masks(layer: Any, store: MaskStore) -> None:
     """Drop the masks of kernels that are gone, and make a layer plain that has no other mask."""
     for name, weight in list(store.weights_by_name.items()):
         if store.find(name) is not weight:
+            keep = to_numpy(store.masks[name])
+            if not keep.all():
+                zeros = int(keep.size - np.count_nonzero(keep))
+                refuse_lora(owner_of(layer, name)[0], zeros, keep.size)
             for record in (store.weights_by_name, store.masks, store.hidden, store.chosen):
                 record.pop(name, None)
     if not store.masks:

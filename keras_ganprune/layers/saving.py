@@ -13,6 +13,7 @@ import keras
 
 from keras_ganprune.errors import FileFormatError
 from keras_ganprune.layers.cloning import reason
+from keras_ganprune.layers.quantized_zeros import refuse_lora_in
 from keras_ganprune.layers.traversal import holders, prunable_layers
 from keras_ganprune.layers.upgrade import add_masks, drop_empty_masks, upgrade_layers
 
@@ -84,6 +85,7 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
         model: Any = keras.saving.load_model(path, custom_objects=known, **kwargs)
         if _masked_layers(path) > len(prunable_layers(model)):
             _load_masks(model, path)
+        refuse_lora_in(model)
     except Exception as error:
         raise FileFormatError(
             f"'{path}' could not be loaded ({reason(error)}). "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -10,31 +11,7 @@ import numpy as np
 
 from keras_ganprune.errors import PruningWarning
 from keras_ganprune.layers.tensors import to_numpy
-
-# A kernel looks pruned if it has at least so many exact zeros, and at least this share of them.
-_MIN_ZEROS = 16
-_MIN_SHARE = 0.05
-
-
-def looks_pruned(values: np.ndarray) -> bool:
-    """Return whether a kernel has many exact zeros, as after pruning.
-
-    A kernel of zeros only was initialised so. If all other entries are equal, it is a table such as an
-    identity or one-hot matrix.
-
-    Args:
-        values: Array, the weight.
-
-    Example:
-    >>> from keras_ganprune.layers.unmasked_zeros import looks_pruned
-    >>> looks_pruned(np.triu(np.arange(36.0).reshape(6, 6), 1)), looks_pruned(np.eye(6))
-    (True, False)
-    """
-    zeros = int(values.size - np.count_nonzero(values))
-    if zeros < max(_MIN_ZEROS, _MIN_SHARE * values.size) or zeros == values.size:
-        return False
-    others = values[values != 0]
-    return bool(np.any(others != others.flat[0]))
+from keras_ganprune.layers.zero_patterns import pruned_zeros
 
 
 def warn_of_unmasked_zeros(weights: Iterable[Any], stacklevel: int = 3) -> None:
@@ -73,22 +50,31 @@ def unmasked_zeros(store: Any, name: str, values: np.ndarray) -> int:
     """
     if store.step or store.stamp or store.chosen or store.hidden:
         return 0  # An update has chosen this mask.
-    if not to_numpy(store.masks[name]).all() or not looks_pruned(values):
+    if name not in store.masks or not to_numpy(store.masks[name]).all():
         return 0
-    return int(values.size - np.count_nonzero(values))
+    return pruned_zeros(values, functools.partial(store.initial, name), name.endswith("embeddings"))
 
 
 def _warn(kernels: Iterable[tuple[str, Any, str]], stacklevel: int) -> None:
-    found = []
+    rows = []
     for path, store, name in kernels:
         values = to_numpy(store.weights_by_name[name])
-        zeros = unmasked_zeros(store, name, values)
-        if zeros and _first_remark(store, name):
-            found.append((path, zeros, values.size))
+        rows.append((path, store, name, unmasked_zeros(store, name, values), values.size))
+    warn_of(rows, stacklevel + 1)
+
+
+def warn_of(rows: Iterable[tuple[str, Any, str, int, int]], stacklevel: int) -> None:
+    """Give one warning that names the kernels whose zeros have no masks. Each kernel is named once.
+
+    Args:
+        rows: (path of the weight, its `MaskStore`, its attribute path, zeros without a mask, entries).
+        stacklevel: As for `warnings.warn`, as if the caller called it.
+    """
+    found = [row for row in rows if row[3] and _first_remark(row[1], row[2])]
     if not found:
         return
-    paths = [path for path, _, _ in found]
-    zeros, total = (sum(row[i] for row in found) for i in (1, 2))
+    paths = [row[0] for row in found]
+    zeros, total = sum(row[3] for row in found), sum(row[4] for row in found)
     warnings.warn(
         f"{', '.join(paths[:3])}{' and others' if len(paths) > 3 else ''}: {zeros:,} of {total:,} weights "
         "are exactly zero, but their masks keep all, so training fills these zeros again. They look like the "
@@ -96,7 +82,7 @@ def _warn(kernels: Iterable[tuple[str, Any, str]], stacklevel: int) -> None:
         "model, or a file that was read by a plain model). Call `kgp.masks_from_zeros(model)`, which takes "
         "the zeros over into masks. For a `.keras` file, `kgp.load_model` keeps the masks themselves.",
         PruningWarning,
-        stacklevel=stacklevel,
+        stacklevel=stacklevel + 1,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from keras_ganprune.layers.computed_kernels import (
     owner_of,
 )
 from keras_ganprune.layers.covered_kernels import MaskCoverage, mask_coverage
+from keras_ganprune.layers.initial_values import initial_values
 from keras_ganprune.layers.prunable import pruned_names, weight_variable
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import (
@@ -25,11 +27,8 @@ from keras_ganprune.layers.traversal import (
     masked_weights,
     prunable_candidates,
 )
-from keras_ganprune.layers.unmasked_zeros import (
-    looks_pruned,
-    unmasked_zeros,
-    warn_of_unmasked_zeros,
-)
+from keras_ganprune.layers.unmasked_zeros import unmasked_zeros, warn_of_unmasked_zeros
+from keras_ganprune.layers.zero_patterns import pruned_zeros
 from keras_ganprune.utils import tables
 
 
@@ -245,7 +244,12 @@ def sparsity_report(model: keras.layers.Layer) -> SparsityReport:
             seen.add(id(variable))
             values = effective_kernel(layer, name)
             row = _plain_row(path, name, values)
-            if mode is not None or not weights or looks_pruned(values):
+            initial = functools.partial(initial_values, layer, name)
+            if (
+                mode is not None
+                or not weights
+                or pruned_zeros(values, initial, name.endswith("embeddings"))
+            ):
                 rows.append(row)
             if mode == "int4":
                 packed[id(variable)] = row

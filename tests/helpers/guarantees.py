@@ -14,8 +14,10 @@ import sys
 import tempfile
 import warnings
 
+import computed
 import keras
 import numpy as np
+import travel
 import writers
 from keras import layers
 from zoo import FEATURES, ZOO, names
@@ -282,32 +284,64 @@ def zeros_hold(name):
     return "holds"
 
 
+def in_folder(function, *arguments):
+    """Return what a function gives that writes into a folder, with its first sentence."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = function(*arguments, pathlib.Path(folder))
+    kind, _, reason = (result if isinstance(result, str) else result[0]).partition(": ")
+    if not reason:
+        return kind
+    # Names and numbers differ from layer to layer.
+    reason = re.sub(r"^'[^']*' \([^)]*\)", "the layer", reason)
+    reason = re.sub(r"^'[^']*'", "the layer", reason)
+    reason = re.sub(r"[\d,]+ of [\d,]+", "many", reason)
+    return f"{kind}: {re.split(r'(?<=[.]) (?=[A-Z`])', reason)[0][:240]}"
+
+
+def travels(way, make):
+    """Return what becomes of the masks of a model that is copied in a way of `travel`, by their names."""
+    return in_folder(travel.outcome, *travel.cells()[way, make][:2])
+
+
+def keeps_zeros(route, name):
+    """Return what becomes of the zeros of a layer on a route of `computed`."""
+    return in_folder(computed.outcome, route, name)
+
+
 def path_of(backend):
     """Return the file with the outcomes of a backend."""
     return FOLDER / f"{backend}.json"
 
 
+def _computed_cells():
+    return [(name, route) for route, name in computed.cells()]
+
+
 def main(only):
     """Measure all cells, or those of some networks, routes and writers, and write them."""
     file = path_of(BACKEND)
-    table = (
-        json.loads(file.read_text()) if only and file.is_file() else {"outputs": {}, "zeros": {}}
-    )
-    tasks = [("outputs", route, name) for route, name in cells()]
-    tasks += [("zeros", "", name) for name in writers.everything()]
+    table = json.loads(file.read_text()) if only and file.is_file() else {}
+    measure = {
+        "outputs": (outcome, cells()),
+        "zeros": (lambda _, name: zeros_hold(name), [("", n) for n in writers.everything()]),
+        "travel": (lambda make, way: travels(way, make), [(m, w) for w, m in travel.cells()]),
+        "computed": (lambda name, route: keeps_zeros(route, name), _computed_cells()),
+    }
     failures = []
-    for kind, route, name in tasks:
-        if only and not {route, name, kind} & set(only):
-            continue
-        try:
-            if kind == "outputs":
-                table[kind].setdefault(name, {})[route] = result = outcome(route, name)
-            else:
-                table[kind][name] = result = zeros_hold(name)
-        except Exception as error:
-            failures.append((route, name))
-            result = f"!! {type(error).__name__}: {str(error)[:600]}"
-        print(f"{name}, {route or kind}: {result}", flush=True)
+    for kind, (function, tasks) in measure.items():
+        for column, row in tasks:
+            if only and not {column, row, kind} & set(only):
+                continue
+            try:
+                result = function(column, row)
+                if kind == "zeros":
+                    table.setdefault(kind, {})[row] = result
+                else:
+                    table.setdefault(kind, {}).setdefault(row, {})[column] = result
+            except Exception as error:
+                failures.append((row, column))
+                result = f"!! {type(error).__name__}: {str(error)[:600]}"
+            print(f"{row}, {column or kind}: {result}", flush=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
     text = json.dumps(table, indent=1, sort_keys=True, ensure_ascii=False)
     file.write_text(text + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 import copy
 import warnings
 
+import computed
 import keras
 import numpy as np
 import pytest
@@ -354,6 +355,34 @@ def test_a_prunable_layer_with_a_quantized_policy_has_no_mask():
         kgp.make_prunable(
             keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype="int8_from_float32")])
         )
+
+
+@pytest.mark.parametrize(
+    ("route", "name"),
+    [
+        pytest.param(*cell, marks=[] if cell == ("int8, LoRA, fit", "Dense") else full)
+        for cell in computed.cells()
+        if "LoRA" in cell[0] and "int" in cell[0]
+    ],
+)
+def test_lora_and_integers_keep_zeros_or_refuse(route, name, tmp_path):
+    # An outcome that is silent raises.
+    expected = "said" if route.startswith("LoRA") else "refused"
+    assert computed.outcome(route, name, tmp_path).startswith(expected)
+
+
+@full
+def test_lora_beside_integers_if_the_zeros_may_be_lost():
+    model, _, _ = pruned_model("Dense")
+    quantize(model, "int8")
+    layer = model.get_layer("it")
+    with pytest.raises(UnsupportedLayerError, match=r"keras\.layers\.Dense\.enable_lora"):
+        layer.enable_lora(2)
+    layers.Dense.enable_lora(layer, 2)
+    assert layer.lora_enabled
+    dense, _, _ = plain_model("Dense")
+    quantize(dense, "int8")
+    dense.get_layer("it").enable_lora(2)  # It was not pruned.
 
 
 @pytest.mark.full

@@ -1,7 +1,5 @@
 """Every way to copy or load a pruned model: its masks come with the zeros, or a message names the fix."""
 
-import copy
-import pickle
 import re
 import warnings
 
@@ -9,221 +7,47 @@ import keras
 import numpy as np
 import paths
 import pytest
+import travel
 from keras import layers
+from travel import Net, OwnGAN, masks, pruned, same_masks, sequential, subclassed
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import FileFormatError, PruningNotice, PruningWarning
 from keras_ganprune.layers import save_notices
 from keras_ganprune.layers.tensors import to_numpy
-from keras_ganprune.layers.unmasked_zeros import looks_pruned
+from keras_ganprune.layers.zero_patterns import pruned_zeros
 
 full = pytest.mark.full
-SPARSITY = 0.75
-
-
-def sequential():
-    return keras.Sequential(
-        [keras.Input((8,)), layers.Dense(12, "relu", name="a"), layers.Dense(4, name="b")]
-    )
-
-
-def functional():
-    x = keras.Input((8,))
-    return keras.Model(x, layers.Dense(4, name="b")(layers.Dense(12, "relu", name="a")(x)))
-
-
-@keras.saving.register_keras_serializable("travel")
-class Net(keras.Model):
-    """Makes its layers anew when it is loaded."""
-
-    width = 12
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.a, self.b = layers.Dense(self.width, "relu", name="a"), layers.Dense(4, name="b")
-
-    def build(self, shape):
-        self.a.build(shape)
-        self.b.build((None, self.width))
-        self.built = True
-
-    def call(self, x):
-        return self.b(self.a(x))
-
-
-@keras.saving.register_keras_serializable("travel")
-class OwnGAN(keras.Model):
-    """Makes its networks anew when it is loaded, and has no `call`."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.generator, self.discriminator = sequential(), functional()
-
-
-def subclassed():
-    model = Net()
-    model.build((None, 8))
-    return model
-
-
-def pruned(make):
-    keras.utils.set_random_seed(0)
-    model = make()
-    kgp.Pruner(model).update(sparsity=SPARSITY)
-    return model
-
-
-def masks(model):
-    return {w.path: to_numpy(w.mask) for w in kgp.masked_weights(model)}
-
-
-def kernels(model):
-    return [to_numpy(w) for w in model.weights if len(w.shape) == 2]
-
-
-def same_masks(one, two):
-    return [np.array_equal(a, b) for a, b in zip(one.values(), two.values(), strict=True)]
-
-
-# --- ways to copy a model: (model, function that makes it, folder) -> copy -------------------------
-
-
-def by_keras(model, make, folder):
-    model.save(folder / "m.keras")
-    return keras.saving.load_model(folder / "m.keras")
-
-
-def by_kgp(model, make, folder):
-    model.save(folder / "m.keras")
-    return kgp.load_model(folder / "m.keras")
-
-
-def by_h5(model, make, folder):
-    model.save(folder / "m.h5")
-    return keras.saving.load_model(folder / "m.h5")
-
-
-def read(new, model, folder):
-    """Read the weights file of a model; a GAN without a `call` is never built itself."""
-    new.built = model.built = True
-    model.save_weights(folder / "m.weights.h5")
-    new.load_weights(folder / "m.weights.h5")
-    return new
-
-
-def weights_into_plain(model, make, folder):
-    return read(make(), model, folder)
-
-
-def weights_into_prunable(model, make, folder):
-    return read(kgp.make_prunable(make()), model, folder)
-
-
-def stripped_into_prunable(model, make, folder):
-    return read(kgp.make_prunable(make()), kgp.strip_pruning(model), folder)
-
-
-def by_clone(model, make, folder):
-    new = keras.models.clone_model(model)
-    new.set_weights(model.get_weights())
-    return new
-
-
-def by_config(model, make, folder):
-    new = type(model).from_config(model.get_config())
-    new.build((None, 8))
-    new.set_weights(model.get_weights())
-    return new
-
-
-def by_json(model, make, folder):
-    return read(keras.models.model_from_json(model.to_json()), model, folder)
-
-
-def set_weights(model, make, folder):
-    new = kgp.make_prunable(make())
-    new.set_weights(model.get_weights())
-    return new
-
-
-def deepcopied(model, make, folder):
-    return copy.deepcopy(model)
-
-
-def pickled(model, make, folder):
-    return pickle.loads(pickle.dumps(model))
-
-
-BY_CONFIG = (sequential, functional)  # The classes of their layers are in their configuration.
-ANEW = (subclassed, OwnGAN)
-KEEP, NOTICE, WARN = "masks", "notice at save", "warning"
-# (way, kinds of model) -> what happens: the masks come too, the file says how to load it, or whatever looks
-# at the copy next warns.
-TABLE = {
-    (by_keras, BY_CONFIG): KEEP,
-    (by_keras, ANEW): NOTICE,
-    (by_kgp, BY_CONFIG + ANEW): KEEP,
-    (by_h5, BY_CONFIG): WARN,
-    (weights_into_plain, BY_CONFIG + ANEW): NOTICE,
-    (weights_into_prunable, BY_CONFIG + ANEW): KEEP,
-    (stripped_into_prunable, BY_CONFIG): WARN,
-    (by_clone, BY_CONFIG): WARN,
-    (by_config, BY_CONFIG): WARN,
-    (by_config, (subclassed,)): WARN,
-    (by_json, BY_CONFIG): KEEP,
-    (set_weights, BY_CONFIG + ANEW): WARN,
-    (deepcopied, BY_CONFIG): KEEP,
-    (deepcopied, ANEW): NOTICE,
-    (pickled, BY_CONFIG): KEEP,
-    (pickled, ANEW): NOTICE,
-}
-DEFAULT = [(by_keras, OwnGAN), (by_kgp, OwnGAN), (by_clone, sequential), (deepcopied, subclassed)]
+DEFAULT = [("by_keras", "OwnGAN"), ("by_clone", "sequential"), ("deepcopied", "subclassed")]
 CELLS = [
-    pytest.param(
-        way,
-        make,
-        outcome,
-        id=f"{way.__name__}-{make.__name__}",
-        marks=[] if (way, make) in DEFAULT else full,
-    )
-    for (way, makes), outcome in TABLE.items()
-    for make in makes
+    pytest.param(*cell, id="-".join(name), marks=[] if name in DEFAULT else full)
+    for name, cell in travel.cells().items()
 ]
 
 
-@pytest.mark.parametrize(("way", "make", "outcome"), CELLS)
-def test_masks_travel_or_it_is_said(way, make, outcome, tmp_path):
-    save_notices._SAID.clear()
+@pytest.mark.parametrize(("way", "make", "expected"), CELLS)
+def test_masks_travel_or_it_is_said(way, make, expected, tmp_path):
+    result, new, texts = travel.outcome(way, make, tmp_path)
+    assert result == expected
+    if expected == travel.WRITTEN:
+        fixes = ("kgp.make_prunable", "kgp.load_model(path)")
+        assert any(fix in text for fix in fixes for text in texts)
+    if expected in (travel.READ, travel.TRAINED):
+        assert all("kgp.masks_from_zeros(model)" in text for text in texts)
+        # Each kernel is named once; one warning names three of them.
+        network = getattr(new, "generator", new)
+        count = len(masks(new if expected == travel.READ else network))
+        assert sum(text.count("kernel") for text in texts) == min(3, count)
+
+
+@pytest.mark.parametrize("make", [travel.sequential, pytest.param(travel.subclassed, marks=full)])
+def test_masks_from_zeros_mends_it(make):
     model = pruned(make)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        new = way(model, make, tmp_path)
-        for one, two in zip(kernels(model), kernels(new), strict=True):
-            np.testing.assert_array_equal(one, two)
-        notices = [w for w in caught if w.category is PruningNotice]
-        if outcome == KEEP:
-            assert all(same_masks(masks(model), masks(new)))
-            assert not any(w.category is PruningWarning for w in caught)
-            # The call that the notice names has been used already.
-            assert not notices or way in (by_kgp, weights_into_prunable, by_json)
-            return
-        if outcome == NOTICE:
-            assert len(notices) == 1
-            assert notices[0].filename.endswith(("test_masks_travel.py", "copy.py"))
-            fixes = ("kgp.make_prunable", "kgp.load_model(path)")
-            assert any(fix in str(notices[0].message) for fix in fixes)
-            assert masks(new) == {}
-        kgp.make_prunable(new)
-        kgp.sparsity_report(new)
-        said = [str(w.message) for w in caught if w.category is PruningWarning]
-    assert said
-    assert all("kgp.masks_from_zeros(model)" in text for text in said)
-    # Each kernel is named once; one warning names three of them.
-    assert sum(text.count("kernel") for text in said) == min(3, len(masks(new)))
+    new = travel.set_weights(model, make, None)
     taken = kgp.masks_from_zeros(new)
     assert all(same_masks(masks(model), masks(new)))
-    assert taken.sparsity == pytest.approx(SPARSITY)
-    assert kgp.sparsity_report(new).sparsity == pytest.approx(SPARSITY)
+    assert taken.sparsity == pytest.approx(travel.SPARSITY)
+    assert kgp.sparsity_report(new).sparsity == pytest.approx(travel.SPARSITY)
 
 
 def test_taken_zeros_hold_in_fit():
@@ -235,6 +59,27 @@ def test_taken_zeros_hold_in_fit():
     model.fit(np.ones((8, 8)), np.ones((8, 4)), verbose=0)
     for weight in kgp.masked_weights(model):
         assert not np.any(to_numpy(weight.variable)[~before[weight.path]])
+
+
+@full
+@pytest.mark.parametrize("way", [travel.by_clone, travel.by_tensor])
+def test_training_in_eager_mode_is_said_too(way, tmp_path):
+    new = way(pruned(sequential), sequential, tmp_path)
+    with pytest.warns(PruningWarning, match=r"a/kernel.*b/kernel"):
+        travel.train(new, run_eagerly=True)
+    travel.train(new, run_eagerly=True)  # It is said once.
+
+
+@pytest.mark.parametrize("mend", ["masks_from_zeros", "copy_masks", "dense"])
+def test_mended_zeros_are_not_said(mend):
+    model = pruned(sequential)
+    new = keras.models.clone_model(model)
+    new.set_weights((sequential() if mend == "dense" else model).get_weights())
+    if mend == "masks_from_zeros":
+        kgp.masks_from_zeros(new)
+    elif mend == "copy_masks":
+        kgp.copy_masks(model, new)
+    travel.train(new)  # A PruningWarning would be an error.
 
 
 def test_zeros_of_whole_channels_take_their_biases_and_scales():
@@ -285,23 +130,91 @@ def test_scope_and_zero_kernels():
     assert [path for path, _, _ in kgp.masks_from_zeros(other, scope="b")] == ["b/kernel"]
 
 
-NOT_PRUNED = {
-    "zeros": np.zeros((20, 20)),
-    "identity": np.eye(20),
-    "one-hot": np.eye(20)[np.arange(40) % 20],
-    "few zeros": np.where(np.arange(400) < 15, 0, np.arange(400) + 1.0).reshape(20, 20),
-    "a small share": np.where(np.arange(4000) < 100, 0, np.arange(4000) + 1.0),
-    "dense": np.arange(1.0, 401.0).reshape(20, 20),
+RNG = np.random.default_rng(0)
+NORMAL = RNG.normal(size=(20, 20))
+ANGLES = 2 * np.pi * np.outer(np.arange(16), np.arange(16)) / 16
+TENT = np.clip(1 - np.abs(np.arange(-7, 8)) / 8, 0, None)
+
+
+def bilinear(channels=4):
+    return np.eye(channels) * np.outer(TENT, TENT)[:, :, None, None]
+
+
+def rounded(values, levels, axis=0):
+    scale = np.abs(values).max(axis=axis, keepdims=True) / levels
+    return np.round(values / scale) * scale
+
+
+# Kernel -> whether its zeros look as if they were pruned.
+KERNELS = {
+    "zeros": (np.zeros((20, 20)), False),
+    "identity": (np.eye(20), False),
+    "scaled identity": (-0.3 * np.eye(20), False),
+    "one-hot": (np.eye(20)[np.arange(40) % 20], False),
+    "few zeros": (np.where(np.arange(400) < 15, 0, NORMAL.ravel()).reshape(20, 20), False),
+    "a small share": (np.where(np.arange(4000) < 100, 0, RNG.normal(size=4000)), False),
+    "dense": (NORMAL, False),
+    "bilinear upsampling": (bilinear(), False),
+    "filter bank": (np.maximum(0, 1 - np.abs(np.arange(40)[:, None] / 4 - np.arange(10))), False),
+    "clipped": (np.maximum(NORMAL, 0), False),
+    "Fourier": (np.concatenate([np.cos(ANGLES), np.sin(ANGLES)], 1).astype("float32"), False),
+    "Sobel of 32 channels": (
+        np.repeat(np.outer([1, 2, 1], [-1, 0, 1])[:, :, None, None], 32, 2).astype("float32"),
+        False,
+    ),
+    "Haar": (np.kron(np.eye(10), [[1, 1], [1, -1]]) / np.sqrt(2), False),
+    "int8": (rounded(RNG.normal(size=(200, 20)), 127), False),
+    "int4": (rounded(RNG.normal(size=(200, 20)), 7), False),
+    "int4, rows": (rounded(RNG.normal(size=(20, 200)), 7, axis=1), False),
+    "pruned": (np.where(np.abs(NORMAL) > 0.7, NORMAL, 0), True),
+    "pruned to 2:4": (NORMAL * (np.arange(20) % 4 < 2), True),
+    "pruned channels": (NORMAL * (np.arange(20) % 4 > 0), True),
+    "small, pruned": (np.where(np.abs(NORMAL[:4, :8]) > 0.7, NORMAL[:4, :8], 0), True),
+    "pruned, half precision": (np.where(np.abs(NORMAL) > 0.7, NORMAL, 0).astype("float16"), True),
+    "pruned, then int8": (rounded(np.where(np.abs(NORMAL) > 0.7, NORMAL, 0), 127), True),
 }
 
 
-@pytest.mark.parametrize("name", NOT_PRUNED)
-def test_what_is_not_taken_for_a_pruned_kernel(name):
-    assert not looks_pruned(NOT_PRUNED[name])
-    rows, columns = np.atleast_2d(NOT_PRUNED[name]).shape
-    model = keras.Sequential([keras.Input((rows,)), layers.Dense(columns)])
-    model.layers[0].kernel.assign(np.atleast_2d(NOT_PRUNED[name]))
-    kgp.make_prunable(model)  # A PruningWarning would be an error.
+@pytest.mark.parametrize("name", KERNELS)
+def test_which_zeros_look_pruned(name):
+    values, expected = KERNELS[name]
+    assert bool(pruned_zeros(values)) is expected
+
+
+def initialized(values):
+    def initializer(shape, dtype=None):
+        return keras.ops.convert_to_tensor(values, dtype=dtype)
+
+    return initializer
+
+
+PRUNED = np.where(np.abs(NORMAL) > 0.7, NORMAL, 0)
+# Layer, its kernel, whether zeros are said.
+IN_LAYERS = {
+    "initialized so": (layers.Dense, PRUNED, PRUNED, False),
+    "initialized so, then pruned": (layers.Dense, np.triu(NORMAL), np.triu(PRUNED), True),
+    "not initialized so": (layers.Dense, None, PRUNED, True),
+    "words without a vector": (
+        layers.Embedding,
+        None,
+        NORMAL * (np.arange(20) % 3 > 0)[:, None],
+        False,
+    ),
+    "pruned table": (layers.Embedding, None, PRUNED, True),
+}
+
+
+@pytest.mark.parametrize("name", IN_LAYERS)
+def test_the_initializer_and_the_layer_decide_too(name):
+    cls, initial, values, expected = IN_LAYERS[name]
+    start = {} if initial is None else {"kernel_initializer": initialized(initial)}
+    layer = cls(20, **start) if cls is layers.Dense else cls(20, 20)
+    model = keras.Sequential([keras.Input((20,)), layer])
+    layer.weights[0].assign(values)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kgp.make_prunable(model)
+    assert bool(caught) is expected
 
 
 def test_masks_that_were_chosen_are_no_lost_masks():
