@@ -24,6 +24,8 @@ _CORRELATION = 0.9
 _ENTRIES = 16
 # Number of objects after which the search ends.
 _MOST = 20_000
+# On JAX, Keras keeps the values of all variables in `_jax_state` while it fits a model.
+_SKIPPED = BOOKKEEPING | {"_jax_state"}
 # Libraries whose objects are not searched, but for classes of such names.
 _LIBRARIES = {"keras", "tensorflow", "torch", "jax", "jaxlib", "numpy", "builtins", PACKAGE}
 _AVERAGE_CLASS = re.compile(r"average|ema$|shadow", re.IGNORECASE)
@@ -89,13 +91,16 @@ def leaves(root: Any, name: str, skipped: set[int]) -> Iterator[Leaf]:
 def _members(holder: Any, path: str) -> Iterator[tuple[Any, Any, str]]:
     """Yield (key, value, path) for the entries or attributes of an object."""
     if isinstance(holder, Mapping):
-        yield from ((key, value, f"{path}[{key!r}]") for key, value in list(holder.items()))
+        for number, (key, value) in enumerate(list(holder.items())):
+            # The text of other keys, such as a reference to a variable, may change.
+            name = repr(key) if isinstance(key, (str, int)) else number
+            yield key, value, f"{path}[{name}]"
     elif isinstance(holder, (list, tuple)):
         yield from ((i, value, f"{path}[{i}]") for i, value in enumerate(holder))
     else:
         dot = f"{path}." if path else ""
         for key, value in discovery.attributes(holder).items():
-            if key not in BOOKKEEPING and not key.startswith("_self_"):
+            if key not in _SKIPPED and not key.startswith("_self_"):
                 yield key, value, f"{dot}{key}"
         if isinstance(holder, keras.layers.Layer):
             # The layers of a `Sequential` are no attributes.
