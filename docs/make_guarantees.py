@@ -141,11 +141,13 @@ weight averages that Keras writes back when `fit` ends. Each row is one way to w
 pruned model.
 """
 PAST = """
-Only an operation of the backend on the memory of a variable is not seen: `tf.raw_ops`, `load_state_dict` and
-`torch.optim` on PyTorch, arrays in a loop of your own on JAX. The next step of a Keras optimizer masks such
-values. Until then `sparsity_report` names them in its first line; saving, stripping and exporting warn, and
-so does `Prune` at the end of an epoch. `apply_masks(model)` sets them to zero. In a loop of your own,
-`Pruner.attach(optimizer)` masks after each step of an optimizer of `torch.optim`.
+Only an operation of the backend on the memory of a variable is not seen: `tf.raw_ops`, `load_state_dict`
+and `torch.optim` on PyTorch, arrays in a loop of your own on JAX. The next step of a Keras optimizer
+masks such values, also in a plain `fit`. (On TensorFlow, `SGD` writes only some rows of an embedding. In
+a table of more than a million entries it masks only these.) Until then `sparsity_report` names them in
+its first line; saving, stripping and exporting warn, and so does `Prune` at the end of an epoch.
+`apply_masks(model)` sets them to zero. In a loop of your own, `Pruner.attach(optimizer)` masks after
+each step of an optimizer of `torch.optim`.
 """
 
 TRAVEL = """

@@ -2,7 +2,8 @@
 
 Keras's optimizers, their averages and `SwapEMAWeights` write into the `tf.Variable` behind a Keras variable.
 The methods that write are replaced on the object, so that a training step traces the masked ones. An update
-is masked before it is added, which costs one operation. Masking the sum would cost three.
+is not added in place: the masked sum is assigned, which costs one operation more and also mends values that
+other code has written past these methods.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-_DENSE = ("assign_add", "assign_sub")
+_SUMS = {"assign_add": tf.add, "assign_sub": tf.subtract}
 _ROWS = ("scatter_add", "scatter_sub", "scatter_update")
 # Rarely used. The variable is masked after the write.
 _OTHERS = (
@@ -32,6 +33,9 @@ _OTHERS = (
 )
 _RESTORE = "_restore_from_tensors"  # of a `tf.train.Checkpoint`
 _NOTE = "_masked_in"
+# A table up to this number of entries is masked as a whole when some of its rows are written. That takes less
+# than a millisecond.
+_SMALL = 2**20
 
 
 def guard(variable: Any, weight: Any) -> None:
@@ -50,7 +54,7 @@ def guard(variable: Any, weight: Any) -> None:
 def unguard(variable: Any) -> None:
     """Give a `tf.Variable` the methods of its class back."""
     for component in _components(variable):
-        for name in ("assign", *_DENSE, *_ROWS, *_OTHERS, _RESTORE, _NOTE):
+        for name in ("assign", *_SUMS, *_ROWS, *_OTHERS, _RESTORE, _NOTE):
             vars(component).pop(name, None)
 
 
@@ -104,7 +108,7 @@ class _Writes:
     def install(self) -> None:
         """Replace the methods that write."""
         writers = [("assign", self.write)]
-        writers += [(name, self.write) for name in _DENSE]
+        writers += [(name, functools.partial(self.add, sign)) for name, sign in _SUMS.items()]
         writers += [(name, self.write_rows) for name in _ROWS]
         writers += [(name, self.write_and_mask) for name in _OTHERS]
         writers += [(_RESTORE, self.restore)]
@@ -115,7 +119,7 @@ class _Writes:
                 vars(self.variable)[name] = tf.autograph.experimental.do_not_convert(guarded)
 
     def write(self, method: Callable, value: Any, *args: Any, **kwargs: Any) -> Any:
-        """Write a whole value, or add it."""
+        """Write a whole value."""
         if not self._is_initial() and self._enforced():
             value = tf.convert_to_tensor(value, dtype=self.variable.dtype)
             if value.shape == self.variable.shape:  # else the method raises its own error
@@ -123,14 +127,34 @@ class _Writes:
                 self._note()
         return method(value, *args, **kwargs)
 
+    def add(
+        self, operation: Callable, method: Callable, value: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Add a whole value, or subtract it: the masked sum is written.
+
+        So values that other code has written past the guard end here.
+        """
+        if not self._enforced():
+            return method(value, *args, **kwargs)
+        value = tf.convert_to_tensor(value, dtype=self.variable.dtype)
+        if value.shape != self.variable.shape:
+            return method(value, *args, **kwargs)  # raises its own error
+        total = self._masked(operation(self.variable.read_value(), value))
+        self._note()
+        return self.assign(total, *args, **kwargs)
+
     def write_rows(self, method: Callable, rows: Any, *args: Any, **kwargs: Any) -> Any:
         """Write some rows, or add them."""
-        if self._enforced():
-            kept = tf.gather(self._mask(), rows.indices)
-            values = tf.where(kept, rows.values, tf.zeros((), rows.values.dtype))
-            rows = tf.IndexedSlices(values, rows.indices, rows.dense_shape)
-            self._note()
-        return method(rows, *args, **kwargs)
+        if not self._enforced():
+            return method(rows, *args, **kwargs)
+        kept = tf.gather(self._mask(), rows.indices)
+        values = tf.where(kept, rows.values, tf.zeros((), rows.values.dtype))
+        rows = tf.IndexedSlices(values, rows.indices, rows.dense_shape)
+        result = method(rows, *args, **kwargs)
+        if self.variable.shape.num_elements() <= _SMALL:
+            self.assign(self._masked(self.variable.read_value()))
+        self._note()
+        return result
 
     def write_and_mask(self, method: Callable, *args: Any, **kwargs: Any) -> Any:
         """Write in another way, then mask the whole variable."""

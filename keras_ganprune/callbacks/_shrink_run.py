@@ -10,7 +10,7 @@ import keras
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent, shrink_event
-from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.traversal import is_built
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
@@ -140,6 +140,8 @@ class ShrinkRun:
         tracing.sync(self.model)
         for run in self._siblings:
             run.copies.look()
+            run.copies.look_at_loose()
+        self._check_loose_averages()
         results: list[tuple[str, keras.layers.Layer, Shrunk]] = []
         rows = []
         for name, network in self.targets:
@@ -166,6 +168,16 @@ class ShrinkRun:
             if not self.model.conditional:
                 recalibrate_batch_norm(self.model)
         return [shrink_event(step, name, network, shrunk) for name, network, shrunk in results]
+
+    def _check_loose_averages(self) -> None:
+        """Refuse to cut a network whose average is kept as variables: its arrays cannot be cut alike."""
+        found = next(iter(self.copies.loose.found.items()), None)
+        if found is not None:
+            raise UnsupportedLayerError(
+                f"'{found[0]}' is an average of '{found[1].path}' but no network, so `Shrink` cannot cut it. "
+                "Keep the average as a network, made by `keras.models.clone_model`: it is cut in the same "
+                "places. Or pass `copies=None`, and make the average anew after the cut."
+            )
 
     def _follow(self, replacements: dict[int, keras.layers.Layer]) -> None:
         """Continue with the new networks, whichever `Shrink` has put them in place."""

@@ -18,6 +18,7 @@ from keras_ganprune.callbacks._training_start import (
     made_masks,
     release_layers,
 )
+from keras_ganprune.callbacks.callback_list import callbacks_beside
 from keras_ganprune.callbacks.target_networks import PruneCallback, TargetNetworks
 from keras_ganprune.errors import DivergedError, PruningWarning
 from keras_ganprune.layers.guard import pruned_but_not_zero
@@ -60,7 +61,8 @@ class PruningRun:
         self.targets = targets
         self.say = say
         self.clock = Clock(self.model, targets.first, callback.optimizer)
-        self.copies = Copies(self.model, targets.networks, callback.copies, say)
+        beside = callbacks_beside()
+        self.copies = Copies(self.model, targets.networks, callback.copies, say, holders=beside)
         self.trials: AdaptiveTrials | None = None
         self.started = False
         self.last_step = 0
@@ -216,6 +218,7 @@ class PruningRun:
         self.started = True
         for store in self.stores:
             store.rest(False)
+        self.copies.look_at_loose()  # other callbacks may have made averages when training began
         if self.targets.track_masks():  # an optimizer was built meanwhile
             tracing.retrace(self.model)
             self.model.make_train_function()

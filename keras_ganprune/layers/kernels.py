@@ -17,7 +17,7 @@ _VECTOR_NAME = re.compile(r"(^|_)bias(es)?$|^(b|alpha|beta|gamma|lora_.*)$")
 # Its two weights are a Fourier basis, which is given and not learned.
 _WITHOUT_KERNELS = (keras.layers.STFTSpectrogram,)
 # Attributes in which Keras and the backends keep lists of variables and layers.
-_BOOKKEEPING = frozenset(
+BOOKKEEPING = frozenset(
     {
         *("_layers", "_metrics", "_losses", "_loss_ids", "_tracker", "_functional", "_operations"),
         *("_trainable_variables", "_non_trainable_variables", "_seed_generators", "_nodes"),
@@ -124,4 +124,4 @@ def _members(owner: Any) -> Iterator[tuple[str, Any]]:
         members = dict(vars(owner))
         # On PyTorch a layer is a PyTorch module, which stores its sublayers in a dict of its own.
         members.update(members.get("_modules") or {})
-        yield from ((name, value) for name, value in members.items() if name not in _BOOKKEEPING)
+        yield from ((name, value) for name, value in members.items() if name not in BOOKKEEPING)

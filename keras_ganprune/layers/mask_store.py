@@ -200,7 +200,7 @@ class MaskStore(keras.layers.Layer):
             warnings.warn(
                 f"The weights that are saved have values under their masks: {paths}. Other code wrote them "
                 "past Keras, such as an operation of TensorFlow or PyTorch on the variable. The file will be "
-                "masked when it is loaded, and then gives other outputs. Call `apply_masks(model)` before "
+                "masked when it is loaded and then gives other outputs. Call `kgp.apply_masks(model)` before "
                 "you evaluate and save the model.",
                 PruningWarning,
                 stacklevel=2,

@@ -12,7 +12,6 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import (
-    ArgumentTypeError,
     InvalidArgumentError,
     UnsupportedLayerError,
 )
@@ -22,6 +21,7 @@ from keras_ganprune.layers.guard import MaskConstraint
 from keras_ganprune.layers.initial_values import initial_values
 from keras_ganprune.layers.kernels import attribute_paths, member, own_kernels
 from keras_ganprune.layers.mask_store import MaskStore
+from keras_ganprune.layers.registration_checks import check_class, check_names
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.utils.registry import PACKAGE
 
@@ -256,6 +256,9 @@ PrunableBatchNormalization = _define(keras.layers.BatchNormalization)
 PrunableGroupNormalization = _define(keras.layers.GroupNormalization)
 PrunablePReLU = _define(keras.layers.PReLU)
 
+# The names that this package needs. A user can add others.
+_BUILT_IN = {base: cls.pruned_weight_names for base, cls in PRUNABLE_CLASSES.items()}
+
 
 def register_prunable(
     layer_class: type[keras.layers.Layer], weight_names: Sequence[str]
@@ -273,9 +276,11 @@ def register_prunable(
         The Prunable class, usable as a constructor.
 
     Raises:
-        ArgumentTypeError: `layer_class` is not a Keras layer class.
-        InvalidArgumentError: `weight_names` is a str or empty, or another class with the name of
-            `layer_class` is registered.
+        ArgumentTypeError: `layer_class` is not a Keras layer class, or `weight_names` is no list of str.
+        InvalidArgumentError: `layer_class` is `Layer` itself, a model or a Prunable class, or another class
+            of its name is registered.
+        InvalidArgumentError: `weight_names` is empty, has a name twice, has a name of no attribute that the
+            class sets, or lacks a kernel that this package masks in a layer of Keras.
 
     Example:
     >>> class Scale(keras.layers.Layer):
@@ -286,15 +291,8 @@ def register_prunable(
     >>> register_prunable(Scale, ["scale"]).__qualname__
     'PrunableScale'
     """
-    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.layers.Layer)):
-        raise ArgumentTypeError(
-            f"`layer_class` must be a subclass of `keras.layers.Layer`. Received: {layer_class!r}."
-        )
-    if isinstance(weight_names, str) or not weight_names:
-        raise InvalidArgumentError(
-            "`weight_names` must be a non-empty list of attribute names. "
-            f"Received: {weight_names!r}. Write for example `['kernel']`."
-        )
+    check_class(layer_class)
+    names = check_names(layer_class, weight_names, _BUILT_IN.get(layer_class, ()))
     for base, cls in PRUNABLE_CLASSES.items():
         # A subclass may have the name of its parent.
         if base.__name__ == layer_class.__name__ and base not in layer_class.__mro__:
@@ -308,9 +306,9 @@ def register_prunable(
                 "Files identify layers by their class name, so rename one of the two classes."
             )
     registered = PRUNABLE_CLASSES.get(layer_class)
-    if registered is not None and registered.pruned_weight_names == tuple(weight_names):
+    if registered is not None and registered.pruned_weight_names == names:
         return registered
-    return _define(layer_class, *weight_names, module=layer_class.__module__)
+    return _define(layer_class, *names, module=layer_class.__module__)
 
 
 def register_holder(layer_class: type) -> type[Any]:

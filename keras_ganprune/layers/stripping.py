@@ -110,10 +110,9 @@ def mask_written_values(model: keras.layers.Layer) -> None:
     if written:
         warnings.warn(
             f"{', '.join(written[:3])}{' and others' if len(written) > 3 else ''} had values under the "
-            "mask, which are set to zero now, so the outputs of the model change. Other code wrote weights "
-            "into the model after it was pruned, such as EarlyStopping(restore_best_weights=True) behind "
-            "`Prune` in the list of callbacks. Put such a callback before `Prune`, or call `apply_masks` and "
-            "evaluate the model again.",
+            "mask, which are set to zero now, so the outputs of the model change. Other code wrote them past "
+            "Keras, such as an operation of TensorFlow or PyTorch on the variable. Call "
+            "`kgp.apply_masks(model)` after such code, and evaluate the model again.",
             PruningWarning,
             stacklevel=3,
         )

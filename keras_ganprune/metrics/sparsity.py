@@ -163,7 +163,7 @@ class SparsityReport:
             pruned = sum(row.total - row.kept for row in written)
             lines.append(
                 f"Masks and weights disagree: {count:,} of {pruned:,} pruned entries are not zero, in "
-                f"{_named(written)}. Call `apply_masks(model)` to set them to zero."
+                f"{_named(written)}. Call `kgp.apply_masks(model)` to set them to zero."
             )
         unmasked = [row for row in self.rows if row.unmasked_zeros]
         if unmasked:
@@ -172,7 +172,7 @@ class SparsityReport:
             )
             lines.append(
                 f"Masks and weights disagree: {count:,} of {total:,} entries are exactly zero, but their "
-                f"masks keep all, in {_named(unmasked)}. Call `masks_from_zeros(model)` to mask them."
+                f"masks keep all, in {_named(unmasked)}. Call `kgp.masks_from_zeros(model)` to mask them."
             )
         return lines
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import is_built
 from keras_ganprune.layers.upgrade import copy_masks
 from keras_ganprune.training import discovery
+from keras_ganprune.training.loose_averages import LooseAverages
 
 
 def _fingerprint(network: keras.layers.Layer) -> float:
@@ -33,9 +34,11 @@ class Copies:
         chosen: 'auto' to find the averages, names of networks as for `target`, or None for no averages.
         say: Function that prints a line of text. It is called when an average is found.
         effect: What this package does to an average, for that line. Defaults to 'gets the same masks'.
+        holders: Other objects that may hold averages: the callbacks of this `fit`. Defaults to none.
 
     Attributes:
         pairs: Pairs of a pruned network and its average.
+        loose: The averages that are kept as single variables or arrays.
 
     Raises:
         InvalidArgumentError: `chosen` names a network without the weight shapes of a pruned network.
@@ -48,6 +51,7 @@ class Copies:
         chosen: discovery.Target,
         say: Callable[[str], Any],
         effect: str = "gets the same masks",
+        holders: Iterable[Any] = (),
     ):
         self.model = model
         self.effect = effect
@@ -56,6 +60,7 @@ class Copies:
         self.pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
         self.automatic = chosen == "auto"
         self._first_seen: dict[int, float] = {}
+        self.loose = LooseAverages(model, holders, say, effect)
         if not self.automatic and chosen:
             for name, copy in discovery.resolve_target(model, chosen):
                 self._accept_chosen(name, copy)
@@ -64,6 +69,7 @@ class Copies:
             for other in discovery.networks(model).values():
                 if is_built(other):
                     self._first_seen[id(other)] = _fingerprint(other)
+            self.look_at_loose()
 
     def _accept_chosen(self, name: str, copy: keras.layers.Layer) -> None:
         shapes = [tuple(w.shape) for w in copy.weights]
@@ -95,8 +101,15 @@ class Copies:
                 known.add(id(other))
                 self.say(f"'{name}' is an average of '{target_name}' and {self.effect}")
 
+    def look_at_loose(self) -> None:
+        """Find averages that are no networks. The first call notes their values before training."""
+        if self.automatic:
+            self.loose.look(self.targets, [copy for _, copy in self.pairs])
+
     def sync(self) -> None:
         """Find new averages, then copy the masks of the pruned networks to all averages."""
         self.look()
         for network, copy in self.pairs:
             copy_masks(network, copy)
+        if self.automatic:
+            self.loose.sync(self.targets, [copy for _, copy in self.pairs])

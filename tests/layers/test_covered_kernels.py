@@ -387,9 +387,12 @@ def test_a_scope_with_a_class_that_is_not_registered_says_so(registered):
 
 def test_a_wrong_name_is_said_with_the_right_ones():
     layer = own_kernel()
-    kgp.register_prunable(type(layer), ["kernel"])
+    with pytest.raises(InvalidArgumentError, match=r"'kernel'\. Its methods set: scale, w\."):
+        kgp.register_prunable(type(layer), ["kernel"])
+    layer.__class__ = type("KernelMix", (type(layer),), {"late": property(lambda self: None)})
+    kgp.register_prunable(type(layer), ["late"])
     with pytest.raises(
-        UnsupportedLayerError, match=r"no weight `kernel`.*`register_prunable`: \['w'\]"
+        UnsupportedLayerError, match=r"no weight `late`.*`register_prunable`: \['w'\]"
     ):
         make_prunable(model_of(layer))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import writers
 from keras import layers
-from past_keras import write_past_keras
+from past_keras import WAYS, write_past_keras
 from writers import BACKEND, RNG, X, Y, plain, pruned, train
 
 import keras_ganprune as kgp
@@ -172,6 +172,51 @@ def test_values_written_past_every_guard_are_said_and_mended(tmp_path):
     write_past_keras(model, [np.ones_like(w) for w in kept])
     kgp.apply_masks(model)
     assert np.count_nonzero(to_numpy(model.layers[0]._kernel)) == 48
+
+
+# What sets values that were written past every guard to zero. A plain `fit` is among them.
+MENDS = {
+    "fit with SGD": lambda m, x, y: m.fit(x, y, batch_size=8, verbose=0),
+    "fit with Adam": lambda m, x, y: train_on(m, x, y, "adam"),
+    "apply_masks": lambda m, x, y: kgp.apply_masks(m),
+    "set_weights": lambda m, x, y: m.set_weights(m.get_weights()),
+}
+if BACKEND != "jax":  # There a mask cannot change after a plain `fit`.
+    MENDS["Pruner.update"] = lambda m, x, y: kgp.Pruner(m).update(sparsity=0.8)
+
+
+def train_on(model, x, y, optimizer):
+    model.compile(optimizer, "mse")
+    model.fit(x, y, batch_size=8, verbose=0)
+
+
+def embedding():
+    """Return a model whose table gets gradients of some rows, on TensorFlow, and its data."""
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Embedding(50, 8), layers.Flatten(), layers.Dense(16)]
+    )
+    return model, RNG.integers(0, 40, (32, 5)), Y
+
+
+@pytest.mark.parametrize("make", [lambda: (plain(), X, Y), embedding], ids=["Dense", "Embedding"])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_plain_fit_and_every_named_call_mend_what_was_written_past_the_guard(way, make, tmp_path):
+    model, x, y = make()
+    kgp.Pruner(model).update(sparsity=0.8)
+    train_on(model, x, y, "sgd")  # the step is traced before anything is written
+    weights = kgp.masked_weights(model)
+
+    def leaks():
+        return sum(np.count_nonzero(to_numpy(w.variable)[~to_numpy(w.mask)]) for w in weights)
+
+    for name, mend in MENDS.items():
+        for weight in weights:
+            WAYS[way](weight.variable, np.ones(weight.mask.shape, "float32"))
+        assert leaks() > 0
+        assert "not zero" in kgp.sparsity_report(model).warnings()[0]
+        mend(model, x, y)
+        assert (name, leaks()) == (name, 0)
+    assert kgp.sparsity_report(model).warnings() == []
 
 
 def test_values_written_past_every_guard_in_a_fit_are_said_at_its_end():

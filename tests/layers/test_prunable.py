@@ -32,6 +32,7 @@ from keras_ganprune.errors import (
     UnbuiltModelError,
     UnsupportedLayerError,
 )
+from keras_ganprune.layers.prunable import PRUNABLE_CLASSES
 from keras_ganprune.layers.traversal import holders, prunable_layers, walk
 from keras_ganprune.layers.upgrade import add_masks
 
@@ -791,13 +792,32 @@ def test_register_prunable_of_a_class_that_is_defined_again():
         (
             lambda: register_prunable(Stretch(), ["x"]),
             ArgumentTypeError,
-            "must be a subclass of",
+            r"must be a class\. Received: a layer, .* Pass its class, Stretch",
         ),
         (
             lambda: register_prunable(Stretch, "my_kernel"),
             InvalidArgumentError,
-            r"non-empty list of attribute names\. Received: 'my_kernel'",
+            r"non-empty list of attribute names, .* Received: 'my_kernel'",
         ),
+        *[
+            (lambda c=c, n=n: register_prunable(c, n), error, text)
+            for c, n, error, text in [
+                (layers.Dense, ["nope"], InvalidArgumentError, r"Dense sets\. Received: 'nope'"),
+                (layers.Dense, ["nokernel"], InvalidArgumentError, r"Did you mean 'kernel'\?"),
+                (layers.Dense, ["units"], InvalidArgumentError, r"must include 'kernel'"),
+                (layers.LSTM, ["cell.kernel"], InvalidArgumentError, r"'cell.recurrent_kernel'"),
+                (layers.MultiHeadAttention, ["kernel"], InvalidArgumentError, r"'kernel'"),
+                (Stretch, ["self.my_kernel"], InvalidArgumentError, r"methods set: my_kernel"),
+                (Stretch, [""], InvalidArgumentError, r"Received: \[''\]"),
+                (Stretch, ["my_kernel"] * 2, InvalidArgumentError, r"given once"),
+                (Stretch, ["my_kernel", 1], ArgumentTypeError, r"Received: 1 \(of type int"),
+                (Stretch, None, ArgumentTypeError, r"Received: None"),
+                (Stretch, {"my_kernel": 1}, ArgumentTypeError, r"non-empty list"),
+                (layers.Layer, ["kernel"], InvalidArgumentError, r"base of all layers"),
+                (keras.Sequential, ["kernel"], InvalidArgumentError, r"Sequential, a model"),
+                (kgp.PrunableDense, ["kernel"], InvalidArgumentError, r"Pass Dense itself"),
+            ]
+        ],
         (lambda: register_prunable(Stretch, []), InvalidArgumentError, r"Received: \[\]"),
         (
             lambda: register_prunable(type("Dense", (Stretch,), {}), ["my_kernel"]),
@@ -807,8 +827,24 @@ def test_register_prunable_of_a_class_that_is_defined_again():
     ],
 )
 def test_register_prunable_errors(make, error, text):
+    before = dict(PRUNABLE_CLASSES)
     with pytest.raises(error, match=text):
         make()
+    assert before == PRUNABLE_CLASSES
+
+
+def test_names_that_a_class_may_get_later_are_accepted():
+    class Base(layers.Layer):
+        def call(self, x):
+            return x @ self.w
+
+    class Dynamic(layers.Layer):
+        def build(self, shape):
+            for i in range(2):
+                setattr(self, f"w{i}", self.add_weight(shape=(4, 4)))
+
+    assert register_prunable(Base, ["w"]).pruned_weight_names == ("w",)
+    assert register_prunable(Dynamic, ["w0", "w1"]).pruned_weight_names == ("w0", "w1")
 
 
 def test_a_subclass_of_a_layer_without_kernels_is_no_candidate():
@@ -824,7 +860,9 @@ def test_a_subclass_of_a_layer_without_kernels_is_no_candidate():
 
 def test_registered_weight_that_does_not_exist():
     class Wrong(Stretch):
-        pass
+        def __init__(self):
+            super().__init__()
+            self.kernel = None
 
     register_prunable(Wrong, ["kernel"])
     model = keras.Sequential([keras.Input((4,)), Wrong()])
