@@ -71,6 +71,8 @@ class Entry:
 _LAYERS: dict[type, Entry] = {}
 # The classes of `keras.ops` operations are not public, so their names are the keys.
 _OPERATIONS: dict[str, Entry] = {}
+# The key of the rule for all operations of Keras that have none of their own.
+UNLISTED = ""
 
 
 def register_rule(
@@ -188,6 +190,6 @@ def entry_of(operation: keras.Operation) -> Entry | None:
                 return None
         return None
     cls = type(operation)
-    if not cls.__module__.startswith("keras.src.ops"):
+    if not cls.__module__.startswith(("keras.src.ops", "keras.src.activations")):
         return None
-    return _OPERATIONS.get(cls.__name__)
+    return _OPERATIONS.get(cls.__name__) or _OPERATIONS.get(UNLISTED)
