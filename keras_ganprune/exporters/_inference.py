@@ -29,7 +29,7 @@ def write_inference(
 
     # The names of the inputs follow from it.
     vars(serve)["__signature__"] = inspect.signature(network.__call__)
-    archive = keras.export.ExportArchive()
+    archive: Any = keras.export.ExportArchive()
     archive.track(network)
     archive.add_endpoint("serve", serve, signature, **options)
     archive.write_out(str(folder), verbose=False)

@@ -6,6 +6,7 @@
 from keras_ganprune.pruning.structured.rules import (
     attention,
     elementwise,
+    hidden_layers,
     kernels,
     layer_macs,
     merging,
@@ -24,6 +25,7 @@ __all__ = [
     "attention",
     "elementwise",
     "entry_of",
+    "hidden_layers",
     "kernels",
     "layer_macs",
     "merging",
