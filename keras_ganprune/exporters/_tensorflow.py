@@ -11,6 +11,7 @@ import keras
 
 from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.exporters import _comparison
+from keras_ganprune.exporters._inference import write_inference
 from keras_ganprune.layers.same_outputs import arrays_of
 from keras_ganprune.metrics import measure_latency
 from keras_ganprune.utils import files
@@ -73,7 +74,7 @@ def write(network: keras.Model, folder: pathlib.Path, signature: list[Any]) -> N
 
     full = folder / "full"
     try:
-        network.export(str(full), format="tf_saved_model", verbose=False, input_signature=signature)
+        write_inference(network, full, signature)
     except AssertionError as error:
         raise UnsupportedLayerError(
             f"TensorFlow cannot write '{network.name}': it computes with a variable or table that is no "

@@ -19,6 +19,7 @@ import numpy as np
 from keras_ganprune.errors import ExportError, UnsupportedLayerError
 from keras_ganprune.exporters import _comparison, _exchange
 from keras_ganprune.exporters._exchange import NotRebuiltError
+from keras_ganprune.exporters._inference import write_inference
 from keras_ganprune.layers.same_outputs import arrays_of, gap, outputs_of
 from keras_ganprune.metrics import measure_latency
 
@@ -193,11 +194,10 @@ def _last(output: bytes | None) -> str:
 def _by_jax(network: keras.Model, folder: pathlib.Path, allowed: float, inputs: Any) -> float:
     """Write a model with Keras's exporter on JAX: a SavedModel of compiled code for CPU and GPU."""
     expected = _outputs_here(network, inputs)
-    network.export(
-        str(folder),
-        format="tf_saved_model",
-        verbose=False,
-        input_signature=_comparison.signature(network, inputs),
+    write_inference(
+        network,
+        folder,
+        _comparison.signature(network, inputs),
         jax2tf_kwargs={"native_serialization_platforms": ("cpu", "cuda")},
     )
     serve = measure_latency.served(folder)

@@ -36,10 +36,12 @@ class Block(Granularity):
     (4, 4) covers 4 inputs x 4 outputs of a `Dense` layer, and the same at each position of a `Conv2D`
     kernel (height, width, in, out). A `Conv2DTranspose` kernel is (height, width, out, in), so there
     it covers 4 outputs x 4 inputs. If the kernel is not a multiple of the block, the blocks at its edge
-    are smaller, and `note` reports it. Nothing is padded.
+    are smaller. If the kernel is shorter than the block, all its blocks are, such as (3, 4) in the first
+    convolution of an RGB image. `note` reports both. Nothing is padded.
 
     Args:
-        shape: Tuple of positive ints, in weights. It covers as many of the last axes as it has ints.
+        shape: Tuple of positive ints, in weights. It covers as many of the last axes as it has ints. For a
+            kernel with fewer axes, the first ints are left out.
         pool: 'mean' or 'max', how the scores in a block are combined. With 'mean', the scores of small
             blocks at the edge are comparable with the others. Defaults to 'mean'.
 
@@ -71,54 +73,50 @@ class Block(Granularity):
         """Return the constructor's arguments."""
         return {"shape": list(self.shape), "pool": self.pooling}
 
-    def _sizes(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
-        """Return (axis, size) for each axis along which the block is longer than 1."""
-        first = len(shape) - len(self.shape)
-        return [(first + i, size) for i, size in enumerate(self.shape) if size > 1]
+    def _block(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the size of the block along the last axes of a kernel."""
+        return self.shape[max(len(self.shape) - len(shape), 0) :]
 
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Raise `InvalidArgumentError` if the block does not fit into a kernel of `shape`."""
-        problem = None
-        if len(self.shape) > len(shape):
-            problem = f"the kernel has only {len(shape)} axes"
-        else:
-            for size, length, axis in zip(
-                reversed(self.shape), reversed(shape), range(-1, -len(shape) - 1, -1), strict=False
-            ):
-                if size > length:
-                    problem = f"axis {axis} of the kernel is only {length} long"
-        if problem:
-            raise InvalidArgumentError(
-                f"A block must fit into the kernel. Received: blocks of {self.shape} for a kernel of "
-                f"shape {tuple(shape)}: {problem}. Use a smaller block, or leave the layer out of "
-                "`scope`."
-            )
+    def _sizes(self, shape: tuple[int, ...]) -> list[tuple[int, int]]:
+        """Return (axis, size) for each axis along which the blocks of a kernel are longer than 1."""
+        block = self._block(shape)
+        first = len(shape) - len(block)
+        sizes = [(first + i, min(size, shape[first + i])) for i, size in enumerate(block)]
+        return [(axis, size) for axis, size in sizes if size > 1]
 
     def note(self, shape: tuple[int, ...]) -> str | None:
-        """Return a remark if blocks at the edge are smaller, or None."""
-        self.check(shape)
-        ragged = [
-            f"{shape[axis] % size} along axis {axis - len(shape)}"
-            for axis, size in self._sizes(shape)
-            if shape[axis] % size
+        """Return a remark if the blocks of a kernel are smaller, all or those at its edge, or None."""
+        rank, block = len(shape), self._block(shape)
+        lengths = shape[rank - len(block) :]
+        whole = tuple(map(min, block, lengths))
+        parts = []
+        if len(self.shape) > rank:
+            parts.append(f"it has only {rank} axes")
+        parts += [
+            f"axis {i - len(block)} is only {length} long"
+            for i, (size, length) in enumerate(zip(block, lengths, strict=True))
+            if length < size
         ]
-        if not ragged:
-            return None
-        return (
-            f"a kernel of shape {tuple(shape)} in blocks of {self.shape}: the last blocks are only "
-            + " and ".join(ragged)
-        )
+        text = f"a kernel of shape {tuple(shape)} in blocks of {self.shape}: "
+        text += " and ".join(parts) + (f", so its blocks are {whole}" if parts else "")
+        ragged = [
+            f"{length % size} along axis {i - len(block)}"
+            for i, (size, length) in enumerate(zip(whole, lengths, strict=True))
+            if length % size
+        ]
+        if ragged:
+            text += "; " if parts else ""
+            text += "the last blocks are only " + " and ".join(ragged)
+        return text if parts or ragged else None
 
     def pool(self, scores: np.ndarray) -> np.ndarray:
         """Return the mean or the maximum of the scores in each block."""
-        self.check(scores.shape)
         if self.pooling == "max":
             return self._fold_all(scores, np.maximum)
         return self._fold_all(scores, np.add, np.float64) / self.unit_sizes(scores.shape)
 
     def alive(self, mask: np.ndarray) -> np.ndarray:
         """Return which blocks have at least one kept weight."""
-        self.check(mask.shape)
         return self._fold_all(np.asarray(mask, dtype=bool), np.logical_or)
 
     def _fold_all(self, array: np.ndarray, ufunc: np.ufunc, dtype: Any = None) -> np.ndarray:
@@ -128,7 +126,6 @@ class Block(Granularity):
 
     def expand(self, keep: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Return the mask of the weights from one bool per block."""
-        self.check(shape)
         sizes = dict(self._sizes(shape))
         keep = keep.reshape([-(-n // sizes.get(axis, 1)) for axis, n in enumerate(shape)])
         for axis, size in sizes.items():
@@ -137,10 +134,9 @@ class Block(Granularity):
 
     def unit_sizes(self, shape: tuple[int, ...]) -> int | np.ndarray:
         """Return the number of weights in each block: an int, or an array if edge blocks are smaller."""
-        self.check(shape)
         sizes = self._sizes(shape)
         if not any(shape[axis] % size for axis, size in sizes):
-            return math.prod(self.shape)
+            return math.prod(size for _, size in sizes)
         lengths = [np.ones(length, dtype=np.int64) for length in shape]
         for axis, size in sizes:
             lengths[axis] = _fold(lengths[axis], size, 0, np.add)

@@ -178,6 +178,7 @@ def _names(layer: keras.layers.Layer) -> list[str]:
 _PASSING = (
     *IDENTITIES,
     *SPATIAL,
+    keras.layers.Resizing,
     keras.layers.PReLU,
     keras.layers.Add,
     keras.layers.Average,

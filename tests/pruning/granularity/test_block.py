@@ -1,8 +1,10 @@
-"""`Block`: edges, and what is refused."""
+"""`Block`: edges, kernels that are shorter than a block, and what is refused."""
 
+import keras
 import numpy as np
 import pytest
 
+import keras_ganprune as kgp
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.pruning.granularity import Block
@@ -70,30 +72,48 @@ def test_block_note(block, shape, text):
 
 
 @pytest.mark.parametrize(
-    ("block", "shape", "text"),
+    ("block", "shape", "clipped", "text"),
     [
+        ((4, 4), (3, 3, 3, 8), (3, 4), "axis -2 is only 3 long, so its blocks are (3, 4)"),
+        ((4, 4), (8, 3), (4, 3), "axis -1 is only 3 long, so its blocks are (4, 3)"),
         (
             (4, 4),
-            (3, 3, 1, 8),
-            r"blocks of \(4, 4\) .* shape \(3, 3, 1, 8\): axis -2 .* only 1 long",
+            (3, 6),
+            (3, 4),
+            "so its blocks are (3, 4); the last blocks are only 2 along axis -1",
         ),
-        ((4, 4), (8, 3), "axis -1 of the kernel is only 3 long. Use a smaller block, or leave"),
-        ((2, 2), (8,), "the kernel has only 1 axes.*leave the layer out of `scope`"),
-        ((1,), (), "the kernel has only 0 axes"),
+        ((2, 2), (8,), (2,), "it has only 1 axes, so its blocks are (2,)"),
+        ((2, 4, 4), (8, 3), (4, 3), "2 axes and axis -1 is only 3 long, so its blocks are (4, 3)"),
+        ((64,), (4, 8), (8,), "axis -1 is only 8 long, so its blocks are (8,)"),
     ],
 )
-def test_block_that_does_not_fit(block, shape, text):
-    unit = Block(block)
-    for use in (
-        unit.check,
-        unit.note,
-        unit.unit_sizes,
-        lambda shape: unit.pool(np.ones(shape)),
-        lambda shape: unit.alive(np.ones(shape, bool)),
-        lambda shape: unit.expand(np.ones(1, bool), shape),
-    ):
-        with pytest.raises(InvalidArgumentError, match=text):
-            use(shape)
+def test_a_kernel_that_is_shorter_than_the_block(block, shape, clipped, text):
+    """It has smaller blocks, as a group of three input channels keeps two of them in 2:4."""
+    scores = np.random.default_rng(0).random(shape)
+    keep = Block(clipped).pool(scores) > 0.5
+    np.testing.assert_array_equal(Block(block).pool(scores), Block(clipped).pool(scores))
+    np.testing.assert_array_equal(
+        Block(block).expand(keep, shape), Block(clipped).expand(keep, shape)
+    )
+    np.testing.assert_array_equal(Block(block).unit_sizes(shape), Block(clipped).unit_sizes(shape))
+    mask = scores > 0.7
+    np.testing.assert_array_equal(Block(block).alive(mask), Block(clipped).alive(mask))
+    note = Block(block).note(shape)
+    assert note is not None and note.endswith(text)
+
+
+@pytest.mark.parametrize("granularity", ["4x4", "16x16", "1x8", Block((2, 4, 4)), "2:4", "1:16"])
+def test_a_network_of_small_images(granularity):
+    """Layers whose kernels are too short are pruned, and named in a remark."""
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Conv2D(16, 3, name="rgb"), keras.layers.Dense(16)]
+    )
+    pruner = kgp.Pruner(model, granularity=granularity)
+    assert any(text.startswith("rgb/kernel: ") for text in pruner.remarks)
+    pruner.update(sparsity=0.5)
+    for layer in model.layers:
+        kept = np.count_nonzero(layer.kernel) / layer.kernel.shape[-2] / layer.kernel.shape[-1]
+        assert kept < np.prod(layer.kernel.shape[:-2])
 
 
 @pytest.mark.parametrize(

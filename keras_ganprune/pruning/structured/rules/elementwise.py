@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,21 +11,8 @@ import numpy as np
 from keras import layers, ops
 
 from keras_ganprune.pruning.structured.channels import Axes, Channels
+from keras_ganprune.pruning.structured.rules.observed import observed, runner
 from keras_ganprune.pruning.structured.rules.registry import register_rule
-
-
-def acts_alone(function: Callable) -> bool:
-    """Return whether an activation computes each entry without the others, unlike a softmax."""
-    activation = _without_weights(function)
-    if activation is None:
-        return False
-    probe = np.array([[0.3, -1.2, 2.0, 0.7, -0.1, 1.1]], dtype="float32")
-    try:
-        whole = _values(activation(ops.convert_to_tensor(probe)))
-        part = _values(activation(ops.convert_to_tensor(probe[:, :3])))
-    except Exception:
-        return False
-    return whole.shape == probe.shape and np.array_equal(whole[:, :3], part)
 
 
 def _values(tensor: Any) -> np.ndarray:
@@ -41,8 +29,9 @@ def _without_weights(function: Callable) -> Callable | None:
     if function.built:
         return None if function.weights else function.call
     copy = type(function).from_config(function.get_config())
-    copy(ops.zeros((1, 6)))
-    return None if copy.weights else copy
+    with contextlib.suppress(Exception):  # a softmax over axis 2 takes no input with two axes
+        copy(ops.zeros((1, 6)))
+    return None if copy.weights else copy.call
 
 
 def keeps_zero(function: Callable) -> bool:
@@ -52,14 +41,15 @@ def keeps_zero(function: Callable) -> bool:
 
 
 def activated(channels: Channels, function: Callable | None, x: Axes) -> Axes:
-    """Return the axes of a tensor after an activation function."""
+    """Return the axes of a tensor after an activation function, whose channels it may mix."""
     if function is None or function is keras.activations.linear:
         return x
-    if not acts_alone(function):
-        name = getattr(function, "__name__", type(function).__name__)
-        channels.fix(x, f"'{name}' mixes them")
-        return Axes.fixed(channels.shape)
-    return Axes(x.shape, x.labels, x.zero and keeps_zero(function))
+    name = getattr(function, "__name__", None) or getattr(function, "name", type(function).__name__)
+    activation = _without_weights(function)
+    if activation is None:
+        channels.fix(x, f"'{name}' has weights")
+        return Axes.fixed(x.shape)
+    return observed(channels, runner(activation, (x,)), [x], ["float32"], [x.shape], name)[0]
 
 
 # Layers whose output has exactly the channels of their input.
@@ -89,7 +79,7 @@ def identity(layer, channels, x, training=None, mask=None):
 
 @register_rule(layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Softmax)
 def activation(layer, channels, x, mask=None):
-    """Channels pass if the activation acts on each entry alone."""
+    """Channels pass if the activation acts on each of them alone, as a softmax over places does."""
     return activated(channels, layer, x)
 
 

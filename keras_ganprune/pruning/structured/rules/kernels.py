@@ -164,6 +164,22 @@ def _embedding_config(layer, config, sizes):
 
 @register_rule(layers.Embedding, config=_embedding_config)
 def embedding(layer, channels, x):
-    """Axis 1 of the table makes channels."""
+    """Axis 1 of the table makes channels. The entries of the input are rows of the table."""
+    channels.fix(x, f"'{layer.name}' looks them up in its table")
     new_labels = channels.makes(layer, "embeddings", 1)
     return Axes.fixed(channels.shape).along(channels.shape, -1, new_labels)
+
+
+# Keras has it since 3.13.
+_NEWER = [getattr(layers, name) for name in ("ReversibleEmbedding",) if hasattr(layers, name)]
+
+
+@register_rule(*_NEWER, config=_embedding_config)
+def reversible_embedding(layer, channels, x, reverse=False):
+    """As an embedding. In reverse, the same axis of the table, or one of a second one, reads."""
+    if not reverse:
+        return embedding(layer, channels, x)
+    read = channels.keeps_only(x, -1, f"'{layer.name}' runs over them")
+    name, axis = ("embeddings", 1) if layer.tie_weights else ("reverse_embeddings", 0)
+    channels.reads(layer, name, axis, read)
+    return Axes.fixed(channels.shape)

@@ -120,7 +120,8 @@ def _rule(operation: keras.Operation) -> MacsRule | None:
     """
     cls = type(operation)
     if not isinstance(operation, keras.layers.Layer):
-        is_keras = cls.__module__.startswith("keras.src.ops") and "linalg" not in cls.__module__
+        modules = ("keras.src.ops", "keras.src.activations")
+        is_keras = cls.__module__.startswith(modules) and "linalg" not in cls.__module__
         is_known = is_keras and cls.__name__ not in _NOT_KNOWN
         return _OPERATIONS.get(cls.__name__, _nothing) if is_known else None
     for parent in cls.__mro__:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from keras import layers
 
@@ -11,7 +13,11 @@ from keras_ganprune.pruning.structured.union_find import FIXED
 
 
 def merged(
-    channels: Channels, tensors: list[Axes], zero: bool = True, either: bool = False
+    channels: Channels,
+    tensors: list[Axes],
+    zero: bool = True,
+    either: bool = False,
+    shape: Sequence[int | None] | None = None,
 ) -> Axes:
     """Return the axes of an elementwise operation with broadcasting. Channels that meet are tied.
 
@@ -20,8 +26,9 @@ def merged(
         tensors: The operands.
         zero: Whether the operands that are no tensors allow a result of zero. Defaults to True.
         either: Whether one zero makes the result zero, as in a product. Defaults to False.
+        shape: The shape of the result. Defaults to None: that of the call whose rule is running.
     """
-    shape = channels.shape
+    shape = channels.shape if shape is None else shape
     labels: list[np.ndarray | None] = []
     for axis in range(-len(shape), 0):
         present = [x for x in tensors if x.rank >= -axis]

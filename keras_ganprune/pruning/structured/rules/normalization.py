@@ -69,3 +69,35 @@ def unit_normalization(layer, channels, x):
         if not x.zero:
             channels.fix(x[axis], f"they are not zero where '{layer.name}' takes a norm over them")
     return x
+
+
+def _normalized_axes(layer: Any, rank: int) -> list[int]:
+    """Return the axes along which a `Normalization` has statistics, in the order of its weights."""
+    return sorted(axis % rank for axis in layer.axis)
+
+
+def _normalization_config(layer, config, sizes):
+    """Cut a mean and a variance that are arguments; those that `adapt` found are weights."""
+    if layer.input_mean is None:
+        return config
+    rank = len(sizes.before[0])
+    new = {}
+    for name, value in (("mean", layer.input_mean), ("variance", layer.input_variance)):
+        array = np.asarray(value)
+        # An array with fewer axes runs along the last of them.
+        axes = _normalized_axes(layer, rank)[-array.ndim :] if array.ndim else []
+        for place, axis in enumerate(axes):
+            if array.shape[place] > 1:
+                array = np.compress(sizes.kept(0, axis), array, axis=place)
+        new[name] = array.tolist()
+    return {**config, **new}
+
+
+@register_rule(layers.Normalization, config=_normalization_config)
+def normalization(layer, channels, x):
+    """Each position along an axis has a mean and a variance of its own, which are not trained."""
+    if layer.input_mean is None:
+        for place, axis in enumerate(_normalized_axes(layer, x.rank)):
+            for name in ("adapt_mean", "adapt_variance"):
+                channels.state(layer, name, place, x[axis])
+    return Axes(x.shape, x.labels, False)

@@ -14,7 +14,8 @@ from keras import ops
 
 from keras_ganprune.pruning.structured.channels import Axes, Channels
 from keras_ganprune.pruning.structured.rules.merging import concatenated, merged
-from keras_ganprune.pruning.structured.rules.registry import register_operation_rule
+from keras_ganprune.pruning.structured.rules.observed import observed_call
+from keras_ganprune.pruning.structured.rules.registry import UNLISTED, register_operation_rule
 from keras_ganprune.pruning.structured.rules.shapes import reshaped, transposed
 
 
@@ -29,6 +30,13 @@ def _tuple(axes: Any) -> tuple[int, ...]:
 
 
 # --- elementwise operations --------------------------------------------------------------------------
+
+
+@register_operation_rule(UNLISTED)
+def unlisted(operation, channels, *args, **kwargs):
+    """Channels pass along each axis on which the operation works on every position by itself."""
+    return observed_call(operation, channels, args, kwargs)
+
 
 # Operations that map zero to zero.
 ZERO_TO_ZERO = (
@@ -174,14 +182,6 @@ def moments(operation, channels, x, *others, **kwargs):
     why = f"'{operation.name}' averages over them"
     labels = _reduced(channels, x, operation, operation.axes, why)
     return [Axes(tuple(shape), tuple(labels), x.zero) for shape in channels.shapes]
-
-
-@register_operation_rule("Softmax", "LogSoftmax")
-def softmax(operation, channels, x, *others, **kwargs):
-    """Channels along the axis stay."""
-    for axis in range(x.rank) if operation.axis is None else _tuple(operation.axis):
-        channels.fix(x[axis], f"'{operation.name}' mixes them")
-    return Axes(x.shape, x.labels, False)
 
 
 @register_operation_rule("Normalize")

@@ -69,8 +69,12 @@ class Entry:
 
 
 _LAYERS: dict[type, Entry] = {}
+# Rules of layers without a public name, by module and class.
+_HIDDEN: dict[str, Entry] = {}
 # The classes of `keras.ops` operations are not public, so their names are the keys.
 _OPERATIONS: dict[str, Entry] = {}
+# The key of the rule for all operations of Keras that have none of their own.
+UNLISTED = ""
 
 
 def register_rule(
@@ -175,6 +179,22 @@ def register_operation_rule(*names: str, config: Config | None = None) -> Callab
     return register
 
 
+def register_hidden_rule(*names: str, config: Config | None = None) -> Callable[[Rule], Rule]:
+    """Register the rule of layers of Keras or KerasHub that have no public name.
+
+    Args:
+        *names: Module and class of each, such as 'keras.src.applications.convnext.LayerScale'.
+        config: As in `register_rule`. Defaults to None.
+    """
+
+    def register(rule: Rule) -> Rule:
+        for name in names:
+            _HIDDEN[name] = Entry(rule, config)
+        return rule
+
+    return register
+
+
 def entry_of(operation: keras.Operation) -> Entry | None:
     """Return the rule of a layer or operation, or None.
 
@@ -184,10 +204,13 @@ def entry_of(operation: keras.Operation) -> Entry | None:
         for cls in type(operation).__mro__:
             if cls in _LAYERS:
                 return _LAYERS[cls]
+            hidden = _HIDDEN.get(f"{cls.__module__}.{cls.__name__}")
+            if hidden is not None:
+                return hidden
             if "call" in vars(cls):
                 return None
         return None
     cls = type(operation)
-    if not cls.__module__.startswith("keras.src.ops"):
+    if not cls.__module__.startswith(("keras.src.ops", "keras.src.activations")):
         return None
-    return _OPERATIONS.get(cls.__name__)
+    return _OPERATIONS.get(cls.__name__) or _OPERATIONS.get(UNLISTED)

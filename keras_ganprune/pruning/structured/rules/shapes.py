@@ -18,7 +18,6 @@ SPATIAL = (
         for n in (1, 2, 3)
         for kind in ("MaxPooling", "AveragePooling", "UpSampling", "ZeroPadding", "Cropping")
     ),
-    layers.Resizing,
 )
 
 

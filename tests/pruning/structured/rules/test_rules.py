@@ -2,7 +2,6 @@
 
 import re
 
-import keras
 import numpy as np
 import pytest
 from keras import layers, ops
@@ -22,7 +21,6 @@ from rule_networks import (
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.pruning.structured.rules.elementwise import acts_alone, keeps_zero
 
 # --- one layer, one line -------------------------------------------------------------------------
 
@@ -491,21 +489,6 @@ def test_the_smaller_layers_are_configured_so():
 
 
 # --- the small parts -----------------------------------------------------------------------------
-
-
-def test_activations_are_asked():
-    activations = keras.activations
-    for name in ("relu", "gelu", "tanh", "silu", "leaky_relu", "softsign", "hard_tanh"):
-        assert acts_alone(activations.get(name)) and keeps_zero(activations.get(name)), name
-    for name in ("sigmoid", "softplus", "exponential"):
-        assert acts_alone(activations.get(name)) and not keeps_zero(activations.get(name)), name
-    for function in (
-        activations.softmax,
-        activations.log_softmax,
-        lambda x: x[:, :1],
-        lambda x: 1 / 0,
-    ):
-        assert not acts_alone(function)
 
 
 def test_axes_that_do_not_match():
