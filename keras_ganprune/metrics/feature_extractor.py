@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from keras_ganprune.errors import (
     DataError,
     FileFormatError,
     InvalidArgumentError,
-    OutputError,
     PruningWarning,
     UnsupportedLayerError,
     unknown_name,
@@ -280,7 +278,7 @@ class FeatureExtractor:
             InvalidArgumentError: The name does not end in '.keras'.
             OutputError: The file cannot be written.
         """
-        path = pathlib.Path(path)
+        path = files.as_path(path)
         if path.suffix != ".keras":
             raise InvalidArgumentError(f"The file name must end in '.keras'. Received: '{path}'.")
         settings = {
@@ -289,17 +287,10 @@ class FeatureExtractor:
             "accuracy": self.accuracy,
             "classes": self.classes,
         }
-        try:
-            path.absolute().parent.mkdir(parents=True, exist_ok=True)
-            with files.new_file(path) as work:
-                self.model.save(work)
-                with zipfile.ZipFile(work, "a") as archive:
-                    archive.writestr(_MEMBER, json.dumps(settings))
-        except OSError as error:
-            raise OutputError(
-                f"The extractor could not be written to '{path}' ({error.strerror or error}). Check the "
-                "free space and the permissions."
-            ) from error
+        with files.new_file(path) as work:
+            self.model.save(work)
+            with zipfile.ZipFile(work, "a") as archive:
+                archive.writestr(_MEMBER, json.dumps(settings))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FeatureExtractor:

@@ -6,7 +6,6 @@ import csv
 import functools
 import math
 import os
-import pathlib
 from typing import Any, Literal
 
 from keras_ganprune.errors import InvalidArgumentError, PruningError, unknown_name
@@ -23,7 +22,7 @@ from keras_ganprune.search.recommendation import (
 )
 from keras_ganprune.search.storage import quiet
 from keras_ganprune.search.study import Study
-from keras_ganprune.utils import tables
+from keras_ganprune.utils import files, tables
 
 COSTS = ("nonzero", "parameters", "macs", "nonzero_macs")
 
@@ -152,22 +151,27 @@ class SweepResult:
         Raises:
             MissingPackageError: matplotlib is not installed.
             PruningError: No trial succeeded.
+            InvalidArgumentError: matplotlib does not know the ending of `path`.
+            OutputError: The picture cannot be written, or the disk is full.
         """
         if not self.rows:
             raise PruningError(
                 "A plot needs at least one trial that succeeded. Received: none. See `failed` for the errors."
             )
-        pareto_plot.save(pathlib.Path(path), self, tolerance)
+        pareto_plot.save(path, self, tolerance)
 
     def save_csv(self, path: str | os.PathLike) -> None:
         """Write a CSV file with one row per trial.
 
         Args:
             path: Path of the file, such as 'trials.csv'.
+
+        Raises:
+            OutputError: The file cannot be written, or the disk is full.
         """
         rows = [trial.to_dict() for trial in self.trials]
         names = list(dict.fromkeys(name for row in rows for name in row))
-        with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
+        with files.new_file(path) as work, work.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
