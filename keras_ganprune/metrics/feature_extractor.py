@@ -24,7 +24,7 @@ from keras_ganprune.errors import (
 from keras_ganprune.layers.saving import load_model
 from keras_ganprune.metrics import _extractor_identity, image_checks
 from keras_ganprune.metrics._inception import inception_network
-from keras_ganprune.utils import files, validation
+from keras_ganprune.utils import checksums, files, validation
 
 # The member of an extractor's `.keras` file that holds its settings.
 _MEMBER = "extractor.json"
@@ -290,6 +290,7 @@ class FeatureExtractor:
         with files.new_file(path) as work:
             self.model.save(work)
             with zipfile.ZipFile(work, "a") as archive:
+                settings["checksum"] = _checksum(settings, archive)
                 archive.writestr(_MEMBER, json.dumps(settings))
 
     @classmethod
@@ -313,8 +314,17 @@ class FeatureExtractor:
                     f"'{path}' holds a model, but not the choice of the layer that gives the features. "
                     "Make a new extractor: `FeatureExtractor(keras.saving.load_model(path), layer=...)`."
                 )
-            settings = json.loads(archive.read(_MEMBER))
-        return cls(model, **settings)
+            try:
+                settings = json.loads(archive.read(_MEMBER))
+                # Files of earlier versions have no checksum.
+                expected = settings.pop("checksum", None)
+                if expected not in (None, _checksum(settings, archive)):
+                    raise FileFormatError("its model or settings differ from the checksum in it")
+                return cls(model, **settings)
+            except (ValueError, TypeError, AttributeError) as error:
+                raise FileFormatError(
+                    f"'{path}' is damaged: {error}. Make the extractor again, and save it."
+                ) from error
 
     def __repr__(self) -> str:
         parts = [self.model.name if self.layer is None else f"{self.model.name}/{self.layer.name}"]
@@ -365,3 +375,9 @@ def _probabilities(scores: np.ndarray) -> np.ndarray:
         return scores
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     return scores / scores.sum(axis=1, keepdims=True)
+
+
+def _checksum(settings: dict[str, Any], archive: zipfile.ZipFile) -> str:
+    """Return the checksum of the settings of an extractor and of the model in its file."""
+    members = sorted((i.filename, i.CRC) for i in archive.infolist() if i.filename != _MEMBER)
+    return checksums.of_json([settings, members])
