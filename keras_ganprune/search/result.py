@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from keras_ganprune.errors import InvalidArgumentError, PruningError, unknown_name
 from keras_ganprune.search import pareto_plot
-from keras_ganprune.search.claim import finished_runs
+from keras_ganprune.search._sealed import reading
+from keras_ganprune.search.claim import failed_run, finished_runs
 from keras_ganprune.search.plan import checked_tolerance
 from keras_ganprune.search.recommendation import (
     DenseComparison,
@@ -20,7 +21,7 @@ from keras_ganprune.search.recommendation import (
     pareto,
     recommend,
 )
-from keras_ganprune.search.storage import quiet
+from keras_ganprune.search.storage import check_is_there, quiet
 from keras_ganprune.search.study import Study
 from keras_ganprune.utils import files, tables
 
@@ -69,8 +70,10 @@ class SweepResult:
             A `SweepResult`.
 
         Raises:
-            FileFormatError: There is no study with this name, or no sweep has created it.
+            FileFormatError: There is no database or no study with this name, no sweep has created it, or it
+                is damaged.
         """
+        check_is_there(storage)
         with quiet():
             study = Study(storage, name)
             return cls.of(study, study.load())
@@ -80,9 +83,10 @@ class SweepResult:
         """Return the result of an open study."""
         quantity = "threshold" if "thresholds" in settings else "sparsity"
         trials = []
-        for _, trial in study.finished():
-            trials += _trials(trial, quantity)
-        return cls(tuple(trials), settings, study.name)
+        with reading():
+            for _, trial in study.finished():
+                trials += _trials(trial, quantity)
+            return cls(tuple(trials), settings, study.name)
 
     @functools.cached_property
     def comparison(self) -> DenseComparison:
@@ -225,10 +229,10 @@ class SweepResult:
 
 def _trials(trial: Any, quantity: str) -> list[Trial]:
     """Return the training runs of one Optuna trial that has ended."""
-    error = trial.user_attrs.get("error")
     runs = []
     for pair, outcome in finished_runs(trial).items():
         runs.append(Trial(quantity=quantity, seed=pair[0], fold=pair[1], **outcome))
-    if error is not None:
-        runs.append(Trial(quantity=quantity, error=error, **trial.user_attrs["failed_run"]))
+    failed = failed_run(trial)
+    if failed is not None:
+        runs.append(Trial(quantity=quantity, **failed))
     return runs
