@@ -13,7 +13,6 @@ import keras_ganprune as kgp
 from keras_ganprune.errors import FileFormatError
 from keras_ganprune.search import SweepResult
 
-
 # --- models --------------------------------------------------------------------------------------
 
 

@@ -153,7 +153,10 @@ def _own_words(path: pathlib.Path, kind: str, begun: bool = True) -> Iterator[No
     """
     try:
         yield
-    except OutputError:
+    except (
+        OutputError,
+        BrokenPipeError,
+    ):  # A pipe is no file: the reader of the terminal has ended.
         raise
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
