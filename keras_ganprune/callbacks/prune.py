@@ -20,7 +20,7 @@ from keras_ganprune.pruning.modes import ModeLike
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.pruning.schedules import Schedule, ScheduleLike
 from keras_ganprune.pruning.settings import PruningSettings
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import terminal, validation
 
 
 class Prune(keras.callbacks.Callback):
@@ -138,7 +138,7 @@ class Prune(keras.callbacks.Callback):
     def _say(self, text: str) -> None:
         if self.verbose:
             # On a line of its own, also in the middle of a progress bar.
-            print(f"\nPrune: {text}.")
+            terminal.say(f"\nPrune: {text}.")
 
     # --- Keras's hooks: the work is done by the run ----------------------------------------------
 

@@ -204,7 +204,7 @@ class SampleGrid(keras.callbacks.Callback):
                 self._state.warned = True
                 warnings.warn(
                     f"The picture of epoch {number} could not be written into '{self.path}' "
-                    f"({error.strerror or error}). Training continues, and the next picture is tried "
+                    f"({files.reason(error)}). Training continues, and the next picture is tried "
                     "again. Check the free space and the permissions.",
                     PruningWarning,
                     stacklevel=2,

@@ -18,7 +18,7 @@ from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.training import discovery
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import terminal, validation
 
 
 class Shrink(keras.callbacks.Callback):
@@ -231,7 +231,7 @@ class Shrink(keras.callbacks.Callback):
 
     def _say(self, text: str) -> None:
         if self.verbose:
-            print(f"\nShrink: {text}.")
+            terminal.say(f"\nShrink: {text}.")
 
 
 def _steps(at: Any) -> list[int]:

@@ -7,6 +7,7 @@ here and one row in `COMMANDS`. To add an application: one row in `keras_ganprun
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import NamedTuple
 
 from keras_ganprune.cli import demo, export, report, shrink, sweep
 from keras_ganprune.errors import PruningError
+from keras_ganprune.utils import terminal
 
 
 class Command(NamedTuple):
@@ -62,15 +64,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments. Defaults to None: the arguments of the process.
 
     Returns:
-        The exit code: 0 after success, 2 after an error (its text is printed), 130 after Ctrl-C.
+        The exit code: 0 after success, 2 after an error (its text is printed), 130 after Ctrl-C, 141 if the
+        reader of the output has ended (`| head`).
     """
-    arguments = _parser().parse_args(argv)
     # TensorFlow's messages at start-up would hide the output.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        COMMANDS[arguments.command].run(arguments)
+        with terminal.any_terminal():
+            arguments = _parser().parse_args(argv)
+            COMMANDS[arguments.command].run(arguments)
     except PruningError as error:
         print(f"keras-ganprune: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"keras-ganprune: error: the disk is full ({error}).", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("keras-ganprune: stopped.", file=sys.stderr)

@@ -17,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
-from keras_ganprune.layers import save_notices
+from keras_ganprune.layers import file_checksums, save_notices
 from keras_ganprune.layers.guard import MaskConstraint, guard, pruned_but_not_zero, unguard
 from keras_ganprune.layers.tensors import masked, to_numpy
 from keras_ganprune.layers.zero_arrivals import Arrivals
@@ -110,6 +110,7 @@ class MaskStore(keras.layers.Layer):
         """Write the masks, packed to one bit per entry, into a Keras file."""
         self._warn_of_other_values()
         save_notices.notice(self)
+        file_checksums.add_when_closed(store)
         for name, mask in self.masks.items():
             store[name] = np.packbits(to_numpy(mask))
             store[f"{name}_shape"] = np.asarray(mask.shape, dtype=np.int64)
@@ -125,9 +126,11 @@ class MaskStore(keras.layers.Layer):
         """Read the masks from a Keras file and apply them.
 
         Raises:
+            FileFormatError: The file differs from the checksum in it.
             InvalidArgumentError: The masks in the file have other names or shapes, or cannot change any more.
         """
         try:
+            file_checksums.check(store)
             self._load(store, set(store.keys()))
         finally:
             self.apply()

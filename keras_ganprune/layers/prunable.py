@@ -15,6 +15,7 @@ from keras_ganprune.errors import (
     InvalidArgumentError,
     UnsupportedLayerError,
 )
+from keras_ganprune.layers import file_checksums
 from keras_ganprune.layers.class_swap import hold_parts
 from keras_ganprune.layers.computed_kernels import integer_mode, masked_properties, owner_of
 from keras_ganprune.layers.guard import MaskConstraint
@@ -82,6 +83,7 @@ class PrunableLayer(_LayerMixin):
 
     def load_own_variables(self, store: Any) -> None:
         """Read the weights of a file. Its masks follow; until then the present masks do not apply."""
+        file_checksums.check(store)
         masks = getattr(self, "pruning_masks", None)
         if masks is not None:
             masks.pause()

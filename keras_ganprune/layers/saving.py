@@ -12,6 +12,7 @@ import h5py
 import keras
 
 from keras_ganprune.errors import FileFormatError
+from keras_ganprune.layers import file_checksums
 from keras_ganprune.layers.cloning import reason
 from keras_ganprune.layers.quantized_zeros import refuse_lora_in
 from keras_ganprune.layers.traversal import holders, prunable_layers
@@ -47,7 +48,7 @@ def _optimizers() -> dict[str, type]:
     }
 
 
-def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
+def load_model(path: str | os.PathLike, *, verify: bool = True, **kwargs: Any) -> Any:
     """Load a `.keras` file with its masks, also if it contains a subclassed network.
 
     For Sequential models, functional models and `GANModel`, `keras.saving.load_model` does the same. A
@@ -57,13 +58,16 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
 
     Args:
         path: Path of the `.keras` file.
+        verify: Whether the file is compared with the checksum in it. Set it to False for a file that you
+            have changed on purpose. Defaults to True.
         **kwargs: Arguments of `keras.saving.load_model`, such as `custom_objects`.
 
     Returns:
         The model, compiled as it was saved.
 
     Raises:
-        FileFormatError: `path` does not exist, is not a `.keras` file, or is damaged.
+        FileFormatError: `path` does not exist, is not a `.keras` file, is damaged, or was changed after it
+            was written.
         FileFormatError: The file contains an unknown class, or a class that cannot be made from its
             configuration.
         FileFormatError: The weights in the file do not fit the model that its classes make.
@@ -79,12 +83,13 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
     4
     """
     path = pathlib.Path(path)
-    _check_file(path)
+    _check_file(path, verify)
     known = _optimizers() | (kwargs.pop("custom_objects", None) or {})
     try:
-        model: Any = keras.saving.load_model(path, custom_objects=known, **kwargs)
-        if _masked_layers(path) > len(prunable_layers(model)):
-            _load_masks(model, path)
+        with file_checksums.off():  # The file was checked as a whole.
+            model: Any = keras.saving.load_model(path, custom_objects=known, **kwargs)
+            if _masked_layers(path) > len(prunable_layers(model)):
+                _load_masks(model, path)
         refuse_lora_in(model)
     except Exception as error:
         raise FileFormatError(
@@ -94,7 +99,7 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
     return model
 
 
-def _check_file(path: pathlib.Path) -> None:
+def _check_file(path: pathlib.Path, verify: bool) -> None:
     """Raise `FileFormatError` if a file is not a `.keras` file, or is damaged."""
     if not path.is_file():
         raise FileFormatError(f"`path` must be a `.keras` file. There is no file '{path}'.")
@@ -117,12 +122,16 @@ def _check_file(path: pathlib.Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except zipfile.BadZipFile as error:
-        damaged = str(error)
+    except Exception as error:  # zipfile and zlib raise many kinds of errors for damaged archives.
+        raise FileFormatError(
+            f"'{path}' is damaged: it cannot be unpacked ({error or type(error).__name__}). Replace the file."
+        ) from error
     if damaged:
         raise FileFormatError(
             f"'{path}' is damaged: the checksum of '{damaged}' in it is wrong. Replace the file."
         )
+    if verify:
+        file_checksums.check_archive(path)
 
 
 def _load_masks(model: Any, path: pathlib.Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -18,7 +17,6 @@ from keras_ganprune.errors import (
     DataError,
     FileFormatError,
     InvalidArgumentError,
-    OutputError,
     PruningWarning,
     UnsupportedLayerError,
     unknown_name,
@@ -26,7 +24,7 @@ from keras_ganprune.errors import (
 from keras_ganprune.layers.saving import load_model
 from keras_ganprune.metrics import _extractor_identity, image_checks
 from keras_ganprune.metrics._inception import inception_network
-from keras_ganprune.utils import files, validation
+from keras_ganprune.utils import checksums, files, validation
 
 # The member of an extractor's `.keras` file that holds its settings.
 _MEMBER = "extractor.json"
@@ -280,7 +278,7 @@ class FeatureExtractor:
             InvalidArgumentError: The name does not end in '.keras'.
             OutputError: The file cannot be written.
         """
-        path = pathlib.Path(path)
+        path = files.as_path(path)
         if path.suffix != ".keras":
             raise InvalidArgumentError(f"The file name must end in '.keras'. Received: '{path}'.")
         settings = {
@@ -289,17 +287,11 @@ class FeatureExtractor:
             "accuracy": self.accuracy,
             "classes": self.classes,
         }
-        try:
-            path.absolute().parent.mkdir(parents=True, exist_ok=True)
-            with files.new_file(path) as work:
-                self.model.save(work)
-                with zipfile.ZipFile(work, "a") as archive:
-                    archive.writestr(_MEMBER, json.dumps(settings))
-        except OSError as error:
-            raise OutputError(
-                f"The extractor could not be written to '{path}' ({error.strerror or error}). Check the "
-                "free space and the permissions."
-            ) from error
+        with files.new_file(path) as work:
+            self.model.save(work)
+            with zipfile.ZipFile(work, "a") as archive:
+                settings["checksum"] = _checksum(settings, archive)
+                archive.writestr(_MEMBER, json.dumps(settings))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> FeatureExtractor:
@@ -322,8 +314,17 @@ class FeatureExtractor:
                     f"'{path}' holds a model, but not the choice of the layer that gives the features. "
                     "Make a new extractor: `FeatureExtractor(keras.saving.load_model(path), layer=...)`."
                 )
-            settings = json.loads(archive.read(_MEMBER))
-        return cls(model, **settings)
+            try:
+                settings = json.loads(archive.read(_MEMBER))
+                # Files of earlier versions have no checksum.
+                expected = settings.pop("checksum", None)
+                if expected not in (None, _checksum(settings, archive)):
+                    raise FileFormatError("its model or settings differ from the checksum in it")
+                return cls(model, **settings)
+            except (ValueError, TypeError, AttributeError) as error:
+                raise FileFormatError(
+                    f"'{path}' is damaged: {error}. Make the extractor again, and save it."
+                ) from error
 
     def __repr__(self) -> str:
         parts = [self.model.name if self.layer is None else f"{self.model.name}/{self.layer.name}"]
@@ -374,3 +375,9 @@ def _probabilities(scores: np.ndarray) -> np.ndarray:
         return scores
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     return scores / scores.sum(axis=1, keepdims=True)
+
+
+def _checksum(settings: dict[str, Any], archive: zipfile.ZipFile) -> str:
+    """Return the checksum of the settings of an extractor and of the model in its file."""
+    members = sorted((i.filename, i.CRC) for i in archive.infolist() if i.filename != _MEMBER)
+    return checksums.of_json([settings, members])

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -16,6 +14,7 @@ from keras_ganprune.reports.figures import draw
 from keras_ganprune.reports.html import page
 from keras_ganprune.reports.markdown import markdown
 from keras_ganprune.reports.run import Run, load_run
+from keras_ganprune.utils import files
 
 # A run, or the folder of a run.
 RunOrFolder = Run | str | os.PathLike
@@ -84,21 +83,21 @@ def write_report(
     ...     files.html.read_text(encoding="utf-8")[:15], files.markdown.name
     ('<!DOCTYPE html>', 'report.md')
     """
-    html = pathlib.Path(output)
+    html = files.as_path(output)
     if html.suffix.lower() not in (".html", ".htm"):
         raise InvalidArgumentError(
             f"`output` must end in '.html', such as 'report.html'. Received: '{output}'."
         )
-    files = ReportFiles(html, html.with_suffix(".md"), html.with_name(f"{html.stem}_files"))
-    _check_free(files, overwrite)
+    names = ReportFiles(html, html.with_suffix(".md"), html.with_name(f"{html.stem}_files"))
+    _check_free(names, overwrite)
     named = _named_runs(runs)
     kind = "Run" if len(named) == 1 else "Runs"
     title = title or f"{kind} {', '.join(run.name for run in named)}"
     drawn = [draw(run) for run in named]
     together = charts.together(named) if len(named) > 1 else []
-    text, pictures = markdown(drawn, together, title, files.pictures.name)
-    _write(files, page(drawn, together, title), text, pictures)
-    return files
+    text, pictures = markdown(drawn, together, title, names.pictures.name)
+    _write(names, page(drawn, together, title), text, pictures, overwrite)
+    return names
 
 
 def _named_runs(runs: RunOrFolder | Iterable[RunOrFolder]) -> list[Run]:
@@ -123,9 +122,10 @@ def _named_runs(runs: RunOrFolder | Iterable[RunOrFolder]) -> list[Run]:
     return named
 
 
-def _check_free(files: ReportFiles, overwrite: bool) -> None:
-    for path in (files.html, files.markdown, files.pictures):
-        wrong_kind = path.exists() and path.is_dir() != (path == files.pictures)
+def _check_free(names: ReportFiles, overwrite: bool) -> None:
+    for path in (names.html, names.markdown, names.pictures):
+        files.check_name(path)
+        wrong_kind = path.exists() and path.is_dir() != (path == names.pictures)
         if wrong_kind or (path.exists() and not overwrite):
             raise OutputError(
                 f"The report's files must be new. '{path}' exists; choose another name"
@@ -137,25 +137,14 @@ def _check_free(files: ReportFiles, overwrite: bool) -> None:
             )
 
 
-def _write(files: ReportFiles, page: str, text: str, pictures: dict[str, bytes]) -> None:
-    """Write all files into a temporary folder, then move them into place."""
-    try:
-        parent = files.html.absolute().parent
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{files.html.stem}-", dir=parent) as work:
-            folder = pathlib.Path(work)
-            (folder / "files").mkdir()
-            for name, data in pictures.items():
-                (folder / "files" / name).write_bytes(data)
-            (folder / "page").write_text(page, encoding="utf-8", errors="replace")
-            (folder / "text").write_text(text, encoding="utf-8", errors="replace")
-            if files.pictures.exists():
-                shutil.move(files.pictures, folder / "old")
-            (folder / "files").replace(files.pictures)
-            (folder / "text").replace(files.markdown)
-            (folder / "page").replace(files.html)
-    except OSError as error:
-        raise OutputError(
-            f"The report '{files.html}' could not be written ({error.strerror or error}). Check the free "
-            "space and the permissions."
-        ) from error
+def _write(
+    output: ReportFiles, page: str, text: str, pictures: dict[str, bytes], overwrite: bool
+) -> None:
+    """Write all files into a temporary folder, then give them their names. The page is the last."""
+    paths = (output.pictures, output.markdown, output.html)
+    with files.new_outputs(paths, overwrite) as (pictures_work, text_work, page_work):
+        pictures_work.mkdir()
+        for name, data in pictures.items():
+            (pictures_work / name).write_bytes(data)
+        text_work.write_text(text, encoding="utf-8", errors="replace")
+        page_work.write_text(page, encoding="utf-8", errors="replace")

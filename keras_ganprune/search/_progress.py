@@ -10,7 +10,7 @@ from keras_ganprune.metrics.confidence_intervals import relative_increase
 from keras_ganprune.search.claim import Claim
 from keras_ganprune.search.runs import SweepRun
 from keras_ganprune.search.study import Study
-from keras_ganprune.utils import tables
+from keras_ganprune.utils import tables, terminal
 
 
 class Progress:
@@ -92,7 +92,7 @@ class Progress:
 
     def _print(self, text: str) -> None:
         if self.enabled:
-            print(f"sweep: {text.rstrip('.')}.", flush=True)
+            terminal.say(f"sweep: {text.rstrip('.')}.")
 
 
 def _duration(seconds: float) -> str:

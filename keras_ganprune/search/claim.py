@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from keras_ganprune.search._sealed import damaged, opened, sealed
 from keras_ganprune.search.runs import Cell
 from keras_ganprune.search.storage import BEAT_SECONDS, optuna
 
@@ -37,17 +38,21 @@ class Claim:
     def record(self, pair: tuple[int, int | None], outcome: dict[str, Any]) -> None:
         """Write the outcome of a run to the storage immediately."""
         self.done[pair] = outcome
+        key = run_key(pair)
         with _unless_taken():
-            self.trial.set_user_attr(run_key(pair), outcome)
+            self.trial.set_user_attr(key, sealed(_place(self.trial, key), outcome))
 
     def finish(self, value: float) -> None:
         """End the trial with its value."""
+        with _unless_taken():
+            self.trial.set_user_attr("runs", sorted(run_key(pair) for pair in self.done))
         self._end(optuna().trial.TrialState.COMPLETE, [value])
 
     def fail(self, text: str, run: dict[str, Any]) -> None:
         """End the trial with an error. It is repeated only with `retry_failed`."""
         with _unless_taken():
-            self.trial.set_user_attr("failed_run", run)
+            record = sealed(_place(self.trial, text), run)
+            self.trial.set_user_attr("failed_run", record)
             self.trial.set_user_attr("error", text)
         self._end(optuna().trial.TrialState.FAIL)
 
@@ -98,11 +103,36 @@ def run_key(pair: tuple[int, int | None]) -> str:
     return f"run {seed}" if fold is None else f"run {seed} {fold}"
 
 
+def _place(trial: Any, key: str) -> str:
+    return f"{trial.user_attrs.get('cell')}: {key}"
+
+
 def finished_runs(trial: Any) -> dict[tuple[int, int | None], dict[str, Any]]:
-    """Return the outcome of each run of a trial that has ended, by seed and fold."""
+    """Return the outcome of each run of a trial that has ended, by seed and fold.
+
+    Raises:
+        FileFormatError: An outcome is damaged or missing.
+    """
     outcomes = {}
     for key, outcome in trial.user_attrs.items():
         if key.startswith("run "):
             seed, *fold = (int(part) for part in key.split()[1:])
-            outcomes[(seed, fold[0] if fold else None)] = outcome
+            outcomes[(seed, fold[0] if fold else None)] = opened(_place(trial, key), outcome)
+    missing = set(trial.user_attrs.get("runs", ())) - {run_key(pair) for pair in outcomes}
+    complete = getattr(trial, "state", None) == optuna().trial.TrialState.COMPLETE
+    if missing or (complete and not outcomes):
+        raise damaged(f"runs of '{trial.user_attrs.get('cell')}' are missing")
     return outcomes
+
+
+def failed_run(trial: Any) -> dict[str, Any] | None:
+    """Return the run in which a trial failed, with the text of its error; None if it did not fail.
+
+    Raises:
+        FileFormatError: The record is damaged.
+    """
+    text = trial.user_attrs.get("error")
+    if text is None:
+        return None
+    run = opened(_place(trial, text), trial.user_attrs.get("failed_run"))
+    return {**run, "error": text}

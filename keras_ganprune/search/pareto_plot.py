@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import pathlib
+import os
 from typing import Any
 
 from keras_ganprune.utils import palette, plotting, validation
@@ -15,7 +15,7 @@ _COSTS = {
 _MARKERS = "osD^vPX"
 
 
-def save(path: pathlib.Path, result: Any, tolerance: float) -> None:
+def save(path: str | os.PathLike[str], result: Any, tolerance: float) -> None:
     """Plot a `SweepResult`: one panel per known cost, one colour per criterion."""
     rows = result.rows
     costs = [cost for cost in _COSTS if all(getattr(row, cost) is not None for row in rows)]
@@ -50,7 +50,7 @@ def save(path: pathlib.Path, result: Any, tolerance: float) -> None:
             better = "lower" if result.direction == "min" else "higher"
             axis.set_ylabel(f"{result.metric} ({better} is better)")
             axis.legend(fontsize=8)
-    figure.savefig(path, dpi=150)
+    plotting.save_figure(figure, path)
 
 
 def _band(axis: Any, result: Any, tolerance: float) -> None:

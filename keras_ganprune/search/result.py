@@ -6,12 +6,12 @@ import csv
 import functools
 import math
 import os
-import pathlib
 from typing import Any, Literal
 
 from keras_ganprune.errors import InvalidArgumentError, PruningError, unknown_name
 from keras_ganprune.search import pareto_plot
-from keras_ganprune.search.claim import finished_runs
+from keras_ganprune.search._sealed import reading
+from keras_ganprune.search.claim import failed_run, finished_runs
 from keras_ganprune.search.plan import checked_tolerance
 from keras_ganprune.search.recommendation import (
     DenseComparison,
@@ -21,9 +21,9 @@ from keras_ganprune.search.recommendation import (
     pareto,
     recommend,
 )
-from keras_ganprune.search.storage import quiet
+from keras_ganprune.search.storage import check_is_there, quiet
 from keras_ganprune.search.study import Study
-from keras_ganprune.utils import tables
+from keras_ganprune.utils import files, tables
 
 COSTS = ("nonzero", "parameters", "macs", "nonzero_macs")
 
@@ -70,8 +70,10 @@ class SweepResult:
             A `SweepResult`.
 
         Raises:
-            FileFormatError: There is no study with this name, or no sweep has created it.
+            FileFormatError: There is no database or no study with this name, no sweep has created it, or it
+                is damaged.
         """
+        check_is_there(storage)
         with quiet():
             study = Study(storage, name)
             return cls.of(study, study.load())
@@ -81,9 +83,10 @@ class SweepResult:
         """Return the result of an open study."""
         quantity = "threshold" if "thresholds" in settings else "sparsity"
         trials = []
-        for _, trial in study.finished():
-            trials += _trials(trial, quantity)
-        return cls(tuple(trials), settings, study.name)
+        with reading():
+            for _, trial in study.finished():
+                trials += _trials(trial, quantity)
+            return cls(tuple(trials), settings, study.name)
 
     @functools.cached_property
     def comparison(self) -> DenseComparison:
@@ -152,22 +155,27 @@ class SweepResult:
         Raises:
             MissingPackageError: matplotlib is not installed.
             PruningError: No trial succeeded.
+            InvalidArgumentError: matplotlib does not know the ending of `path`.
+            OutputError: The picture cannot be written, or the disk is full.
         """
         if not self.rows:
             raise PruningError(
                 "A plot needs at least one trial that succeeded. Received: none. See `failed` for the errors."
             )
-        pareto_plot.save(pathlib.Path(path), self, tolerance)
+        pareto_plot.save(path, self, tolerance)
 
     def save_csv(self, path: str | os.PathLike) -> None:
         """Write a CSV file with one row per trial.
 
         Args:
             path: Path of the file, such as 'trials.csv'.
+
+        Raises:
+            OutputError: The file cannot be written, or the disk is full.
         """
         rows = [trial.to_dict() for trial in self.trials]
         names = list(dict.fromkeys(name for row in rows for name in row))
-        with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
+        with files.new_file(path) as work, work.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
@@ -221,10 +229,10 @@ class SweepResult:
 
 def _trials(trial: Any, quantity: str) -> list[Trial]:
     """Return the training runs of one Optuna trial that has ended."""
-    error = trial.user_attrs.get("error")
     runs = []
     for pair, outcome in finished_runs(trial).items():
         runs.append(Trial(quantity=quantity, seed=pair[0], fold=pair[1], **outcome))
-    if error is not None:
-        runs.append(Trial(quantity=quantity, error=error, **trial.user_attrs["failed_run"]))
+    failed = failed_run(trial)
+    if failed is not None:
+        runs.append(Trial(quantity=quantity, **failed))
     return runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import sqlite3
 import time
 import warnings
 from collections.abc import Iterator
@@ -99,6 +100,7 @@ def open_storage(storage: Any) -> Any:
     if lite and engine.database:
         try:
             pathlib.Path(engine.database).absolute().parent.mkdir(parents=True, exist_ok=True)
+            _check_intact(pathlib.Path(engine.database), shown)
         except OSError as error:
             raise OutputError(f"The storage '{shown}' cannot be created: {error}.") from error
     for left in reversed(range(_TRIES)):
@@ -118,20 +120,58 @@ def open_storage(storage: Any) -> Any:
             raise FileFormatError(f"The storage '{shown}' cannot be used: {error}") from error
         except sqlalchemy.exc.SQLAlchemyError as error:
             text = str(getattr(error, "orig", error))
-            if "not a database" in text:
-                raise FileFormatError(
-                    f"The storage must be a SQLite database, or a new file. '{shown}' is neither. "
-                    "Choose another name."
-                ) from error
             # If two processes create the tables at the same moment, one of them gets an error because a table
             # or a row exists already. That process tries again.
             collision = "already exists" in text or "locked" in text or "UNIQUE" in text.upper()
             if not collision or not left:
                 raise OutputError(f"The storage '{shown}' cannot be opened: {text}.") from error
             time.sleep(0.1)
+        except (AssertionError, LookupError, TypeError, ValueError) as error:
+            raise _damaged(shown, f"{type(error).__name__}: {error}") from error
     if lite:
         _lock_at_begin(database.engine)
     return storages.get_storage(database)
+
+
+def _check_intact(path: pathlib.Path, shown: str) -> None:
+    """Raise `FileFormatError` if a file exists, but is not an intact SQLite database.
+
+    Its trees and indices are checked here; what a sweep writes has checksums of its own.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as connection:
+            found = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]
+    except sqlite3.OperationalError as error:
+        # A locked file or one without permissions is not damaged. Optuna tries, and says so.
+        if "malformed" in str(error):
+            raise _damaged(shown, str(error)) from error
+        return
+    except (sqlite3.DatabaseError, ValueError) as error:
+        if "not a database" in str(error):
+            raise FileFormatError(
+                f"The storage must be a SQLite database, or a new file. '{shown}' is neither. "
+                "Choose another name."
+            ) from error
+        raise _damaged(shown, str(error)) from error
+    if found != ["ok"]:
+        raise _damaged(shown, str(found[0]) if found else "it has no tables")
+
+
+def _damaged(shown: str, reason: str) -> FileFormatError:
+    return FileFormatError(
+        f"The storage '{shown}' is damaged: {reason.rstrip('.')}. Replace it by a copy, or repeat the sweep "
+        "with another `storage`."
+    )
+
+
+def check_is_there(storage: Any) -> None:
+    """Raise `FileFormatError` if a storage that is read is a SQLite file that does not exist."""
+    if isinstance(storage, (str, os.PathLike)):
+        scheme, _, path = url_of(storage).partition(":///")
+        if scheme == "sqlite" and path and not pathlib.Path(path.partition("?")[0]).exists():
+            raise FileFormatError(f"There is no study to read: the file '{path}' does not exist.")
 
 
 def _lock_at_begin(engine: Any) -> None:

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError
+from keras_ganprune.search._sealed import damaged, reading
 from keras_ganprune.search._worker_identity import is_dead, this_worker
 from keras_ganprune.search.claim import Claim, finished_runs, run_key
 from keras_ganprune.search.runs import Cell
 from keras_ganprune.search.storage import open_storage, optuna
+from keras_ganprune.utils.checksums import of_json
 
 _PLAN_SECONDS = 30
 
@@ -45,10 +47,13 @@ class Study:
 
         Raises:
             InvalidArgumentError: The study exists with other settings.
-            FileFormatError: The study exists, but no sweep has created it.
+            FileFormatError: The study exists, but no sweep has created it, or it is damaged.
         """
         self.cells = {cell.name: cell for cell in cells}
-        settings = json.loads(json.dumps(settings))
+        with reading():
+            return self._begin(json.loads(json.dumps(settings)), cells, direction)
+
+    def _begin(self, settings: dict[str, Any], cells: Sequence[Cell], direction: str) -> bool:
         try:
             self.study = optuna().create_study(
                 storage=self.storage, study_name=self.name, direction=direction
@@ -66,15 +71,32 @@ class Study:
             )
         if stored is None:
             self.study.set_user_attr("settings", settings)
-        elif stored != settings:
+        else:
+            self._check_plan(stored)
+        if stored not in (None, settings):
             raise InvalidArgumentError(_difference(self.name, stored, settings))
         if not self.study.user_attrs.get("planned"):
             planned = {trial.user_attrs.get("cell") for trial in self._trials()}
             for cell in cells:
                 if cell.name not in planned:
                     self._add(cell)
-            self.study.set_user_attr("planned", True)
+            names = [cell.name for cell in cells]
+            self.study.set_user_attr(
+                "planned", {"cells": names, "checksum": of_json([settings, names])}
+            )
         return is_new
+
+    def _check_plan(self, settings: Any) -> None:
+        """Raise `FileFormatError` if the settings or trials of the study are not those that were planned."""
+        plan = self.study.user_attrs.get("planned")
+        if not isinstance(plan, dict):
+            return  # not planned yet, or by version 0.1
+        if plan.get("checksum") != of_json([settings, plan.get("cells")]):
+            raise damaged("its settings differ from their checksum")
+        present = {trial.user_attrs.get("cell") for trial in self._trials()}
+        missing = [name for name in plan["cells"] if name not in present]
+        if missing:
+            raise damaged(f"{len(missing)} trials are missing, such as '{missing[0]}'")
 
     def _wait_for_plan(self) -> None:
         """Wait until the process that created the study has added its trials."""
@@ -89,8 +111,12 @@ class Study:
         """Open an existing study, and return its settings.
 
         Raises:
-            FileFormatError: There is no study with this name, or no sweep has created it.
+            FileFormatError: There is no study with this name, no sweep has created it, or it is damaged.
         """
+        with reading():
+            return self._load()
+
+    def _load(self) -> dict[str, Any]:
         try:
             self.study = optuna().load_study(storage=self.storage, study_name=self.name)
         except KeyError as error:
@@ -103,6 +129,7 @@ class Study:
             raise FileFormatError(
                 f"No sweep has created the study '{self.name}'. Choose another `name`."
             )
+        self._check_plan(settings)
         return settings
 
     def _add(self, cell: Cell, older: Any = None) -> None:
@@ -112,7 +139,8 @@ class Study:
         if older is not None and cell.candidate:
             params, distributions = older.params, older.distributions
         if older is not None:
-            attributes |= {run_key(pair): outcome for pair, outcome in finished_runs(older).items()}
+            keys = [run_key(pair) for pair in finished_runs(older)]
+            attributes |= {key: older.user_attrs[key] for key in keys}
         self.study.add_trial(
             optuna().trial.create_trial(
                 state=optuna().trial.TrialState.WAITING,
@@ -125,7 +153,8 @@ class Study:
     # --- claims -------------------------------------------------------------------------------
 
     def _trials(self) -> list[Any]:
-        return self.study.get_trials(deepcopy=False)
+        with reading():
+            return self.study.get_trials(deepcopy=False)
 
     def _by_cell(self) -> dict[str, list[Any]]:
         by_cell: dict[str, list[Any]] = {name: [] for name in self.cells}

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from keras_ganprune.utils import optional_imports
+from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.utils import files, optional_imports
 from keras_ganprune.utils.palette import LIGHT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def require_plotting() -> Any:
@@ -59,6 +62,30 @@ def image_grid(images: np.ndarray, columns: int = 8, gap: int = 1) -> np.ndarray
     return grid
 
 
+def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None:
+    """Write a figure. An older picture is replaced only when the new one is complete.
+
+    Args:
+        figure: matplotlib figure.
+        path: File name. Its ending is the format; '.png' is added to a name without one.
+        dpi: Pixels per inch. Defaults to 150.
+
+    Raises:
+        InvalidArgumentError: matplotlib does not know the ending.
+        OutputError: The picture cannot be written, or the disk is full.
+    """
+    path = files.as_path(path)
+    path = path if path.suffix else path.with_name(f"{path.name}.png")
+    known = figure.canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise InvalidArgumentError(
+            f"The name of a picture must end in one of {', '.join(f'.{name}' for name in sorted(known))}. "
+            f"Received: '{path}'."
+        )
+    with files.new_file(path) as work:
+        figure.savefig(work, dpi=dpi)
+
+
 def save_samples(path: pathlib.Path, panels: Mapping[str, np.ndarray], columns: int = 8) -> None:
     """Write one grid of images per panel, side by side.
 
@@ -78,7 +105,7 @@ def save_samples(path: pathlib.Path, panels: Mapping[str, np.ndarray], columns: 
         axes.imshow(grid[..., 0] if grey else grid, cmap="gray" if grey else None, vmin=0, vmax=1)
         axes.set_title(title, fontsize=11)
         axes.set_axis_off()
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, 150)
 
 
 class SparsityCurve(NamedTuple):
@@ -132,7 +159,7 @@ def save_training(
     right.legend(fontsize=8)
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, 130)
 
 
 def mask_picture(mask: np.ndarray) -> np.ndarray:
@@ -230,7 +257,7 @@ def save_masks(path: pathlib.Path, networks: Mapping[str, Mapping[str, Any]]) ->
             draw_mask(axes, mask, f"{name}: {weight}\n{kept:.1%} of {mask.size:,} kept")
     # A mask has many more weights than the picture has pixels. At a low resolution, a sparse mask looks
     # black.
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, 150)
 
 
 def save_channels(
@@ -257,4 +284,4 @@ def save_channels(
         axes.invert_yaxis()
         axes.set(xlabel="channels", title=name)
         axes.legend(loc="lower right", fontsize=8)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path, 150)

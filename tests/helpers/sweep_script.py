@@ -1,6 +1,6 @@
 """A small sweep of a GAN on the digits; kills itself in the middle of a run if told to.
 
-Usage: sweep_script.py DATABASE KILL_AT_RUN|0 [PAUSE]
+Usage: sweep_script.py DATABASE KILL_AT_RUN|0 [PAUSE [NUMBER_OF_SEEDS]]
 """
 
 import os
@@ -47,7 +47,7 @@ class KillAt(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run(storage, kill_at=0, pause=0.0, runs=None, **arguments) -> SweepResult:
+def run(storage, kill_at=0, pause=0.0, seeds=SEEDS, runs=None, **arguments) -> SweepResult:
     """Sweep; `runs` collects what is trained, `kill_at` is the number of the run to die in."""
     runs = [] if runs is None else runs
 
@@ -63,7 +63,7 @@ def run(storage, kill_at=0, pause=0.0, runs=None, **arguments) -> SweepResult:
         steps=8,
         batch_size=32,
         sparsities=SPARSITIES,
-        seeds=SEEDS,
+        seeds=seeds,
         callbacks=callbacks,
         storage=storage,
         **arguments,
@@ -71,5 +71,6 @@ def run(storage, kill_at=0, pause=0.0, runs=None, **arguments) -> SweepResult:
 
 
 if __name__ == "__main__":
-    database, kill_at, *pause = sys.argv[1:]
-    run(database, int(kill_at), float(pause[0]) if pause else 0.0)
+    database, kill_at, *rest = sys.argv[1:]
+    pause = float(rest[0]) if rest else 0.0
+    run(database, int(kill_at), pause, int(rest[1]) if len(rest) > 1 else SEEDS)

@@ -352,6 +352,7 @@ def test_an_incomplete_folder_says_what_is_missing(fitted, tmp_path, change, tex
     for name in ("run.json", "history.csv", "samples.npz", "masks.npz"):
         (tmp_path / name).write_bytes((fitted[0] / name).read_bytes())
     assert load_run(tmp_path).layers
+    _edit(checksums={}, checksum=None)(tmp_path)  # as in a run of version 0.1
     change(tmp_path)
     with pytest.raises(FileFormatError, match=text):
         load_run(tmp_path)

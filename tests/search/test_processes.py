@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import postgres
 import pytest
 import sweep_script
 
@@ -116,3 +117,31 @@ def test_two_processes_share_a_study(tmp_path, killed):
     for one, other in zip(result.rows, killed[-1].rows, strict=True):
         assert one.mean == pytest.approx(other.mean, rel=1e-3)
         assert one.sparsity == other.sparsity
+
+
+@pytest.mark.full
+def test_two_workers_share_a_study_through_postgresql_and_one_is_killed():
+    with postgres.server() as url:
+        workers = [
+            start(url, 2, 0.5, 5),
+            start(url, 0, 0.5, 5),
+        ]  # The first is killed in its second run.
+        try:
+            errors = [worker.communicate(timeout=300)[1] for worker in workers]
+        finally:
+            for worker in workers:
+                worker.kill()
+        assert [worker.returncode for worker in workers] == [-9, 0], errors
+        found = trials_of(url)
+        assert len(found) == 10  # two settings with five seeds
+        for cell, rows in found.items():
+            assert len(complete(rows)) == 1, cell
+            assert len(complete(rows)[0][6]) == 1, cell
+        states = sorted(row[1] for rows in found.values() for row in rows)
+        # The run in which the first was killed was begun again, and no other.
+        assert states == ["COMPLETE"] * 10 + ["FAIL"]
+        pids = [complete(rows)[0][5] for rows in found.values()]
+        assert pids.count(workers[0].pid) == 1 and pids.count(workers[1].pid) == 9
+        trained = []
+        result = sweep_script.run(url, seeds=5, runs=trained, progress=False)
+        assert trained == [] and len(result.trials) == 10 and not result.failed

@@ -1,11 +1,14 @@
 """Folders that are there whole or not at all."""
 
+import contextlib
+import os
 import pathlib
+import shutil
 
 import pytest
 
-from keras_ganprune.errors import OutputError
-from keras_ganprune.utils import files
+from keras_ganprune.errors import ArgumentTypeError, OutputError
+from keras_ganprune.utils import files, work_folders
 
 
 def test_a_folder_appears_only_when_the_block_succeeds(tmp_path):
@@ -57,9 +60,123 @@ def test_a_file_is_there_as_a_whole_or_as_it_was(tmp_path):
             work.write_text("cut")
             raise error
     assert target.read_text() == "new" and list(tmp_path.iterdir()) == [target]
-    with pytest.raises(FileNotFoundError, match="missing"):
-        with files.new_file(tmp_path / "missing" / "a.txt"):
-            pass
+    with files.new_file(tmp_path / "missing" / "a.txt") as work:
+        work.write_text("a")
+    assert (tmp_path / "missing" / "a.txt").read_text() == "a"
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_of_two_writers_of_one_new_folder_the_first_one_wins(empty, tmp_path):
+    target = tmp_path / "out"
+    if empty:
+        target.mkdir()
+    with pytest.raises(OutputError, match="must be new or empty"):
+        with files.new_folder(target) as slow:
+            (slow / "a.txt").write_text("slow")
+            with files.new_folder(target) as fast:
+                (fast / "a.txt").write_text("fast")
+    assert (target / "a.txt").read_text() == "fast" and list(tmp_path.iterdir()) == [target]
+    with files.new_folder(target, overwrite=True) as slow:
+        (slow / "a.txt").write_text("slow")
+        with files.new_folder(target, overwrite=True) as fast:
+            (fast / "a.txt").write_text("faster")
+    assert (target / "a.txt").read_text() == "slow" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_that_another_program_made_meanwhile_stays(tmp_path):
+    target = tmp_path / "out"
+    with pytest.raises(OutputError, match="must be new or empty"), files.new_folder(target) as work:
+        (work / "a.txt").write_text("a")
+        target.mkdir()
+    assert list(target.iterdir()) == []
+
+
+def test_outputs_that_belong_together_appear_together(tmp_path):
+    paths = [tmp_path / "files", tmp_path / "page"]
+
+    def write(text, overwrite=False, meanwhile=lambda: None):
+        with files.new_outputs(paths, overwrite) as (folder, page):
+            folder.mkdir()
+            (folder / "a").write_text(text)
+            page.write_text(text)
+            meanwhile()
+
+    def read():
+        return [(tmp_path / "files" / "a").read_text(), (tmp_path / "page").read_text()]
+
+    with pytest.raises(OutputError, match="must be new"):
+        write("slow", meanwhile=lambda: write("fast"))
+    assert read() == ["fast", "fast"]
+    write("new", overwrite=True)
+    assert read() == ["new", "new"]
+    (tmp_path / "files" / "a").unlink()
+    (tmp_path / "files").rmdir()
+    with pytest.raises(OutputError, match="page' exists"):
+        write("other")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["page"]
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Return a function that begins an output and leaves what a killed process leaves."""
+
+    def kill(path, write=lambda work: None, overwrite=False):
+        with monkeypatch.context() as patch:
+            patch.setattr(work_folders, "_remove", lambda folder, lock: os.close(lock))
+            with pytest.raises(KeyboardInterrupt), files.new_folder(path, overwrite) as work:
+                write(work)
+                raise KeyboardInterrupt
+
+    return kill
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path, killed):
+    killed(tmp_path / "run", lambda work: (work / "a").write_text("a"))
+    (tmp_path / ".mine-12345678").mkdir()
+    (tmp_path / ".made-12345678.ganprune").mkdir()  # killed before it had locked its folder
+    with files.new_folder(tmp_path / "live") as live:
+        assert len(list(tmp_path.iterdir())) == 2
+        with files.new_file(tmp_path / "other.txt") as work:
+            work.write_text("other")
+        assert live.exists()
+        (live / "a").write_text("a")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".mine-12345678", "live", "other.txt"]
+
+
+def test_an_older_folder_comes_back_if_its_replacer_was_killed(tmp_path, killed):
+    target = tmp_path / "run"
+    target.mkdir()
+    (target / "a").write_text("old")
+    killed(target, lambda work: work_folders.put_aside(target, work.parent), overwrite=True)
+    assert not target.exists()
+    with pytest.raises(OutputError, match="must be new or empty"), files.new_folder(target) as work:
+        (work / "a").write_text("new")
+    assert (target / "a").read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "text"),
+    [
+        ("a" * 250, None, ""),
+        ("é" * 125, None, ""),
+        ("a" * 256, OutputError, r"at most 255 bytes.*name has 256\. Choose a shorter"),
+        ("é" * 200, OutputError, r"name has 400\. Choose a shorter"),
+        ("a\0b", OutputError, "null characters"),
+        ("file/run", OutputError, "cannot be written|could not be written"),
+        (5, ArgumentTypeError, r"must be a str or a `pathlib.Path`\. Received: 5"),
+        (None, ArgumentTypeError, "Received: None"),
+    ],
+)
+def test_names_of_outputs(name, error, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    for write in (files.new_folder, files.new_file):
+        expected = pytest.raises(error, match=text) if error else contextlib.nullcontext()
+        with expected, write(name) as work:
+            (work / "a" if work.is_dir() else work).write_text("a")
+        if error is None:
+            (shutil.rmtree if write is files.new_folder else os.unlink)(tmp_path / name)
+        assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_that_is_made_and_can_be_written(tmp_path):

@@ -120,6 +120,8 @@ class SensitivityReport:
 
         Raises:
             MissingPackageError: matplotlib is not installed.
+            InvalidArgumentError: matplotlib does not know the ending of `path`.
+            OutputError: The picture cannot be written, or the disk is full.
         """
         increases = np.array([[row.increase for row in self._rows_of(p)] for p in self.paths])
         names = [f"{p}  ({self._rows_of(p)[0].size:,})" for p in self.paths]
@@ -151,7 +153,7 @@ class SensitivityReport:
         axis.set_title(f"degradation (unchanged model: {self.base:.4g})", fontsize=10)
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
-        figure.savefig(path, dpi=150)
+        plotting.save_figure(figure, path)
 
     # --- as an allocation ------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_ganprune.reports.run import _typed_json
 from keras_ganprune.reports.run.run import LayerRow, PruneLog, Run
+from keras_ganprune.utils.checksums import of_json
 
 FORMAT = 1
 
@@ -59,11 +60,13 @@ class RunJson:
     quality: Mapping[str, tuple[Mapping[str, float], ...]]
     samples: tuple[str, ...]
     masks: int
+    # File -> its checksum. Runs of version 0.1 have none.
+    checksums: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, run: Run) -> RunJson:
-        """Return the content of run.json for a run."""
-        converted = {"format", "layers", "samples", "masks"}
+    def of(cls, run: Run, checksums: Mapping[str, str]) -> RunJson:
+        """Return the content of run.json for a run whose other files have these checksums."""
+        converted = {"format", "layers", "samples", "masks", "checksums"}
         copied = [field.name for field in dataclasses.fields(cls) if field.name not in converted]
         return cls(
             format=FORMAT,
@@ -74,13 +77,16 @@ class RunJson:
             ),
             samples=tuple(run.samples),
             masks=sum(len(masks) for masks in run.masks.values()),
+            checksums=dict(checksums),
             **{name: getattr(run, name) for name in copied},
         )
 
     def text(self) -> str:
-        """Return the text of the file."""
-        content = dataclasses.asdict(self)
-        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False, default=list)
+        """Return the text of the file. Its last field is the checksum of the others."""
+        text = json.dumps(dataclasses.asdict(self), allow_nan=False, default=list)
+        content = json.loads(text)
+        content["checksum"] = of_json(content)
+        return json.dumps(content, indent=1, ensure_ascii=False)
 
     def fields_of_run(self) -> dict[str, Any]:
         """Return the arguments of `Run` that run.json holds."""
@@ -97,9 +103,17 @@ def read(content: Any) -> RunJson:
     """Return the content of a run.json of this format, with consistent numbers.
 
     Raises:
-        FieldError: A field is missing, has the wrong type or contradicts another one.
+        FieldError: A field is missing, has the wrong type or contradicts another one, or the content differs
+            from its checksum.
     """
     run_json = _typed_json.read(RunJson, content)
+    checksum = content.get("checksum")
+    if checksum != of_json({k: v for k, v in content.items() if k != "checksum"}):
+        if checksum is not None or run_json.checksums:
+            raise _typed_json.FieldError(
+                "it differs from the checksum in it. If you changed it on purpose, delete the lines "
+                "'checksum' and 'checksums'"
+            )
     for row in run_json.layers:
         if not 0 <= row.kept <= row.total == math.prod(row.shape) or not row.total:
             raise _typed_json.FieldError(f"the row of '{row.layer}' in layers contradicts itself")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
 import pathlib
-import zipfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,7 +17,7 @@ from keras_ganprune.reports.run._run_json import FORMAT, RunJson, by_network
 from keras_ganprune.reports.run._run_json import read as read_run_json
 from keras_ganprune.reports.run._typed_json import FieldError
 from keras_ganprune.reports.run.run import Run
-from keras_ganprune.utils import files
+from keras_ganprune.utils import checksums, files
 
 _WRITE_AGAIN = "Write it again with `save_run` or `keras-ganprune demo`"
 
@@ -43,24 +43,34 @@ def write_run(run: Run, folder: str | os.PathLike[str]) -> None:
     ...     sorted(os.listdir(folder))
     ['history.csv', 'run.json', 'samples.npz']
     """
-    folder = pathlib.Path(folder)
+    folder = files.as_path(folder)
     try:
+        if not folder.is_dir():
+            raise FileNotFoundError("there is no such folder")
         (folder / "run.json").unlink(missing_ok=True)
-        _write_history(folder / "history.csv", run.history)
+        with files.new_file(folder / "history.csv") as work:
+            _write_history(work, run.history)
+            written = {"history.csv": checksums.of_file(work)}
         samples = {f"sample_{i}": images for i, images in enumerate(run.samples.values())}
-        np.savez_compressed(folder / "samples.npz", **samples)  # pyright: ignore[reportArgumentType]
+        written["samples.npz"] = _write_arrays(folder / "samples.npz", samples)
         masks = [mask for arrays in run.masks.values() for mask in arrays]
         if masks:
             packed = {f"mask_{i}": np.packbits(mask) for i, mask in enumerate(masks)}
-            np.savez_compressed(folder / "masks.npz", **packed)  # pyright: ignore[reportArgumentType]
-        text = RunJson.of(run).text()
+            written["masks.npz"] = _write_arrays(folder / "masks.npz", packed)
         with files.new_file(folder / "run.json") as work:
-            work.write_text(text + "\n", encoding="utf-8")
+            work.write_text(RunJson.of(run, written).text() + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(
-            f"The run cannot be written to '{folder}': {error.strerror or error}. The folder must exist "
+            f"The run cannot be written to '{folder}': {files.reason(error)}. The folder must exist "
             "and have free space; `save_run` creates one."
         ) from error
+
+
+def _write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> str:
+    """Write a `.npz` file, and return its checksum."""
+    with files.new_file(path) as work:
+        np.savez_compressed(work, **arrays)  # pyright: ignore[reportArgumentType]
+        return checksums.of_file(work)
 
 
 def _write_history(path: pathlib.Path, history: Mapping[str, Sequence[float | None]]) -> None:
@@ -93,12 +103,22 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     >>> run.name, run.epochs, run.samples["pruned"].shape
     ('run', 2, (8, 4, 4, 1))
     """
-    folder = pathlib.Path(path)
+    folder = files.as_path(path)
+    try:
+        return _read_folder(folder)
+    except OSError as error:
+        raise FileFormatError(
+            f"The run folder '{folder}' cannot be read: {error.strerror or error}. Check its name and its "
+            "permissions."
+        ) from error
+
+
+def _read_folder(folder: pathlib.Path) -> Run:
     run_json = _read_run_json(folder)
     fields = run_json.fields_of_run()
     fields["name"] = run_json.name or folder.resolve().name
-    fields["history"] = _read_history(folder)
-    fields["samples"] = _read_samples(folder, run_json.samples)
+    fields["history"] = _read_history(folder, run_json)
+    fields["samples"] = _read_samples(folder, run_json)
     if run_json.masks:
         fields["masks"] = _read_masks(folder, run_json)
     return Run(**fields)
@@ -129,9 +149,10 @@ def _read_run_json(folder: pathlib.Path) -> RunJson:
             f"'{folder}' is not a complete run folder: run.json, its settings and measurements, is "
             f"missing.{hint} {_WRITE_AGAIN}."
         )
+    data = path.read_bytes()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not JSON, or not UTF-8
+        content = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
         raise _damaged(path, error) from error
     if not isinstance(content, dict) or "format" not in content:
         raise _damaged(path, "it does not describe a run")
@@ -142,23 +163,36 @@ def _read_run_json(folder: pathlib.Path) -> RunJson:
         )
     try:
         return read_run_json(content)
-    except FieldError as error:
+    except (FieldError, ArithmeticError, RecursionError) as error:
         raise _damaged(path, error) from error
 
 
-def _read_history(folder: pathlib.Path) -> dict[str, list[float | None]]:
-    path = folder / "history.csv"
+def _read_bytes(folder: pathlib.Path, name: str, content: str, run_json: RunJson) -> bytes:
+    """Return the bytes of a file whose checksum is in run.json."""
+    path = folder / name
     if not path.is_file():
-        raise _missing(folder, "history.csv", "the losses by epoch")
+        raise _missing(folder, name, content)
+    data = path.read_bytes()
+    if run_json.checksums.get(name, checksums.of_bytes(data)) != checksums.of_bytes(data):
+        raise _damaged(
+            path,
+            "it differs from the checksum in run.json. If you changed it on purpose, delete the lines "
+            "'checksum' and 'checksums' in run.json",
+        )
+    return data
+
+
+def _read_history(folder: pathlib.Path, run_json: RunJson) -> dict[str, list[float | None]]:
+    path = folder / "history.csv"
+    data = _read_bytes(folder, "history.csv", "the losses by epoch", run_json)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file))
+        header, *rows = list(csv.reader(io.StringIO(data.decode("utf-8"), newline="")))
         columns = list(zip(*rows, strict=True))[1:]
         history = {
             key: [float(value) if value else None for value in column]
             for key, column in zip(header[1:], columns, strict=True)
         }
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise _damaged(path, error) from error
     if not history:
         raise _damaged(path, "it has no logs")
@@ -173,21 +207,22 @@ def _read_history(folder: pathlib.Path) -> dict[str, list[float | None]]:
     return history
 
 
-def _read_arrays(path: pathlib.Path, names: Sequence[str]) -> list[np.ndarray]:
+def _read_arrays(path: pathlib.Path, data: bytes, names: Sequence[str]) -> list[np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return [arrays[name] for name in names]
     except KeyError as error:
         raise _damaged(path, error.args[0] if error.args else error) from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _damaged(path, error) from error
+    except (
+        Exception
+    ) as error:  # NumPy, zipfile and zlib raise many kinds of errors for damaged files.
+        raise _damaged(path, f"{error or type(error).__name__}") from error
 
 
-def _read_samples(folder: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    path = folder / "samples.npz"
-    if not path.is_file():
-        raise _missing(folder, "samples.npz", "the images")
-    arrays = _read_arrays(path, [f"sample_{i}" for i in range(len(names))])
+def _read_samples(folder: pathlib.Path, run_json: RunJson) -> dict[str, np.ndarray]:
+    path, names = folder / "samples.npz", run_json.samples
+    data = _read_bytes(folder, "samples.npz", "the images", run_json)
+    arrays = _read_arrays(path, data, [f"sample_{i}" for i in range(len(names))])
     samples = dict(zip(names, arrays, strict=True))
     for name, images in samples.items():
         is_shape = images.ndim == 4 and images.size and images.shape[-1] in (1, 3)
@@ -201,12 +236,11 @@ def _read_samples(folder: pathlib.Path, names: Sequence[str]) -> dict[str, np.nd
 def _read_masks(folder: pathlib.Path, run_json: RunJson) -> dict[str, tuple[np.ndarray, ...]]:
     path = folder / "masks.npz"
     rows = run_json.layers
-    if not path.is_file():
-        raise _missing(folder, "masks.npz", "the masks")
+    data = _read_bytes(folder, "masks.npz", "the masks", run_json)
     if run_json.masks != len(rows):
         raise _damaged(path, f"there are {run_json.masks} masks for {len(rows)} weights")
     masks = []
-    packed = _read_arrays(path, [f"mask_{i}" for i in range(len(rows))])
+    packed = _read_arrays(path, data, [f"mask_{i}" for i in range(len(rows))])
     for row, bits in zip(rows, packed, strict=True):
         if bits.dtype != np.uint8 or bits.size != -(-row.total // 8):
             raise _damaged(path, f"the mask of '{row.layer}' has another size")

@@ -1,0 +1,65 @@
+"""Output to terminals and pipes: also to those that know ASCII only, and to readers that leave early."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+# What our texts write beyond ASCII, in ASCII.
+_ASCII = {
+    **{"─": "-", "–": "-", "−": "-", "±": "+-", "×": "x", "…": "...", "·": "*"},
+    **{"→": "->", "↓": "v", "↑": "^", "≠": "!=", "≤": "<=", "≥": ">=", "§": "section "},
+}
+_HANDLER = "keras_ganprune_ascii"
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    known = "".join(_ASCII.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text)
+    return known, error.end
+
+
+codecs.register_error(_HANDLER, _in_ascii)
+
+
+def say(text: str) -> None:
+    """Print a text and flush. Characters that the terminal does not know are written in ASCII."""
+    try:
+        print(text, flush=True)
+    except UnicodeEncodeError:
+        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+        print(text.encode(encoding, _HANDLER).decode(encoding), flush=True)
+
+
+@contextlib.contextmanager
+def any_terminal() -> Iterator[None]:
+    """Within the context, everything that is printed can be written to the terminal, and is at the end.
+
+    Raises:
+        BrokenPipeError: The reader of the output, such as `head`, has ended. Later output is thrown away.
+        OSError: The output cannot be written, for example into a file on a full disk.
+    """
+    stream = sys.stdout
+    errors = getattr(stream, "errors", None)
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors=_HANDLER)  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError, ValueError):
+                # Otherwise Python tries again, and complains, when it ends.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            raise
+        finally:
+            if hasattr(stream, "reconfigure") and not stream.closed:
+                with contextlib.suppress(OSError):
+                    stream.reconfigure(errors=errors)  # pyright: ignore[reportAttributeAccessIssue]
