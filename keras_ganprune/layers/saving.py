@@ -12,6 +12,7 @@ import h5py
 import keras
 
 from keras_ganprune.errors import FileFormatError
+from keras_ganprune.layers.sequential_models import built_once
 from keras_ganprune.layers.traversal import holders, prunable_layers
 from keras_ganprune.layers.upgrade import add_masks, drop_empty_masks, upgrade_layers
 
@@ -80,7 +81,8 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
     _check_file(path)
     known = _optimizers() | (kwargs.pop("custom_objects", None) or {})
     try:
-        model: Any = keras.saving.load_model(path, custom_objects=known, **kwargs)
+        with built_once():
+            model: Any = keras.saving.load_model(path, custom_objects=known, **kwargs)
         if _masked_layers(path) > len(prunable_layers(model)):
             _load_masks(model, path)
     except Exception as error:
