@@ -15,6 +15,7 @@ from keras_ganprune.errors import FileFormatError
 from keras_ganprune.layers.sequential_models import built_once
 from keras_ganprune.layers.traversal import holders, prunable_layers
 from keras_ganprune.layers.upgrade import add_masks, drop_empty_masks, upgrade_layers
+from keras_ganprune.utils import annotated
 
 
 def _masked_layers(path: pathlib.Path) -> int:
@@ -77,6 +78,7 @@ def load_model(path: str | os.PathLike, **kwargs: Any) -> Any:
     >>> int(np.count_nonzero(loaded.layers[0].kernel))
     4
     """
+    annotated.check(load_model, locals(), "path")
     path = pathlib.Path(path)
     _check_file(path)
     known = _optimizers() | (kwargs.pop("custom_objects", None) or {})

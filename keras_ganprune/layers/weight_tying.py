@@ -166,6 +166,11 @@ def _check_networks(generator: Any, discriminator: Any) -> None:
                 f"`{name}` must be built before its kernels are tied; '{network.name}' has no weights "
                 "yet. Call it once on a batch first."
             )
+    if generator is discriminator:
+        raise InvalidArgumentError(
+            "`generator` and `discriminator` must be two networks. Received: "
+            f"'{generator.name}' as both."
+        )
 
 
 # --- which layers are pairs ----------------------------------------------------------------------

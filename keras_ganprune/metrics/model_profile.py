@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.stripping import plain_classes
 from keras_ganprune.layers.tensors import to_numpy
@@ -161,7 +161,7 @@ def profile(
     batch_sizes: int | Sequence[int] = (1, 16),
     latency: bool = True,
     saved_model: str | os.PathLike[str] | None = None,
-    repeats: int = 30,
+    repeats: int | None = None,
     inputs: Any = None,
 ) -> Profile:
     """Return the costs of a model: parameters, multiply-accumulates, bytes and milliseconds.
@@ -177,7 +177,8 @@ def profile(
         latency: Whether the model is timed. Defaults to True.
         saved_model: Folder that `export_saved_model` wrote for this model, to be measured too. Defaults
             to None.
-        repeats: Positive int, number of timings per batch size. Defaults to 30. To compare the latency of
+        repeats: Positive int, number of timings per batch size. Defaults to None: 30, or fewer if 30
+            take more than about 5 seconds. To compare the latency of
             several models, use `compare_models`.
         inputs: Structure of `keras.Input`s, for a subclassed model with several inputs. Defaults to None.
 
@@ -212,10 +213,20 @@ def profiles_of(
     batch_sizes: int | Sequence[int],
     latency: bool,
     saved_models: Mapping[str, str | os.PathLike[str]],
-    repeats: int,
+    repeats: int | None,
     inputs: Any,
 ) -> dict[str, Profile]:
     """Return the profiles of models that are timed in turns; see `profile` and `compare_models`."""
+    if not isinstance(models, Mapping) or not models:
+        raise ArgumentTypeError(
+            "`models` must be a dict of name -> Keras model with at least one entry. Received: "
+            f"{models!r}. Write for example `{{'dense': model}}`."
+        )
+    validation.boolean(latency, "latency")
+    if not isinstance(saved_models, Mapping):
+        raise ArgumentTypeError(
+            f"`saved_models` must be a dict of name -> folder. Received: {saved_models!r}."
+        )
     batches = measure_latency.check_batch_sizes(batch_sizes)
     unknown = set(saved_models) - set(models)
     if unknown:

@@ -46,7 +46,7 @@ def match_gradients(
         if unknown:
             raise InvalidArgumentError(unknown_name(f"weight in `{name}`:", unknown[0], paths))
         gradients = [gradients.get(path) for path in paths]
-    arrays: list[Any] = [None if g is None else dense_array(g) for g in gradients]
+    arrays: list[Any] = [None if g is None else _real(g, name) for g in gradients]
     received = [None if array is None else tuple(array.shape) for array in arrays]
     expected = [tuple(weight.mask.shape) for weight in weights]
     if received != expected:
@@ -56,6 +56,21 @@ def match_gradients(
     for weight, array in zip(weights, arrays, strict=True):
         mask_ops.check_finite(array, f"The gradient of '{weight.path}'")
     return arrays
+
+
+def _real(gradient: Any, name: str) -> np.ndarray:
+    """Return a gradient as an array of real numbers."""
+    try:
+        array = dense_array(gradient)
+    except Exception:
+        array = np.empty(0, object)
+    # Types such as bfloat16 have a kind of their own.
+    if array.dtype.kind in "bcOSUMm":
+        raise InvalidArgumentError(
+            f"`{name}` must hold arrays of real numbers. Received: "
+            f"{array.dtype if array.dtype.kind != 'O' else type(gradient).__name__}."
+        )
+    return array
 
 
 def agree_on_units(

@@ -99,6 +99,10 @@ def recover(
     Reference: fine-tuning under masks, [Learning both weights and connections](https://arxiv.org/abs/1506.02626),
     Section 3; with a dense teacher, [GAN Compression](https://arxiv.org/abs/2003.08936), Eq. 2.
     """
+    validation.keras_model(model)
+    validation.positive_int(epochs, "epochs")
+    if batch_size is not None:
+        validation.positive_int(batch_size, "batch_size")
     optimizers = discovery.optimizers(model)
     if not optimizers:
         raise InvalidArgumentError(

@@ -35,6 +35,7 @@ from keras_ganprune.pruning.rankings.targets import Target, make_targets
 from keras_ganprune.pruning.settings import PruningSettings
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
+from keras_ganprune.utils import annotated, validation
 
 
 class Pruner:
@@ -255,8 +256,16 @@ class Pruner:
         >>> print(Pruner(model).update(sparsity=0.5))
         sparsity 0.5 requested, sparsity 0.5000 achieved: 10 of 20 weights kept in 1 tensors
         """
+        annotated.check(
+            Pruner.update, locals(), "gradients", "growth", "final", "step", "harden"
+        )
         check_stored(self.weights, "pruned again")
         check_not_compiled_in(self.weights)
+        validation.fraction(progress, "progress", one=True)
+        if step is not None:
+            validation.non_negative_int(step, "step")
+        if final is not None:
+            mask_ops.validate_sparsity(final, "final")
         sparsity, threshold = (
             v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v
             for v in (sparsity, threshold)
