@@ -7,8 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.errors import ExportError, InvalidArgumentError
-from keras_ganprune.layers.inference import arguments, inner_function, symbolic_inputs
+from keras_ganprune.errors import ExportError, InvalidArgumentError, PruningError
+from keras_ganprune.layers.inference import arguments, inner_function, run, symbolic_inputs
 from keras_ganprune.layers.probe_inputs import probe_inputs
 from keras_ganprune.layers.same_outputs import Gap, arrays_of, gap
 from keras_ganprune.layers.traversal import walk
@@ -23,9 +23,12 @@ def inputs_for(network: keras.Model, inputs: Any) -> Any:
         InvalidArgumentError: It could not be called on `inputs`, or they have another structure.
     """
     try:
-        return probe_inputs(network, inputs)
-    except (TypeError, ValueError) as error:
-        if inputs is None or isinstance(error, InvalidArgumentError):
+        batch = probe_inputs(network, inputs)
+        if inputs is not None:
+            run(network, batch)
+        return batch
+    except Exception as error:
+        if inputs is None or isinstance(error, PruningError):
             raise
         raise InvalidArgumentError(
             f"`inputs` must be a batch that '{network.name}' can be called with. Received: {inputs!r}."

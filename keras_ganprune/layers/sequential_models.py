@@ -19,7 +19,8 @@ def built_once() -> Iterator[None]:
     """Within the context, `keras.Sequential.from_config` builds a model once, behind its last layer.
 
     Keras builds the model again for each layer that it adds, and calls all layers before it. So its time
-    grows with the square of the number of layers. The models are the same, also those of subclasses and inner ones.
+    grows with the square of the number of layers. The models are the same, also inner ones and those of
+    subclasses.
 
     Private touch: Keras has no argument for this. It reads the method from the class, so the context replaces
     it there, for all threads: what the method returns does not change.

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError
 from keras_ganprune.layers.inference import inner_function, symbolic_inputs
-from keras_ganprune.utils import files, validation
+from keras_ganprune.utils import annotated, files, validation
 from keras_ganprune.utils import random_inputs as inputs_for
 
 Name = TypeVar("Name", bound=Hashable)
@@ -54,6 +54,7 @@ def latency(
     >>> sorted(times), all(time > 0 for time in times.values())
     (['sort', 'sum'], True)
     """
+    annotated.check(latency, locals(), "functions")
     rounds = _REPEATS if repeats is None else validation.positive_int(repeats, "repeats")
     warmup = validation.non_negative_int(warmup, "warmup")
     begin = time.perf_counter()

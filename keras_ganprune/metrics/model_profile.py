@@ -22,7 +22,7 @@ from keras_ganprune.pruning.structured.counted_macs import CountedMacs
 from keras_ganprune.pruning.structured.graph import trace
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rules.macs import is_counted
-from keras_ganprune.utils import files, tables, validation
+from keras_ganprune.utils import annotated, files, tables, validation
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,7 @@ def profile(
     total                         112       108  3,888
     weights: 448 bytes
     """
+    annotated.check(profile, locals(), "saved_model")
     saved = {} if saved_model is None else {"model": saved_model}
     return profiles_of({"model": model}, batch_sizes, latency, saved, repeats, inputs)["model"]
 
@@ -217,6 +218,7 @@ def profiles_of(
     inputs: Any,
 ) -> dict[str, Profile]:
     """Return the profiles of models that are timed in turns; see `profile` and `compare_models`."""
+    annotated.check(profiles_of, locals(), "repeats", "saved_models", "batch_sizes")
     if not isinstance(models, Mapping) or not models:
         raise ArgumentTypeError(
             "`models` must be a dict of name -> Keras model with at least one entry. Received: "

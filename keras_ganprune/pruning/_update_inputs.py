@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,28 @@ from keras_ganprune.layers.traversal import MaskedWeight
 from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.modes import Mode
 from keras_ganprune.pruning.settings import PruningSettings
+from keras_ganprune.utils import annotated, validation
 
 Gradients = Sequence[Any] | Mapping[str, Any]
+
+
+def check(update: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Check the arguments of `Pruner.update` that are used only later, or by some settings only.
+
+    Raises:
+        InvalidArgumentError: An argument has the wrong type, or is out of its range.
+    """
+    annotated.check(update, arguments, "gradients", "growth", "final", "step", "harden")
+    validation.fraction(arguments["progress"], "progress", one=True)
+    if arguments["step"] is not None:
+        validation.non_negative_int(arguments["step"], "step")
+    check_final(arguments["final"])
+
+
+def check_final(final: Any) -> None:
+    """Raise an error unless the sparsity at the end of a schedule is one, or None."""
+    if final is not None:
+        mask_ops.validate_sparsity(final, "final")
 
 
 def match_gradients(

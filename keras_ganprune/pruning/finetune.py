@@ -17,7 +17,7 @@ from keras_ganprune.gan.distillation import Distillation
 from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.training import discovery, weight_averages
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, training_data, validation
 
 
 class _HoldMasks(keras.callbacks.Callback):
@@ -113,6 +113,9 @@ def recover(
             "`teacher` and `distillation` need a `GANModel`, whose training step uses them. "
             f"Received: a {type(model).__name__}. Leave them out, or build a `GANModel` of the networks."
         )
+    annotated.check(recover, locals(), "callbacks", "learning_rate", "teacher")
+    if not isinstance(model, GANModel):
+        training_data.check(model, data, labels)
     with _teacher_set(model, teacher, distillation), _learning_rates_set(optimizers, learning_rate):
         return model.fit(
             data,

@@ -15,12 +15,11 @@ from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.layers.computed_kernels import check_stored
 from keras_ganprune.layers.tensors import to_numpy
-from keras_ganprune.layers.traversal import MaskedWeight
+from keras_ganprune.layers.traversal import MaskedWeight, check_layer
 from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
-from keras_ganprune.pruning import _warnings
+from keras_ganprune.pruning import _update_inputs, _warnings
 from keras_ganprune.pruning._optimizer_masks import attach, check_not_compiled_in, track
 from keras_ganprune.pruning._remarks import Remarks
-from keras_ganprune.pruning._update_inputs import Gradients, agree_on_units, match_gradients
 from keras_ganprune.pruning.allocation import AllocationLike
 from keras_ganprune.pruning.criteria import CriterionLike
 from keras_ganprune.pruning.granularity import GranularityLike, Layer
@@ -35,7 +34,6 @@ from keras_ganprune.pruning.rankings.targets import Target, make_targets
 from keras_ganprune.pruning.settings import PruningSettings
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
-from keras_ganprune.utils import annotated, validation
 
 
 class Pruner:
@@ -177,6 +175,7 @@ class Pruner:
 
     def unit_sparsity(self, network: keras.layers.Layer) -> float:
         """Return the pruned share of a network's coupled channels (or blocks)."""
+        check_layer(network)
         variables = {id(w) for w in network.weights}
         return self._sparsity_of_units(
             [r for r in self._rankings if id(r.first.variable) in variables]
@@ -210,6 +209,7 @@ class Pruner:
         Raises:
             InvalidArgumentError: The allocation names unknown layers, or cannot meet `final`.
         """
+        _update_inputs.check_final(final)
         self.allocation.check([ranking.tensor for ranking in self._rankings], final)
 
     # --- updates ---------------------------------------------------------------------------------
@@ -219,8 +219,8 @@ class Pruner:
         *,
         sparsity: float | Sequence[float] | np.ndarray | None = None,
         threshold: float | Sequence[float] | np.ndarray | None = None,
-        gradients: Gradients | None = None,
-        growth: Gradients | None = None,
+        gradients: _update_inputs.Gradients | None = None,
+        growth: _update_inputs.Gradients | None = None,
         final: float | None = None,
         step: int | None = None,
         progress: float = 0.0,
@@ -256,16 +256,9 @@ class Pruner:
         >>> print(Pruner(model).update(sparsity=0.5))
         sparsity 0.5 requested, sparsity 0.5000 achieved: 10 of 20 weights kept in 1 tensors
         """
-        annotated.check(
-            Pruner.update, locals(), "gradients", "growth", "final", "step", "harden"
-        )
+        _update_inputs.check(Pruner.update, locals())
         check_stored(self.weights, "pruned again")
         check_not_compiled_in(self.weights)
-        validation.fraction(progress, "progress", one=True)
-        if step is not None:
-            validation.non_negative_int(step, "step")
-        if final is not None:
-            mask_ops.validate_sparsity(final, "final")
         sparsity, threshold = (
             v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v
             for v in (sparsity, threshold)
@@ -279,9 +272,11 @@ class Pruner:
             threshold=threshold,
             final=final,
         )
-        scored = match_gradients(self.weights, gradients, "gradients", self.criterion)
+        scored = _update_inputs.match_gradients(
+            self.weights, gradients, "gradients", self.criterion
+        )
         growth = gradients if growth is None else growth
-        grown_by = match_gradients(self.weights, growth, "growth", self.mode)
+        grown_by = _update_inputs.match_gradients(self.weights, growth, "growth", self.mode)
         self.updates_made += 1
         seed = (getattr(self.mode, "seed", 0), self.updates_made if step is None else step)
         # All masks are chosen before the first one changes: an error leaves them all as they were.
@@ -318,7 +313,9 @@ class Pruner:
                 f"Received: threshold={threshold}."
             )
         sparsity = mask_ops.validate_sparsity(sparsity)
-        scored = match_gradients(self.weights, gradients, "gradients", self.criterion)
+        scored = _update_inputs.match_gradients(
+            self.weights, gradients, "gradients", self.criterion
+        )
         units = cost_budget.choose(
             self._rankings,
             self.groups,
@@ -338,7 +335,9 @@ class Pruner:
         self, units: list[np.ndarray], hold: bool, sparsity: Any, threshold: Any
     ) -> MaskReport:
         """Keep these units of each ranking, and prune all others."""
-        units = agree_on_units(units, self.weights, self.settings, sparsity, threshold)
+        units = _update_inputs.agree_on_units(
+            units, self.weights, self.settings, sparsity, threshold
+        )
         by_weight: dict[int, np.ndarray] = {}
         for ranking, keep in zip(self._rankings, units, strict=True):
             for index, mask in ranking.masks(keep, self._state.whole).items():

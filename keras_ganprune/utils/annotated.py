@@ -42,12 +42,33 @@ def check(function: Callable[..., Any], values: Mapping[str, Any], *names: str) 
     """
     for name, (hint, default) in _annotations(function).items():
         value = values.get(name, default)
-        if (names and name not in names) or value is default or _fits(value, hint):
-            continue
-        choices = [c for choice in _choices(hint) for c in typing.get_args(choice)]
-        if choices and isinstance(value, str):
-            validation.one_of(value, name, choices)
-        raise ArgumentTypeError(f"`{name}` must be {_words(hint)}. Received: {value!r}.")
+        if (not names or name in names) and value is not default:
+            _check_one(value, name, hint)
+
+
+def check_field(cls: type, name: str, value: Any) -> None:
+    """Raise an error if the value of a field does not have the type of its annotation in the class.
+
+    Raises:
+        ArgumentTypeError: `value` has another type, or is not a finite number.
+    """
+    hints = _fields(cls)
+    if name in hints:
+        _check_one(value, name, hints[name])
+
+
+def _check_one(value: Any, name: str, hint: Any) -> None:
+    if _fits(value, hint):
+        return
+    choices = [c for choice in _choices(hint) for c in typing.get_args(choice)]
+    if choices and isinstance(value, str):
+        validation.one_of(value, name, choices)
+    raise ArgumentTypeError(f"`{name}` must be {_words(hint)}. Received: {value!r}.")
+
+
+@functools.cache
+def _fields(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 @functools.cache
@@ -89,7 +110,7 @@ def _fits_one(value: Any, hint: Any) -> bool:
         return isinstance(value, Mapping)
     if isinstance(origin, type) and issubclass(origin, (list, tuple, collections.abc.Sequence)):
         return _fits_sequence(value, typing.get_args(hint))
-    if origin is not None or not isinstance(hint, type) or _is_protocol(hint):
+    if origin is not None or hint is Any or not isinstance(hint, type) or _is_protocol(hint):
         return True  # Any, an iterator, a type variable: nothing is known
     return _is_instance(value, hint)
 

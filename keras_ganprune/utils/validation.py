@@ -152,6 +152,22 @@ def one_of(value: Any, name: str, choices: Iterable[Any]) -> Any:
     return value
 
 
+def numbers(value: Any, name: str) -> np.ndarray:
+    """Return a list or array of real numbers as a float64 array; NaN is one of them.
+
+    Raises:
+        InvalidArgumentError: `value` holds something else, or is no list or array.
+    """
+    try:
+        array = np.asarray(value)
+    except Exception:
+        array = np.empty(0, object)
+    empty = array.size == 0 and array.dtype.kind != "O"
+    if array.ndim == 0 or (array.dtype.kind not in "fiu" and not empty):
+        raise InvalidArgumentError(f"`{name}` must be a list of numbers. Received: {value!r}.")
+    return array.astype("float64")
+
+
 def is_member(value: Any, choices: Iterable[Any]) -> bool:
     """Return whether a value is one of some choices. An array or a list is none."""
     plain = isinstance(value, (str, bool, int, float, np.generic, type(None)))

@@ -130,6 +130,21 @@ def compiled() -> keras.Model:
     return made
 
 
+def mirrored() -> tuple[keras.Model, keras.Model]:
+    """Return two networks whose kernels have the same shape."""
+    up = keras.layers.Conv2DTranspose(1, 3)
+    down = keras.layers.Conv2D(8, 3)
+    return (
+        keras.Sequential([keras.Input((4, 4, 8)), up]),
+        keras.Sequential([keras.Input((6, 6, 1)), down]),
+    )
+
+
+def normalized() -> keras.Model:
+    """Return a model with batch statistics."""
+    return keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
+
+
 def extractor() -> kgp.FeatureExtractor:
     """Return an extractor without training."""
     inner = [keras.layers.Flatten(), keras.layers.Dense(5), keras.layers.Dense(3)]
@@ -219,7 +234,7 @@ BASES: dict[str, dict[str, Any]] = {
     "channel_groups": {"model": model},
     "compare": {"profiles": lambda: {"a": kgp.profile(model(), latency=False)}},
     "compare_models": {"models": lambda: {"a": model()}, "latency": False},
-    "copy_masks": {"source": model, "target": model},
+    "copy_masks": {"source": lambda: kgp.make_prunable(model()), "target": model},
     "export_saved_model": {"model": model, "path": lambda: folder("export")},
     "frechet_distance": {"real_features": features, "fake_features": features},
     "kernel_distance": {"real_features": features, "fake_features": features, "blocks": 2},
@@ -232,8 +247,14 @@ BASES: dict[str, dict[str, Any]] = {
     "masks_from_zeros": {"model": model},
     "merge_lora": {"model": model},
     "profile": {"model": model, "latency": False},
-    "recalibrate_batch_norm": {"model": model, "data": lambda: XY[0]},
-    "recover": {"model": compiled, "data": lambda: XY, "epochs": 1, "verbose": 0},
+    "recalibrate_batch_norm": {"model": normalized, "data": lambda: XY[0]},
+    "recover": {
+        "model": compiled,
+        "data": lambda: XY[0],
+        "labels": lambda: XY[1],
+        "epochs": 1,
+        "verbose": 0,
+    },
     "register_prunable": {
         "layer_class": lambda: type("Own", (keras.layers.Dense,), {}),
         "weight_names": ["kernel"],
@@ -249,10 +270,12 @@ BASES: dict[str, dict[str, Any]] = {
     "shrink": {"model": model, "sparsity": 0.5},
     "sparsity_report": {"model": lambda: kgp.make_prunable(model())},
     "strip_pruning": {"model": model},
-    "tie_mirrored": {"generator": generator, "discriminator": discriminator},
+    "tie_mirrored": {"generator": lambda: mirrored()[0], "discriminator": lambda: mirrored()[1]},
     "train_extractor": {"images": images, "labels": labels, "epochs": 1, "cache": False},
     "write_report": {"runs": run_folder, "output": lambda: folder("report")},
     "FeatureStatistics": {},
+    "Batches": {"images": images, "labels": labels, "batch_size": 4, "per_epoch": 2, "seed": 0},
+    "load": {"name": "digits"},
     "class_histogram": {"real_labels": labels, "fake_labels": labels},
     "discriminator_accuracy": {"gan": gan, "images": images, "n": 8},
     "latency": {"functions": lambda: {"a": len}, "inputs": [], "repeats": 2},
@@ -273,11 +296,11 @@ BASES: dict[str, dict[str, Any]] = {
     },
     "image_grid": {"images": images},
     "make_folds": {"n": 10, "folds": 2},
-    "SweepPlan": {"criteria": ["magnitude"], "sparsities": [0.5], "seeds": [0]},
+    "SweepPlan": {"steps": 20, "batch_size": 8},
     "sweep": {
         "build": lambda: lambda seed: gan(),
         "images": images,
-        "plan": None,
+        "plan": lambda: kgp.SweepPlan(sparsities=(0.5,), seeds=(0,), steps=4, batch_size=8),
         "quality": lambda: quality(),
         "storage": None,
         "progress": False,
@@ -294,6 +317,7 @@ METHODS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "Pruner.attach": (pruner, {"optimizer": lambda: keras.optimizers.SGD()}),
     "Pruner.unit_sparsity": (pruner, {"network": model}),
     "GANModel.generate": (gan, {"n": 2}),
+    "GANModel.set_teacher": (gan, {"teacher": generator}),
     "ImageQuality.measure": (quality, {"images": images}),
     "ImageQuality.measure_generator": (quality, {"generator": gan, "n": 12}),
     "FeatureExtractor.features": (extractor, {"images": images}),
@@ -355,6 +379,7 @@ def _made_by_us(name: str, value: Any) -> bool:
     if issubclass(value, Warning | Exception | tuple) or name.startswith("Prunable"):
         return True
     result = dataclasses.is_dataclass(value) and not issubclass(value, kgp.Schedule)
+    result = result or name == "SweepResult"
     return (result and name not in BASES) or not parameters(value)
 
 

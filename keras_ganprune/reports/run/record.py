@@ -27,7 +27,17 @@ from keras_ganprune.utils import annotated, files, validation
 _Sizes = Profile | ExportReport | Mapping[str, int]
 _Quality = QualityReport | Mapping[str, float]
 # Arguments of `record_run` without a check of their own.
-_CHECKED = ("prunes", "channels", "sizes", "latency", "quality", "settings", "seed", "steps", "seconds")
+_CHECKED = (
+    "prunes",
+    "channels",
+    "sizes",
+    "latency",
+    "quality",
+    "settings",
+    "seed",
+    "steps",
+    "seconds",
+)
 _CHECKED += ("steps_per_epoch", "data", "name", "hardware")
 
 

@@ -43,6 +43,7 @@ def write_run(run: Run, folder: str | os.PathLike[str]) -> None:
     ...     sorted(os.listdir(folder))
     ['history.csv', 'run.json', 'samples.npz']
     """
+    annotated.check(write_run, locals())
     folder = pathlib.Path(folder)
     try:
         (folder / "run.json").unlink(missing_ok=True)
