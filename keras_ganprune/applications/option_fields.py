@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import attrs
 
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
+from keras_ganprune.utils import annotated
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ def option(
     def validate(instance: Any, attribute: attrs.Attribute, value: Any) -> None:
         if value is None and default is None:
             return
+        annotated.check_field(type(instance), attribute.name, value)
         if choices and value not in choices:
             raise InvalidArgumentError(unknown_name(attribute.name, value, choices))
         if check is not None:

@@ -17,7 +17,7 @@ from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.metrics.image_quality import Evaluator
 from keras_ganprune.pruning.mask_state import sparsity_of
 from keras_ganprune.training.snapshot import TrainingState
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 
 _ACTIONS = ("stop", "rollback", "warn")
 
@@ -147,6 +147,7 @@ class DiversityGuard(keras.callbacks.Callback):
         baseline: float | None = None,
         distance: str = "fd",
     ):
+        annotated.check(DiversityGuard.__init__, locals(), "distance")
         super().__init__()
         self.coverage = validation.fraction(coverage, "coverage", zero=False)
         self.action = validation.one_of(action, "action", _ACTIONS)

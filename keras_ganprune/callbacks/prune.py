@@ -20,7 +20,7 @@ from keras_ganprune.pruning.modes import ModeLike
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.pruning.schedules import Schedule, ScheduleLike
 from keras_ganprune.pruning.settings import PruningSettings
-from keras_ganprune.utils import terminal, validation
+from keras_ganprune.utils import annotated, terminal, validation
 
 
 class Prune(keras.callbacks.Callback):
@@ -85,7 +85,7 @@ class Prune(keras.callbacks.Callback):
     def __init__(
         self,
         schedule: ScheduleLike | Any,
-        target: str | Sequence[str] | keras.layers.Layer | None = None,
+        target: str | keras.layers.Layer | Sequence[str | keras.layers.Layer] | None = None,
         frequency: int | None = None,
         *,
         criterion: CriterionLike = "magnitude",
@@ -96,8 +96,10 @@ class Prune(keras.callbacks.Callback):
         gradient_loss: Callable[[keras.Model, Any], Any] | None = None,
         optimizer: str | keras.optimizers.Optimizer | None = None,
         copies: Literal["auto"] | str | Sequence[str] | keras.layers.Layer | None = "auto",
-        verbose: int = 1,
+        verbose: int | bool = 1,
     ):
+        annotated.check(Prune.__init__, locals(), "target", "optimizer", "copies", "verbose")
+        validation.one_of(verbose, "verbose", (0, 1, 2))
         super().__init__()
         if frequency is None:
             # Only TFMOT's schedules carry their own frequency.

@@ -25,7 +25,7 @@ from keras_ganprune.errors import (
 from keras_ganprune.gan import GANModel
 from keras_ganprune.metrics.image_quality import Evaluator
 from keras_ganprune.training.snapshot import sums_not_finite
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 
 # Logged by default, as far as the evaluator measures them.
 _DEFAULT_METRICS = ("fd", "coverage", "missing_classes")
@@ -120,6 +120,7 @@ class QualityMonitor(keras.callbacks.Callback):
         metrics: Sequence[str] | Literal["all"] | str | None = None,
         prefix: str = "",
     ):
+        annotated.check(QualityMonitor.__init__, locals(), "target", "metrics")
         super().__init__()
         if not isinstance(quality, Evaluator) and not callable(quality):
             raise ArgumentTypeError(
@@ -174,6 +175,7 @@ class QualityMonitor(keras.callbacks.Callback):
 
     def is_due(self, epoch: int) -> bool:
         """Return whether to measure at the end of an epoch, counted from 0."""
+        validation.non_negative_int(epoch, "epoch")
         last = (self.params or {}).get("epochs")
         return epoch % self.every == 0 or epoch + 1 == last or bool(self.model.stop_training)
 

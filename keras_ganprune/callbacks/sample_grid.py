@@ -18,7 +18,7 @@ import numpy as np
 from keras_ganprune.backend import distribution
 from keras_ganprune.callbacks import fixed_inputs
 from keras_ganprune.errors import OutputError, PruningWarning, UnbuiltModelError
-from keras_ganprune.utils import files, plotting, validation
+from keras_ganprune.utils import annotated, files, plotting, validation
 
 _PNG_NAME = re.compile(r"epoch_(\d{4,})\.png")
 # Smaller images are enlarged to at least this number of pixels per side, to be visible.
@@ -119,6 +119,7 @@ class SampleGrid(keras.callbacks.Callback):
         gif: bool = True,
         duration_ms: int = 200,
     ):
+        annotated.check(SampleGrid.__init__, locals(), "path", "target")
         super().__init__()
         plotting.require_pillow()
         self.path = pathlib.Path(path)

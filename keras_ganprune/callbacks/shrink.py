@@ -11,6 +11,7 @@ from keras_ganprune.callbacks._shrink_run import CutPlan, ShrinkRun
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.gan import GANModel
+from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.pruning import compatibility
 from keras_ganprune.pruning.allocation import Allocation
@@ -18,7 +19,7 @@ from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.training import discovery
-from keras_ganprune.utils import terminal, validation
+from keras_ganprune.utils import annotated, terminal, validation
 
 
 class Shrink(keras.callbacks.Callback):
@@ -101,8 +102,12 @@ class Shrink(keras.callbacks.Callback):
         optimizer: keras.optimizers.Optimizer | str | None = None,
         copies: Literal["auto"] | str | Sequence[str] | keras.layers.Layer | None = "auto",
         verify: bool = True,
-        verbose: int = 1,
+        verbose: int | bool = 1,
     ):
+        annotated.check(Shrink.__init__, locals(), "target", "recalibrate", "limits", "optimizer")
+        annotated.check(Shrink.__init__, locals(), "copies", "verify", "verbose")
+        validation.one_of(verbose, "verbose", (0, 1, 2))
+        scopes.check(keep, "keep")
         super().__init__()
         self.at = _steps(at)
         if sparsity is not None and budget is not None:

@@ -27,7 +27,7 @@ from keras_ganprune.layers.traversal import is_built, masked_weights
 from keras_ganprune.metrics.sparsity import count_parameters
 from keras_ganprune.pruning.mask_state import sparsity_of
 from keras_ganprune.training import discovery
-from keras_ganprune.utils import files, plotting, validation
+from keras_ganprune.utils import annotated, files, plotting, validation
 
 # Larger masks are drawn smaller; each pixel then shows the share of kept weights in a block.
 _MAX_MASK_SIDE = 512
@@ -167,6 +167,7 @@ class PruningSummary(keras.callbacks.Callback):
         seed: int = 0,
         value_range: tuple[float, float] | None = None,
     ):
+        annotated.check(PruningSummary.__init__, locals(), "log_dir", "target", "sample_target")
         super().__init__()
         self.log_dir = pathlib.Path(log_dir)
         self.target = target

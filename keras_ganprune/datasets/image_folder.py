@@ -10,6 +10,7 @@ import numpy as np
 from keras_ganprune.datasets import packages
 from keras_ganprune.datasets.images import Images, scaled
 from keras_ganprune.errors import DataError, InvalidArgumentError
+from keras_ganprune.utils import annotated
 from keras_ganprune.utils.validation import is_int
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -35,6 +36,7 @@ def folder(path: str | os.PathLike, size: int = 28) -> Images:
     Example:
     >>> kgp.datasets.folder("photos", size=64)  # doctest: +SKIP
     """
+    annotated.check(folder, locals(), "path")
     path = pathlib.Path(path)
     if not path.is_dir():
         raise DataError(

@@ -8,6 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ganprune.errors import DataError
+from keras_ganprune.utils import annotated, validation
+
 
 @dataclass(frozen=True)
 class Images:
@@ -72,11 +75,17 @@ class Batches(keras.utils.PyDataset):
         per_epoch: int,
         seed: int,
     ):
+        annotated.check(Batches.__init__, locals())
+        if not len(images) or (labels is not None and len(labels) != len(images)):
+            raise DataError(
+                "`images` must have at least one image, and `labels` one label for each. Received: "
+                f"{len(images)} images, {None if labels is None else len(labels)} labels."
+            )
         super().__init__()
         self.images, self.labels = images, labels
-        self.batch_size = min(batch_size, len(images))
-        self.per_epoch = per_epoch
-        self.seed = seed
+        self.batch_size = min(validation.positive_int(batch_size, "batch_size"), len(images))
+        self.per_epoch = validation.positive_int(per_epoch, "per_epoch")
+        self.seed = validation.non_negative_int(seed, "seed")
         self.epoch = 0
 
     def __len__(self) -> int:

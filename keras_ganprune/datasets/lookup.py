@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 from keras_ganprune.datasets.image_folder import folder
@@ -9,9 +10,10 @@ from keras_ganprune.datasets.images import Images
 from keras_ganprune.datasets.mnist_digits import mnist
 from keras_ganprune.datasets.optical_digits import digits
 from keras_ganprune.errors import DataError, unknown_name
+from keras_ganprune.utils import annotated
 
 
-def load(name: str, size: int = 28) -> Images:
+def load(name: str | os.PathLike[str], size: int = 28) -> Images:
     """Return a data set by its name, or the images of a folder.
 
     Args:
@@ -32,8 +34,9 @@ def load(name: str, size: int = 28) -> Images:
     >>> kgp.datasets.load("digits").description
     'digits, 1,797 8×8 images from scikit-learn'
     """
+    annotated.check(load, locals())
     loaders = {"mnist": mnist, "mnist-5000": lambda: mnist(full=False), "digits": digits}
-    if name in loaders:
+    if isinstance(name, str) and name in loaders:
         return loaders[name]()
     if not pathlib.Path(name).exists():
         raise DataError(

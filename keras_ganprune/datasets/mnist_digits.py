@@ -13,6 +13,7 @@ import numpy as np
 from keras_ganprune.datasets import packages
 from keras_ganprune.datasets.images import Images, scaled
 from keras_ganprune.errors import DataError
+from keras_ganprune.utils import annotated
 
 _DOWNLOAD_SECONDS = 5.0
 
@@ -37,6 +38,7 @@ def mnist(full: bool | None = None) -> Images:
     >>> images.images.shape  # doctest: +SKIP
     (5000, 28, 28, 1)
     """
+    annotated.check(mnist, locals())
     if full is not False:
         data = _keras_mnist()
         if data is not None:

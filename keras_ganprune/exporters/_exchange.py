@@ -20,6 +20,7 @@ from keras_ganprune.layers.copy_state import attributes
 from keras_ganprune.layers.inference import run
 from keras_ganprune.layers.repeated_layers import with_repeated_layers
 from keras_ganprune.layers.same_outputs import check_same_outputs
+from keras_ganprune.layers.sequential_models import built_once
 from keras_ganprune.layers.snapshots import restore, snapshot
 from keras_ganprune.layers.traversal import walk
 
@@ -99,7 +100,7 @@ def read(folder: pathlib.Path) -> tuple[Any, dict[str, Any]]:
     request = pickle.loads((folder / _REQUEST).read_bytes())
     objects = {name: _imported(module, name) for module, name in request["classes"]}
     # Objects of a scope come before those of Keras.
-    with keras.saving.CustomObjectScope(objects | request["functions"]):
+    with keras.saving.CustomObjectScope(objects | request["functions"]), built_once():
         model: Any = keras.saving.load_model(folder / _MODEL, compile=False, safe_mode=False)
     if not all(layer.built for _, layer in walk(model)):
         _build(model, request["inputs"], folder)

@@ -16,7 +16,7 @@ from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.as_saved import uncompiled
 from keras_ganprune.layers.stripping import mask_written_values, plain_classes
 from keras_ganprune.metrics.sparsity import count_parameters
-from keras_ganprune.utils import files, validation
+from keras_ganprune.utils import annotated, files, validation
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ def export_saved_model(
     >>> report.parameters, report.max_difference < 1e-5
     (10, True)
     """
+    annotated.check(export_saved_model, locals(), "path", "average", "overwrite")
     files.check_tensorflow()
     tolerance = validation.non_negative(tolerance, "tolerance")
     network = validation.built_model(_network(model, average), "is exported")

@@ -8,7 +8,7 @@ import keras
 
 from keras_ganprune.backend.operations import ops
 from keras_ganprune.errors import DataError
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 from keras_ganprune.utils.registry import PACKAGE
 
 
@@ -53,6 +53,7 @@ class DiffAugment(keras.layers.Layer):
         seed: int | None = None,
         **kwargs: Any,
     ):
+        annotated.check(DiffAugment.__init__, locals(), "seed")
         super().__init__(**kwargs)
         self.translation = validation.fraction(translation, "translation")
         self.brightness = validation.non_negative(brightness, "brightness")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -52,6 +53,11 @@ def data(gan: Any, x: Any, y: Any) -> None:
     """
     if x is None:
         raise DataError("`fit` needs images. Received: None.")
+    if isinstance(x, (str, bytes, bool, int, float, complex, Mapping)):
+        raise DataError(
+            "`fit` takes images as one array (and labels as a second argument), a `tf.data.Dataset` or a "
+            f"`PyDataset`. Received: {_short(x)}."
+        )
     if isinstance(x, (list, tuple)) and not isinstance(x[0] if len(x) else None, (int, float)):
         raise DataError(
             "`fit` takes images as one array (and labels as a second argument), a `tf.data.Dataset` or a "
@@ -69,6 +75,10 @@ def data(gan: Any, x: Any, y: Any) -> None:
     if batch is not None:
         images, _ = gan.unpack(batch)
         _check_images(gan, np.asarray(images), whole=False)
+
+
+def _short(x: Any) -> str:
+    return f"a dict with {list(x)}" if isinstance(x, Mapping) else repr(x)
 
 
 def _is_tensor(x: Any) -> bool:

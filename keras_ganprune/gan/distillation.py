@@ -16,7 +16,7 @@ from keras_ganprune.errors import (
 )
 from keras_ganprune.gan import network_checks
 from keras_ganprune.layers.stripping import plain_copy
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 from keras_ganprune.utils.registry import PACKAGE, Configurable
 
 
@@ -72,6 +72,7 @@ class Distillation(Configurable):
         features: float = 0.0,
         layers: Sequence[str] | None = None,
     ):
+        annotated.check(Distillation.__init__, locals(), "layers")
         self.output = validation.non_negative(output, "output")
         self.features = validation.non_negative(features, "features")
         if not self.output and not self.features:

@@ -14,7 +14,7 @@ from keras_ganprune.gan import batch_checks, latents, network_checks
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.gan.distillation import Distillation
 from keras_ganprune.gan.losses import GANLoss
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 from keras_ganprune.utils.registry import PACKAGE
 
 
@@ -121,6 +121,9 @@ class GANModel(AdversarialModel):
         name: str | None = None,
         **kwargs: Any,
     ):
+        annotated.check(
+            GANModel.__init__, locals(), "label_smoothing", "conditional", "seed", "name"
+        )
         latent_dim = validation.positive_int(latent_dim, "latent_dim")
         takes_labels = network_checks.conditional(generator, discriminator, conditional)
         network_checks.networks_fit(generator, discriminator, latent_dim, takes_labels)
@@ -206,6 +209,8 @@ class GANModel(AdversarialModel):
             InvalidArgumentError: `n` or `batch_size` is not a positive int.
             DataError: Labels are missing or not expected, or their number is not `n`.
         """
+        if seed is not None:
+            validation.non_negative_int(seed, "seed")
         n = validation.positive_int(n, "n")
         batch_size = validation.positive_int(batch_size, "batch_size")
         labels = batch_checks.labels_for(n, labels, self.conditional)

@@ -67,6 +67,11 @@ def conditional(generator: Any, discriminator: Any, value: bool | None) -> bool:
                 f"`{name}` must be a `keras.Model`. Received: {network!r} "
                 f"(of type {type(network).__module__}.{type(network).__name__})."
             )
+    if generator is discriminator:
+        raise InvalidArgumentError(
+            "`generator` and `discriminator` must be two networks. Received: "
+            f"'{generator.name}' as both. Build a network for each."
+        )
     counts = [
         len(inputs) if inputs else None
         for inputs in (inputs_of(generator), inputs_of(discriminator))
@@ -83,7 +88,7 @@ def conditional(generator: Any, discriminator: Any, value: bool | None) -> bool:
         raise InvalidArgumentError(
             f"`conditional={value}` does not fit networks with {known[0]} input(s)."
         )
-    return bool(value)
+    return validation.boolean(value, "conditional")
 
 
 def networks_fit(

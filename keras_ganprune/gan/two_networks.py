@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ganprune.layers.sequential_models import built_once
 from keras_ganprune.layers.stripping import plain_copy
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import prunable_layers, walk
@@ -83,8 +84,8 @@ class TwoNetworks(keras.Model):
         config = dict(config)
         pruned = config.pop("pruned", {})
         shared = config.pop("shared", {})
-        for key in _OBJECTS:
-            if config.get(key) is not None:
+        with built_once():
+            for key in [key for key in _OBJECTS if config.get(key) is not None]:
                 config[key] = keras.saving.deserialize_keras_object(config[key], custom_objects)
         model = cls(**config)
         model._make_positions_prunable(pruned)

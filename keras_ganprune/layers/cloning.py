@@ -22,6 +22,7 @@ from keras_ganprune.layers.copy_check import check_copy
 from keras_ganprune.layers.copy_state import copy_state, paired_layers
 from keras_ganprune.layers.inference import run
 from keras_ganprune.layers.probe_inputs import probe_inputs
+from keras_ganprune.layers.sequential_models import built_once
 from keras_ganprune.layers.traversal import walk
 
 
@@ -166,7 +167,7 @@ def _from_config(model: Any, functions: bool, layers: int) -> Any:
         with _prepared(model, functions, layers) as objects:
             config: Any = keras.saving.serialize_keras_object(model)
         # Objects of a scope come before those that are registered, and reach every inner `from_config`.
-        with keras.saving.CustomObjectScope(objects):
+        with keras.saving.CustomObjectScope(objects), built_once():
             config = repeated_layers.renamed(config)
             return keras.saving.deserialize_keras_object(config, safe_mode=False)
 

@@ -15,8 +15,10 @@ from keras_ganprune.errors import FileFormatError
 from keras_ganprune.layers import file_checksums
 from keras_ganprune.layers.cloning import reason
 from keras_ganprune.layers.quantized_zeros import refuse_lora_in
+from keras_ganprune.layers.sequential_models import built_once
 from keras_ganprune.layers.traversal import holders, prunable_layers
 from keras_ganprune.layers.upgrade import add_masks, drop_empty_masks, upgrade_layers
+from keras_ganprune.utils import annotated
 
 
 def _masked_layers(path: pathlib.Path) -> int:
@@ -82,12 +84,14 @@ def load_model(path: str | os.PathLike, *, verify: bool = True, **kwargs: Any) -
     >>> int(np.count_nonzero(loaded.layers[0].kernel))
     4
     """
+    annotated.check(load_model, locals(), "path")
     path = pathlib.Path(path)
     _check_file(path, verify)
     known = _optimizers() | (kwargs.pop("custom_objects", None) or {})
     try:
         with file_checksums.off():  # The file was checked as a whole.
-            model: Any = keras.saving.load_model(path, custom_objects=known, **kwargs)
+            with built_once():
+                model: Any = keras.saving.load_model(path, custom_objects=known, **kwargs)
             if _masked_layers(path) > len(prunable_layers(model)):
                 _load_masks(model, path)
         refuse_lora_in(model)

@@ -34,12 +34,37 @@ def _matcher(rule: ScopeEntry, name: str) -> Callable[[keras.layers.Layer, str],
     if isinstance(rule, keras.layers.Layer):
         return lambda layer, path: layer is rule
     if callable(rule):
-        return lambda layer, path: bool(rule(layer))
+        return lambda layer, path: _answer(rule, layer, path, name)
     raise ArgumentTypeError(
         f"`{name}` must be a layer class, a layer name or path (`*` matches anything), a compiled "
         "regular expression, a layer, a function of a layer, or a list of these. "
         f"Received: {rule!r} (of type {type(rule).__name__})."
     )
+
+
+def _answer(rule: Callable[[Any], Any], layer: Any, path: str, name: str) -> bool:
+    try:
+        return bool(rule(layer))
+    except Exception as error:
+        raise InvalidArgumentError(
+            f"A function in `{name}` must return whether a layer is in it. Received: {rule!r}, which raises "
+            f"{type(error).__name__} for '{path}': {error}"
+        ) from error
+
+
+def check(scope: Any, name: str) -> None:
+    """Check the types of a scope before the layers are known.
+
+    Raises:
+        ArgumentTypeError: `scope` or an entry of it has another type.
+    """
+    if scope is not None:
+        for rule in _rules(scope):
+            _matcher(rule, name)
+
+
+def _rules(scope: Any) -> list[Any]:
+    return list(scope) if isinstance(scope, Iterable) and not isinstance(scope, str) else [scope]
 
 
 def _hint(rule: Any, layers: Sequence[tuple[str, Any]]) -> str:
@@ -90,7 +115,7 @@ def select(
     """
     if scope is None:
         return list(layers)
-    rules = list(scope) if isinstance(scope, Iterable) and not isinstance(scope, str) else [scope]
+    rules = _rules(scope)
     if not rules:
         raise InvalidArgumentError(
             f"`{name}` must name at least one layer. Received: {scope!r}. For all layers pass None."

@@ -168,6 +168,8 @@ def masked_weights(*models: keras.layers.Layer, scope: Scope | None = None) -> l
     >>> [(weight.path, tuple(weight.mask.shape)) for weight in masked_weights(model)]
     [('head/kernel', (4, 2))]
     """
+    for model in models:
+        check_layer(model)
     layers = [pair for model in models for pair in prunable_layers(model)]
     if scope is not None:
         layers = scopes.select(layers, scope)

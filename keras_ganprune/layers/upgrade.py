@@ -36,6 +36,7 @@ from keras_ganprune.layers.traversal import (
     walk,
 )
 from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
+from keras_ganprune.utils import annotated
 
 AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
 
@@ -250,6 +251,7 @@ def copy_masks(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
     >>> int(np.count_nonzero(average.layers[0].kernel))
     4
     """
+    annotated.check(copy_masks, locals())
     if [tuple(w.shape) for w in source.weights] != [tuple(w.shape) for w in target.weights]:
         raise InvalidArgumentError(
             f"'{target.name}' must have the same weight shapes as '{source.name}' to get its masks."

@@ -25,6 +25,7 @@ from keras_ganprune.layers.weight_sharing import (
     replace_variable,
     share_masks,
 )
+from keras_ganprune.utils import annotated
 
 # A transposed convolution, and the convolution that it mirrors.
 _MIRRORS = (
@@ -122,6 +123,7 @@ def tie_mirrored(
     >>> g.layers[0].kernel is d.layers[0].kernel
     True
     """
+    annotated.check(tie_mirrored, locals(), "pairs")
     _check_networks(generator, discriminator)
     if pairs is None:
         chosen = _mirrored(generator, discriminator)
@@ -166,6 +168,11 @@ def _check_networks(generator: Any, discriminator: Any) -> None:
                 f"`{name}` must be built before its kernels are tied; '{network.name}' has no weights "
                 "yet. Call it once on a batch first."
             )
+    if generator is discriminator:
+        raise InvalidArgumentError(
+            "`generator` and `discriminator` must be two networks. Received: "
+            f"'{generator.name}' as both."
+        )
 
 
 # --- which layers are pairs ----------------------------------------------------------------------

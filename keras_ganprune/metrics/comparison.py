@@ -160,7 +160,7 @@ def compare(profiles: Mapping[str, Profile]) -> Comparison:
     >>> compare({"before": result, "after": result})["MACs"].ratios
     (1.0, 1.0)
     """
-    columns = list(profiles.values())
+    columns = list(profiles.values()) if isinstance(profiles, Mapping) else []
     if not columns or not all(isinstance(column, Profile) for column in columns):
         raise InvalidArgumentError(
             "`profiles` must be a dict of name -> `Profile` with at least one entry. Received: "
@@ -192,7 +192,7 @@ def compare_models(
     batch_sizes: int | Sequence[int] = (1, 16),
     latency: bool = True,
     saved_models: Mapping[str, str | os.PathLike[str]] | None = None,
-    repeats: int = 30,
+    repeats: int | None = None,
     inputs: Any = None,
 ) -> Comparison:
     """Profile several models and put the results into one table.
@@ -206,7 +206,8 @@ def compare_models(
         latency: Whether the models are timed. Defaults to True.
         saved_models: Dict, name of a model -> folder that `export_saved_model` wrote for it. Defaults to
             None.
-        repeats: Positive int, number of timings per batch size. Defaults to 30.
+        repeats: Positive int, number of timings per batch size. Defaults to None: 30, or fewer if 30
+            take more than about 5 seconds per model.
         inputs: Structure of `keras.Input`s, for subclassed models with several inputs. Defaults to None.
 
     Returns:
@@ -232,4 +233,5 @@ def compare_models(
     MACs            288   72 (0.25×)
     weight bytes  1,284  324 (0.25×)
     """
-    return compare(profiles_of(models, batch_sizes, latency, saved_models or {}, repeats, inputs))
+    saved = {} if saved_models is None else saved_models
+    return compare(profiles_of(models, batch_sizes, latency, saved, repeats, inputs))

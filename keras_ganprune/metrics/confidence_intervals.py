@@ -68,7 +68,8 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
 
     Reference: [The probable error of a mean](https://doi.org/10.1093/biomet/6.1.1).
     """
-    sample = np.asarray(values, dtype="float64")
+    sample = validation.numbers(values, "values")
+    level = validation.fraction(level, "level", zero=False)
     if sample.ndim != 1 or not sample.size:
         raise InvalidArgumentError(
             f"`values` must be a list of at least one float. Received: {values!r}."
@@ -104,15 +105,26 @@ def relative_increase(
         float64 array with the shape of `before` without `axis`.
 
     Raises:
-        InvalidArgumentError: `direction` is neither 'min' nor 'max'.
+        InvalidArgumentError: `direction` is neither 'min' nor 'max', `axis` is none of the arrays, or they
+            are empty or hold no numbers.
 
     Example:
     >>> float(relative_increase([10.0, 10.0], [11.0, 13.0]))
     0.2
     """
     sign = validation.sign_of(direction)
-    base = np.mean(np.asarray(before), axis=axis)
-    degradation = sign * (np.mean(np.asarray(after), axis=axis) - base)
+    first, second = validation.numbers(before, "before"), validation.numbers(after, "after")
+    for array, name in ((first, "before"), (second, "after")):
+        if not validation.is_int(axis) or not -array.ndim <= axis < array.ndim:
+            raise InvalidArgumentError(
+                f"`axis` must be an axis of `{name}`, of shape {array.shape}. Received: {axis!r}."
+            )
+        if not array.shape[axis]:
+            raise InvalidArgumentError(
+                f"`{name}` must not be empty. Received: shape {array.shape}."
+            )
+    base = np.mean(first, axis=axis)
+    degradation = sign * (np.mean(second, axis=axis) - base)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = degradation / np.abs(base)
     # Rounded, so that an increase from 1.0 to 1.1 is exactly 0.1.
@@ -201,6 +213,7 @@ def paired_increase(
     Raises:
         InvalidArgumentError: The lists differ in length, are empty or have a value that is not finite, or
             `direction` is neither 'min' nor 'max'.
+        InvalidArgumentError: `level` is not in (0, 1), or `resamples` or `seed` is no valid int.
         MissingPackageError: SciPy is not installed.
 
     Example:
@@ -211,7 +224,10 @@ def paired_increase(
     Reference: [Bootstrap methods](https://doi.org/10.1214/aos/1176344552); the percentile interval, Efron
     & Tibshirani, An introduction to the bootstrap, §13.3.
     """
-    first, second = (np.asarray(v, dtype="float64") for v in (before, after))
+    first, second = validation.numbers(before, "before"), validation.numbers(after, "after")
+    level = validation.fraction(level, "level", zero=False)
+    resamples = validation.positive_int(resamples, "resamples")
+    seed = validation.non_negative_int(seed, "seed")
     if first.shape != second.shape or first.ndim != 1 or not first.size:
         raise InvalidArgumentError(
             "`before` and `after` must be lists of floats of equal length, pair by pair. "

@@ -15,7 +15,7 @@ from keras_ganprune.errors import DataError, InvalidArgumentError, unknown_name
 from keras_ganprune.metrics import _extractor_cache, _extractor_networks, image_checks
 from keras_ganprune.metrics._shifted_images import BATCH_SIZE, ShiftedImages
 from keras_ganprune.metrics.feature_extractor import FeatureExtractor
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 
 _KINDS = ("autoencoder", "classifier")
 _LEARNING_RATE = 2e-3
@@ -82,6 +82,7 @@ def train_extractor(
     >>> extractor.accuracy > 0.9, extractor.features(images[:5]).shape
     (True, (5, 8))
     """
+    annotated.check(train_extractor, locals(), "kind", "cache", "held_out")
     if kind not in _KINDS:
         raise InvalidArgumentError(unknown_name("kind of extractor", kind, _KINDS))
     images = image_checks.images(images)

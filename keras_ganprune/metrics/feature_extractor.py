@@ -24,7 +24,7 @@ from keras_ganprune.errors import (
 from keras_ganprune.layers.saving import load_model
 from keras_ganprune.metrics import _extractor_identity, image_checks
 from keras_ganprune.metrics._inception import inception_network
-from keras_ganprune.utils import checksums, files, validation
+from keras_ganprune.utils import annotated, checksums, files, validation
 
 # The member of an extractor's `.keras` file that holds its settings.
 _MEMBER = "extractor.json"
@@ -73,9 +73,12 @@ class FeatureExtractor:
         accuracy: float | None = None,
         classes: int | None = None,
     ):
+        annotated.check(FeatureExtractor.__init__, locals(), "layer", "accuracy")
         self.model = validation.built_model(model, "extracts features")
         self.value_range = validation.value_range(value_range)
-        self.accuracy = None if accuracy is None else float(accuracy)
+        self.accuracy = (
+            None if accuracy is None else validation.fraction(accuracy, "accuracy", one=True)
+        )
         self.classes = None if classes is None else validation.int_at_least(classes, "classes", 2)
         self.layer = None if layer is None else _find_layer(model, layer)
         self._network = model if self.layer is None else self._cut_after(self.layer)
@@ -278,6 +281,7 @@ class FeatureExtractor:
             InvalidArgumentError: The name does not end in '.keras'.
             OutputError: The file cannot be written.
         """
+        annotated.check(FeatureExtractor.save, locals())
         path = files.as_path(path)
         if path.suffix != ".keras":
             raise InvalidArgumentError(f"The file name must end in '.keras'. Received: '{path}'.")

@@ -15,7 +15,7 @@ from keras_ganprune.metrics.class_counts import class_histogram
 from keras_ganprune.metrics.feature_extractor import FeatureExtractor
 from keras_ganprune.metrics.kernel_mmd import kernel_distance
 from keras_ganprune.metrics.quality_report import QualityReport
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 
 
 @runtime_checkable
@@ -97,6 +97,7 @@ class ImageQuality:
         batch_size: int = 256,
         cache: str | os.PathLike[str] | bool | None = None,
     ):
+        annotated.check(ImageQuality.__init__, locals(), "held_out", "cache")
         real = image_checks.images(real, "real")
         self.samples = validation.int_at_least(samples, "samples", 2)
         self.neighbours = validation.positive_int(neighbours, "neighbours")
@@ -195,6 +196,10 @@ class ImageQuality:
                 ones.
             InvalidArgumentError: A number is invalid, or the length of the latent vectors is not known.
         """
+        if seed is not None:
+            validation.non_negative_int(seed, "seed")
+        if latent_dim is not None:
+            validation.positive_int(latent_dim, "latent_dim")
         batches = sampling.generated(
             generator,
             self.samples if n is None else n,

@@ -73,6 +73,7 @@ def kernel_distance(
 
     Reference: [Demystifying MMD GANs](https://arxiv.org/abs/1801.01401), §4.
     """
+    validation.non_negative_int(seed, "seed")
     real, fake = image_checks.two_features(real_features, fake_features)
     blocks = validation.int_at_least(blocks, "blocks", 2)
     fewest = min(len(real), len(fake))

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from keras_ganprune.errors import DataError
 from keras_ganprune.metrics import image_checks
-from keras_ganprune.utils import optional_imports, validation
+from keras_ganprune.utils import annotated, optional_imports, validation
 
 # Tolerance between squared distances that were computed in two ways, relative to the squared norms.
 _ROUNDING = 1e-10
@@ -108,6 +108,7 @@ def manifold_metrics(
     References: [Improved precision and recall](https://arxiv.org/abs/1904.06991), Eqs. 1 and 2;
     [Reliable fidelity and diversity](https://arxiv.org/abs/2002.09797), Eqs. 3 and 5.
     """
+    annotated.check(manifold_metrics, locals(), "real_radii")
     real, fake = image_checks.two_features(real_features, fake_features)
     neighbours = validation.positive_int(neighbours, "neighbours")
     # Centring keeps all distances and loses fewer digits.

@@ -14,17 +14,20 @@ import numpy as np
 
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError
 from keras_ganprune.layers.inference import inner_function, symbolic_inputs
-from keras_ganprune.utils import files, validation
+from keras_ganprune.utils import annotated, files, validation
 from keras_ganprune.utils import random_inputs as inputs_for
 
 Name = TypeVar("Name", bound=Hashable)
+
+# Timed calls per function: so many, or as many as fit in these seconds, but not less than one.
+_REPEATS, _SECONDS = 30, 5.0
 
 
 def latency(
     functions: Mapping[Name, Callable[[Any], Any]],
     inputs: Any,
     *,
-    repeats: int = 30,
+    repeats: int | None = None,
     warmup: int = 3,
 ) -> dict[Name, float]:
     """Return the median time that each function takes, in milliseconds.
@@ -34,9 +37,11 @@ def latency(
     Args:
         functions: Dict, name -> function of `inputs` that returns when its result is ready.
         inputs: The argument of every function.
-        repeats: Positive int, number of timed calls per function. Defaults to 30.
+        repeats: Positive int, number of timed calls per function. Defaults to None: 30, or fewer if these
+            would take more than about 5 seconds per function.
         warmup: Non-negative int, number of calls per function before the timing: the first calls trace and
-            compile. Defaults to 3.
+            compile. Defaults to 3. A function that takes seconds is called once or twice only, if `repeats`
+            is None.
 
     Returns:
         Dict, name -> median time in milliseconds. Lower is better.
@@ -49,14 +54,23 @@ def latency(
     >>> sorted(times), all(time > 0 for time in times.values())
     (['sort', 'sum'], True)
     """
-    repeats = validation.positive_int(repeats, "repeats")
+    annotated.check(latency, locals(), "functions")
+    rounds = _REPEATS if repeats is None else validation.positive_int(repeats, "repeats")
     warmup = validation.non_negative_int(warmup, "warmup")
-    for function in functions.values():
-        for _ in range(warmup):
+    begin = time.perf_counter()
+
+    def late(seconds: float) -> bool:
+        """Return whether the time is used up. A number of repeats that was asked for is kept."""
+        return repeats is None and time.perf_counter() - begin > seconds * len(functions)
+
+    for call in range(warmup):
+        for function in functions.values() if not (call and late(_SECONDS / 5)) else ():
             function(inputs)
     times: dict[Name, list[float]] = {name: [] for name in functions}
     order = list(functions)
-    for _ in range(repeats):
+    for call in range(rounds):
+        if call and late(_SECONDS):
+            break
         for name in order:
             start = time.perf_counter()
             functions[name](inputs)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.stripping import plain_classes
 from keras_ganprune.layers.tensors import to_numpy
@@ -22,7 +22,7 @@ from keras_ganprune.pruning.structured.counted_macs import CountedMacs
 from keras_ganprune.pruning.structured.graph import trace
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rules.macs import is_counted
-from keras_ganprune.utils import files, tables, validation
+from keras_ganprune.utils import annotated, files, tables, validation
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def profile(
     batch_sizes: int | Sequence[int] = (1, 16),
     latency: bool = True,
     saved_model: str | os.PathLike[str] | None = None,
-    repeats: int = 30,
+    repeats: int | None = None,
     inputs: Any = None,
 ) -> Profile:
     """Return the costs of a model: parameters, multiply-accumulates, bytes and milliseconds.
@@ -177,7 +177,8 @@ def profile(
         latency: Whether the model is timed. Defaults to True.
         saved_model: Folder that `export_saved_model` wrote for this model, to be measured too. Defaults
             to None.
-        repeats: Positive int, number of timings per batch size. Defaults to 30. To compare the latency of
+        repeats: Positive int, number of timings per batch size. Defaults to None: 30, or fewer if 30
+            take more than about 5 seconds. To compare the latency of
             several models, use `compare_models`.
         inputs: Structure of `keras.Input`s, for a subclassed model with several inputs. Defaults to None.
 
@@ -203,6 +204,7 @@ def profile(
     total                         112       108  3,888
     weights: 448 bytes
     """
+    annotated.check(profile, locals(), "saved_model")
     saved = {} if saved_model is None else {"model": saved_model}
     return profiles_of({"model": model}, batch_sizes, latency, saved, repeats, inputs)["model"]
 
@@ -212,10 +214,21 @@ def profiles_of(
     batch_sizes: int | Sequence[int],
     latency: bool,
     saved_models: Mapping[str, str | os.PathLike[str]],
-    repeats: int,
+    repeats: int | None,
     inputs: Any,
 ) -> dict[str, Profile]:
     """Return the profiles of models that are timed in turns; see `profile` and `compare_models`."""
+    annotated.check(profiles_of, locals(), "repeats", "saved_models", "batch_sizes")
+    if not isinstance(models, Mapping) or not models:
+        raise ArgumentTypeError(
+            "`models` must be a dict of name -> Keras model with at least one entry. Received: "
+            f"{models!r}. Write for example `{{'dense': model}}`."
+        )
+    validation.boolean(latency, "latency")
+    if not isinstance(saved_models, Mapping):
+        raise ArgumentTypeError(
+            f"`saved_models` must be a dict of name -> folder. Received: {saved_models!r}."
+        )
     batches = measure_latency.check_batch_sizes(batch_sizes)
     unknown = set(saved_models) - set(models)
     if unknown:

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import ArgumentTypeError, DataError
-from keras_ganprune.gan import GANModel
+from keras_ganprune.gan import GANModel, network_checks
 from keras_ganprune.metrics import sampling
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,26 @@ def discriminator_accuracy(
 
     Reference: [Generative adversarial nets](https://arxiv.org/abs/1406.2661), §3.
     """
+    annotated.check(discriminator_accuracy, locals(), "gan")
+    validation.non_negative_int(seed, "seed")
     if not isinstance(gan, GANModel):
         raise ArgumentTypeError(
             f"`gan` must be a `GANModel`. Received: {gan!r} (of type {type(gan).__name__}). Wrap the "
             "networks: `GANModel(generator, discriminator, latent_dim)`."
         )
     images = np.asarray(images)
+    if images.dtype.kind not in "fiub":
+        raise DataError(f"`images` must hold numbers. Received: dtype {images.dtype}.")
     if images.ndim < 2 or images.size == 0 or not np.isfinite(images).all():
         raise DataError(
             "`images` must be finite numbers with one row per image. Received: shape "
             f"{images.shape}{'' if images.size == 0 else ' with NaN or infinite values'}."
+        )
+    inputs = network_checks.inputs_of(gan.discriminator)
+    if inputs and not network_checks.shapes_match(images.shape[1:], tuple(inputs[0].shape)[1:]):
+        raise DataError(
+            f"`images` must have the shape that the discriminator takes, {tuple(inputs[0].shape)[1:]}. "
+            f"Received: {images.shape[1:]}."
         )
     if gan.conditional != (labels is not None):
         raise DataError(

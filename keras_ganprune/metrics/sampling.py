@@ -68,13 +68,15 @@ def generated(
 def _from_function(
     source: Any, n: int, seed: int, batch_size: int
 ) -> Iterator[tuple[np.ndarray, None]]:
-    if not callable(source):
+    if not callable(source) or isinstance(source, type):
         raise ArgumentTypeError(
             "Images must come from a `GANModel`, a Keras model with an attribute `generator`, a "
             f"generator, or a function of (n, seed). Received: {source!r} (of type "
             f"{type(source).__name__})."
         )
     images = np.asarray(source(n, seed))
+    if images.ndim == 0:
+        raise DataError(f"The function must return n={n} images. Received: {images!r}.")
     if len(images) != n:
         raise DataError(f"The function must return n={n} images. Received: shape {images.shape}.")
     for start in range(0, n, batch_size):

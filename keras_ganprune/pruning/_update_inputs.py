@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,28 @@ from keras_ganprune.layers.traversal import MaskedWeight
 from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.modes import Mode
 from keras_ganprune.pruning.settings import PruningSettings
+from keras_ganprune.utils import annotated, validation
 
 Gradients = Sequence[Any] | Mapping[str, Any]
+
+
+def check(update: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Check the arguments of `Pruner.update` that are used only later, or by some settings only.
+
+    Raises:
+        InvalidArgumentError: An argument has the wrong type, or is out of its range.
+    """
+    annotated.check(update, arguments, "gradients", "growth", "final", "step", "harden")
+    validation.fraction(arguments["progress"], "progress", one=True)
+    if arguments["step"] is not None:
+        validation.non_negative_int(arguments["step"], "step")
+    check_final(arguments["final"])
+
+
+def check_final(final: Any) -> None:
+    """Raise an error unless the sparsity at the end of a schedule is one, or None."""
+    if final is not None:
+        mask_ops.validate_sparsity(final, "final")
 
 
 def match_gradients(
@@ -46,7 +66,7 @@ def match_gradients(
         if unknown:
             raise InvalidArgumentError(unknown_name(f"weight in `{name}`:", unknown[0], paths))
         gradients = [gradients.get(path) for path in paths]
-    arrays: list[Any] = [None if g is None else dense_array(g) for g in gradients]
+    arrays: list[Any] = [None if g is None else _real(g, name) for g in gradients]
     received = [None if array is None else tuple(array.shape) for array in arrays]
     expected = [tuple(weight.mask.shape) for weight in weights]
     if received != expected:
@@ -56,6 +76,21 @@ def match_gradients(
     for weight, array in zip(weights, arrays, strict=True):
         mask_ops.check_finite(array, f"The gradient of '{weight.path}'")
     return arrays
+
+
+def _real(gradient: Any, name: str) -> np.ndarray:
+    """Return a gradient as an array of real numbers."""
+    try:
+        array = dense_array(gradient)
+    except Exception:
+        array = np.empty(0, object)
+    # Types such as bfloat16 have a kind of their own.
+    if array.dtype.kind in "bcOSUMm":
+        raise InvalidArgumentError(
+            f"`{name}` must hold arrays of real numbers. Received: "
+            f"{array.dtype if array.dtype.kind != 'O' else type(gradient).__name__}."
+        )
+    return array
 
 
 def agree_on_units(

@@ -17,7 +17,7 @@ from keras_ganprune.gan.distillation import Distillation
 from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.training import discovery, weight_averages
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, training_data, validation
 
 
 class _HoldMasks(keras.callbacks.Callback):
@@ -99,6 +99,10 @@ def recover(
     Reference: fine-tuning under masks, [Learning both weights and connections](https://arxiv.org/abs/1506.02626),
     Section 3; with a dense teacher, [GAN Compression](https://arxiv.org/abs/2003.08936), Eq. 2.
     """
+    validation.keras_model(model)
+    validation.positive_int(epochs, "epochs")
+    if batch_size is not None:
+        validation.positive_int(batch_size, "batch_size")
     optimizers = discovery.optimizers(model)
     if not optimizers:
         raise InvalidArgumentError(
@@ -109,6 +113,9 @@ def recover(
             "`teacher` and `distillation` need a `GANModel`, whose training step uses them. "
             f"Received: a {type(model).__name__}. Leave them out, or build a `GANModel` of the networks."
         )
+    annotated.check(recover, locals(), "callbacks", "learning_rate", "teacher")
+    if not isinstance(model, GANModel):
+        training_data.check(model, data, labels)
     with _teacher_set(model, teacher, distillation), _learning_rates_set(optimizers, learning_rate):
         return model.fit(
             data,

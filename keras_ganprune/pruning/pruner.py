@@ -15,12 +15,11 @@ from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.layers.computed_kernels import check_stored
 from keras_ganprune.layers.tensors import to_numpy
-from keras_ganprune.layers.traversal import MaskedWeight
+from keras_ganprune.layers.traversal import MaskedWeight, check_layer
 from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
-from keras_ganprune.pruning import _warnings
+from keras_ganprune.pruning import _update_inputs, _warnings
 from keras_ganprune.pruning._optimizer_masks import attach, check_not_compiled_in, track
 from keras_ganprune.pruning._remarks import Remarks
-from keras_ganprune.pruning._update_inputs import Gradients, agree_on_units, match_gradients
 from keras_ganprune.pruning.allocation import AllocationLike
 from keras_ganprune.pruning.criteria import CriterionLike
 from keras_ganprune.pruning.granularity import GranularityLike, Layer
@@ -176,6 +175,7 @@ class Pruner:
 
     def unit_sparsity(self, network: keras.layers.Layer) -> float:
         """Return the pruned share of a network's coupled channels (or blocks)."""
+        check_layer(network)
         variables = {id(w) for w in network.weights}
         return self._sparsity_of_units(
             [r for r in self._rankings if id(r.first.variable) in variables]
@@ -209,6 +209,7 @@ class Pruner:
         Raises:
             InvalidArgumentError: The allocation names unknown layers, or cannot meet `final`.
         """
+        _update_inputs.check_final(final)
         self.allocation.check([ranking.tensor for ranking in self._rankings], final)
 
     # --- updates ---------------------------------------------------------------------------------
@@ -218,8 +219,8 @@ class Pruner:
         *,
         sparsity: float | Sequence[float] | np.ndarray | None = None,
         threshold: float | Sequence[float] | np.ndarray | None = None,
-        gradients: Gradients | None = None,
-        growth: Gradients | None = None,
+        gradients: _update_inputs.Gradients | None = None,
+        growth: _update_inputs.Gradients | None = None,
         final: float | None = None,
         step: int | None = None,
         progress: float = 0.0,
@@ -255,6 +256,7 @@ class Pruner:
         >>> print(Pruner(model).update(sparsity=0.5))
         sparsity 0.5 requested, sparsity 0.5000 achieved: 10 of 20 weights kept in 1 tensors
         """
+        _update_inputs.check(Pruner.update, locals())
         check_stored(self.weights, "pruned again")
         check_not_compiled_in(self.weights)
         sparsity, threshold = (
@@ -270,9 +272,11 @@ class Pruner:
             threshold=threshold,
             final=final,
         )
-        scored = match_gradients(self.weights, gradients, "gradients", self.criterion)
+        scored = _update_inputs.match_gradients(
+            self.weights, gradients, "gradients", self.criterion
+        )
         growth = gradients if growth is None else growth
-        grown_by = match_gradients(self.weights, growth, "growth", self.mode)
+        grown_by = _update_inputs.match_gradients(self.weights, growth, "growth", self.mode)
         self.updates_made += 1
         seed = (getattr(self.mode, "seed", 0), self.updates_made if step is None else step)
         # All masks are chosen before the first one changes: an error leaves them all as they were.
@@ -309,7 +313,9 @@ class Pruner:
                 f"Received: threshold={threshold}."
             )
         sparsity = mask_ops.validate_sparsity(sparsity)
-        scored = match_gradients(self.weights, gradients, "gradients", self.criterion)
+        scored = _update_inputs.match_gradients(
+            self.weights, gradients, "gradients", self.criterion
+        )
         units = cost_budget.choose(
             self._rankings,
             self.groups,
@@ -329,7 +335,9 @@ class Pruner:
         self, units: list[np.ndarray], hold: bool, sparsity: Any, threshold: Any
     ) -> MaskReport:
         """Keep these units of each ranking, and prune all others."""
-        units = agree_on_units(units, self.weights, self.settings, sparsity, threshold)
+        units = _update_inputs.agree_on_units(
+            units, self.weights, self.settings, sparsity, threshold
+        )
         by_weight: dict[int, np.ndarray] = {}
         for ranking, keep in zip(self._rankings, units, strict=True):
             for index, mask in ranking.masks(keep, self._state.whole).items():

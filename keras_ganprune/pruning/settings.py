@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from keras_ganprune.layers import scope as scopes
 from keras_ganprune.pruning import compatibility
 from keras_ganprune.pruning.allocation import AllocationLike
 from keras_ganprune.pruning.compatibility import Combination
@@ -76,6 +77,7 @@ class PruningSettings(Combination):
         >>> PruningSettings.of("l2", "channel").granularity
         Channel(axis='out')
         """
+        scopes.check(scope, "scope")
         chosen = compatibility.get(criterion, granularity, allocation, mode, schedule)
         return cls(
             chosen.criterion,

@@ -31,6 +31,7 @@ from keras_ganprune.pruning.structured.graph import Tensor
 from keras_ganprune.pruning.structured.groups import Groups, channel_groups
 from keras_ganprune.pruning.structured.rebuild import Builder
 from keras_ganprune.pruning.structured.residual_blocks import Block, residual_blocks
+from keras_ganprune.utils import annotated
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +175,7 @@ def shrink_with_cuts(
 
     The arguments and errors are those of `shrink`.
     """
+    annotated.check(shrink_with_cuts, locals(), "strict", "verify", "budget")
     _check_single_network(model)
     if sparsity is not None and budget is not None:
         raise InvalidArgumentError(

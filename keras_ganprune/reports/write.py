@@ -14,7 +14,7 @@ from keras_ganprune.reports.figures import draw
 from keras_ganprune.reports.html import page
 from keras_ganprune.reports.markdown import markdown
 from keras_ganprune.reports.run import Run, load_run
-from keras_ganprune.utils import files
+from keras_ganprune.utils import annotated, files
 
 # A run, or the folder of a run.
 RunOrFolder = Run | str | os.PathLike
@@ -83,6 +83,7 @@ def write_report(
     ...     files.html.read_text(encoding="utf-8")[:15], files.markdown.name
     ('<!DOCTYPE html>', 'report.md')
     """
+    annotated.check(write_report, locals(), "output", "title", "overwrite", "runs")
     html = files.as_path(output)
     if html.suffix.lower() not in (".html", ".htm"):
         raise InvalidArgumentError(

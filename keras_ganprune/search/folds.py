@@ -35,6 +35,9 @@ def make_folds(
     Reference: [scikit-learn](https://scikit-learn.org/stable/modules/cross_validation.html),
     `KFold` and `StratifiedKFold`.
     """
+    validation.positive_int(n, "n")
+    if not validation.is_int(seed) or not 0 <= seed < 2**32:
+        raise InvalidArgumentError(f"`seed` must be an int in [0, 2**32). Received: {seed!r}.")
     if not validation.is_int(folds) or not 2 <= folds <= n:
         raise InvalidArgumentError(
             f"`folds` must be an int from 2 to the number of images, {n}. Received: {folds!r}. "

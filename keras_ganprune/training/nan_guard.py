@@ -11,6 +11,7 @@ import numpy as np
 from keras_ganprune.backend import distribution
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.training.snapshot import TrainingState, sums_not_finite, variables
+from keras_ganprune.utils import annotated
 from keras_ganprune.utils.validation import is_int
 
 
@@ -44,6 +45,7 @@ class NaNGuard(keras.callbacks.Callback):
     model: Any
 
     def __init__(self, frequency: int | Literal["epoch"] = "epoch"):
+        annotated.check(NaNGuard.__init__, locals(), "frequency")
         super().__init__()
         if frequency != "epoch" and (not is_int(frequency) or frequency < 1):
             raise InvalidArgumentError(

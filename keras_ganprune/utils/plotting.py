@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.utils import files, optional_imports
+from keras_ganprune.utils import annotated, files, optional_imports, validation
 from keras_ganprune.utils.palette import LIGHT
 
 if TYPE_CHECKING:
@@ -51,7 +51,14 @@ def image_grid(images: np.ndarray, columns: int = 8, gap: int = 1) -> np.ndarray
     >>> image_grid(np.zeros((6, 28, 28, 1)), columns=3).shape
     (57, 86, 1)
     """
-    images = np.clip(np.asarray(images, dtype="float32") / 2.0 + 0.5, 0.0, 1.0)
+    columns = validation.positive_int(columns, "columns")
+    gap = validation.non_negative_int(gap, "gap")
+    images = validation.numbers(images, "images").astype("float32")
+    if images.ndim != 4 or not images.size:
+        raise InvalidArgumentError(
+            f"`images` must have the shape (n, height, width, channels). Received: {images.shape}."
+        )
+    images = np.clip(images / 2.0 + 0.5, 0.0, 1.0)
     n, height, width, channels = images.shape
     rows = -(-n // columns)
     shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, channels)
@@ -222,6 +229,7 @@ def draw_mask(axis: Axes, mask: Any, title: str = "") -> None:
     >>> axes.get_title()
     'kernel'
     """
+    annotated.check(draw_mask, locals(), "title")
     axis.imshow(
         mask_picture(np.asarray(mask)),
         cmap="gray",

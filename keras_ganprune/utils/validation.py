@@ -133,16 +133,16 @@ def fraction(value: Any, name: str, zero: bool = True, one: bool = False) -> flo
 
 
 def boolean(value: Any, name: str) -> bool:
-    """Return a bool, or raise `InvalidArgumentError`."""
-    if not isinstance(value, bool):
-        raise InvalidArgumentError(f"`{name}` must be True or False. Received: {value!r}.")
-    return value
+    """Return a bool, or raise `ArgumentTypeError`."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ArgumentTypeError(f"`{name}` must be True or False. Received: {value!r}.")
+    return bool(value)
 
 
 def one_of(value: Any, name: str, choices: Iterable[Any]) -> Any:
     """Return one of some choices, or raise `InvalidArgumentError`."""
     choices = tuple(choices)
-    if value not in choices:
+    if not is_member(value, choices):
         texts = [choice for choice in choices if isinstance(choice, str)]
         close = difflib.get_close_matches(str(value), texts, n=1)
         guess = f" Did you mean {close[0]!r}?" if close else ""
@@ -150,6 +150,28 @@ def one_of(value: Any, name: str, choices: Iterable[Any]) -> Any:
             f"`{name}` must be one of {choices}. Received: {value!r}.{guess}"
         )
     return value
+
+
+def numbers(value: Any, name: str) -> np.ndarray:
+    """Return a list or array of real numbers as a float64 array; NaN is one of them.
+
+    Raises:
+        InvalidArgumentError: `value` holds something else, or is no list or array.
+    """
+    try:
+        array = np.asarray(value)
+    except Exception:
+        array = np.empty(0, object)
+    empty = array.size == 0 and array.dtype.kind != "O"
+    if array.ndim == 0 or (array.dtype.kind not in "fiu" and not empty):
+        raise InvalidArgumentError(f"`{name}` must be a list of numbers. Received: {value!r}.")
+    return array.astype("float64")
+
+
+def is_member(value: Any, choices: Iterable[Any]) -> bool:
+    """Return whether a value is one of some choices. An array or a list is none."""
+    plain = isinstance(value, (str, bool, int, float, np.generic, type(None)))
+    return plain and value in tuple(choices)
 
 
 def value_range(value: Any) -> tuple[float, float]:
@@ -165,6 +187,15 @@ def value_range(value: Any) -> tuple[float, float]:
     return low, high
 
 
+def keras_model(value: Any, name: str = "model") -> keras.Model:
+    """Return a Keras model, or raise `ArgumentTypeError`."""
+    if not isinstance(value, keras.Model):
+        raise ArgumentTypeError(
+            f"`{name}` must be a Keras model. Received: {value!r} (of type {type(value).__name__})."
+        )
+    return value
+
+
 def built_model(value: Any, purpose: str) -> keras.Model:
     """Return a Keras model that has weights.
 
@@ -176,10 +207,7 @@ def built_model(value: Any, purpose: str) -> keras.Model:
         ArgumentTypeError: `value` is not a Keras model.
         UnbuiltModelError: The model has no weights yet.
     """
-    if not isinstance(value, keras.Model):
-        raise ArgumentTypeError(
-            f"`model` must be a Keras model. Received: {value!r} (of type {type(value).__name__})."
-        )
+    keras_model(value)
     if not value.built:
         raise UnbuiltModelError(
             f"'{value.name}' must be built before it {purpose}. Call it once on a batch first."
@@ -190,6 +218,6 @@ def built_model(value: Any, purpose: str) -> keras.Model:
 def sign_of(direction: Any) -> float:
     """Return 1 for a metric that should be low ('min'), and -1 for one that should be high ('max')."""
     signs = {"min": 1.0, "max": -1.0}
-    if direction not in signs:
+    if not is_member(direction, signs):
         raise InvalidArgumentError(unknown_name("direction", direction, signs))
     return signs[direction]

@@ -325,6 +325,24 @@ def test_medians_in_turn():
     assert order == ["a", "b", "a", "b", "b", "a", "a", "b"]
 
 
+def test_slow_functions_are_timed_less_often_unless_a_number_is_asked_for(monkeypatch):
+    now = 0.0
+
+    def function(inputs):
+        nonlocal now
+        now += inputs
+        calls.append(inputs)
+
+    monkeypatch.setattr(measure_latency.time, "perf_counter", lambda: now)
+    counts = []
+    for seconds, repeats in ((0.01, None), (1.0, None), (60.0, None), (60.0, 7)):
+        calls = []
+        found = latency({"a": function}, seconds, repeats=repeats)
+        assert found["a"] == pytest.approx(1000 * seconds)
+        counts.append(len(calls))
+    assert counts == [33, 6, 2, 10]
+
+
 def test_compiled_gives_what_the_model_gives():
     model = ARCHITECTURES["acgan_discriminator"]()
     x = measure_latency.random_inputs(measure_latency.input_specs(model), 3)

@@ -18,7 +18,7 @@ from keras_ganprune.applications.image_generation.summary_table import (
 )
 from keras_ganprune.applications.image_generation.training import TrainingPlan
 from keras_ganprune.exporters import export_saved_model
-from keras_ganprune.utils import files, plotting
+from keras_ganprune.utils import annotated, files, plotting
 
 _MINIMUM_FREE_BYTES = 100 * 2**20
 
@@ -43,6 +43,7 @@ def run(options: DemoOptions) -> DemoResult:
     >>> from keras_ganprune.applications.image_generation import DemoOptions, run
     >>> result = run(DemoOptions(images="digits", quick=True))  # doctest: +SKIP
     """
+    annotated.check(run, locals())
     output = files.check_new_folder(options.output, options.overwrite)
     files.check_free_space(output, _MINIMUM_FREE_BYTES)
     plotting.require_plotting()

@@ -13,7 +13,7 @@ from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.metrics import sparsity_report
 from keras_ganprune.metrics.quality_report import METRICS
 from keras_ganprune.training.discovery import resolve_target
-from keras_ganprune.utils import tables
+from keras_ganprune.utils import annotated, tables
 
 _SHOWN_OPTIONS = (
     *("criterion", "granularity", "allocation", "mode", "joint", "balance", "tie"),
@@ -47,6 +47,7 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
     >>> from keras_ganprune.applications.image_generation import DemoOptions, run, summary
     >>> summary(run(DemoOptions(images="digits", quick=True)))  # doctest: +SKIP
     """
+    annotated.check(summary, locals())
     end = result.end_name
     # This is the generator when pruning began. A generator that was trained without pruning for all steps
     # would be better.
@@ -93,6 +94,7 @@ def closing_text(result: DemoResult) -> str:
     >>> from keras_ganprune.applications.image_generation import DemoOptions, closing_text, run
     >>> print(closing_text(run(DemoOptions(images="digits", quick=True))))  # doctest: +SKIP
     """
+    annotated.check(closing_text, locals())
     lines = [tables.text(summary(result))]
     for name in result.prunes:
         if name in result.events:

@@ -22,6 +22,7 @@ from keras_ganprune.gan import DiffAugment, GANModel, losses
 from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.layers.weight_tying import tie_mirrored
 from keras_ganprune.pruning.schedules import Schedule
+from keras_ganprune.utils import annotated
 
 SAMPLES = 40
 COLUMNS = 10  # of a picture; for class-conditional networks, one class per column
@@ -50,6 +51,7 @@ def build(
     >>> build(DemoOptions(), (8, 8, 1)).latent_dim
     64
     """
+    annotated.check(build, locals(), "options")
     if options.network == "mlp":
         networks, latent_dim, rate = mlp(image_shape), 100, 5e-4
     else:
@@ -94,6 +96,7 @@ def classes_of(options: DemoOptions, images: datasets.Images) -> int | None:
     >>> classes_of(DemoOptions(), images)
     3
     """
+    annotated.check(classes_of, locals())
     conditional = options.network == "dcgan" if options.conditional is None else options.conditional
     if images.labels is None:
         if options.conditional:

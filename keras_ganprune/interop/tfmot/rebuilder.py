@@ -107,12 +107,14 @@ class Rebuilder:
     def _sequential(self, old: Any) -> keras.Sequential:
         (tensor,) = old.inputs
         name = tensor._keras_history.layer.name.removeprefix("prune_low_magnitude_")
-        new = keras.Sequential([self._input(tensor, name)], name=keras_name(old.name))
+        symbol = self._input(tensor, name)
+        new: list[Any] = [symbol]
         for layer in old.layers:
-            twin = self.layer(layer)
+            new.append(self.layer(layer))
+            # Here an error names the layer. `Sequential.add` would call all layers before it again.
             with _explained(self.unwrap(layer)):
-                new.add(twin)
-        return new
+                symbol = new[-1](symbol)
+        return keras.Sequential(new, name=keras_name(old.name))
 
     def _functional(self, old: Any) -> keras.Model:
         twins: dict[int, Any] = {}

@@ -17,6 +17,7 @@ from keras_ganprune.errors import (
     PruningWarning,
 )
 from keras_ganprune.layers import mask_ops
+from keras_ganprune.layers import scope as scopes
 from keras_ganprune.metrics.image_quality import Evaluator, is_evaluator
 from keras_ganprune.metrics.layer_sensitivity.report import SensitivityReport, SensitivityRow
 from keras_ganprune.metrics.layer_sensitivity.temporary_pruning import TemporaryPruning
@@ -27,7 +28,7 @@ from keras_ganprune.pruning.granularity import get as get_granularity
 from keras_ganprune.pruning.mask_report import MaskReport
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.training import discovery
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 
 
 def sensitivity(
@@ -86,6 +87,8 @@ def sensitivity(
 
     Reference: [Pruning filters for efficient ConvNets](https://arxiv.org/abs/1608.08710), §3.2.
     """
+    annotated.check(sensitivity, locals(), "target")
+    scopes.check(scope, "scope")
     measure = _metric_function(metric)
     sign = validation.sign_of(direction)
     levels = _checked_sparsities(sparsities)
@@ -145,7 +148,7 @@ def _metric_function(metric: Any) -> Callable[[keras.Model], float]:
     """Return a function that returns the metric of a model as a float."""
     if is_evaluator(metric):
         return lambda model: float(metric.measure_generator(model).fd)
-    if not callable(metric):
+    if not callable(metric) or isinstance(metric, (type, keras.layers.Layer)):
         raise ArgumentTypeError(
             "`metric` must be a function of the model that returns a float, or an `ImageQuality`. "
             f"Received: {metric!r} (of type {type(metric).__name__})."

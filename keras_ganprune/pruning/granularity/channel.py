@@ -18,7 +18,7 @@ from keras_ganprune.pruning.granularity.base import (
     named_axes,
     refuse_named,
 )
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 
 QUANTITIES = ("channels", "macs", "parameters", "bytes")
 AGGREGATES = {"sum": np.sum, "mean": np.mean, "max": np.max}
@@ -74,6 +74,7 @@ class Channel(Granularity):
         round_to: int | None = None,
         of: Literal["channels", "macs", "parameters", "bytes"] = "channels",
     ):
+        annotated.check(Channel.__init__, locals(), "coupled")
         self.axis = _checked_axis(axis)
         if coupled not in (None, True, False) or (coupled and axis != "out"):
             raise InvalidArgumentError(

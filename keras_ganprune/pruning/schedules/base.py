@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any, Literal
@@ -74,6 +77,12 @@ class Schedule(Configurable):
         """
         raise NotImplementedError
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the call of each subclass check its step: any comparison with NaN is false."""
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):
+            setattr(cls, "__call__", _with_checked_step(vars(cls)["__call__"]))  # noqa: B010
+
     @property
     def final(self) -> float:
         """The target at `end_step`, or after very many steps if there is no end."""
@@ -104,6 +113,8 @@ class Schedule(Configurable):
             step: Int, number of optimizer steps done.
             frequency: Int, steps between two updates.
         """
+        checked_step(step)
+        validation.positive_int(frequency, "frequency", "in optimizer steps")
         if step < self.begin_step or (self.end_step is not None and step > self.end_step):
             return False
         if step == self._latest_fixed_step(step):
@@ -167,6 +178,27 @@ class Schedule(Configurable):
         value = validation.positive(power, "power")
         if isinstance(power, np.generic):
             self._set_field("power", value)
+
+
+def _with_checked_step(call: Callable[[Any, Any], float]) -> Callable[[Any, Any], float]:
+    @functools.wraps(call)
+    def checked(self: Any, step: Any) -> float:
+        return call(self, checked_step(step))
+
+    return checked
+
+
+def checked_step(step: Any) -> float:
+    """Return a step. A scalar array or tensor becomes an int.
+
+    Raises:
+        InvalidArgumentError: `step` is not a finite number.
+    """
+    if not validation.is_number(step) and not isinstance(step, bool):
+        with contextlib.suppress(TypeError, ValueError):
+            return operator.index(step)
+    validation.number(step, "step", "a number of optimizer steps")
+    return step
 
 
 family = Family("schedule", Schedule)

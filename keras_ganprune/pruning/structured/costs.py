@@ -14,7 +14,7 @@ from keras_ganprune.layers.traversal import walk
 from keras_ganprune.pruning.structured.graph import Call, own_variables
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rules.macs import Products, Size, count_macs
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ class Costs:
     QUANTITIES = ("macs", "parameters", "bytes")
 
     def __init__(self, groups: Groups):
+        annotated.check(Costs.__init__, locals())
         self.groups = groups
         self.uncounted: dict[str, str] = {}
         self.uncounted_layers: dict[str, str] = {}

@@ -330,6 +330,11 @@ def _as_symbols(model: keras.layers.Layer, inputs: Any) -> Any:
     def symbol(leaf: Any) -> Any:
         if isinstance(leaf, keras.KerasTensor):
             return leaf
+        if isinstance(leaf, (type, keras.layers.Layer)) or callable(leaf):
+            raise InvalidArgumentError(
+                f"`inputs` must be a batch that '{model.name}' can be called with, or `keras.Input`s. "
+                f"Received: {leaf!r}."
+            )
         array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
         dtype = str(getattr(array.dtype, "name", array.dtype))
         if dtype == "object" or dtype.startswith(("str", "bytes")):

@@ -196,15 +196,15 @@ class Builder:
         layers = [id(layer) for layer in graph.model.layers]
         if [id(call.operation) for call in graph.calls] != layers:
             return None
-        tensor = leaves(graph.inputs)[0]
-        model = keras.Sequential(name=graph.model.name, trainable=graph.model.trainable)
-        model.add(self._input(tensor, graph.names[0]))
+        symbol = self._input(leaves(graph.inputs)[0], graph.names[0])
+        new: list[Any] = [symbol]
         for call in graph.calls:
-            layer = self.operation(call)
+            new.append(self.operation(call))
+            # Here an error names the layer. `Sequential.add` would call all layers before it again.
             with _named(call):
-                model.add(layer)
-            self.new_calls[id(call)] = NewCall(layer, call.args, call.kwargs)
-        return model
+                symbol = new[-1](symbol)
+            self.new_calls[id(call)] = NewCall(new[-1], call.args, call.kwargs)
+        return keras.Sequential(new, name=graph.model.name, trainable=graph.model.trainable)
 
     def _functional(self) -> keras.Model:
         graph = self.graph

@@ -10,10 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.errors import InvalidArgumentError, PruningWarning
+from keras_ganprune.errors import DivergedError, InvalidArgumentError, PruningWarning
 from keras_ganprune.exporters import ExportReport
 from keras_ganprune.metrics import Profile
 from keras_ganprune.pruning.structured.counted_macs import CountedMacs
+from keras_ganprune.utils import validation
 
 _SIZES = ("parameters", "nonzero", "macs", "bytes", "saved_bytes", "gzip_bytes")
 
@@ -27,8 +28,21 @@ def history_of(history: Any) -> dict[str, list[float | None]]:
             f"and at least one epoch. Received: {history!r}."
         )
     lists = {str(key): [number(value, key) for value in values] for key, values in logs.items()}
+    for key, values in lists.items():
+        check_not_diverged(values, key, "The run")
     epochs = max(len(values) for values in lists.values())
     return {key: _spread(values, epochs) for key, values in lists.items() if values}
+
+
+def check_not_diverged(values: Sequence[float | None], key: str, whose: str) -> None:
+    """Raise `DivergedError` if a loss is NaN or infinite. Other logs may be."""
+    bad = [i for i, v in enumerate(values, 1) if v is not None and not math.isfinite(v)]
+    if bad and "loss" in key:
+        raise DivergedError(
+            f"{whose} diverged: {key} is {values[bad[0] - 1]} in epoch {bad[0]} of "
+            f"{len(values)}, so its samples have no meaningful quality. "
+            "Train again with a lower learning rate or with `clipnorm`; see `NaNGuard`."
+        )
 
 
 def _spread(values: list[float | None], epochs: int) -> list[float | None]:
@@ -44,6 +58,8 @@ def number(value: Any, name: str) -> float | None:
     if value is None:
         return None
     try:
+        if isinstance(value, (str, bytes, bool)):
+            raise TypeError
         return float(value)
     except (TypeError, ValueError) as error:
         raise InvalidArgumentError(f"'{name}' must be a number. Received: {value!r}.") from error
@@ -160,7 +176,10 @@ def _size(source: Any, name: str) -> dict[str, int]:
             stacklevel=5,
         )
         del counts["macs"]
-    return {key: int(value) for key, value in counts.items() if value is not None}
+    for key, value in counts.items():
+        if value is not None:
+            counts[key] = validation.non_negative_int(value, f"sizes[{name!r}][{key!r}]")
+    return {key: value for key, value in counts.items() if value is not None}
 
 
 def quality_of(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -17,6 +17,7 @@ from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.pruning.allocation import Tensor
 from keras_ganprune.pruning.mask_report import MaskReport
 from keras_ganprune.reports.run.run import LayerRow, MaskUpdate, PruneLog
+from keras_ganprune.utils import validation
 
 
 def prunes_of(prunes: Mapping[str, Any]) -> dict[str, PruneLog]:
@@ -37,7 +38,8 @@ def _prune_log(prune: Any) -> PruneLog:
                 # The granularity is `Channel`, whose `of` names the unit of the share.
                 of = getattr(prune.pruner.granularity, "of", of)
         return PruneLog(repr(prune.schedule), prune.schedule.quantity, of, _updates(prune.updates))
-    rows = list(prune)
+    rows = list(prune) if isinstance(prune, Iterable) else [()]
+    rows = [row if isinstance(row, (list, tuple)) else () for row in rows]
     reports = [row[1] for row in rows if len(row) == 2 and isinstance(row[1], MaskReport)]
     if len(reports) == len(rows):
         rows = [(step, report.requested, report.achieved) for step, report in rows]
@@ -54,7 +56,11 @@ def _prune_log(prune: Any) -> PruneLog:
 
 def _updates(rows: Any) -> tuple[MaskUpdate, ...]:
     return tuple(
-        MaskUpdate(int(step), float(requested), float(achieved))
+        MaskUpdate(
+            validation.non_negative_int(step, "step of an update in `prunes`"),
+            validation.number(requested, "requested sparsity in `prunes`", "a finite number"),
+            validation.number(achieved, "achieved sparsity in `prunes`", "a finite number"),
+        )
         for step, requested, achieved in rows
     )
 
@@ -73,6 +79,8 @@ def layers_of(
             requested.update(_requested(prune))
     layers: dict[str, tuple[LayerRow, ...]] = {}
     masks: dict[str, tuple[np.ndarray, ...]] = {}
+    if networks is not None and not isinstance(networks, Mapping):
+        networks = {type(networks).__name__: networks}  # refused below
     for name, network in (networks or {}).items():
         if not isinstance(network, keras.layers.Layer):
             raise ArgumentTypeError(

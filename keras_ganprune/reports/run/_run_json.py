@@ -117,6 +117,13 @@ def read(content: Any) -> RunJson:
     for row in run_json.layers:
         if not 0 <= row.kept <= row.total == math.prod(row.shape) or not row.total:
             raise _typed_json.FieldError(f"the row of '{row.layer}' in layers contradicts itself")
+    for field in ("sizes", "latency"):
+        for name, values in getattr(run_json, field).items():
+            for key, value in values.items():
+                if not 0 <= value < math.inf:
+                    raise _typed_json.FieldError(
+                        f"{field}[{name!r}][{key!r}] must be a non-negative number. Found: {value}"
+                    )
     for groups in run_json.channels.values():
         for layer, before, after in groups:
             if not 0 <= after <= before or not before:

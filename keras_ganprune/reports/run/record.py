@@ -22,10 +22,23 @@ from keras_ganprune.metrics import Profile, QualityReport
 from keras_ganprune.reports.run import _measurements, _pruning
 from keras_ganprune.reports.run.run import Run
 from keras_ganprune.reports.run.storage import write_run
-from keras_ganprune.utils import files
+from keras_ganprune.utils import annotated, files, validation
 
 _Sizes = Profile | ExportReport | Mapping[str, int]
 _Quality = QualityReport | Mapping[str, float]
+# Arguments of `record_run` without a check of their own.
+_CHECKED = (
+    "prunes",
+    "channels",
+    "sizes",
+    "latency",
+    "quality",
+    "settings",
+    "seed",
+    "steps",
+    "seconds",
+)
+_CHECKED += ("steps_per_epoch", "data", "name", "hardware")
 
 
 def record_run(
@@ -88,7 +101,8 @@ def record_run(
     Raises:
         InvalidArgumentError: An argument has the wrong form; for example, a log is not a list of numbers,
             samples differ in size or are not finite, or `quality` comes from several feature extractors.
-        ArgumentTypeError: A value of `networks` is not a Keras model.
+        ArgumentTypeError: An argument, or a value of `networks`, has the wrong type.
+        DivergedError: A loss is NaN or infinite.
 
     Example:
     >>> run = record_run(
@@ -97,6 +111,12 @@ def record_run(
     >>> run.epochs, run.steps_per_epoch, run.samples["pruned"].dtype
     (2, 10.0, dtype('uint8'))
     """
+    annotated.check(record_run, locals(), *_CHECKED)
+    for count, title in ((seconds, "seconds"), (steps_per_epoch, "steps_per_epoch")):
+        if count is not None:
+            validation.non_negative(count, title)
+    if steps is not None:
+        validation.non_negative_int(steps, "steps")
     logs = _measurements.history_of(history)
     epochs = len(next(iter(logs.values())))
     if steps_per_epoch is None and steps is not None:
@@ -104,6 +124,8 @@ def record_run(
     counts, times = _measurements.sizes_of(sizes or {})
     for title, values in (latency or {}).items():
         milliseconds = _measurements.numbers(values, f"latency[{title!r}]")
+        for key, value in milliseconds.items():
+            validation.non_negative(value, f"latency[{title!r}][{key!r}]")
         times[title] = {**times.get(title, {}), **milliseconds}
     measurements, extractor = _measurements.quality_of(quality or {})
     layers, masks = _pruning.layers_of(networks, prunes or {})
@@ -112,8 +134,8 @@ def record_run(
         samples=_measurements.samples_of(samples),
         name=str(name),
         settings={str(key): _json_value(value) for key, value in (settings or {}).items()},
-        seed=_json_value(seed),
-        steps=_json_value(steps),
+        seed=None if seed is None else int(seed),
+        steps=None if steps is None else int(steps),
         seconds=_measurements.number(seconds, "seconds"),
         steps_per_epoch=_measurements.number(steps_per_epoch, "steps_per_epoch"),
         data=str(data),
@@ -145,7 +167,8 @@ def save_run(path: str | os.PathLike[str], *, overwrite: bool = False, **argumen
     Raises:
         OutputError: The folder exists, cannot be written, or the disk is full.
         InvalidArgumentError: An argument of `record_run` has the wrong form.
-        ArgumentTypeError: A value of `networks` is not a Keras model.
+        ArgumentTypeError: An argument, or a value of `networks`, has the wrong type.
+        DivergedError: A loss is NaN or infinite. No folder is written.
 
     Example:
     >>> import tempfile
@@ -159,6 +182,7 @@ def save_run(path: str | os.PathLike[str], *, overwrite: bool = False, **argumen
     >>> run.name, round(run.mean("pruned", "fd"), 2)
     ('run', 7.05)
     """
+    annotated.check(save_run, locals(), "path", "overwrite")
     run = record_run(**arguments)
     with files.new_folder(path, overwrite) as work:
         write_run(run, work)

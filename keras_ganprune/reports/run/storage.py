@@ -5,19 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_ganprune.errors import FileFormatError, OutputError
+from keras_ganprune.errors import DivergedError, FileFormatError, OutputError
+from keras_ganprune.reports.run._measurements import check_not_diverged
 from keras_ganprune.reports.run._run_json import FORMAT, RunJson, by_network
 from keras_ganprune.reports.run._run_json import read as read_run_json
 from keras_ganprune.reports.run._typed_json import FieldError
 from keras_ganprune.reports.run.run import Run
-from keras_ganprune.utils import checksums, files
+from keras_ganprune.utils import annotated, checksums, files
 
 _WRITE_AGAIN = "Write it again with `save_run` or `keras-ganprune demo`"
 
@@ -43,6 +43,7 @@ def write_run(run: Run, folder: str | os.PathLike[str]) -> None:
     ...     sorted(os.listdir(folder))
     ['history.csv', 'run.json', 'samples.npz']
     """
+    annotated.check(write_run, locals())
     folder = files.as_path(folder)
     try:
         if not folder.is_dir():
@@ -103,6 +104,7 @@ def load_run(path: str | os.PathLike[str]) -> Run:
     >>> run.name, run.epochs, run.samples["pruned"].shape
     ('run', 2, (8, 4, 4, 1))
     """
+    annotated.check(load_run, locals())
     folder = files.as_path(path)
     try:
         return _read_folder(folder)
@@ -197,13 +199,10 @@ def _read_history(folder: pathlib.Path, run_json: RunJson) -> dict[str, list[flo
     if not history:
         raise _damaged(path, "it has no logs")
     for key, values in history.items():
-        bad = [i for i, v in enumerate(values, 1) if v is not None and not math.isfinite(v)]
-        if bad and "loss" in key:
-            raise FileFormatError(
-                f"The run in '{folder}' diverged: {key} is {values[bad[0] - 1]} in epoch {bad[0]} of "
-                f"{len(values)}, so its samples have no meaningful quality. "
-                "Train again with a lower learning rate or with `clipnorm`; see `NaNGuard`."
-            )
+        try:
+            check_not_diverged(values, key, f"The run in '{folder}'")
+        except DivergedError as error:
+            raise FileFormatError(str(error)) from error
     return history
 
 

@@ -1,0 +1,182 @@
+"""Checks of arguments by the annotations of the function that takes them.
+
+The types of all arguments are checked in one line at the begin of a function. Ranges, and rules between
+arguments, are the function's own: see `validation`.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import inspect
+import os
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Union
+
+import keras
+import numpy as np
+
+from keras_ganprune.errors import ArgumentTypeError
+from keras_ganprune.utils import validation
+
+
+def check(function: Callable[..., Any], values: Mapping[str, Any], *names: str) -> None:
+    """Raise an error if an argument does not have the type of its annotation.
+
+    Args:
+        function: The function that is running, or `__init__` of a class.
+        values: `locals()` of its first line.
+        *names: Names of the arguments that are checked. Defaults to all.
+
+    Raises:
+        ArgumentTypeError: An argument has another type, or is not a finite number.
+
+    Example:
+    >>> def blur(width: float, mode: Literal["same", "valid"] = "same", fast: bool = True):
+    ...     check(blur, locals())
+    >>> blur(3, fast="yes")
+    Traceback (most recent call last):
+    keras_ganprune.errors.ArgumentTypeError: `fast` must be True or False. Received: 'yes'.
+    """
+    for name, (hint, default) in _annotations(function).items():
+        value = values.get(name, default)
+        if (not names or name in names) and value is not default:
+            _check_one(value, name, hint)
+
+
+def check_field(cls: type, name: str, value: Any) -> None:
+    """Raise an error if the value of a field does not have the type of its annotation in the class.
+
+    Raises:
+        ArgumentTypeError: `value` has another type, or is not a finite number.
+    """
+    hints = _fields(cls)
+    if name in hints:
+        _check_one(value, name, hints[name])
+
+
+def _check_one(value: Any, name: str, hint: Any) -> None:
+    if _fits(value, hint):
+        return
+    choices = [c for choice in _choices(hint) for c in typing.get_args(choice)]
+    if choices and isinstance(value, str):
+        validation.one_of(value, name, choices)
+    raise ArgumentTypeError(f"`{name}` must be {_words(hint)}. Received: {value!r}.")
+
+
+@functools.cache
+def _fields(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+@functools.cache
+def _annotations(function: Any) -> dict[str, tuple[Any, Any]]:
+    """Return (annotation, default) of each annotated argument, by name."""
+    hints = typing.get_type_hints(function)
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {
+        p.name: (hints[p.name], p.default)
+        for p in inspect.signature(function).parameters.values()
+        if p.name in hints and p.kind in named
+    }
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the annotation itself."""
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        return tuple(m for member in typing.get_args(hint) for m in _members(member))
+    return (hint,)
+
+
+def _choices(hint: Any) -> list[Any]:
+    return [member for member in _members(hint) if typing.get_origin(member) is Literal]
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    return any(_fits_one(value, member) for member in _members(hint))
+
+
+def _fits_one(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return any(type(value) is type(c) and value == c for c in typing.get_args(hint))
+    if origin in (type, os.PathLike):
+        return isinstance(value, origin)
+    if origin is collections.abc.Callable:
+        return callable(value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping)
+    if isinstance(origin, type) and issubclass(origin, (list, tuple, collections.abc.Sequence)):
+        return _fits_sequence(value, typing.get_args(hint))
+    if origin is not None or hint is Any or not isinstance(hint, type) or _is_protocol(hint):
+        return True  # Any, an iterator, a type variable: nothing is known
+    return _is_instance(value, hint)
+
+
+def _is_protocol(hint: Any) -> bool:
+    return bool(getattr(hint, "_is_protocol", False)) and not issubclass(hint, os.PathLike)
+
+
+def _fits_sequence(value: Any, members: tuple[Any, ...]) -> bool:
+    if isinstance(value, (str, bytes)) or not isinstance(
+        value, (collections.abc.Sequence, np.ndarray)
+    ):
+        return False
+    return not members or all(_fits(entry, members[0]) for entry in value)
+
+
+def _is_instance(value: Any, hint: type) -> bool:
+    plain: dict[type, Callable[[Any], bool]] = {
+        bool: lambda x: isinstance(x, (bool, np.bool_)),
+        int: validation.is_int,
+        float: lambda x: validation.is_number(x) and bool(np.isfinite(x)),
+    }
+    return plain[hint](value) if hint in plain else isinstance(value, hint)
+
+
+# --- in words ---------------------------------------------------------------------------------------
+
+_WORDS: dict[Any, str] = {
+    bool: "True or False",
+    int: "an int",
+    float: "a finite number",
+    str: "a text",
+    os.PathLike: "a path",
+    type(None): "None",
+    np.ndarray: "an array",
+}
+
+
+def _words(hint: Any) -> str:
+    """Return an annotation in words, such as 'an int or None'."""
+    members = _members(hint)
+    paths = str in members and any(_plain(member) is os.PathLike for member in members)
+    known = [m for m in members if not (paths and m is str) and not (m is int and float in members)]
+    return " or ".join(dict.fromkeys(_words_of(member) for member in known))
+
+
+def _plain(hint: Any) -> Any:
+    return typing.get_origin(hint) or hint
+
+
+def _words_of(hint: Any) -> str:
+    plain = _plain(hint)
+    if plain is Literal:
+        return " or ".join(repr(choice) for choice in typing.get_args(hint))
+    if plain in _WORDS:
+        return _WORDS[plain]
+    if plain is type:
+        return "a class"
+    if plain is collections.abc.Callable:
+        return "a function"
+    if not isinstance(plain, type):
+        return "a value that the documentation names"
+    if issubclass(plain, Mapping):
+        return "a dict"
+    if issubclass(plain, (list, tuple, collections.abc.Sequence)):
+        return "a list"
+    if issubclass(plain, keras.Model):
+        return "a Keras model"
+    return f"a `{plain.__name__}`"

@@ -1,0 +1,442 @@
+"""Every public function and class × each of its arguments × wrong values, and what came of each call.
+
+The rows come from the signatures, so a new name or argument is tried without a new line here. A callable with
+required arguments needs an entry in `BASES`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pathlib
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_ganprune as kgp
+from keras_ganprune.errors import PruningError
+
+FOLDERS = (
+    "",
+    "callbacks",
+    "datasets",
+    "exporters",
+    "gan",
+    "layers",
+    "metrics",
+    "metrics.layer_sensitivity",
+    "pruning",
+    "pruning.allocation",
+    "pruning.criteria",
+    "pruning.granularity",
+    "pruning.modes",
+    "pruning.schedules",
+    "pruning.structured",
+    "reports",
+    "reports.run",
+    "search",
+    "training",
+    "applications.image_generation",
+)
+PACKAGE = str(pathlib.Path(kgp.__file__).parent)
+
+
+# --- wrong values -----------------------------------------------------------------------------------
+
+
+def model() -> keras.Model:
+    """Return a small built network."""
+    inner = [
+        keras.layers.Dense(6, activation="relu", name="hidden"),
+        keras.layers.Dense(3, name="head"),
+    ]
+    return keras.Sequential([keras.Input((4,)), *inner])
+
+
+WRONG: dict[str, Callable[[], Any]] = {
+    "None": lambda: None,
+    "text": lambda: "nonsense",
+    "empty_text": lambda: "",
+    "bytes": lambda: b"nonsense",
+    "True": lambda: True,
+    "nan": lambda: float("nan"),
+    "inf": lambda: float("inf"),
+    "minus": lambda: -1,
+    "zero": lambda: 0,
+    "percent": lambda: 80,
+    "half": lambda: 2.5,
+    "complex": lambda: 1j,
+    "list": lambda: [],
+    "list_of_none": lambda: [None],
+    "dict": lambda: {},
+    "dict_of_object": lambda: {"a": object()},
+    "empty_array": lambda: np.empty(0),
+    "array": lambda: np.ones((2, 3, 5), "float32"),
+    "nan_array": lambda: np.full((6, 4), np.nan, "float32"),
+    "texts": lambda: np.array(["a", "b"]),
+    "object": object,
+    "class": lambda: int,
+    "layer_class": lambda: keras.layers.Dense,
+    "function": lambda: len,
+    "model": model,
+}
+
+
+# --- valid calls ------------------------------------------------------------------------------------
+
+
+def images(n: int = 24) -> np.ndarray:
+    """Return images of noise in [-1, 1]."""
+    return np.random.default_rng(0).uniform(-1, 1, (n, 8, 8, 1)).astype("float32")
+
+
+def features(n: int = 30) -> np.ndarray:
+    """Return features of noise."""
+    return np.random.default_rng(0).standard_normal((n, 3)).astype("float32")
+
+
+def labels(n: int = 24) -> np.ndarray:
+    """Return labels of three classes."""
+    return np.arange(n) % 3
+
+
+def generator(latent: int = 4) -> keras.Model:
+    """Return a network from vectors to images."""
+    inner = [keras.layers.Dense(64, activation="tanh"), keras.layers.Reshape((8, 8, 1))]
+    return keras.Sequential([keras.Input((latent,)), *inner])
+
+
+def discriminator() -> keras.Model:
+    """Return a network from images to logits."""
+    inner = [keras.layers.Flatten(), keras.layers.Dense(4), keras.layers.Dense(1)]
+    return keras.Sequential([keras.Input((8, 8, 1)), *inner])
+
+
+def gan() -> kgp.GANModel:
+    """Return a GAN of the two."""
+    return kgp.GANModel(generator(), discriminator(), latent_dim=4)
+
+
+def compiled() -> keras.Model:
+    """Return a model that can be trained."""
+    made = model()
+    made.compile("sgd", "mse")
+    return made
+
+
+def mirrored() -> tuple[keras.Model, keras.Model]:
+    """Return two networks whose kernels have the same shape."""
+    up = keras.layers.Conv2DTranspose(1, 3)
+    down = keras.layers.Conv2D(8, 3)
+    return (
+        keras.Sequential([keras.Input((4, 4, 8)), up]),
+        keras.Sequential([keras.Input((6, 6, 1)), down]),
+    )
+
+
+def normalized() -> keras.Model:
+    """Return a model with batch statistics."""
+    return keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
+
+
+def extractor() -> kgp.FeatureExtractor:
+    """Return an extractor without training."""
+    inner = [keras.layers.Flatten(), keras.layers.Dense(5), keras.layers.Dense(3)]
+    return kgp.FeatureExtractor(keras.Sequential([keras.Input((8, 8, 1)), *inner]), layer=-2)
+
+
+def quality() -> kgp.ImageQuality:
+    """Return a measure of images."""
+    return kgp.ImageQuality(images(), extractor=extractor(), samples=12, neighbours=2, cache=False)
+
+
+def pruner() -> kgp.Pruner:
+    """Return a pruner of a small network."""
+    return kgp.Pruner(model())
+
+
+def run() -> Any:
+    """Return the record of a run."""
+    from keras_ganprune.reports import record_run
+
+    return record_run(history={"loss": [1.0, 0.5]}, samples={"dense": images(4)})
+
+
+def folder(name: str) -> str:
+    """Return a path in a new folder."""
+    return str(pathlib.Path(tempfile.mkdtemp()) / name)
+
+
+def saved(name: str = "model.keras") -> str:
+    """Return the path of a saved model."""
+    path = folder(name)
+    model().save(path)
+    return path
+
+
+def run_folder() -> str:
+    """Return the folder of a run."""
+    path = folder("run")
+    kgp.save_run(path, history={"loss": [1.0, 0.5]}, samples={"dense": images(4)})
+    return path
+
+
+def shrunk_by(**arguments: Any) -> Any:
+    """Return the result of `shrink` for a half of the channels."""
+    return kgp.shrink(**arguments)
+
+
+GRADIENT = np.ones((4, 6), "float32")
+XY = (np.ones((8, 4), "float32"), np.ones((8, 3), "float32"))
+
+
+def zeros_loss(*_: Any) -> float:
+    """Return a constant."""
+    return 0.0
+
+
+# What must be given for a valid call. Values are functions where a call changes the object.
+BASES: dict[str, dict[str, Any]] = {
+    "AdaptiveSparsity": {"monitor": "loss"},
+    "Block": {"shape": (2, 2)},
+    "Budget": {"macs": 0.5},
+    "ConstantSparsity": {"sparsity": 0.5},
+    "Cosine": {"final_sparsity": 0.5, "begin_step": 0, "end_step": 10},
+    "Cubic": {"final_sparsity": 0.5, "begin_step": 0, "end_step": 10},
+    "Linear": {"final_sparsity": 0.5, "begin_step": 0, "end_step": 10},
+    "PolynomialDecay": {"final_sparsity": 0.5, "begin_step": 0, "end_step": 10},
+    "Cyclic": {"low": 0.1, "high": 0.5, "period": 10, "begin_step": 0, "end_step": 40},
+    "DynamicThreshold": {"final_threshold": 0.5, "begin_step": 0, "end_step": 10},
+    "IterativeRewind": {"final_sparsity": 0.5, "rounds": 2, "begin_step": 0, "round_steps": 10},
+    "LayerwiseOrder": {"schedule": kgp.Linear(0.5, 0, 10)},
+    "OneShot": {"sparsity": 0.5, "step": 3},
+    "Threshold": {"threshold": 0.1},
+    "Hybrid": {"weights": {"magnitude": 0.5, "random": 0.5}},
+    "PerLayer": {"sparsities": {"hidden": 0.5}},
+    "NaNGuard": {},
+    "Prune": {"schedule": 0.5},
+    "Pruner": {"models": model},
+    "PruningSummary": {"log_dir": lambda: folder("logs")},
+    "QualityMonitor": {"quality": lambda: quality},
+    "DiversityGuard": {},
+    "SampleGrid": {"path": lambda: folder("grid")},
+    "Shrink": {"at": 1, "sparsity": 0.5},
+    "FeatureExtractor": {"model": discriminator},
+    "ImageQuality": {"real": images, "extractor": extractor, "samples": 12, "cache": False},
+    "GANModel": {"generator": generator, "discriminator": discriminator, "latent_dim": 4},
+    "apply_masks": {"model": model},
+    "channel_groups": {"model": model},
+    "compare": {"profiles": lambda: {"a": kgp.profile(model(), latency=False)}},
+    "compare_models": {"models": lambda: {"a": model()}, "latency": False},
+    "copy_masks": {"source": lambda: kgp.make_prunable(model()), "target": model},
+    "export_saved_model": {"model": model, "path": lambda: folder("export")},
+    "frechet_distance": {"real_features": features, "fake_features": features},
+    "kernel_distance": {"real_features": features, "fake_features": features, "blocks": 2},
+    "manifold_metrics": {"real_features": features, "fake_features": features},
+    "load_model": {"path": saved},
+    "load_run": {"path": run_folder},
+    "make_prunable": {"model": model},
+    "mask_coverage": {"models": model},
+    "masked_weights": {"models": lambda: kgp.make_prunable(model())},
+    "masks_from_zeros": {"model": model},
+    "merge_lora": {"model": model},
+    "profile": {"model": model, "latency": False},
+    "recalibrate_batch_norm": {"model": normalized, "data": lambda: XY[0]},
+    "recover": {
+        "model": compiled,
+        "data": lambda: XY[0],
+        "labels": lambda: XY[1],
+        "epochs": 1,
+        "verbose": 0,
+    },
+    "register_prunable": {
+        "layer_class": lambda: type("Own", (keras.layers.Dense,), {}),
+        "weight_names": ["kernel"],
+    },
+    "save_run": {
+        "path": lambda: folder("run"),
+        "history": {"loss": [1.0, 0.5]},
+        "samples": lambda: {"dense": images(4)},
+    },
+    "record_run": {"history": {"loss": [1.0, 0.5]}, "samples": lambda: {"dense": images(4)}},
+    "write_run": {"run": run, "folder": lambda: folder("run")},
+    "sensitivity": {"model": model, "metric": lambda: zeros_loss, "sparsities": (0.5,)},
+    "shrink": {"model": model, "sparsity": 0.5},
+    "sparsity_report": {"model": lambda: kgp.make_prunable(model())},
+    "strip_pruning": {"model": model},
+    "tie_mirrored": {"generator": lambda: mirrored()[0], "discriminator": lambda: mirrored()[1]},
+    "train_extractor": {"images": images, "labels": labels, "epochs": 1, "cache": False},
+    "write_report": {"runs": run_folder, "output": lambda: folder("report")},
+    "FeatureStatistics": {},
+    "Batches": {"images": images, "labels": labels, "batch_size": 4, "per_epoch": 2, "seed": 0},
+    "load": {"name": "digits"},
+    "class_histogram": {"real_labels": labels, "fake_labels": labels},
+    "discriminator_accuracy": {"gan": gan, "images": images, "n": 8},
+    "latency": {"functions": lambda: {"a": len}, "inputs": [], "repeats": 2},
+    "mean_interval": {"values": [1.0, 2.0, 3.0]},
+    "paired_increase": {"before": [1.0, 2.0, 3.0], "after": [1.0, 2.0, 3.5], "resamples": 50},
+    "relative_increase": {"before": [1.0, 2.0], "after": [1.0, 2.5]},
+    "psnr": {"images": images, "targets": images},
+    "ssim": {
+        "images": lambda: np.zeros((2, 16, 16, 1), "float32"),
+        "targets": lambda: np.zeros((2, 16, 16, 1), "float32"),
+    },
+    "train_on_generated": {
+        "images": images,
+        "labels": labels,
+        "real_images": images,
+        "real_labels": labels,
+        "epochs": 1,
+    },
+    "image_grid": {"images": images},
+    "make_folds": {"n": 10, "folds": 2},
+    "SweepPlan": {"steps": 20, "batch_size": 8},
+    "sweep": {
+        "build": lambda: lambda seed: gan(),
+        "images": images,
+        "plan": lambda: kgp.SweepPlan(sparsities=(0.5,), seeds=(0,), steps=4, batch_size=8),
+        "quality": lambda: quality(),
+        "storage": None,
+        "progress": False,
+    },
+    "multi_worker_strategy": {},
+    "DemoOptions": {},
+    "folder": {"path": lambda: folder("pictures")},
+}
+
+# Methods: a function that makes the object, and the arguments of a valid call.
+METHODS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+    "Pruner.update": (pruner, {"sparsity": 0.5}),
+    "Pruner.check": (pruner, {}),
+    "Pruner.attach": (pruner, {"optimizer": lambda: keras.optimizers.SGD()}),
+    "Pruner.unit_sparsity": (pruner, {"network": model}),
+    "GANModel.generate": (gan, {"n": 2}),
+    "GANModel.set_teacher": (gan, {"teacher": generator}),
+    "ImageQuality.measure": (quality, {"images": images}),
+    "ImageQuality.measure_generator": (quality, {"generator": gan, "n": 12}),
+    "FeatureExtractor.features": (extractor, {"images": images}),
+    "FeatureExtractor.features_and_probabilities": (extractor, {"images": images}),
+    "FeatureExtractor.accuracy_on": (extractor, {"images": images, "labels": labels}),
+    "FeatureExtractor.save": (extractor, {"path": lambda: folder("e.keras")}),
+    "FeatureStatistics.update": (
+        lambda: kgp.metrics.FeatureStatistics(features()),
+        {"features": features},
+    ),
+    "QualityMonitor.is_due": (lambda: kgp.QualityMonitor(quality), {"epoch": 1}),
+    "Linear.__call__": (lambda: kgp.Linear(0.5, 0, 10), {"step": 3}),
+    "Cyclic.__call__": (lambda: kgp.Cyclic(0.1, 0.5, 10, 0, 40), {"step": 3}),
+    "OneShot.__call__": (lambda: kgp.OneShot(0.5, 3), {"step": 3}),
+    "ConstantSparsity.__call__": (lambda: kgp.ConstantSparsity(0.5), {"step": 3}),
+    "Threshold.__call__": (lambda: kgp.Threshold(0.5), {"step": 3}),
+    "DynamicThreshold.__call__": (lambda: kgp.DynamicThreshold(0.5, 0, 10), {"step": 3}),
+    "IterativeRewind.__call__": (
+        lambda: kgp.IterativeRewind(0.5, 2, begin_step=0, round_steps=10),
+        {"step": 3},
+    ),
+    "Linear.is_update_step": (lambda: kgp.Linear(0.5, 0, 10), {"step": 3, "frequency": 2}),
+}
+
+
+# --- the calls --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of a call.
+
+    Attributes:
+        kind: 'ours', 'accepted' or 'foreign'.
+        text: The error, or what was returned.
+    """
+
+    kind: str
+    text: str
+
+
+def public() -> dict[str, Callable[..., Any]]:
+    """Return the public functions and classes that people call, by name."""
+    found: dict[str, Any] = {}
+    for name in FOLDERS:
+        module = importlib.import_module(f"keras_ganprune.{name}".rstrip("."))
+        for entry in getattr(module, "__all__", ()):
+            value = getattr(module, entry)
+            own = getattr(value, "__module__", "").startswith("keras_ganprune")
+            if callable(value) and own and not _made_by_us(entry, value):
+                found.setdefault(entry, value)
+    return found
+
+
+def _made_by_us(name: str, value: Any) -> bool:
+    """Return whether a class is a result, a base class or a warning, or has only the arguments of Keras."""
+    if not isinstance(value, type):
+        return False
+    if issubclass(value, Warning | Exception | tuple) or name.startswith("Prunable"):
+        return True
+    result = dataclasses.is_dataclass(value) and not issubclass(value, kgp.Schedule)
+    result = result or name == "SweepResult"
+    return (result and name not in BASES) or not parameters(value)
+
+
+def parameters(function: Any) -> list[str]:
+    """Return the names of the arguments of a function, method or class that has ones of its own."""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        return []
+    kinds = (inspect.Parameter.VAR_KEYWORD,)
+    return [
+        p.name for p in signature.parameters.values() if p.kind not in kinds and p.name != "self"
+    ]
+
+
+def _fresh(value: Any) -> Any:
+    """Return a value of `BASES` for one call."""
+    return value() if inspect.isfunction(value) else value
+
+
+def _call(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Call a function, also with the arguments of `*models`."""
+    positional = []
+    for p in inspect.signature(function).parameters.values():
+        if p.kind is p.VAR_POSITIONAL and p.name in arguments:
+            positional.append(arguments.pop(p.name))
+        elif p.kind is p.POSITIONAL_ONLY and p.name in arguments:
+            positional.append(arguments.pop(p.name))
+    return function(*positional, **arguments)
+
+
+def callables() -> Iterator[tuple[str, Callable[[], Callable[..., Any]], dict[str, Any]]]:
+    """Yield the name, a function that returns the callable, and the base arguments of all callables."""
+    for name, function in public().items():
+        yield name, (lambda function=function: function), BASES.get(name, {})
+    for name, (make, base) in METHODS.items():
+        yield name, (lambda make=make, name=name: getattr(make(), name.split(".")[1])), base
+
+
+def outcome(make: Callable[[], Any], base: dict[str, Any], name: str | None, value: Any) -> Outcome:
+    """Call a function with one wrong argument."""
+    function = make()
+    arguments = {key: _fresh(entry) for key, entry in base.items() if key != name}
+    if name is not None:
+        arguments[name] = value
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            made = _call(function, arguments)
+    except PruningError as error:
+        return Outcome("ours", f"{type(error).__name__}: {error}")
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        ours = frame.filename.startswith(PACKAGE) and str(frame.line).lstrip().startswith("raise")
+        place = f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}"
+        kind = "ours" if ours else "foreign"
+        return Outcome(
+            kind, f"{type(error).__name__} at {place}: {' '.join(str(error).split())[:120]}"
+        )
+    return Outcome("accepted", " ".join(repr(made).split())[:60])
