@@ -14,6 +14,7 @@ from keras_ganprune.pruning.structured.rules import (
     ops,
     recurrent,
     shapes,
+    sized,
     slices,
     wrappers,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "ops",
     "recurrent",
     "shapes",
+    "sized",
     "slices",
     "wrappers",
 ]
