@@ -393,9 +393,10 @@ def _reshape(traces: _Traces, first: Step, steps: list[Step]) -> list[Step]:
     if len(unknown) > 1:
         olds = [tuple(leaves((s.args, s.kwargs))[0].shape) for s in steps]
         news = [s.shapes[0] for s in steps]
-        apart = next((p for p in _shared_axes(olds, news) if p[1] in unknown), None)
-        if apart is None or len(unknown) > 2:
-            raise NotFollowedError("`reshape` makes several axes of unknown sizes from one")
+        if len(unknown) == 2:
+            apart = next((p for p in _shared_axes(olds, news) if p[1] in unknown), None)
+        if apart is None:
+            return [traces.one("places", {"shape": target}, first)]
     return [traces.one("reshape", {"shape": target, "apart": apart}, first)]
 
 
@@ -570,8 +571,8 @@ def _number_type(row: list[Any], value: Any) -> str:
 
 
 @contextlib.contextmanager
-def no_comparisons() -> Iterator[None]:
-    """Within the context, `==` and `!=` of a symbol with a value raise a `TypeError`.
+def symbols_as_tensors() -> Iterator[None]:
+    """Within the context, symbols take the keys that tensors take, and refuse `==` and `!=` with a value.
 
     A symbol has no such operators, so that Python compares identities and gives False or True. The graph
     would hold this constant in the place of the comparison.
@@ -582,10 +583,18 @@ def no_comparisons() -> Iterator[None]:
             return NotImplemented
         raise TypeError("it compares a tensor by `==` or `!=`; use `keras.ops.equal` instead")
 
+    def get_item(symbol: Any, key: Any) -> Any:
+        entries = list(key) if isinstance(key, (tuple, list)) else [key]
+        plain = [int(k) if isinstance(k, np.integer) else k for k in entries]
+        return before(symbol, tuple(plain))
+
+    before: Any = keras.KerasTensor.__getitem__
     for name in ("__eq__", "__ne__"):
         setattr(keras.KerasTensor, name, refuse)
+    setattr(keras.KerasTensor, "__getitem__", get_item)  # noqa: B010
     try:
         yield
     finally:
+        setattr(keras.KerasTensor, "__getitem__", before)  # noqa: B010
         for name in ("__eq__", "__ne__"):
             delattr(keras.KerasTensor, name)

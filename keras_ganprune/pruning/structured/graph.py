@@ -188,6 +188,7 @@ class _Tracer:
     ) -> Any:
         """Collect one call, or those inside a layer without a rule; return its outputs."""
         path = self.paths.get(id(operation), operation.name)
+        args, kwargs = _positional(operation, args, kwargs)
         opaque, inside = "", ()
         if isinstance(operation, keras.layers.Layer) and not self.known(operation):
             function = inner_function(operation)
@@ -250,6 +251,18 @@ class _Tracer:
         except Exception as error:
             return f"calling it on symbols failed ({first_line(error)})"
         return tuple(found)
+
+
+def _positional(operation: keras.Operation, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Return arguments with tensors by position where they were passed by name, as in `Dense(8)(inputs=x)`."""
+    if not isinstance(operation, keras.layers.Layer) or not tensors_in(kwargs):
+        return args, kwargs
+    kwargs = dict(kwargs)
+    for name in positional_names(operation)[len(args) :]:
+        if not tensors_in(kwargs.get(name)):
+            break
+        args = (*args, kwargs.pop(name))
+    return args, kwargs
 
 
 def trace(

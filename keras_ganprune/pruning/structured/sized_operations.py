@@ -48,13 +48,13 @@ class Lines:
                     ops.expand_dims(line, 1) * np.ones((1, factor.numerator), "int32"), (-1,)
                 )
             if factor.denominator != 1:
-                line = line[factor.denominator - 1 :: factor.denominator]
+                line = line[(slice(factor.denominator - 1, None, factor.denominator),)]
             parts.append(line)
         if size.shift > 0:
             # The first part is a tensor, so that this is an operation of the graph.
             parts.append(np.ones(size.shift, "int32"))
         line = ops.concatenate(parts, axis=0) if len(parts) > 1 else parts[0]
-        return line[-size.shift :] if size.shift < 0 else line
+        return line[(slice(-size.shift, None),)] if size.shift < 0 else line
 
     def number(self, value: Any, dtype: str) -> Any:
         """Return a number as a tensor without axes; a constant stays as it is."""
@@ -129,8 +129,8 @@ def _scalar(op: Sized, lines: Lines) -> Any:
 def _broadcast(op: Sized, lines: Lines, x: Any) -> Any:
     zeros = lines.zeros(op.numbers["shape"])
     if op.dtype == "bool":
-        return ops.logical_or(x, ops.cast(zeros, "bool"))
-    return x + ops.cast(zeros, op.dtype)
+        return ops.logical_or(ops.cast(zeros, "bool"), x)
+    return ops.add(ops.cast(zeros, op.dtype), x)
 
 
 def _slice(op: Sized, lines: Lines, x: Any) -> Any:
@@ -168,6 +168,25 @@ def _reshape(op: Sized, lines: Lines, x: Any) -> Any:
     return ops.transpose(x, [*range(1, new + 1), 0, *range(new + 1, len(target))]) if new else x
 
 
+def _places(op: Sized, lines: Lines, x: Any) -> Any:
+    """A reshape to several unknown sizes: the places of the result are taken from one row of places."""
+    target = op.numbers["shape"]
+    last = max(axis for axis, n in enumerate(target) if isinstance(n, Size))
+    rows = ops.reshape(x, (-1, *target[last + 1 :]))
+    index: Any = None
+    stride: Any = 1
+    for axis in range(last, -1, -1):
+        size = target[axis]
+        line = lines.range(0, size)
+        if axis != last:
+            line = line * stride
+        others = [a for a in range(last + 1) if a != axis]
+        line = ops.expand_dims(line, others) if others else line
+        index = line if index is None else index + line
+        stride = lines.number(size, "int32") * stride
+    return ops.take(rows, index, axis=0)
+
+
 _KINDS: dict[str, Callable[..., Any]] = {
     "full": _full,
     "arange": _arange,
@@ -181,6 +200,7 @@ _KINDS: dict[str, Callable[..., Any]] = {
     "tile": _repeated,
     "repeat": _repeated,
     "reshape": _reshape,
+    "places": _places,
 }
 
 

@@ -16,14 +16,13 @@ from keras_ganprune.pruning.structured.concrete_calls import (
     Step,
     Trace,
     leaves,
-    no_comparisons,
     sizes_to_try,
     steps_of,
+    symbols_as_tensors,
     traced,
 )
 from keras_ganprune.pruning.structured.layer_objects import attributes_of
 from keras_ganprune.pruning.structured.made_tensors import Recorder
-from keras_ganprune.pruning.structured.sized_operations import Sized
 
 
 @dataclass(eq=False)
@@ -71,7 +70,7 @@ def _called(
     args, kwargs = cast("Any", keras.tree.map_structure(symbol, (args, dict(kwargs))))
     if takes_training(layer):
         kwargs["training"] = training
-    with no_comparisons(), recorder.recording():
+    with symbols_as_tensors(), recorder.recording():
         return layer.call(*args, **kwargs)
 
 
@@ -103,22 +102,19 @@ def unfolded(layer: keras.layers.Layer, args: tuple, kwargs: dict) -> Trace:
         outputs = run(training)(symbols, recorder)
         return Trace(symbols, outputs, steps_of(symbols, outputs), recorder)
 
-    try:
-        found = open_trace(None)
-        in_training = open_trace(True)
-        unknown = any(None in shape for shape, _ in specs) and any(map(_lacks_a_size, found.steps))
-    except Exception:
-        if not any(None in shape for shape, _ in specs):
-            raise
-        unknown = True
-    if unknown:
-        found = traced(specs, run(None))
-        in_training = traced(specs, run(True)) if takes_training(layer) else found
-    if found.recorder.draws or not _alike(found.steps, in_training.steps):  # type: ignore[possibly-undefined]
+    has_unknown = any(None in shape for shape, _ in specs)
+    traces: list[Trace] = []
+    with contextlib.suppress(Exception) if has_unknown else contextlib.nullcontext():
+        traces = [open_trace(None), open_trace(True)]
+    if has_unknown and (not traces or any(map(_lacks_a_size, traces[0].steps))):
+        traces = [traced(specs, run(None))]
+        if takes_training(layer):
+            traces.append(traced(specs, run(True)))
+    if traces[0].recorder.draws or not _alike(traces[0].steps, traces[-1].steps):
         raise NotFollowedError(
             "it does something else in training than in inference, or draws random numbers"
         )
-    return found  # type: ignore[possibly-undefined]
+    return traces[0]
 
 
 def _lacks_a_size(step: Step) -> bool:

@@ -5,6 +5,7 @@
 
 from keras_ganprune.pruning.structured.rules import (
     attention,
+    comparing,
     elementwise,
     kernels,
     layer_macs,
@@ -12,6 +13,7 @@ from keras_ganprune.pruning.structured.rules import (
     mixing,
     normalization,
     ops,
+    products,
     recurrent,
     shapes,
     sized,
@@ -22,6 +24,7 @@ from keras_ganprune.pruning.structured.rules.registry import entry_of
 
 __all__ = [
     "attention",
+    "comparing",
     "elementwise",
     "entry_of",
     "kernels",
@@ -30,6 +33,7 @@ __all__ = [
     "mixing",
     "normalization",
     "ops",
+    "products",
     "recurrent",
     "shapes",
     "sized",

@@ -14,7 +14,7 @@ from keras_ganprune.pruning.structured.rules.shapes import reshaped
 def _config(operation: Any, config: dict[str, Any], sizes: Any) -> dict[str, Any]:
     """Return the configuration with the known sizes of the smaller result."""
     numbers = config["numbers"]
-    if operation.kind not in ("reshape", "full", "broadcast"):
+    if operation.kind not in ("reshape", "places", "full", "broadcast"):
         return config
     shape = [
         new if isinstance(old, int) else old
@@ -35,11 +35,35 @@ def sized(operation, channels, tensors, references):
     if not operands:
         return Axes.fixed(shape)
     (x,) = operands
-    if kind == "reshape":
+    if kind in ("reshape", "places"):
         return reshaped(channels, x)
     if kind == "broadcast":
         return broadcast(channels, x)
     return _same_places(channels, operation, x)
+
+
+def _broadcast_config(operation: Any, config: dict[str, Any], sizes: Any) -> dict[str, Any]:
+    pairs = zip(config["shape"], sizes.outputs[0], strict=True)
+    return {**config, "shape": tuple(old if new is None else new for old, new in pairs)}
+
+
+@register_operation_rule("BroadcastTo", config=_broadcast_config)
+def broadcast_to(operation, channels, x):
+    """See `broadcast`."""
+    return broadcast(channels, x)
+
+
+@register_operation_rule("Tile")
+def tile(operation, channels, x):
+    """Channels pass along the axes that are not repeated."""
+    labels = []
+    for axis, size in enumerate(channels.shape):
+        place = axis - len(channels.shape)
+        same = place >= -x.rank and x.shape[place] == size
+        if not same and place >= -x.rank:
+            channels.fix(x[place], f"'{operation.name}' repeats them")
+        labels.append(x[place] if same else None)
+    return Axes(tuple(channels.shape), tuple(labels), x.zero)
 
 
 def broadcast(channels: Channels, x: Axes) -> Axes:

@@ -20,6 +20,8 @@ def _split_config(operation, config, sizes):
     """Return the positions of a split, counted in the channels that stay."""
     positions = operation.indices_or_sections
     kept = sizes.kept(0, operation.axis)
+    if kept.all():  # also an axis of unknown size
+        return config
     if isinstance(positions, int):
         step = len(kept) // positions
         positions = [step * i for i in range(1, positions)]
