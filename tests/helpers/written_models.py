@@ -584,7 +584,54 @@ class OwnDense(layers.Layer):
         return {**super().get_config(), "units": self.units}
 
 
+class OwnConv(layers.Layer):
+    """Convolutions by hand."""
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+
+    def build(self, shape):
+        d = shape[-1]
+        kinds = {"initializer": "random_normal"}
+        self.filter = self.add_weight(shape=(3, 3, d, 1), name="filter", **kinds)
+        self.kernel = self.add_weight(shape=(1, 1, d, self.filters), name="kernel", **kinds)
+        self.up = self.add_weight(shape=(2, 2, self.filters, self.filters), name="up", **kinds)
+
+    def call(self, x):
+        x = ops.relu(ops.depthwise_conv(x, self.filter, padding="same"))
+        x = ops.relu(ops.conv(x, self.kernel))
+        return x + ops.conv_transpose(x, self.up, strides=1, padding="same")
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters}
+
+
+class AdaIN(layers.Layer):
+    """A style scales and shifts the channels of an image."""
+
+    def build(self, shapes):
+        image, style = shapes
+        self.scale = self.add_weight(shape=(style[-1], image[-1]), initializer="random_normal")
+        self.shift = self.add_weight(shape=(style[-1], image[-1]), initializer="random_normal")
+
+    def call(self, inputs):
+        x, w = inputs
+        mean, variance = ops.moments(x, axes=(1, 2), keepdims=True)
+        scale, shift = (ops.matmul(w, k)[:, None, None, :] for k in (self.scale, self.shift))
+        return (1 + scale) * (x - mean) / ops.sqrt(variance + 1e-5) + shift
+
+
+def ada_in():
+    z = keras.Input((6,))
+    w = layers.Dense(7, "tanh", name="style")(z)
+    x = AdaIN()([layers.Reshape((4, 4, 8))(layers.Dense(4 * 4 * 8, name="stem")(z)), w])
+    return keras.Model(z, layers.Conv2D(3, 3, name="image")(x))
+
+
 OWN_WEIGHTS = {
+    "own_conv": lambda: between(OwnConv(7), OwnConv(6), shape=(8, 8, 5)),
+    "ada_in": ada_in,
     "class_token": lambda: between(ClassToken()),
     "places": lambda: between(Places()),
     "layer_scale": lambda: between(LayerScale()),

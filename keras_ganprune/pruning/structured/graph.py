@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.layers.argument_shapes import argument_symbols
 from keras_ganprune.layers.inference import (
     arguments,
     inner_function,
@@ -48,11 +49,12 @@ class Call:
         args: Positional arguments, with a `Tensor` in the place of each tensor.
         kwargs: Keyword arguments, likewise.
         result: Structure of `Tensor`s that it returns.
-        opaque: Reason why the inside of a layer without a rule is not known, or "".
+        opaque: Reason why a layer without a rule is not unfolded, or "".
         inside: The calls inside a layer without a rule that stays one layer: in inference, and in training
             if that differs. Empty for all others.
         arguments: Arguments of the constructor of such a layer that are a number of channels, each with
             the axes of weights that have this number. The rules fill it in.
+        blocked: An operation inside such a layer that has no rule, or "". The rules fill it in.
     """
 
     operation: keras.Operation
@@ -63,6 +65,7 @@ class Call:
     opaque: str = ""
     inside: tuple[Inside, ...] = ()
     arguments: dict[Argument, list[tuple[keras.Variable, int]]] = field(default_factory=dict)
+    blocked: str = ""
 
     @property
     def inputs(self) -> list[Tensor]:
@@ -201,8 +204,10 @@ class _Tracer:
             opaque = found
             if self.follow:
                 followed = self.followed(operation, args, kwargs)
-                inside = () if isinstance(followed, str) else followed
-                opaque = followed if isinstance(followed, str) else ""
+                if isinstance(followed, str):
+                    opaque = followed
+                else:
+                    inside = followed
         tensors = [Tensor(tuple(shape), dtype) for shape, dtype in specs]
         # One tensor, or a flat list. Python code that unpacks a nested result leaves no trace here.
         result = tensors[0] if len(tensors) == 1 else tensors
@@ -298,7 +303,7 @@ def trace(
         if function is not None:
             _check_fit(model, function, inputs)
     elif function is None:
-        _check_known(model)
+        inputs = _known_arguments(model)
     tracer = _Tracer({id(layer): path for path, layer in walk(model)}, known, follow)
     # A call on symbols may draw from a seed of the model, or change a state.
     with _untouched(model), keras.StatelessScope():
@@ -357,15 +362,23 @@ def _check_fit(model: keras.layers.Layer, function: keras.Function, inputs: Any)
         )
 
 
-def _check_known(model: keras.layers.Layer) -> None:
-    """Raise if `call` needs more arguments than the one whose shape Keras stores."""
+def _known_arguments(model: keras.layers.Layer) -> Any:
+    """Return symbols if `call` needs more arguments than the one whose shape Keras stores, else None.
+
+    Raises:
+        UnbuiltModelError: Several shapes fit the layers of the model, or none.
+    """
     names = positional_names(model, required=True)
-    if len(names) > 1 and "shapes_dict" not in (model.get_build_config() or {}):
-        raise UnbuiltModelError(
-            f"The inputs of `{type(model).__name__}` '{model.name}' are not known: its `call` takes "
-            f"{' and '.join(f'`{name}`' for name in names)}, and Keras stores the shape of the first only. "
-            f"Pass one batch or symbol for each, such as `inputs=({', '.join(names)})`."
-        )
+    if len(names) < 2 or "shapes_dict" in (model.get_build_config() or {}):
+        return None
+    found = argument_symbols(model)
+    if len(found) == 1:
+        return found[0]
+    raise UnbuiltModelError(
+        f"The inputs of `{type(model).__name__}` '{model.name}' are not known: its `call` takes "
+        f"{' and '.join(f'`{name}`' for name in names)}, and Keras stores the shape of the first only. "
+        f"Pass one batch or symbol for each, such as `inputs=({', '.join(names)})`."
+    )
 
 
 def _unfolded_model(

@@ -273,7 +273,7 @@ def channel_groups(
             and call.operation.weights
             and id(call.operation) not in kept
             and entry_of(call.operation) is None
-            and not call.inside
+            and (not call.inside or call.blocked)
         }
     return _collect(graph, channels, without_rule)
 

@@ -63,6 +63,7 @@ class _Runner:
         self.channels, self.rule_of, self.keep = channels, rule_of, keep
         self.opaque: list[Call] = []
         self.followed: list[Call] = []
+        self._around: list[Call] = []
 
     def run(self, calls: Sequence[Call]) -> None:
         """Run the rules of calls in their order."""
@@ -82,11 +83,16 @@ class _Runner:
         is_layer = isinstance(call.operation, keras.layers.Layer)
         if call.inside and not keeps:
             self.followed.append(call)
-            return follow(call, channels, self.run)
+            self._around.append(call)
+            results = follow(call, channels, self.run)
+            self._around.pop()
+            return results
         if is_layer and not keeps:
             self.opaque.append(call)
         else:
             why = "is left as it is" if is_layer else "is an operation without a rule"
+            for around in self._around[-1:]:
+                around.blocked = around.blocked or type(call.operation).__name__
             for tensor in call.inputs:
                 channels.fix(channels.axes[id(tensor)], f"'{call.path}' {why}")
         return [Axes.fixed(t.shape) for t in call.outputs]

@@ -35,8 +35,8 @@ ZERO_TO_ZERO = (
     "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Silu", "Swish", "Tanh", "Softsign",
     "SoftShrink", "HardShrink", "TanhShrink", "HardTanh", "HardSilu", "Abs", "Absolute",
     "Negative", "Square", "Sqrt", "Sin", "Sinh", "Arcsinh", "Arctan", "Arctanh", "Expm1", "Log1p", "Sign",
-    "Erf", "Cast", "Identity", "StopGradient", "Copy", "ConvertToTensor", "Round", "Floor", "Ceil", "Trunc", "Mish",
-    "ZerosLike",
+    "Erf", "Cast", "Identity", "StopGradient", "Copy", "Round", "Floor", "Ceil", "Trunc", "Mish",
+    "ZerosLike", "ConvertToTensor",
 )  # fmt: skip
 # Operations that map only zero to zero.
 _ONLY_ZERO_TO_ZERO = ("Sqrt", "Abs", "Absolute", "Negative", "Square", "Cast", "ConvertToTensor")

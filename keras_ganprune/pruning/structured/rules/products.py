@@ -71,9 +71,36 @@ def _equation(
     if type(operation).__name__ != "Matmul" or min(ranks) < 2:
         return None
     batch = string.ascii_uppercase[: max(ranks) - 2]
-    terms = [batch[len(batch) - (rank - 2) :] + end for rank, end in zip(ranks, ("ik", "kj"), strict=True)]
-    for place, letter in enumerate(batch[::-1]):
+    ends = zip(ranks, ("ik", "kj"), strict=True)
+    terms = [batch[len(batch) - (rank - 2) :] + end for rank, end in ends]
+    for place in range(len(batch)):
         sizes = {x.shape[-3 - place] for x in operands if x.rank > 2 + place}
         if len(sizes) > 1:
             return None
     return terms, batch + "ij"
+
+
+@register_operation_rule("Conv", "ConvTranspose", "DepthwiseConv")
+def convolution(operation, channels, x, kernel):
+    """A kernel of the layer around it reads the channels of the image and makes others."""
+    kind = type(operation).__name__
+    name = f"'{operation.name}'"
+    known = isinstance(kernel, Axes) and any(channels.followed_weight(row) for row in kernel.labels)
+    first = operation.data_format == "channels_first"
+    reads, makes = (-1, -2) if kind == "ConvTranspose" else (-2, -1)
+    same = known and x.shape[1 if first else -1] == kernel.shape[reads]
+    if not same or (kind == "DepthwiseConv" and kernel.shape[-1] != 1):
+        for operand in (x, kernel):
+            if isinstance(operand, Axes):
+                channels.fix(operand, f"{name} is a product with them")
+        return Axes.fixed(channels.shape)
+    axis = 1 if first else x.rank - 1
+    labels = channels.keeps_only(x, axis, f"{name} runs over them")
+    for place in range(kernel.rank - 2):
+        channels.fix(kernel[place], f"{name} runs over them")
+    _meet(channels, operation, [labels, kernel[reads]], kind == "DepthwiseConv")
+    if kind == "DepthwiseConv":
+        channels.fix(kernel[-1], f"{name} has one filter for each channel")
+        return x.along(channels.shape, axis, kernel[reads])
+    _meet(channels, operation, [kernel[makes]], True)
+    return x.along(channels.shape, axis, kernel[makes], zero=True)
