@@ -110,7 +110,9 @@ def _tries(structure: Any, batch: int) -> list[tuple[int, int]]:
     open_batch = any(leaf.shape and leaf.shape[0] is None for leaf in leaves)
     unknown = max((leaf.shape[1:].count(None) for leaf in leaves), default=0)
     known = [int(np.prod([n for n in leaf.shape if n is not None])) for leaf in leaves]
-    sizes = [n for n in SIZES if batch * max(known, default=1) * n**unknown <= _MOST or n == SIZES[0]]
+    sizes = [
+        n for n in SIZES if batch * max(known, default=1) * n**unknown <= _MOST or n == SIZES[0]
+    ]
     tries = [(batch, size) for size in (sizes if unknown else SIZES[:1])]
     others = [n for n in (4, *_BATCHES) if n != batch] if open_batch else []
     return tries + [(n, size) for n in others for size in (sizes[:3] if unknown else SIZES[:1])]

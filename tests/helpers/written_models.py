@@ -558,7 +558,9 @@ class Moving(layers.Layer):
     """A moving mean that only training changes."""
 
     def build(self, shape):
-        self.mean = self.add_weight(shape=(shape[-1],), initializer="random_normal", trainable=False)
+        self.mean = self.add_weight(
+            shape=(shape[-1],), initializer="random_normal", trainable=False
+        )
 
     def call(self, x, training=None):
         if training:
@@ -739,7 +741,10 @@ class Nested(keras.Model):
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.one, self.two = layers.Conv2D(8, 3, padding="same"), layers.Conv2D(6, 3, padding="same")
+        self.one, self.two = (
+            layers.Conv2D(8, 3, padding="same"),
+            layers.Conv2D(6, 3, padding="same"),
+        )
 
     def call(self, x):
         b, h, w, _ = ops.shape(x)
@@ -772,7 +777,9 @@ def far_below(size=75):
     x = keras.Input((None, None, 3))
     y = layers.Conv2D(6, 9, strides=4, activation="relu")(x)
     y = layers.Conv2D(6, 9, strides=2)(y)
-    return keras.Model(x, layers.GlobalMaxPooling2D()(layers.Dense(3)(layers.Conv2D(4, 5)(y)[:, : size])))
+    return keras.Model(
+        x, layers.GlobalMaxPooling2D()(layers.Dense(3)(layers.Conv2D(4, 5)(y)[:, :size]))
+    )
 
 
 def equal_lengths():
@@ -814,7 +821,9 @@ class OnBatch(keras.Model):
 
 CALLS = {
     "keywords": lambda: built(Keywords(), {"x": np.zeros((4, 5), "float32")}),
-    "two_arguments": lambda: built(TwoArguments(), np.zeros((4, 5), "float32"), np.zeros(4, "int32")),
+    "two_arguments": lambda: built(
+        TwoArguments(), np.zeros((4, 5), "float32"), np.zeros(4, "int32")
+    ),
     "keyword_call": keyword_call,
     "keyword_attention": keyword_attention,
     "dict_layer": dict_layer,

@@ -1,4 +1,4 @@
-"""`shrink` of networks as people write them: sizes read from tensors, weights of one's own, calls of all kinds.
+"""`shrink` of networks as people write them: sizes read from tensors, own weights, calls of all kinds.
 
 Table: a network -> its number of parameters before and after. The smaller network gives the outputs of the
 user's model, also for other sizes than the proof has tried, and loads from its file.
@@ -81,7 +81,9 @@ EXPECTED = {
     "on_batch": (1195, 455),
 }
 # What cannot be cut, and the text that says so.
-REFUSED = {"rms_norm": (InvalidArgumentError, r"front: all channels stay, because 'mean\w*' runs over")}
+REFUSED = {
+    "rms_norm": (InvalidArgumentError, r"front: all channels stay, because 'mean\w*' runs over")
+}
 FAST = ("mixer", "flat_heads_any", "class_token", "own_dense", "two_arguments", "batch_deviation")
 # They cannot be loaded, cut or not: a `lambda` is not written down.
 NOT_SAVED = ("functions_in_graph",)
@@ -100,9 +102,10 @@ def other_sizes(model):
         for symbol, array in zip(model.inputs, keras.tree.flatten(arrays), strict=True):
             if len(symbol.shape) > 1 and len(symbol.shape) < 4 and symbol.shape[1] is None:
                 assert array.shape[1] == 8
-        fewer = [a[:, :6] if s.shape[1:2] == (None,) and a.ndim < 4 else a for s, a in zip(
-            model.inputs, keras.tree.flatten(arrays), strict=True
-        )]
+        fewer = [
+            a[:, :6] if s.shape[1:2] == (None,) and a.ndim < 4 else a
+            for s, a in zip(model.inputs, keras.tree.flatten(arrays), strict=True)
+        ]
         arrays = keras.tree.pack_sequence_as(arrays, fewer)
     return arrays
 
@@ -142,7 +145,9 @@ def test_networks_as_people_write_them(name, tmp_path):
     assert_close(actual, numbers(run(loaded, x)), 1e-6)
 
 
-@pytest.mark.parametrize("name", ["class_token", pytest.param("scaled_block", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "name", ["class_token", pytest.param("scaled_block", marks=pytest.mark.full)]
+)
 def test_masks_on_weights_of_ones_own(name):
     keras.utils.set_random_seed(1)
     model = WRITTEN[name]()

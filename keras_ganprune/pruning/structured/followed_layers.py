@@ -19,9 +19,7 @@ from keras_ganprune.pruning.structured.graph import Argument, Call, Inside, Tens
 from keras_ganprune.pruning.structured.rebuild_layers import build_again, configuration
 
 
-def follow(
-    call: Call, channels: Channels, run: Callable[[Sequence[Call]], None]
-) -> list[Axes]:
+def follow(call: Call, channels: Channels, run: Callable[[Sequence[Call]], None]) -> list[Axes]:
     """Run the rules of the calls inside a layer, and return the axes of its outputs.
 
     Args:
@@ -199,7 +197,9 @@ class _Grown:
             found |= new
             classes |= set().union(*(own for k, own in rows if k in new))
 
-    def _tried(self, config: dict[str, Any], doubled: frozenset[int]) -> list[tuple[int, ...]] | None:
+    def _tried(
+        self, config: dict[str, Any], doubled: frozenset[int]
+    ) -> list[tuple[int, ...]] | None:
         with contextlib.suppress(Exception):
             grown = self._shapes(config, doubled)
             same = len(grown) == len(self.old)

@@ -19,14 +19,6 @@ from keras_ganprune.layers.inference import (
     symbolic_inputs,
 )
 from keras_ganprune.layers.traversal import walk
-from keras_ganprune.pruning.structured.concrete_calls import (
-    NotFollowedError,
-    Spec,
-    Step,
-    Trace,
-    leaves,
-    steps_of,
-)
 from keras_ganprune.pruning.structured.symbolic_calls import (
     Tensor,
     first_line,
@@ -34,6 +26,14 @@ from keras_ganprune.pruning.structured.symbolic_calls import (
     runs_with_weights,
     tensors_in,
     unfolded,
+)
+from keras_ganprune.pruning.structured.traces import (
+    NotFollowedError,
+    Spec,
+    Step,
+    Trace,
+    leaves,
+    steps_of,
 )
 
 __all__ = ["Call", "Graph", "Inside", "Tensor", "leaves", "own_variables", "tensors_in", "trace"]
@@ -177,9 +177,7 @@ class _Tracer:
             return keras.tree.map_structure(lambda leaf: tensor_of.get(id(leaf), leaf), structure)
 
         for step in steps:
-            specs = [
-                (shape, k.dtype) for shape, k in zip(step.shapes, step.outputs, strict=True)
-            ]
+            specs = [(shape, k.dtype) for shape, k in zip(step.shapes, step.outputs, strict=True)]
             result = self.operation(step.operation, fill(step.args), fill(step.kwargs), specs)
             found = [t for t in leaves(result) if isinstance(t, Tensor)]
             pairs = zip(step.outputs, found, strict=True)
@@ -235,9 +233,7 @@ class _Tracer:
             for run in runs_with_weights(layer, args, kwargs):
                 tracer = _Tracer(self.paths, self.known, True)
                 tensors = [Tensor(tuple(k.shape), k.dtype) for k in run.symbols]
-                ends = tracer.steps(
-                    run.symbols, run.steps, (run.outputs, run.updates), tensors
-                )
+                ends = tracer.steps(run.symbols, run.steps, (run.outputs, run.updates), tensors)
                 count, weights = len(run.symbols) - run.drawn, run.weights
                 first = count - len(weights)
                 places = zip(weights, tensors[first:count], strict=True)
@@ -259,7 +255,7 @@ class _Tracer:
 
 
 def _positional(operation: keras.Operation, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    """Return arguments with tensors by position where they were passed by name, as in `Dense(8)(inputs=x)`."""
+    """Return arguments with tensors by position where they have names, as in `Dense(8)(inputs=x)`."""
     if not isinstance(operation, keras.layers.Layer) or not tensors_in(kwargs):
         return args, kwargs
     kwargs = dict(kwargs)

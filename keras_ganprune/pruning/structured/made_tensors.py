@@ -1,4 +1,4 @@
-"""Records the tensors that a `call` makes from numbers, such as `keras.ops.arange(n)`, while it runs on symbols."""
+"""Records the tensors that a `call` on symbols makes from numbers, such as `keras.ops.arange(n)`."""
 
 from __future__ import annotations
 

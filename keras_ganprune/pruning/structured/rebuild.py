@@ -17,8 +17,8 @@ from keras_ganprune.layers.stripping import plain_classes
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning.structured.carry_state import carry_penalties, carry_state
 from keras_ganprune.pruning.structured.cuts import Cut
-from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
 from keras_ganprune.pruning.structured.followed_layers import set_argument
+from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rebuild_layers import (
     build_again,

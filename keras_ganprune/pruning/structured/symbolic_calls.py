@@ -11,7 +11,10 @@ from typing import Any, cast
 import keras
 import numpy as np
 
-from keras_ganprune.pruning.structured.concrete_calls import (
+from keras_ganprune.pruning.structured.concrete_calls import traced
+from keras_ganprune.pruning.structured.layer_objects import attributes_of
+from keras_ganprune.pruning.structured.made_tensors import Recorder
+from keras_ganprune.pruning.structured.traces import (
     NotFollowedError,
     Step,
     Trace,
@@ -19,10 +22,7 @@ from keras_ganprune.pruning.structured.concrete_calls import (
     sizes_to_try,
     steps_of,
     symbols_as_tensors,
-    traced,
 )
-from keras_ganprune.pruning.structured.layer_objects import attributes_of
-from keras_ganprune.pruning.structured.made_tensors import Recorder
 
 
 @dataclass(eq=False)
@@ -286,9 +286,11 @@ def _weights_as_symbols(
         if isinstance(value, dict):
             return {k: symbol(v, f"{name}.{k}") for k, v in value.items()}
         if isinstance(value, (list, tuple)):
-            return type(value)(symbol(v, f"{name}.{i}") for i, v in enumerate(value)) if isinstance(
-                value, tuple
-            ) and type(value) is tuple else [symbol(v, f"{name}.{i}") for i, v in enumerate(value)]
+            return (
+                type(value)(symbol(v, f"{name}.{i}") for i, v in enumerate(value))
+                if isinstance(value, tuple) and type(value) is tuple
+                else [symbol(v, f"{name}.{i}") for i, v in enumerate(value)]
+            )
         return value
 
     before = {}

@@ -27,9 +27,7 @@ def products(operation, channels, *operands, **kwargs):
     labels: dict[str, Any] = {}
     for letter in sorted({letter for term in terms for letter in term}):
         met = [
-            x[term.index(letter)]
-            for x, term in zip(operands, terms, strict=True)
-            if letter in term
+            x[term.index(letter)] for x, term in zip(operands, terms, strict=True) if letter in term
         ]
         _meet(channels, operation, met, letter in output)
         labels[letter] = next((row for row in met if row is not None), None)
