@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.layers.argument_shapes import argument_symbols
 from keras_ganprune.layers.given_inputs import check_given
 from keras_ganprune.layers.inference import (
     inner_function,
@@ -20,8 +22,13 @@ from keras_ganprune.layers.inference import (
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.layers.value_ranges import Fill, values_for
 
-# Sizes that stand for an unknown one. The larger ones are for models that fail on the first.
-SIZES = (8, 16, 32, 64)
+# Sizes that stand for an unknown one. Those behind the first are for models that fail on it: they need
+# multiples, a least or a largest size.
+SIZES = (8, 16, 32, 64, 96, 128, 256, 4, 12, 6, 2, 1, 10, 5, 3)
+# Numbers of samples for models that fail on that of the caller: they divide a batch into groups.
+_BATCHES = (8, 32, 12, 2, 1)
+# So many entries an input of unknown size may have.
+_MOST = 4_000_000
 # So many times, values that were found are put in, to find those of layers behind.
 _ROUNDS = 4
 
@@ -84,14 +91,13 @@ def probe_inputs(
     candidates = [_given(inputs)] if inputs is not None else _own_inputs(model)
     if inputs is not None:
         check_given(model, candidates[0])
-    sized = any(None in leaf.shape[1:] for leaf in _leaves(candidates[0]))
     failure: Exception | None = None
-    for structure in candidates:
-        for size in SIZES if sized else SIZES[:1]:
-            arrays = _arrays(structure, batch, size, np.random.default_rng(seed))
+    for count, size in _tries(candidates[0], batch):
+        for structure in candidates:
+            arrays = _arrays(structure, count, size, np.random.default_rng(seed))
             arrays = _in_range(model, structure, arrays, seed)
             packed = keras.tree.pack_sequence_as(structure, arrays)
-            error = _failure(model, packed) if sized or len(candidates) > 1 else None
+            error = _failure(model, packed)
             if error is None:
                 return packed
             failure = failure or error
@@ -100,6 +106,20 @@ def probe_inputs(
         f"'{model.name}' could not be called on random inputs ({type(failure).__name__}: {reason}). Pass "
         "`inputs`, a batch that it can be called with."
     ) from failure
+
+
+def _tries(structure: Any, batch: int) -> list[tuple[int, int]]:
+    """Return the pairs (number of samples, unknown size) to try, the likeliest first."""
+    leaves = _leaves(structure)
+    open_batch = any(leaf.shape and leaf.shape[0] is None for leaf in leaves)
+    unknown = max((leaf.shape[1:].count(None) for leaf in leaves), default=0)
+    known = [int(np.prod([n for n in leaf.shape if n is not None])) for leaf in leaves]
+    sizes = [
+        n for n in SIZES if batch * max(known, default=1) * n**unknown <= _MOST or n == SIZES[0]
+    ]
+    tries = [(batch, size) for size in (sizes if unknown else SIZES[:1])]
+    others = [n for n in (4, *_BATCHES) if n != batch] if open_batch else []
+    return tries + [(n, size) for n in others for size in (sizes[:3] if unknown else SIZES[:1])]
 
 
 def _leaves(structure: Any) -> list[_Leaf]:
@@ -155,6 +175,11 @@ def _own_inputs(model: keras.layers.Layer) -> list[Any]:
     if shapes is not None:
         return [tuple(structure)]
     # Keras stores the shape of the first argument only. Those of the others are tried.
+    found = [
+        tuple(_leaf(symbol, True) for symbol in symbols) for symbols in argument_symbols(model)
+    ]
+    if found:
+        return found
     first = _leaves(structure)[0]
     guesses = [((None,), "int32"), ((None,), "float32"), ((None, 1), "float32")]
     guesses += [((None, 1), "int32"), (first.shape, first.dtype)]
@@ -189,12 +214,28 @@ def _arrays(structure: Any, batch: int, size: int, rng: np.random.Generator) -> 
 
 
 def _failure(model: keras.layers.Layer, inputs: Any) -> Exception | None:
-    """Return the error that a model raises for some inputs, or None."""
+    """Return the error that a model raises for some inputs, or None.
+
+    It is one, too, if no place of an image or sequence is left: a pooling of nothing gives any number.
+    """
+    empty: list[str] = []
+
+    def checked(layer: keras.layers.Layer, call: Callable[..., Any]) -> Callable[..., Any]:
+        def call_and_check(*args: Any, **kwargs: Any) -> Any:
+            outputs = call(*args, **kwargs)
+            leaves: list[Any] = keras.tree.flatten(outputs)  # pyright: ignore[reportAssignmentType]
+            if any(0 in tuple(getattr(y, "shape", ()) or ()) for y in leaves):
+                empty.append(layer.name)
+            return outputs
+
+        return call_and_check
+
     try:
-        run(model, inputs)
+        with replaced_calls([layer for _, layer in walk(model)[1:]], checked):
+            run(model, inputs)
     except Exception as error:
         return error
-    return None
+    return ValueError(f"nothing is left of the inputs behind '{empty[0]}'") if empty else None
 
 
 # --- the range of the values ----------------------------------------------------------------------

@@ -201,11 +201,12 @@ def shrink_with_cuts(
         if strict:
             masked_in_slices(model)
         keeps = best_units(groups, criterion, granularity, allocation, sparsity, budget, limits)
-    keeps = groups.never_empty(keeps)
     bypassed = {id(block.add): block.skip for block in dead_blocks}
-    builder = Builder(groups, keeps, bypassed)
     if by_masks and strict:
-        check_nothing_left(model, builder, explained)
+        # Before one masked channel stays, as zeros, where an axis would become empty.
+        check_nothing_left(model, Builder(groups, keeps, bypassed), explained)
+    keeps = groups.never_empty(keeps)
+    builder = Builder(groups, keeps, bypassed)
     small, cuts = builder.build()
     if verify:
         values = () if by_masks else masked_values(groups, keeps)

@@ -144,6 +144,7 @@ class Channels:
     notes: list[tuple[np.ndarray, str]] = field(default_factory=list)
     call: Call | None = None
     _paths: dict[int, str] = field(default_factory=dict)
+    _followed: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     # --- for rules -------------------------------------------------------------------------------
 
@@ -264,6 +265,37 @@ class Channels:
     def movable(self, labels: np.ndarray | None) -> bool:
         """Return whether any of these channels may be removed, as far as is known now."""
         return labels is not None and bool(np.any(self.units.find(labels) != FIXED))
+
+    # --- for layers without a rule ---------------------------------------------------------------
+
+    def follows(
+        self, layer: keras.layers.Layer, name: str, variable: keras.Variable, axis: int
+    ) -> np.ndarray:
+        """Return the labels along an axis of a weight whose part in the layer is not known yet.
+
+        Args:
+            layer: The layer that holds the weight.
+            name: Attribute path of the weight.
+            variable: The weight.
+            axis: Axis of the weight, not negative.
+        """
+        key = id(variable), axis
+        if key not in self.weights:
+            role = ALONG if variable.trainable else STATE
+            new = self.units.new(variable.shape[axis])
+            self.weights[key] = WeightAxis(
+                self.path_of(layer), name, layer, variable, axis, role, new
+            )
+            self._followed.update(dict.fromkeys(new.tolist(), key))
+        return self.weights[key].labels
+
+    def followed_weight(self, labels: np.ndarray | None) -> WeightAxis | None:
+        """Return the axis of a weight that `follows` gave labels to, or None for labels of other tensors."""
+        if labels is None or not len(labels):
+            return None
+        keys = {self._followed.get(label) for label in labels.tolist()}
+        key = keys.pop()
+        return None if keys or key is None else self.weights[key]
 
     # --- for the readers of the result -----------------------------------------------------------
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.layers.argument_shapes import argument_symbols
 from keras_ganprune.layers.inference import (
     arguments,
     inner_function,
@@ -19,20 +19,24 @@ from keras_ganprune.layers.inference import (
     symbolic_inputs,
 )
 from keras_ganprune.layers.traversal import walk
+from keras_ganprune.pruning.structured.symbolic_calls import (
+    Tensor,
+    first_line,
+    own_variables,
+    runs_with_weights,
+    tensors_in,
+    unfolded,
+)
+from keras_ganprune.pruning.structured.traces import (
+    NotFollowedError,
+    Spec,
+    Step,
+    Trace,
+    leaves,
+    steps_of,
+)
 
-
-@dataclass(eq=False)
-class Tensor:
-    """A tensor between two calls. Its shape has the batch first."""
-
-    shape: tuple[int | None, ...]
-    dtype: str
-
-
-def leaves(structure: Any) -> list[Any]:
-    """Return the leaves of a nested structure of lists, tuples and dicts."""
-    # Keras annotates that `flatten` may return None, which it never does.
-    return cast("list[Any]", keras.tree.flatten(structure))
+__all__ = ["Call", "Graph", "Inside", "Tensor", "leaves", "own_variables", "tensors_in", "trace"]
 
 
 @dataclass(eq=False)
@@ -45,7 +49,12 @@ class Call:
         args: Positional arguments, with a `Tensor` in the place of each tensor.
         kwargs: Keyword arguments, likewise.
         result: Structure of `Tensor`s that it returns.
-        opaque: Reason why the inside of a layer without a rule is not known, or "".
+        opaque: Reason why a layer without a rule is not unfolded, or "".
+        inside: The calls inside a layer without a rule that stays one layer: in inference, and in training
+            if that differs. Empty for all others.
+        arguments: Arguments of the constructor of such a layer that are a number of channels, each with
+            the axes of weights that have this number. The rules fill it in.
+        blocked: An operation inside such a layer that has no rule, or "". The rules fill it in.
     """
 
     operation: keras.Operation
@@ -54,16 +63,44 @@ class Call:
     kwargs: dict[str, Any]
     result: Any
     opaque: str = ""
+    inside: tuple[Inside, ...] = ()
+    arguments: dict[Argument, list[tuple[keras.Variable, int]]] = field(default_factory=dict)
+    blocked: str = ""
 
     @property
     def inputs(self) -> list[Tensor]:
         """All tensors among the arguments."""
-        return [leaf for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Tensor)]
+        return tensors_in((self.args, self.kwargs))
 
     @property
     def outputs(self) -> list[Tensor]:
         """All tensors that are returned."""
-        return leaves(self.result)
+        return tensors_in(self.result)
+
+
+# An argument of a constructor, and the place in it if it is a list.
+Argument = tuple[str, "int | None"]
+
+
+@dataclass(eq=False)
+class Inside:
+    """The calls inside a layer that stays one layer, on tensors of concrete sizes.
+
+    Attributes:
+        inputs: The tensors that the layer is called with.
+        weights: Triples (attribute path, variable, tensor in its place).
+        free: Random tensors.
+        outputs: Structure of `Tensor`s that the layer returns.
+        updates: Pairs (tensor in the place of a variable, tensor that is assigned to it).
+        calls: The calls, in an order in which they can run.
+    """
+
+    inputs: list[Tensor]
+    weights: list[tuple[str, keras.Variable, Tensor]]
+    free: list[Tensor]
+    outputs: Any
+    updates: list[tuple[Tensor, Tensor]]
+    calls: list[Call]
 
 
 @dataclass(eq=False)
@@ -88,12 +125,6 @@ class Graph:
         return f"<Graph of {self.model.name}: {len(self.calls)} calls>"
 
 
-def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
-    """Return the weights of a layer that do not belong to its sublayers."""
-    below = {id(w) for child in layer._flatten_layers(include_self=False) for w in child.weights}
-    return [w for w in layer.weights if id(w) not in below]
-
-
 @contextlib.contextmanager
 def _untouched(model: keras.layers.Layer) -> Iterator[None]:
     """Remove the traces of symbolic calls inside the context when it ends; states and seeds do not move.
@@ -116,165 +147,130 @@ def _untouched(model: keras.layers.Layer) -> Iterator[None]:
 class _Tracer:
     """Collects the calls of a model."""
 
-    def __init__(self, model: keras.layers.Layer, known: Callable[[keras.Operation], bool]):
-        self.paths = {id(layer): path for path, layer in walk(model)}
-        self.known = known
+    def __init__(
+        self, paths: dict[int, str], known: Callable[[keras.Operation], bool], follow: bool
+    ):
+        self.paths, self.known, self.follow = paths, known, follow
         self.calls: list[Call] = []
 
     def function(self, function: keras.Function, tensors: Sequence[Tensor]) -> Any:
         """Collect the calls of a function, and return the structure of its outputs.
 
-        Private touch: the nodes of a function, by depth, are the only record of its calls.
+        Private touch: a function keeps the structure of its outputs, and how to run it, to itself.
         """
-        tensor_of = {id(k): tensor for k, tensor in zip(function.inputs, tensors, strict=True)}
+        symbols, outputs = list(function.inputs), function._outputs_struct
+        shapes = [(t.shape, tuple(k.shape)) for t, k in zip(tensors, symbols, strict=True)]
+        if any(a != b and len(a) == len(b) for a, b in shapes):
+            # A nested model that was built with other sizes than it is called with.
+            with contextlib.suppress(Exception):
+                new = [keras.Input(batch_shape=t.shape, dtype=t.dtype) for t in tensors]
+                symbols, outputs = new, function._run_through_graph(new)
+        return self.steps(symbols, steps_of(symbols, outputs), outputs, tensors)
+
+    def steps(
+        self, symbols: Sequence[Any], steps: Sequence[Step], outputs: Any, tensors: Sequence[Tensor]
+    ) -> Any:
+        """Collect calls on symbols, and return the structure of outputs with tensors in their place."""
+        tensor_of = {id(k): tensor for k, tensor in zip(symbols, tensors, strict=True)}
 
         def fill(structure: Any) -> Any:
             return keras.tree.map_structure(lambda leaf: tensor_of.get(id(leaf), leaf), structure)
 
-        for depth in sorted(function._nodes_by_depth, reverse=True):
-            for node in function._nodes_by_depth[depth]:
-                if node.is_input:
-                    continue
-                result = self.operation(
-                    node.operation,
-                    fill(node.arguments.args),
-                    fill(node.arguments.kwargs),
-                    node.outputs,
-                )
-                pairs = zip(node.outputs, leaves(result), strict=True)
-                tensor_of.update({id(k): tensor for k, tensor in pairs})
-        return fill(function._outputs_struct)
+        for step in steps:
+            specs = [(shape, k.dtype) for shape, k in zip(step.shapes, step.outputs, strict=True)]
+            result = self.operation(step.operation, fill(step.args), fill(step.kwargs), specs)
+            found = [t for t in leaves(result) if isinstance(t, Tensor)]
+            pairs = zip(step.outputs, found, strict=True)
+            tensor_of.update({id(k): tensor for k, tensor in pairs})
+        return fill(outputs)
 
     def operation(
-        self, operation: keras.Operation, args: tuple, kwargs: dict, outputs: list
+        self, operation: keras.Operation, args: tuple, kwargs: dict, specs: list[Spec]
     ) -> Any:
         """Collect one call, or those inside a layer without a rule; return its outputs."""
         path = self.paths.get(id(operation), operation.name)
-        opaque = ""
+        args, kwargs = _positional(operation, args, kwargs)
+        opaque, inside = "", ()
         if isinstance(operation, keras.layers.Layer) and not self.known(operation):
             function = inner_function(operation)
-            tensors = [t for t in leaves((args, kwargs)) if isinstance(t, Tensor)]
+            tensors = tensors_in((args, kwargs))
             if function is not None and len(tensors) == len(function.inputs):
                 return self.function(function, tensors)
-            inside = self.unfold(operation, args, kwargs)
-            if isinstance(inside, str):
-                opaque = inside
-            else:
-                return self.function(inside, tensors)
-        tensors = [Tensor(tuple(k.shape), k.dtype) for k in outputs]
+            found = self.unfold(operation, args, kwargs)
+            if not isinstance(found, str):
+                return self.steps(found.symbols, found.steps, found.outputs, tensors)
+            opaque = found
+            if self.follow:
+                followed = self.followed(operation, args, kwargs)
+                if isinstance(followed, str):
+                    opaque = followed
+                else:
+                    inside = followed
+        tensors = [Tensor(tuple(shape), dtype) for shape, dtype in specs]
         # One tensor, or a flat list. Python code that unpacks a nested result leaves no trace here.
         result = tensors[0] if len(tensors) == 1 else tensors
-        self.calls.append(Call(operation, path, args, kwargs, result, opaque))
+        self.calls.append(Call(operation, path, args, kwargs, result, opaque, inside))
         return result
 
-    def unfold(self, layer: keras.layers.Layer, args: tuple, kwargs: dict) -> keras.Function | str:
-        """Return the function of a layer that consists of layers, or why it has none.
-
-        The layer is called on symbols.
-        """
+    def unfold(self, layer: keras.layers.Layer, args: tuple, kwargs: dict) -> Trace | str:
+        """Return the calls of a layer that consists of layers, or why it has none."""
         weights = own_variables(layer)
         if weights:
             return f"it has weights of its own ({', '.join(w.name for w in weights[:3])})"
         try:
-            function = _call_on_symbols(layer, args, kwargs, None)
-            in_training = _call_on_symbols(layer, args, kwargs, True)
+            return unfolded(layer, args, kwargs)
+        except NotFollowedError as error:
+            return str(error)
         except Exception as error:
-            reason = str(error).strip().splitlines()
-            return f"calling it on symbols failed ({type(error).__name__}: {reason[0] if reason else ''})"
-        if not _alike(function, in_training):
-            return "it does something else in training than in inference, or draws random numbers"
-        return function
+            return f"calling it on symbols failed ({first_line(error)})"
+
+    def followed(
+        self, layer: keras.layers.Layer, args: tuple, kwargs: dict
+    ) -> tuple[Inside, ...] | str:
+        """Return the calls inside a layer that stays one layer, or why they are not known."""
+        found = []
+        try:
+            for run in runs_with_weights(layer, args, kwargs):
+                tracer = _Tracer(self.paths, self.known, True)
+                tensors = [Tensor(tuple(k.shape), k.dtype) for k in run.symbols]
+                ends = tracer.steps(run.symbols, run.steps, (run.outputs, run.updates), tensors)
+                count, weights = len(run.symbols) - run.drawn, run.weights
+                first = count - len(weights)
+                places = zip(weights, tensors[first:count], strict=True)
+                found.append(
+                    Inside(
+                        inputs=tensors[:first],
+                        weights=[(*weight, tensor) for weight, tensor in places],
+                        free=tensors[count:],
+                        outputs=ends[0],
+                        updates=[pair for pair in ends[1] if len(tensors_in(pair)) == 2],
+                        calls=tracer.calls,
+                    )
+                )
+        except NotFollowedError as error:
+            return str(error)
+        except Exception as error:
+            return f"calling it on symbols failed ({first_line(error)})"
+        return tuple(found)
 
 
-def _call_on_symbols(
-    layer: keras.layers.Layer, args: tuple, kwargs: dict, training: bool | None
-) -> keras.Function:
-    """Return a layer as a function.
-
-    With `training=None` the layers inside get the value of the later call.
-    """
-    symbols: list[Any] = []
-
-    def symbol(leaf: Any) -> Any:
-        if isinstance(leaf, Tensor):
-            symbols.append(keras.Input(batch_shape=leaf.shape, dtype=leaf.dtype))
-            return symbols[-1]
-        return leaf
-
-    args, kwargs = cast("Any", keras.tree.map_structure(symbol, (args, dict(kwargs))))
-    if "training" in inspect.signature(layer.call).parameters:
-        kwargs["training"] = training
-    with _no_comparisons():
-        return keras.Function(symbols, layer.call(*args, **kwargs))
-
-
-@contextlib.contextmanager
-def _no_comparisons() -> Iterator[None]:
-    """Within the context, `==` and `!=` of a symbol with a value raise a `TypeError`.
-
-    A symbol has no such operators, so that Python compares identities and gives False or True. The graph
-    would hold this constant in the place of the comparison.
-    """
-
-    def refuse(symbol: Any, other: Any) -> Any:
-        if other is None or isinstance(other, (keras.KerasTensor, str, type)):
-            return NotImplemented
-        raise TypeError("it compares a tensor by `==` or `!=`; use `keras.ops.equal` instead")
-
-    for name in ("__eq__", "__ne__"):
-        setattr(keras.KerasTensor, name, refuse)
-    try:
-        yield
-    finally:
-        for name in ("__eq__", "__ne__"):
-            delattr(keras.KerasTensor, name)
-
-
-def _calls(function: keras.Function) -> list[tuple[keras.Operation, list[Any]]]:
-    """Return the operations of a function and their arguments without `training`."""
-    by_depth = function._nodes_by_depth
-    calls = []
-    for node in (node for depth in sorted(by_depth) for node in by_depth[depth]):
-        if not node.is_input:
-            kwargs = {k: v for k, v in node.arguments.kwargs.items() if k != "training"}
-            calls.append((node.operation, leaves((node.arguments.args, kwargs))))
-    return calls
-
-
-def _alike(one: keras.Function, other: keras.Function) -> bool:
-    """Return whether two functions run the same operations with the same arguments."""
-    left, right = _calls(one), _calls(other)
-    return len(left) == len(right) and all(
-        _same_operation(a, b) and len(x) == len(y) and all(map(_same_leaf, x, y))
-        for (a, x), (b, y) in zip(left, right, strict=True)
-    )
-
-
-def _same_operation(one: keras.Operation, other: keras.Operation) -> bool:
-    if one is other:
-        return True
-    if type(one) is not type(other) or getattr(one, "weights", None):
-        return False
-    try:
-        configs = [{k: v for k, v in o.get_config().items() if k != "name"} for o in (one, other)]
-    except NotImplementedError:
-        return True
-    return repr(configs[0]) == repr(configs[1])
-
-
-def _same_leaf(one: Any, other: Any) -> bool:
-    if isinstance(one, keras.KerasTensor) or isinstance(other, keras.KerasTensor):
-        return isinstance(one, keras.KerasTensor) and isinstance(other, keras.KerasTensor)
-    if keras.ops.is_tensor(one) or isinstance(one, np.ndarray):
-        a, b = (np.asarray(keras.ops.convert_to_numpy(leaf)) for leaf in (one, other))
-        return np.array_equal(a, b)
-    return one is other or one == other
+def _positional(operation: keras.Operation, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Return arguments with tensors by position where they have names, as in `Dense(8)(inputs=x)`."""
+    if not isinstance(operation, keras.layers.Layer) or not tensors_in(kwargs):
+        return args, kwargs
+    kwargs = dict(kwargs)
+    for name in positional_names(operation)[len(args) :]:
+        if not tensors_in(kwargs.get(name)):
+            break
+        args = (*args, kwargs.pop(name))
+    return args, kwargs
 
 
 def trace(
     model: keras.layers.Layer,
     known: Callable[[keras.Operation], bool],
     inputs: Any = None,
+    follow: bool = False,
 ) -> Graph:
     """Return the calls of a built model.
 
@@ -285,6 +281,7 @@ def trace(
         inputs: Structure of `keras.Input`s or arrays that the model can be called with; a tuple holds the
             positional arguments of `call`. Defaults to None: the shape that a subclassed model was built
             with, and its own dtype. Any other model has its own inputs.
+        follow: Whether to look into layers that cannot be unfolded. Defaults to False.
 
     Raises:
         UnbuiltModelError: The model has no weights yet, or its inputs are not known.
@@ -302,8 +299,8 @@ def trace(
         if function is not None:
             _check_fit(model, function, inputs)
     elif function is None:
-        _check_known(model)
-    tracer = _Tracer(model, known)
+        inputs = _known_arguments(model)
+    tracer = _Tracer({id(layer): path for path, layer in walk(model)}, known, follow)
     # A call on symbols may draw from a seed of the model, or change a state.
     with _untouched(model), keras.StatelessScope():
         if function is None:
@@ -319,8 +316,9 @@ def trace(
             names = [
                 f"input_{i}" if n.startswith("keras_tensor") else n for i, n in enumerate(names)
             ]
-            function = _unfolded_model(tracer, model, packed)
-        outputs = tracer.function(function, tensors)
+            outputs = _unfolded_model(tracer, model, packed, tensors)
+        else:
+            outputs = tracer.function(function, tensors)
     return Graph(model, packed, outputs, names, tracer.calls)
 
 
@@ -365,24 +363,34 @@ def _check_fit(model: keras.layers.Layer, function: keras.Function, inputs: Any)
         )
 
 
-def _check_known(model: keras.layers.Layer) -> None:
-    """Raise if `call` needs more arguments than the one whose shape Keras stores."""
+def _known_arguments(model: keras.layers.Layer) -> Any:
+    """Return symbols if `call` needs more arguments than the one whose shape Keras stores, else None.
+
+    Raises:
+        UnbuiltModelError: Several shapes fit the layers of the model, or none.
+    """
     names = positional_names(model, required=True)
-    if len(names) > 1 and "shapes_dict" not in (model.get_build_config() or {}):
-        raise UnbuiltModelError(
-            f"The inputs of `{type(model).__name__}` '{model.name}' are not known: its `call` takes "
-            f"{' and '.join(f'`{name}`' for name in names)}, and Keras stores the shape of the first only. "
-            f"Pass one batch or symbol for each, such as `inputs=({', '.join(names)})`."
-        )
+    if len(names) < 2 or "shapes_dict" in (model.get_build_config() or {}):
+        return None
+    found = argument_symbols(model)
+    if len(found) == 1:
+        return found[0]
+    raise UnbuiltModelError(
+        f"The inputs of `{type(model).__name__}` '{model.name}' are not known: its `call` takes "
+        f"{' and '.join(f'`{name}`' for name in names)}, and Keras stores the shape of the first only. "
+        f"Pass one batch or symbol for each, such as `inputs=({', '.join(names)})`."
+    )
 
 
-def _unfolded_model(tracer: _Tracer, model: keras.layers.Layer, packed: Any) -> keras.Function:
-    """Return the function of a subclassed model, or raise."""
-    function = tracer.unfold(model, arguments(model, packed), {})
-    if isinstance(function, str):
+def _unfolded_model(
+    tracer: _Tracer, model: keras.layers.Layer, packed: Any, tensors: list[Tensor]
+) -> Any:
+    """Collect the calls of a subclassed model, and return the structure of its outputs; or raise."""
+    found = tracer.unfold(model, arguments(model, packed), {})
+    if isinstance(found, str):
         raise UnsupportedLayerError(
-            f"The channels of `{type(model).__name__}` '{model.name}' cannot be followed: {function}. "
+            f"The channels of `{type(model).__name__}` '{model.name}' cannot be followed: {found}. "
             "Its `call` must run on `keras.Input`s: use Keras layers and `keras.ops` in it (no tf.* "
             "functions), and keep weights in layers."
         )
-    return function
+    return tracer.steps(found.symbols, found.steps, found.outputs, tensors)

@@ -259,7 +259,7 @@ def channel_groups(
         for _, layer in scopes.select(layers[1:], keep, "keep"):
             kept |= {id(inner) for _, inner in walk(layer)}
     with plain_classes(model):
-        graph = trace(model, lambda operation: entry_of(operation) is not None, inputs)
+        graph = trace(model, lambda operation: entry_of(operation) is not None, inputs, True)
         channels = run_rules(
             graph,
             _rule,
@@ -273,6 +273,7 @@ def channel_groups(
             and call.operation.weights
             and id(call.operation) not in kept
             and entry_of(call.operation) is None
+            and (not call.inside or call.blocked)
         }
     return _collect(graph, channels, without_rule)
 

@@ -24,6 +24,7 @@ from keras_ganprune.pruning.structured.carry_state import (
     tied_by_hand,
 )
 from keras_ganprune.pruning.structured.cuts import Cut
+from keras_ganprune.pruning.structured.followed_layers import set_argument
 from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rebuild_layers import (
@@ -34,6 +35,7 @@ from keras_ganprune.pruning.structured.rebuild_layers import (
 )
 from keras_ganprune.pruning.structured.rules.registry import Sizes, entry_of
 from keras_ganprune.pruning.structured.rules.slices import cut_key
+from keras_ganprune.pruning.structured.sized_operations import Sized
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +148,12 @@ class Builder:
         """Return the configuration after the cut; None for an operation without one."""
         old, entry = call.operation, entry_of(call.operation)
         config = configuration(old, call.path)
-        if config is None or entry is None or entry.config is None:
+        if config is None:
+            return None
+        for argument, members in call.arguments.items():
+            variable, axis = members[0]
+            config = set_argument(config, argument, self.weight_shape(variable)[axis])
+        if entry is None or entry.config is None:
             return config
         sizes = Sizes(
             weight=lambda name: self.weight_shape(_variable(old, name)),
@@ -246,15 +253,33 @@ class Builder:
         new = self.operation(call)
         self.new_calls[id(call)] = NewCall(new, args, kwargs)
         with _named(call):
-            outputs = leaves(new(*fill(args), **fill(kwargs)))
+            given = fill(args), fill(kwargs)
+            outputs = _symbols(new(*given[0], **given[1]))
+        if isinstance(new, Sized):
+            self._rename(outputs, _symbols(given), call)
         for tensor, symbol in zip(call.outputs, outputs, strict=True):
-            if tuple(symbol.shape) != self.shape(tensor):
+            if not _fits(tuple(symbol.shape), self.shape(tensor)):
                 raise InvalidArgumentError(
                     f"'{call.path}' ({type(call.operation).__name__}) must give the shape "
                     f"{self.shape(tensor)} after the cut, but gives {tuple(symbol.shape)}. "
                     f"{_advice(call)}"
                 )
         return outputs
+
+    def _rename(self, outputs: list[Any], given: list[Any], call: Call) -> None:
+        """Give unique names to the operations between symbols.
+
+        Private touch: the history of a symbol is the only way to the operation that made it.
+        """
+        waiting, seen = list(outputs), {id(symbol) for symbol in given}
+        while waiting:
+            symbol = waiting.pop()
+            if id(symbol) in seen:
+                continue
+            seen.add(id(symbol))
+            operation, node, _ = symbol._keras_history
+            operation.name = self.name(f"{call.path}/{operation.name}")
+            waiting += operation._inbound_nodes[node].input_tensors
 
     def needed(self) -> set[int]:
         """Return the calls that the outputs depend on, by id."""
@@ -364,6 +389,17 @@ def _advice(call: Call) -> str:
     return (
         f"Leave the layer alone with `keep=['{call.path}']`, and name those in front of it, too; or shrink "
         "before the layer is changed (`enable_lora`, `quantize`)."
+    )
+
+
+def _symbols(structure: Any) -> list[Any]:
+    return [leaf for leaf in leaves(structure) if isinstance(leaf, keras.KerasTensor)]
+
+
+def _fits(shape: tuple, expected: tuple) -> bool:
+    """Return whether a shape is the expected one. A size that one of the two leaves open fits any other."""
+    return len(shape) == len(expected) and all(
+        a == b or a is None or b is None for a, b in zip(shape, expected, strict=True)
     )
 
 

@@ -14,6 +14,7 @@ from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.layers.copy_state import is_of_keras
 from keras_ganprune.pruning.structured.carry_state import carry_forgotten, copy_vocabulary
 from keras_ganprune.pruning.structured.layer_objects import functions_of, objects_of, own_objects
+from keras_ganprune.pruning.structured.sized_operations import Sized
 
 # Keys of a configuration that Keras itself writes; a constructor without `**kwargs` does not take them.
 _OF_KERAS = ("name", "trainable", "dtype")
@@ -41,7 +42,7 @@ def configuration(old: keras.Operation, path: str) -> dict[str, Any] | None:
             "dtype": old.dtype_policy,
         }
     if not isinstance(old, keras.layers.Layer):
-        if not is_of_keras(type(old)):
+        if not is_of_keras(type(old)) and not isinstance(old, Sized):
             return None
         try:
             return old.get_config()

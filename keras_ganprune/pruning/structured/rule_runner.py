@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import keras
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.pruning.structured.channels import Axes, Channels, Rule
-from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor, leaves
+from keras_ganprune.pruning.structured.followed_layers import check_sizes, follow
+from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor, leaves, tensors_in
 
 
 def run_rules(
@@ -33,37 +34,68 @@ def run_rules(
             inside is not known either.
     """
     channels = Channels(_paths=paths)
-    axes = channels.axes
     for tensor in leaves(graph.inputs):
-        axes[id(tensor)] = Axes.fixed(tensor.shape)
-    opaque: list[Call] = []
-    for call in graph.calls:
-        channels.call = call
-        rule = rule_of(call.operation)
-        if rule is not None:
-            results = _apply(rule, call, channels)
-            if keep(call.operation):
-                for result in results:
-                    channels.fix(result, f"'{call.path}' is left as it is")
-        else:
-            results = [Axes.fixed(t.shape) for t in call.outputs]
-            is_layer = isinstance(call.operation, keras.layers.Layer)
-            if is_layer and not keep(call.operation):
-                opaque.append(call)
-            else:
-                why = "is left as it is" if is_layer else "is an operation without a rule"
-                for tensor in call.inputs:
-                    channels.fix(axes[id(tensor)], f"'{call.path}' {why}")
-        for tensor, result in zip(call.outputs, results, strict=True):
-            axes[id(tensor)] = result
-    for tensor in leaves(graph.outputs):
-        channels.fix(axes[id(tensor)], "they are those of the network's output")
+        channels.axes[id(tensor)] = Axes.fixed(tensor.shape)
+    runner = _Runner(channels, rule_of, keep)
+    runner.run(graph.calls)
+    for tensor in tensors_in(graph.outputs):
+        channels.fix(channels.axes[id(tensor)], "they are those of the network's output")
     channels.call = None
+    for call in runner.followed:
+        check_sizes(call, channels)
     # Only now is it known which channels stay.
-    for call in opaque:
-        if any(channels.movable(row) for t in call.inputs for row in axes[id(t)].labels):
+    for call in runner.opaque:
+        rows = (row for t in call.inputs for row in channels.axes[id(t)].labels)
+        if any(channels.movable(row) for row in rows):
             raise _not_followed(call)
     return channels
+
+
+class _Runner:
+    """Runs the rules of calls, also of those inside layers without a rule."""
+
+    def __init__(
+        self,
+        channels: Channels,
+        rule_of: Callable[[keras.Operation], Rule | None],
+        keep: Callable[[keras.Operation], bool],
+    ):
+        self.channels, self.rule_of, self.keep = channels, rule_of, keep
+        self.opaque: list[Call] = []
+        self.followed: list[Call] = []
+        self._around: list[Call] = []
+
+    def run(self, calls: Sequence[Call]) -> None:
+        """Run the rules of calls in their order."""
+        for call in calls:
+            self.channels.call = call
+            for tensor, axes in zip(call.outputs, self._results(call), strict=True):
+                self.channels.axes[id(tensor)] = axes
+
+    def _results(self, call: Call) -> list[Axes]:
+        channels, keeps = self.channels, self.keep(call.operation)
+        rule = self.rule_of(call.operation)
+        if rule is not None:
+            results = _apply(rule, call, channels)
+            for result in results if keeps else ():
+                channels.fix(result, f"'{call.path}' is left as it is")
+            return results
+        is_layer = isinstance(call.operation, keras.layers.Layer)
+        if call.inside and not keeps:
+            self.followed.append(call)
+            self._around.append(call)
+            results = follow(call, channels, self.run)
+            self._around.pop()
+            return results
+        if is_layer and not keeps:
+            self.opaque.append(call)
+        else:
+            why = "is left as it is" if is_layer else "is an operation without a rule"
+            for around in self._around[-1:]:
+                around.blocked = around.blocked or type(call.operation).__name__
+            for tensor in call.inputs:
+                channels.fix(channels.axes[id(tensor)], f"'{call.path}' {why}")
+        return [Axes.fixed(t.shape) for t in call.outputs]
 
 
 def _apply(rule: Rule, call: Call, channels: Channels) -> list[Axes]:

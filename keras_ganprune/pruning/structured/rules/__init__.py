@@ -5,6 +5,7 @@
 
 from keras_ganprune.pruning.structured.rules import (
     attention,
+    comparing,
     elementwise,
     hidden_layers,
     kernels,
@@ -14,8 +15,10 @@ from keras_ganprune.pruning.structured.rules import (
     normalization,
     ops,
     preprocessing,
+    products,
     recurrent,
     shapes,
+    sized,
     slices,
     wrappers,
 )
@@ -23,6 +26,7 @@ from keras_ganprune.pruning.structured.rules.registry import entry_of
 
 __all__ = [
     "attention",
+    "comparing",
     "elementwise",
     "entry_of",
     "hidden_layers",
@@ -33,8 +37,10 @@ __all__ = [
     "normalization",
     "ops",
     "preprocessing",
+    "products",
     "recurrent",
     "shapes",
+    "sized",
     "slices",
     "wrappers",
 ]

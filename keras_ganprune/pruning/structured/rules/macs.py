@@ -22,6 +22,7 @@ from keras_ganprune.pruning.structured.graph import (
     trace,
 )
 from keras_ganprune.pruning.structured.rules.registry import check_layer_classes
+from keras_ganprune.pruning.structured.sized_operations import Sized
 
 # One entry per axis: a number, None if it is not known, or the labels of the channels along the axis.
 Size = list
@@ -119,6 +120,8 @@ def _rule(operation: keras.Operation) -> MacsRule | None:
     Private touch: there are no public names for the classes of operations, nor for Keras's own modules.
     """
     cls = type(operation)
+    if isinstance(operation, Sized):
+        return _nothing
     if not isinstance(operation, keras.layers.Layer):
         modules = ("keras.src.ops", "keras.src.activations")
         is_keras = cls.__module__.startswith(modules) and "linalg" not in cls.__module__

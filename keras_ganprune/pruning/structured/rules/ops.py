@@ -44,10 +44,10 @@ ZERO_TO_ZERO = (
     "SoftShrink", "HardShrink", "TanhShrink", "HardTanh", "HardSilu", "Abs", "Absolute",
     "Negative", "Square", "Sqrt", "Sin", "Sinh", "Arcsinh", "Arctan", "Arctanh", "Expm1", "Log1p", "Sign",
     "Erf", "Cast", "Identity", "StopGradient", "Copy", "Round", "Floor", "Ceil", "Trunc", "Mish",
-    "ZerosLike",
+    "ZerosLike", "ConvertToTensor",
 )  # fmt: skip
 # Operations that map only zero to zero.
-_ONLY_ZERO_TO_ZERO = ("Sqrt", "Abs", "Absolute", "Negative", "Square", "Cast")
+_ONLY_ZERO_TO_ZERO = ("Sqrt", "Abs", "Absolute", "Negative", "Square", "Cast", "ConvertToTensor")
 _ZERO_TO_OTHER = (
     "Sigmoid",
     "HardSigmoid",
@@ -206,16 +206,6 @@ def pad(operation, channels, x, constant_values=None):
 def concatenate(operation, channels, xs):
     """Labels are placed one after the other."""
     return concatenated(channels, list(xs), operation.axis)
-
-
-@register_operation_rule("Matmul", "Einsum", "Dot", "Tensordot")
-def products(operation, channels, *operands, **kwargs):
-    """All channels stay."""
-    for x in operands:
-        if isinstance(x, Axes):
-            channels.fix(x, f"'{operation.name}' is a product with them")
-    outputs = [Axes.fixed(shape) for shape in channels.shapes]
-    return outputs if len(outputs) > 1 else outputs[0]
 
 
 # --- shapes ------------------------------------------------------------------------------------------

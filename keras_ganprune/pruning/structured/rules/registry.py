@@ -30,6 +30,7 @@ import numpy as np
 
 from keras_ganprune.errors import ArgumentTypeError
 from keras_ganprune.pruning.structured.channels import Rule
+from keras_ganprune.pruning.structured.sized_operations import Sized
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,8 @@ def entry_of(operation: keras.Operation) -> Entry | None:
             if "call" in vars(cls):
                 return None
         return None
+    if isinstance(operation, Sized):
+        return _OPERATIONS["Sized"]
     cls = type(operation)
     if not cls.__module__.startswith(("keras.src.ops", "keras.src.activations")):
         return None

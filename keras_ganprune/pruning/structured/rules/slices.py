@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_ganprune.pruning.structured.channels import Axes
+from keras_ganprune.pruning.structured.keys import parts_by_axis
 from keras_ganprune.pruning.structured.rules.registry import register_operation_rule
 
 
@@ -20,6 +21,8 @@ def _split_config(operation, config, sizes):
     """Return the positions of a split, counted in the channels that stay."""
     positions = operation.indices_or_sections
     kept = sizes.kept(0, operation.axis)
+    if kept.all():  # also an axis of unknown size
+        return config
     if isinstance(positions, int):
         step = len(kept) // positions
         positions = [step * i for i in range(1, positions)]
@@ -38,21 +41,6 @@ def split(operation, channels, x):
         labels[axis] = None if parts is None else parts[i]
         outputs.append(Axes(tuple(shape), tuple(labels), x.zero))
     return outputs if len(outputs) > 1 else outputs[0]
-
-
-def parts_by_axis(key: Any, rank: int) -> list[Any] | None:
-    """Return the entries of a key: one per axis, and None for each new axis.
-
-    Returns: A list without `...`; or None if the key has more than ints and slices.
-    """
-    key = list(key) if isinstance(key, (tuple, list)) else [key]
-    named = sum(part is not None and part is not Ellipsis for part in key)
-    if not any(part is Ellipsis for part in key):
-        key.append(Ellipsis)
-    at = next(i for i, part in enumerate(key) if part is Ellipsis)
-    key[at : at + 1] = [slice(None)] * (rank - named)
-    plain = all(part is None or isinstance(part, (int, slice)) for part in key)
-    return key if plain else None
 
 
 @register_operation_rule("GetItem")

@@ -1,0 +1,145 @@
+"""Records the tensors that a `call` on symbols makes from numbers, such as `keras.ops.arange(n)`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+# Functions that make a tensor from numbers, or repeat one.
+_MAKERS = (
+    "arange", "zeros", "ones", "full", "eye", "identity", "tri", "linspace", "broadcast_to", "tile",
+    "repeat",
+)  # fmt: skip
+# Functions that draw a tensor of a shape.
+_DRAWERS = ("normal", "uniform", "truncated_normal", "randint", "binomial", "gamma", "beta")
+
+
+@dataclass
+class Made:
+    """One call of such a function.
+
+    Attributes:
+        name: Its name.
+        arguments: Its arguments, by name.
+        shape: Shape of the result.
+        dtype: Type of the result.
+    """
+
+    name: str
+    arguments: dict[str, Any]
+    shape: tuple[int, ...]
+    dtype: str
+
+    def is_like(self, name: str, arguments: dict[str, Any]) -> bool:
+        """Return whether a call has the same name and arguments."""
+        return self.name == name and _text(self.arguments) == _text(arguments)
+
+
+@dataclass
+class Recorder:
+    """Records such calls, and gives symbols in the place of some of them.
+
+    Attributes:
+        replaced: Pairs (`Made`, function that returns a symbol or None), in the order of the calls.
+        made: The calls that were recorded.
+        drawn: Function (shape, dtype) -> symbol in the place of random numbers; None to let them be drawn.
+        draws: Number of calls that drew random numbers.
+    """
+
+    replaced: list[tuple[Made, Callable[[], Any] | None]] = field(default_factory=list)
+    made: list[Made] = field(default_factory=list)
+    drawn: Callable[[tuple, str], Any] | None = None
+    draws: int = 0
+    _next: int = 0
+    _depth: int = 0
+
+    @contextlib.contextmanager
+    def below(self) -> Iterator[None]:
+        """Within the context nothing is recorded: a layer or a function of Keras runs."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Within the context, calls are recorded.
+
+        Private touch: every function of `keras.ops` and `keras.random` calls the module of its backend by
+        this name. There is no public way to see such calls.
+        """
+        backend = importlib.import_module("keras.src.backend")
+        with contextlib.ExitStack() as stack:
+            for module, names, wrap in (
+                (backend.numpy, _MAKERS, self._maker),
+                (backend.random, _DRAWERS, self._drawer),
+            ):
+                for name in names:
+                    function = getattr(module, name)
+                    stack.callback(setattr, module, name, function)
+                    setattr(module, name, wrap(name, function))
+            of_layer = keras.layers.Layer.symbolic_call  # pyright: ignore[reportAttributeAccessIssue]
+
+            def symbolic_call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+                with self.below():
+                    return of_layer(layer, *args, **kwargs)
+
+            stack.callback(setattr, keras.layers.Layer, "symbolic_call", of_layer)
+            setattr(keras.layers.Layer, "symbolic_call", symbolic_call)  # noqa: B010  (stubs)
+            yield
+
+    def _maker(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        signature = inspect.signature(function)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._depth:
+                return function(*args, **kwargs)
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            arguments = dict(bound.arguments)
+            for i in range(self._next, len(self.replaced)):
+                made, symbol = self.replaced[i]
+                if made.is_like(name, arguments):
+                    self._next = i + 1
+                    if symbol is not None:
+                        return symbol()
+                    break
+            with self.below():
+                result = function(*args, **kwargs)
+            dtype = keras.backend.standardize_dtype(result.dtype)
+            self.made.append(Made(name, arguments, tuple(result.shape), dtype))
+            return result
+
+        return call
+
+    def _drawer(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(shape: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._depth:
+                return function(shape, *args, **kwargs)
+            self.draws += 1
+            if self.drawn is None:
+                return function(shape, *args, **kwargs)
+            dtype = kwargs.get("dtype") or ("int32" if name == "randint" else keras.config.floatx())
+            sizes = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
+            return self.drawn(sizes, keras.backend.standardize_dtype(dtype))
+
+        return call
+
+
+def _text(value: Any) -> str:
+    """Return numbers as text; of a tensor the shape and the type, since its values may be random."""
+    if isinstance(value, dict):
+        return str({k: _text(v) for k, v in value.items()})
+    if isinstance(value, (list, tuple)):
+        return str([_text(v) for v in value])
+    if keras.ops.is_tensor(value) or isinstance(value, (np.ndarray, keras.Variable)):
+        return f"{tuple(value.shape)} {value.dtype}"
+    return repr(int(value) if isinstance(value, np.integer) else value)

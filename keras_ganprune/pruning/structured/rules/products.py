@@ -1,0 +1,104 @@
+"""Rules of products of tensors. Channels pass where one of the two is a weight of the layer around them."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+from keras_ganprune.pruning.structured.channels import ALONG, IN, OUT, Axes, Channels
+from keras_ganprune.pruning.structured.rules.registry import register_operation_rule
+
+
+@register_operation_rule("Matmul", "Einsum", "Dot", "Tensordot")
+def products(operation, channels, *operands, **kwargs):
+    """A kernel reads the channels along the axis that is summed, and makes those of its other axis.
+
+    In a product of two tensors without weights all channels stay.
+    """
+    equation = _equation(operation, channels, operands)
+    rows = [row for x in operands if isinstance(x, Axes) for row in x.labels]
+    if equation is None or not any(channels.followed_weight(row) for row in rows):
+        for x in operands:
+            if isinstance(x, Axes):
+                channels.fix(x, f"'{operation.name}' is a product with them")
+        outputs = [Axes.fixed(shape) for shape in channels.shapes]
+        return outputs if len(outputs) > 1 else outputs[0]
+    terms, output = equation
+    labels: dict[str, Any] = {}
+    for letter in sorted({letter for term in terms for letter in term}):
+        met = [
+            x[term.index(letter)] for x, term in zip(operands, terms, strict=True) if letter in term
+        ]
+        _meet(channels, operation, met, letter in output)
+        labels[letter] = next((row for row in met if row is not None), None)
+    zero = all(x.zero for x in operands)
+    return Axes(tuple(channels.shape), tuple(labels[letter] for letter in output), zero)
+
+
+def _meet(channels: Channels, operation: Any, met: list[Any], stays: bool) -> None:
+    """Tie the channels of the operands along one letter; `stays` if it is not summed over."""
+    weights = [w for row in met if (w := channels.followed_weight(row)) is not None]
+    if not stays and not weights:
+        for row in met:
+            channels.fix(row, f"'{operation.name}' sums over them")
+        return
+    if any(row is not None for row in met):
+        for row in met[1:]:
+            channels.tie(met[0], row)
+    for weight in weights:
+        if weight.role in (ALONG, OUT):
+            weight.role = IN if not stays else OUT if len(met) == 1 else weight.role
+
+
+def _equation(
+    operation: Any, channels: Channels, operands: tuple[Any, ...]
+) -> tuple[list[str], str] | None:
+    """Return the letters of the axes of the operands and of the result, or None if not known."""
+    if not all(isinstance(x, Axes) for x in operands) or len(channels.shapes) != 1:
+        return None
+    ranks = [x.rank for x in operands]
+    if type(operation).__name__ == "Einsum":
+        text = str(operation.subscripts).replace(" ", "")
+        if "->" not in text or "." in text:
+            return None
+        left, output = text.split("->")
+        terms = left.split(",")
+        if [len(term) for term in terms] != ranks or any(len(set(t)) < len(t) for t in terms):
+            return None
+        return terms, output
+    if type(operation).__name__ != "Matmul" or min(ranks) < 2:
+        return None
+    batch = string.ascii_uppercase[: max(ranks) - 2]
+    ends = zip(ranks, ("ik", "kj"), strict=True)
+    terms = [batch[len(batch) - (rank - 2) :] + end for rank, end in ends]
+    for place in range(len(batch)):
+        sizes = {x.shape[-3 - place] for x in operands if x.rank > 2 + place}
+        if len(sizes) > 1:
+            return None
+    return terms, batch + "ij"
+
+
+@register_operation_rule("Conv", "ConvTranspose", "DepthwiseConv")
+def convolution(operation, channels, x, kernel):
+    """A kernel of the layer around it reads the channels of the image and makes others."""
+    kind = type(operation).__name__
+    name = f"'{operation.name}'"
+    known = isinstance(kernel, Axes) and any(channels.followed_weight(row) for row in kernel.labels)
+    first = operation.data_format == "channels_first"
+    reads, makes = (-1, -2) if kind == "ConvTranspose" else (-2, -1)
+    same = known and x.shape[1 if first else -1] == kernel.shape[reads]
+    if not same or (kind == "DepthwiseConv" and kernel.shape[-1] != 1):
+        for operand in (x, kernel):
+            if isinstance(operand, Axes):
+                channels.fix(operand, f"{name} is a product with them")
+        return Axes.fixed(channels.shape)
+    axis = 1 if first else x.rank - 1
+    labels = channels.keeps_only(x, axis, f"{name} runs over them")
+    for place in range(kernel.rank - 2):
+        channels.fix(kernel[place], f"{name} runs over them")
+    _meet(channels, operation, [labels, kernel[reads]], kind == "DepthwiseConv")
+    if kind == "DepthwiseConv":
+        channels.fix(kernel[-1], f"{name} has one filter for each channel")
+        return x.along(channels.shape, axis, kernel[reads])
+    _meet(channels, operation, [kernel[makes]], True)
+    return x.along(channels.shape, axis, kernel[makes], zero=True)
