@@ -45,6 +45,9 @@ def any_terminal() -> Iterator[None]:
         OSError: The output cannot be written, for example into a file on a full disk.
     """
     stream = sys.stdout
+    if stream is None:  # a program without a terminal, such as `pythonw`
+        yield
+        return
     errors = getattr(stream, "errors", None)
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors=_HANDLER)  # pyright: ignore[reportAttributeAccessIssue]
@@ -52,8 +55,7 @@ def any_terminal() -> Iterator[None]:
         yield
     finally:
         try:
-            if stream is not None:
-                stream.flush()
+            stream.flush()
         except OSError:
             with contextlib.suppress(OSError, ValueError):
                 # Otherwise Python tries again, and complains, when it ends.

@@ -11,8 +11,8 @@ from typing import Any, cast
 import keras
 import numpy as np
 
+from keras_ganprune.layers.copy_state import attributes as attributes_of
 from keras_ganprune.pruning.structured.concrete_calls import traced
-from keras_ganprune.pruning.structured.layer_objects import attributes_of
 from keras_ganprune.pruning.structured.made_tensors import Recorder
 from keras_ganprune.pruning.structured.traces import (
     NotFollowedError,
@@ -294,7 +294,7 @@ def _weights_as_symbols(
         return value
 
     before = {}
-    for name, value in attributes_of(layer).items():
+    for name, value in attributes_of(layer):
         count = len(found)
         new = symbol(value, name)
         holds = any(isinstance(leaf, _WeightSymbol) for leaf in _all_leaves(new))

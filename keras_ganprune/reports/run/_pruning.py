@@ -38,7 +38,7 @@ def _prune_log(prune: Any) -> PruneLog:
                 # The granularity is `Channel`, whose `of` names the unit of the share.
                 of = getattr(prune.pruner.granularity, "of", of)
         return PruneLog(repr(prune.schedule), prune.schedule.quantity, of, _updates(prune.updates))
-    rows = list(prune) if isinstance(prune, Iterable) else [()]
+    rows: list[Any] = list(prune) if isinstance(prune, Iterable) else [()]
     rows = [row if isinstance(row, (list, tuple)) else () for row in rows]
     reports = [row[1] for row in rows if len(row) == 2 and isinstance(row[1], MaskReport)]
     if len(reports) == len(rows):
