@@ -47,10 +47,10 @@ class Leaf:
     def mask(self, keep: np.ndarray) -> bool:
         """Set the entries to zero where a mask is False; return whether that is possible."""
         value = self.value
-        if isinstance(value, np.ndarray) and value.flags.writeable:
-            value[~keep] = 0
-        elif hasattr(value, "assign"):
+        if hasattr(value, "assign"):
             value.assign(masked(value, keep))
+        elif isinstance(value, np.ndarray) and value.flags.writeable:
+            value[~keep] = 0
         else:
             return self._replace(masked(keras.ops.convert_to_tensor(value), keep))
         return True
