@@ -16,6 +16,7 @@ from keras_ganprune.callbacks.quality_monitor import QualityMonitor
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.metrics.image_quality import Evaluator
 from keras_ganprune.pruning.mask_state import sparsity_of
+from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.training.snapshot import TrainingState
 from keras_ganprune.utils import annotated, validation
 
@@ -77,7 +78,7 @@ class _FitState:
     good: _GoodState | None = None
 
 
-class DiversityGuard(keras.callbacks.Callback):
+class DiversityGuard(FreshCopies):
     """Acts when a GAN loses variety while the distance looks fine.
 
     If a network is pruned too far, it may generate fewer and fewer different images while a Fréchet

@@ -20,10 +20,11 @@ from keras_ganprune.pruning.modes import ModeLike
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.pruning.schedules import Schedule, ScheduleLike
 from keras_ganprune.pruning.settings import PruningSettings
+from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.utils import annotated, terminal, validation
 
 
-class Prune(keras.callbacks.Callback):
+class Prune(FreshCopies):
     """Prunes one or several networks of the model that is fitted, along a schedule.
 
     Works with any `keras.Model`, whatever its `train_step`: the constraints of the weights enforce the masks

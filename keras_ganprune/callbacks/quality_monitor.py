@@ -24,6 +24,7 @@ from keras_ganprune.errors import (
 )
 from keras_ganprune.gan import GANModel
 from keras_ganprune.metrics.image_quality import Evaluator
+from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.training.snapshot import sums_not_finite
 from keras_ganprune.utils import annotated, validation
 
@@ -50,7 +51,7 @@ class _FitState:
     beside: list[keras.callbacks.Callback] = field(default_factory=list)
 
 
-class QualityMonitor(keras.callbacks.Callback):
+class QualityMonitor(FreshCopies):
     """Measures the images of a GAN at the end of epochs, and writes the results into the logs.
 
     `EarlyStopping`, `ModelCheckpoint` and `AdaptiveSparsity` can then watch 'fd' or 'coverage', and

@@ -18,6 +18,7 @@ import numpy as np
 from keras_ganprune.backend import distribution
 from keras_ganprune.callbacks import fixed_inputs
 from keras_ganprune.errors import OutputError, PruningWarning, UnbuiltModelError
+from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.utils import annotated, files, plotting, validation
 
 _PNG_NAME = re.compile(r"epoch_(\d{4,})\.png")
@@ -47,7 +48,7 @@ class _FitState:
     gif_frames: int = 0
 
 
-class SampleGrid(keras.callbacks.Callback):
+class SampleGrid(FreshCopies):
     """Draws the same samples at the end of epochs: a PNG grid per epoch, and an animated GIF.
 
     The folder contains `epoch_0001.png` and so on, `latest.png` and `training.gif`. The GIF is written

@@ -19,10 +19,11 @@ from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.training import discovery
+from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.utils import annotated, terminal, validation
 
 
-class Shrink(keras.callbacks.Callback):
+class Shrink(FreshCopies):
     """Cuts channels out of networks during `fit`; training continues with the smaller networks.
 
     At a step of your choice, a smaller network takes the place of the old one: in the attributes of the

@@ -27,6 +27,7 @@ from keras_ganprune.layers.traversal import is_built, masked_weights
 from keras_ganprune.metrics.sparsity import count_parameters
 from keras_ganprune.pruning.mask_state import sparsity_of
 from keras_ganprune.training import discovery
+from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.utils import annotated, files, plotting, validation
 
 # Larger masks are drawn smaller; each pixel then shows the share of kept weights in a block.
@@ -98,7 +99,7 @@ class _EventFile:
                 )
 
 
-class PruningSummary(keras.callbacks.Callback):
+class PruningSummary(FreshCopies):
     """Writes the pruning state of networks into event files for TensorBoard.
 
     Use it beside `keras.callbacks.TensorBoard`. At the end of every epoch it writes the following; the

@@ -2,6 +2,7 @@
 
 # Annotations are evaluated here, so that `help` lists the names that are valid.
 
+import copy
 import functools
 import warnings
 from collections.abc import Sequence
@@ -131,6 +132,19 @@ class Pruner:
             f"<Pruner of {names}: {self.criterion!r}, {self.granularity!r}, {self.allocation!r}, "
             f"{self.mode!r}, {tensors}, sparsity {self.sparsity:.4f}>"
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Pruner":
+        models = [copy.deepcopy(model, memo) for model in self.models]
+        memo[id(self)] = twin = _of_models(models, self._own_settings, self.updates_made)
+        return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _of_models, (list(self.models), self._own_settings, self.updates_made)
+
+    @property
+    def _own_settings(self) -> dict[str, Any]:
+        names = ("criterion", "granularity", "allocation", "mode", "scope")
+        return {name: getattr(self, name) for name in names}
 
     # --- the masks now ---------------------------------------------------------------------------
 
@@ -404,3 +418,12 @@ class Pruner:
             Whether any mask was newly added, so that a step traced before must be traced again.
         """
         return track(self.weights, optimizer)
+
+
+def _of_models(
+    models: Sequence[keras.layers.Layer], settings: dict[str, Any], updates_made: int
+) -> Pruner:
+    """Return the copy of a `Pruner`, for copies of its models. Their masks came with them."""
+    pruner = Pruner(*models, **settings)
+    pruner.updates_made = updates_made
+    return pruner

@@ -46,11 +46,11 @@ class Leaf:
 
     def mask(self, keep: np.ndarray) -> bool:
         """Set the entries to zero where a mask is False; return whether that is possible."""
-        value: Any = self.value
-        if isinstance(value, np.ndarray) and value.flags.writeable:
+        value = self.value
+        if hasattr(value, "assign"):
+            value.assign(masked(value, keep))
+        elif isinstance(value, np.ndarray) and value.flags.writeable:
             value[~keep] = 0
-        elif hasattr(value, "assign"):
-            value.assign(masked(value, keep))  # pyright: ignore[reportAttributeAccessIssue]
         else:
             return self._replace(masked(keras.ops.convert_to_tensor(value), keep))
         return True

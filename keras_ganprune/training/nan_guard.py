@@ -5,17 +5,17 @@ from __future__ import annotations
 import warnings
 from typing import Any, Literal
 
-import keras
 import numpy as np
 
 from keras_ganprune.backend import distribution
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
+from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.training.snapshot import TrainingState, sums_not_finite, variables
 from keras_ganprune.utils import annotated
 from keras_ganprune.utils.validation import is_int
 
 
-class NaNGuard(keras.callbacks.Callback):
+class NaNGuard(FreshCopies):
     """Callback that stops training when a loss is NaN or infinite, and restores the last good state.
 
     A good state is one in which all losses and weights are finite. A copy of the last good state (weights,

@@ -459,7 +459,7 @@ conv2d_transpose_1: 8 channels
   mean  batch_normalization_2/moving_mean axis 0
   state batch_normalization_2/moving_variance axis 0
   in    conv2d_transpose_2/kernel axis 3
-conv2d_transpose_2: all channels stay, because they are those of the network's output"""
+conv2d_transpose_2: all channels stay, because they are those of the network's output."""
     )
 
 
@@ -478,7 +478,7 @@ inner: 6 channels
   out   inner/kernel axis 1
   along inner/bias axis 0
   in    last/kernel axis 0
-head: all channels stay, because they are those of the network's output"""
+head: all channels stay, because they are those of the network's output."""
     )
     assert len(groups) == 2 and groups.size == 14
     assert groups[0].makers == ["first/kernel", "last/kernel"]

@@ -154,10 +154,10 @@ class Groups(Sequence[Group]):
 
     def __repr__(self) -> str:
         lines = [repr(group) for group in self.groups]
-        lines += [f"{path}: all channels stay, because {why}" for path, why in self.stay.items()]
+        lines += [f"{path}: all channels stay, because {why}." for path, why in self.stay.items()]
         for layer in {type(x): x for x in self.without_rule.values()}.values():
             lines += [f"To cut {type(layer).__name__}, write its rule:", rule_to_write(layer)]
-        return "\n".join(lines) or "no channels"
+        return "\n".join(lines) or "No layer of the network makes channels."
 
     def removed(self, keeps: Sequence[np.ndarray]) -> np.ndarray:
         """Return a bool for each label: whether its class is removed.
@@ -246,7 +246,7 @@ def channel_groups(
       out   a/kernel axis 1
       along a/bias axis 0
       in    b/kernel axis 0
-    b: all channels stay, because they are those of the network's output
+    b: all channels stay, because they are those of the network's output.
     """
     if not isinstance(model, keras.layers.Layer):
         raise ArgumentTypeError(

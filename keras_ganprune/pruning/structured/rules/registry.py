@@ -142,7 +142,7 @@ def register_rule(
       out   a/kernel axis 1
       along a/shift axis 0
       in    b/kernel axis 0
-    b: all channels stay, because they are those of the network's output
+    b: all channels stay, because they are those of the network's output.
     """
     check_layer_classes(layer_classes, "register_rule")
 
