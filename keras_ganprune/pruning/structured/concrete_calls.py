@@ -102,8 +102,10 @@ class Traces:
 
     def _replace_made(self) -> None:
         """Trace again with symbols in the place of tensors that depend on sizes."""
-        count = len(self.all[0].recorder.made)
-        plans = [plan(self, [t.recorder.made[i] for t in self.all]) for i in range(count)]
+        plans = [
+            self._planned([t.recorder.made[i] for t in self.all])
+            for i in range(len(self.all[0].recorder.made))
+        ]
         if not any(plans):
             return
         before, self.all = self.all, []
@@ -114,8 +116,19 @@ class Traces:
                 recorder.replaced.append((made, node))
             self.all.append(self._trace(symbols, recorder))
 
-    def _node(self, plan: Plan, made: Made, symbols: list[Any]) -> Callable[[], Any]:
+    def _planned(self, made: list[Made]) -> Plan | NotFollowedError | None:
+        try:
+            return plan(self, made)
+        except NotFollowedError as error:
+            # It may be made from a tensor that is a symbol in the next traces.
+            return error
+
+    def _node(
+        self, plan: Plan | NotFollowedError, made: Made, symbols: list[Any]
+    ) -> Callable[[], Any]:
         def make() -> Any:
+            if isinstance(plan, NotFollowedError):
+                raise plan
             axes, names = self._references(plan.numbers)
             references = {str(k): symbols[i] for k, i in names.items()}
             op = Sized(plan.kind, plan.numbers, made.dtype, axes, made.shape)
