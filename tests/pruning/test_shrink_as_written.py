@@ -68,6 +68,8 @@ EXPECTED = {
     "sliced_table_any": (254, 114),
     "moving": (83, 38),
     "own_dense": (186, 67),
+    "body_on_batch": (135, 55),
+    "larger_input": (720, 212),
     "keywords": (123, 63),
     "two_arguments": (164, 84),
     "keyword_call": (194, 98),

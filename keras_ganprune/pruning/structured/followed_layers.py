@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -164,8 +165,12 @@ class _Grown:
             return keras.KerasTensor(tuple(shape), leaf.dtype)
 
         args, kwargs = keras.tree.map_structure(symbol, (self.call.args, self.call.kwargs))  # type: ignore[misc]
-        new: Any = build_again(self.layer, self.call.path, lambda: config, self.layer.name)
-        new(*args, **kwargs)
+        state = random.getstate()  # Initializers draw their seeds from it.
+        try:
+            new: Any = build_again(self.layer, self.call.path, lambda: config, self.layer.name)
+            new(*args, **kwargs)
+        finally:
+            random.setstate(state)
         return [tuple(w.shape) for w in new.weights]
 
     def follows_input(self, n: int, axis: int, row: np.ndarray) -> bool:
