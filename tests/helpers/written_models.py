@@ -859,3 +859,6 @@ CALLS = {
     "on_batch": lambda: built(OnBatch(), image(8)),
 }
 WRITTEN |= CALLS
+if keras.backend.backend() == "jax":
+    # JAX itself cannot divide an unknown length.
+    del WRITTEN["split_in_two_any"]
