@@ -222,6 +222,8 @@ def _failure(model: keras.layers.Layer, inputs: Any) -> Exception | None:
 
     def checked(layer: keras.layers.Layer, call: Callable[..., Any]) -> Callable[..., Any]:
         def call_and_check(*args: Any, **kwargs: Any) -> Any:
+            if not _is_large_enough(layer, args):
+                raise ValueError(f"the inputs are too small for the window of '{layer.name}'")
             outputs = call(*args, **kwargs)
             leaves: list[Any] = keras.tree.flatten(outputs)  # pyright: ignore[reportAssignmentType]
             if any(0 in tuple(getattr(y, "shape", ()) or ()) for y in leaves):
@@ -236,6 +238,20 @@ def _failure(model: keras.layers.Layer, inputs: Any) -> Exception | None:
     except Exception as error:
         return error
     return ValueError(f"nothing is left of the inputs behind '{empty[0]}'") if empty else None
+
+
+def _is_large_enough(layer: keras.layers.Layer, args: tuple) -> bool:
+    """Return whether a convolution or pooling fits its input; TensorFlow does not always check it."""
+    if not args or not (hasattr(layer, "kernel_size") or hasattr(layer, "pool_size")):
+        return True
+    shape = tuple(getattr(args[0], "shape", ()))
+    try:
+        found = layer.compute_output_shape(shape)
+    except ValueError:
+        return False
+    except Exception:
+        return True
+    return all(n is None or n > 0 for n in found if not isinstance(n, tuple))
 
 
 # --- the range of the values ----------------------------------------------------------------------

@@ -360,10 +360,19 @@ def test_a_subclassed_model_with_two_arguments():
     model(noise_batch(5), _label())
     random_weights(model)
     symbols = [keras.Input((5,)), keras.Input((), dtype="int32")]
-    for inputs in (symbols, tuple(symbols), (noise_batch(5), _label()), [noise_batch(5), _label()]):
+    both = (noise_batch(5), _label())
+    for inputs in (None, symbols, tuple(symbols), both, list(both)):
         small = kgp.shrink(model, sparsity=0.5, inputs=inputs)
         assert small.count_params() == 5 * 4 + 4 + 4 * 4 + 4 * 2 + 2
-        assert small.inputs[1].dtype == "int32"
+        assert small.inputs[1].shape == (None,)
+        assert small.inputs[1].dtype == ("float32" if inputs is None else "int32")
+
+
+class TimesMean(TwoInputs):
+    """Any shape of the second argument will do."""
+
+    def call(self, noise, label):
+        return super().call([noise, ops.zeros_like(noise[:, 0], "int32")]) * ops.mean(label)
 
 
 def test_models_whose_inputs_are_not_known():
@@ -372,8 +381,8 @@ def test_models_whose_inputs_are_not_known():
         kgp.shrink(unbuilt, sparsity=0.5)
     with pytest.raises(InvalidArgumentError, match="`inputs` must fit the inputs of"):
         kgp.shrink(small_mlp(), sparsity=0.5, inputs=[keras.Input((6,))])
-    two = TwoArguments()
-    two(noise_batch(5), _label())
+    two = TimesMean()
+    two(noise_batch(5), ops.cast(_label(), "float32"))
     with pytest.raises(
         UnbuiltModelError, match=r"takes `noise` and `label`.*inputs=\(noise, label"
     ):

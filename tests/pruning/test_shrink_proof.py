@@ -15,7 +15,6 @@ import keras_ganprune as kgp
 from keras_ganprune.errors import (
     DifferentOutputsError,
     InvalidArgumentError,
-    UnbuiltModelError,
     UnsupportedLayerError,
 )
 from keras_ganprune.layers.inference import run
@@ -25,8 +24,6 @@ from keras_ganprune.pruning.shrink_model import shrink_with_cuts
 from keras_ganprune.pruning.structured.rules import registry
 
 ROWS = {**{name: (lambda n=name: ZOO[n]()[0]) for name in names()}, **CUT_ZOO}
-# What cannot be cut, and the text that says so.
-REFUSED = {"two_arguments": (UnbuiltModelError, "takes `x` and `t`")}
 # One of each kind by default: state, function, constant, forgotten argument, several inputs.
 FAST = (
     "stateful",
@@ -80,15 +77,10 @@ def test_the_outputs_are_those_of_the_users_model(name, route):
         model = ROWS[name]()
     except ImportError as error:
         pytest.skip(str(error))  # Keras's preprocessing layers need TensorFlow
-    if route == "masks" and name not in REFUSED:
+    if route == "masks":
         kgp.Pruner(model, granularity="channel").update(sparsity=0.5)
     before = state(model)
     sparsity = 0.5 if route == "sparsity" else None
-    if name in REFUSED:
-        error, text = REFUSED[name]
-        with pytest.raises(error, match=text):
-            kgp.shrink(model, sparsity=0.5)
-        return
     result = shrink_with_cuts(model, sparsity=sparsity)
     assert result.model.count_params() < model.count_params()
     values = result.groups.masked_values(result.keeps).values() if sparsity else ()

@@ -30,6 +30,7 @@ class Axes:
             as sigmoid, which maps 0 to 0.5. Defaults to True.
         nonzero: Whether a masked channel is never zero in this tensor, so that dividing by it is safe.
             Defaults to False.
+        weight: Whether the tensor is a weight of the layer around the call. Defaults to False.
 
     Example:
     >>> x = Axes((None, 3), (None, np.array([4, 5, 6])))
@@ -41,6 +42,7 @@ class Axes:
     labels: tuple[np.ndarray | None, ...]
     zero: bool = True
     nonzero: bool = False
+    weight: bool = False
 
     @classmethod
     def fixed(cls, shape: Sequence[int | None]) -> Axes:

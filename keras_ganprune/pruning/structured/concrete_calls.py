@@ -7,7 +7,7 @@ take such numbers are replaced by `Sized` ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -102,8 +102,10 @@ class Traces:
 
     def _replace_made(self) -> None:
         """Trace again with symbols in the place of tensors that depend on sizes."""
-        count = len(self.all[0].recorder.made)
-        plans = [plan(self, [t.recorder.made[i] for t in self.all]) for i in range(count)]
+        plans = [
+            self._planned([t.recorder.made[i] for t in self.all])
+            for i in range(len(self.all[0].recorder.made))
+        ]
         if not any(plans):
             return
         before, self.all = self.all, []
@@ -114,8 +116,19 @@ class Traces:
                 recorder.replaced.append((made, node))
             self.all.append(self._trace(symbols, recorder))
 
-    def _node(self, plan: Plan, made: Made, symbols: list[Any]) -> Callable[[], Any]:
+    def _planned(self, made: list[Made]) -> Plan | NotFollowedError | None:
+        try:
+            return plan(self, made)
+        except NotFollowedError as error:
+            # It may be made from a tensor that is a symbol in the next traces.
+            return error
+
+    def _node(
+        self, plan: Plan | NotFollowedError, made: Made, symbols: list[Any]
+    ) -> Callable[[], Any]:
         def make() -> Any:
+            if isinstance(plan, NotFollowedError):
+                raise plan
             axes, names = self._references(plan.numbers)
             references = {str(k): symbols[i] for k, i in names.items()}
             op = Sized(plan.kind, plan.numbers, made.dtype, axes, made.shape)
@@ -137,8 +150,12 @@ class Traces:
         if any(len(trace.steps) != len(first.steps) for trace in self.all):
             raise NotFollowedError("it runs more operations for more places (a loop over a size?)")
         steps: list[Step] = []
+        shapes = {id(k): s for k, s in zip(first.symbols, self.sizes.shapes, strict=True)}
         for i in range(len(first.steps)):
-            steps += self._step([trace.steps[i] for trace in self.all])
+            for step in self._step([trace.steps[i] for trace in self.all]):
+                _check_open(step, shapes)
+                shapes.update((id(k), s) for k, s in zip(step.outputs, step.shapes, strict=True))
+                steps.append(step)
         return Trace(first.symbols, first.outputs, steps, first.recorder)
 
     def _step(self, steps: list[Step]) -> list[Step]:
@@ -200,6 +217,26 @@ class Traces:
         output = first.outputs[place]
         x = leaves((first.args, first.kwargs))[0]
         return self._sized(kind, numbers, [x], output, first.shapes[place], output.dtype)
+
+
+def _check_open(step: Step, shapes: dict[int, tuple[int | None, ...]]) -> None:
+    """Raise if an operation cannot run on symbols of unknown sizes, as the smaller model will."""
+    operation = step.operation
+    if isinstance(operation, (keras.layers.Layer, Sized)):
+        return
+
+    def symbol(leaf: Any) -> Any:
+        is_symbol = isinstance(leaf, keras.KerasTensor)
+        return (
+            keras.KerasTensor(shapes.get(id(leaf), leaf.shape), leaf.dtype) if is_symbol else leaf
+        )
+
+    args, kwargs = cast("Any", keras.tree.map_structure(symbol, (step.args, step.kwargs)))
+    try:
+        operation.compute_output_spec(*args, **kwargs)
+    except Exception as error:
+        name = type(operation).__name__
+        raise NotFollowedError(f"`{name}` needs to know all sizes ({error})") from error
 
 
 # --- comparisons of traces ---------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -49,14 +50,15 @@ def _enter(call: Call, inside: Inside, channels: Channels) -> None:
     """Record the axes of the tensors that the calls inside a layer begin with."""
     axes = channels.axes
     for outer, inner in zip(call.inputs, inside.inputs, strict=True):
-        axes[id(inner)] = dataclasses.replace(axes[id(outer)], shape=tuple(inner.shape))
+        outside = axes[id(outer)]
+        axes[id(inner)] = dataclasses.replace(outside, shape=tuple(inner.shape), weight=False)
     layer: Any = call.operation
     for name, variable, tensor in inside.weights:
         rows = [
             channels.follows(layer, name, variable, axis) if size > 1 else None
             for axis, size in enumerate(variable.shape)
         ]
-        axes[id(tensor)] = Axes(tuple(tensor.shape), tuple(rows))
+        axes[id(tensor)] = Axes(tuple(tensor.shape), tuple(rows), weight=True)
     for tensor in inside.free:
         rows = [channels.units.new(n) if n else None for n in tensor.shape]
         axes[id(tensor)] = Axes(tuple(tensor.shape), tuple(rows), False)
@@ -80,7 +82,7 @@ def _as_outside(channels: Channels, x: Axes, tensor: Tensor) -> Axes:
             channels.fix(row, "they run along a size that is not known")
             row = None
         labels.append(row)
-    return dataclasses.replace(x, shape=tuple(tensor.shape), labels=tuple(labels))
+    return Axes(tuple(tensor.shape), tuple(labels), x.zero, x.nonzero)
 
 
 # --- sizes -------------------------------------------------------------------------------------------
@@ -163,8 +165,12 @@ class _Grown:
             return keras.KerasTensor(tuple(shape), leaf.dtype)
 
         args, kwargs = keras.tree.map_structure(symbol, (self.call.args, self.call.kwargs))  # type: ignore[misc]
-        new: Any = build_again(self.layer, self.call.path, lambda: config, self.layer.name)
-        new(*args, **kwargs)
+        state = random.getstate()  # Initializers draw their seeds from it.
+        try:
+            new: Any = build_again(self.layer, self.call.path, lambda: config, self.layer.name)
+            new(*args, **kwargs)
+        finally:
+            random.setstate(state)
         return [tuple(w.shape) for w in new.weights]
 
     def follows_input(self, n: int, axis: int, row: np.ndarray) -> bool:

@@ -313,12 +313,18 @@ def _collect(
             stay[record.layer_path] = _reason(record, channels)
     for path, layer in without_rule.items():
         stay[path] = f"there is no rule for {type(layer).__name__}"
-    stay = {**_without_rule(graph.model), **stay}
+    followed = {id(call.operation) for call in graph.calls if call.inside}
+    stay = {**_without_rule(graph.model, followed), **stay}
     return Groups(graph, channels, tuple(groups), stay, without_rule)
 
 
-def _without_rule(model: keras.layers.Layer) -> dict[str, str]:
-    """Return why the channels stay of layers that hold kernels and have no rule, by their paths."""
+def _without_rule(model: keras.layers.Layer, followed: set[int]) -> dict[str, str]:
+    """Return why the channels stay of layers that hold kernels and have no rule, by their paths.
+
+    Args:
+        model: The model.
+        followed: Ids of layers whose inside is known.
+    """
     found: dict[str, str] = {}
     inside: set[int] = set()  # parts of layers with a rule, which covers them too
     for path, layer in walk(model):
@@ -326,7 +332,7 @@ def _without_rule(model: keras.layers.Layer) -> dict[str, str]:
             continue
         if entry_of(layer) is not None:
             inside.update(id(part) for _, part in walk(layer))
-        elif own_kernels(layer):
+        elif own_kernels(layer) and id(layer) not in followed:
             kind = getattr(layer, "plain_class", type(layer)).__name__
             found[path] = f"{kind} has no rule; register one with `register_rule({kind})`"
     return found

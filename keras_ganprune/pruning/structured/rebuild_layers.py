@@ -59,10 +59,32 @@ def configuration(old: keras.Operation, path: str) -> dict[str, Any] | None:
         return old.get_config()
     if _is_empty(old):
         return None
+    with contextlib.suppress(Exception):
+        return _from_attributes(old)
     raise UnsupportedLayerError(
         f"`{type(old).__name__}` '{path}' must define `get_config` (all its constructor arguments), as for "
         f"saving, so that it can be built again. Received: {plain_text(reason)}"
     )
+
+
+def _from_attributes(old: keras.layers.Layer) -> dict[str, Any]:
+    """Return the arguments of a constructor, read from attributes of the same names.
+
+    Raises:
+        TypeError: An argument without a default has no such attribute, or it is not a plain value.
+    """
+    config: dict[str, Any] = {"trainable": old.trainable, "dtype": old.dtype_policy}
+    for name, parameter in list(inspect.signature(type(old).__init__).parameters.items())[1:]:
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            continue
+        if name in config or name == "name":
+            continue
+        value = getattr(old, name, inspect.Parameter.empty)
+        if isinstance(value, (bool, int, float, str, type(None))):
+            config[name] = value
+        elif parameter.default is inspect.Parameter.empty:
+            raise TypeError(f"`{name}` is not an attribute")
+    return config
 
 
 def build_again(

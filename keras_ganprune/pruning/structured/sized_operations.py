@@ -226,6 +226,7 @@ class Sized(keras.Operation):
         super().__init__()
         self.kind, self.numbers, self.dtype, self.axes = kind, numbers, dtype, axes
         self.shape = shape
+        self._traced: Any = None
 
     def __call__(self, tensors: list[Any], references: dict[Any, Any]) -> Any:
         """Return the result for tensors, or for symbols.
@@ -239,12 +240,16 @@ class Sized(keras.Operation):
 
     def node(self, tensors: list[Any], references: dict[str, Any]) -> keras.KerasTensor:
         """Return a symbol that a trace records as the result of this operation."""
-        # Keras's stubs do not have the method.
-        return cast("Any", super()).symbolic_call(tensors, references)
+        self._traced = keras.KerasTensor(self.shape, self.dtype)
+        try:
+            # Keras's stubs do not have the method.
+            return cast("Any", super()).symbolic_call(tensors, references)
+        finally:
+            self._traced = None
 
     def compute_output_spec(self, tensors: list[Any], references: dict[str, Any]) -> Any:
-        """Return the shape of the trace."""
-        return keras.KerasTensor(self.shape, self.dtype)
+        """Return the shape and the type of the result."""
+        return self(tensors, references) if self._traced is None else self._traced
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import keras
 import numpy as np
@@ -17,8 +17,21 @@ from keras_ganprune.pruning.structured.made_tensors import Made
 from keras_ganprune.pruning.structured.sizes import Size
 from keras_ganprune.pruning.structured.traces import NotFollowedError, Step, leaves, same_array
 
-if TYPE_CHECKING:
-    from keras_ganprune.pruning.structured.concrete_calls import Traces
+
+class Traces(Protocol):
+    """The runs of one `call` with several sizes."""
+
+    def number(self, values: Sequence[Any], what: str) -> Any:
+        """Return a number that is the same in all traces, or how it depends on the sizes."""
+        ...
+
+    def numbers(self, rows: Sequence[Sequence[Any]], what: str) -> list[Any]:
+        """Return the numbers of lists, such as shapes."""
+        ...
+
+    def one(self, kind: str, numbers: dict, first: Step, place: int = 0) -> Step:
+        """Return a `Sized` operation on the first tensor of a call, for one of its outputs."""
+        ...
 
 
 @dataclass

@@ -130,7 +130,11 @@ def add(operation, channels, x1, x2):
 @register_operation_rule("Multiply")
 def multiply(operation, channels, x1, x2):
     """Channels that meet are tied. The product is zero where one of the two is zero."""
-    return merged(channels, [_operand(x1), _operand(x2)], either=True)
+    result = merged(channels, [_operand(x1), _operand(x2)], either=True)
+    # A weight times a number is one still.
+    weights = [x for x in (x1, x2) if isinstance(x, Axes) and x.weight]
+    numbers = [x for x in (x1, x2) if not _operand(x).rank]
+    return dataclasses.replace(result, weight=bool(weights) and len(weights) + len(numbers) == 2)
 
 
 @register_operation_rule("Divide", "TrueDivide")

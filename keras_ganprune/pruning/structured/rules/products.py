@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from typing import Any
 
-from keras_ganprune.pruning.structured.channels import ALONG, IN, OUT, Axes, Channels
+from keras_ganprune.pruning.structured.channels import IN, OUT, STATE, Axes, Channels
 from keras_ganprune.pruning.structured.rules.registry import register_operation_rule
 
 
@@ -16,8 +16,7 @@ def products(operation, channels, *operands, **kwargs):
     In a product of two tensors without weights all channels stay.
     """
     equation = _equation(operation, channels, operands)
-    rows = [row for x in operands if isinstance(x, Axes) for row in x.labels]
-    if equation is None or not any(channels.followed_weight(row) for row in rows):
+    if equation is None or not any(isinstance(x, Axes) and x.weight for x in operands):
         for x in operands:
             if isinstance(x, Axes):
                 channels.fix(x, f"'{operation.name}' is a product with them")
@@ -26,28 +25,32 @@ def products(operation, channels, *operands, **kwargs):
     terms, output = equation
     labels: dict[str, Any] = {}
     for letter in sorted({letter for term in terms for letter in term}):
-        met = [
-            x[term.index(letter)] for x, term in zip(operands, terms, strict=True) if letter in term
-        ]
+        pairs = zip(operands, terms, strict=True)
+        met = [(x, x[term.index(letter)]) for x, term in pairs if letter in term]
         _meet(channels, operation, met, letter in output)
-        labels[letter] = next((row for row in met if row is not None), None)
+        labels[letter] = next((row for _, row in met if row is not None), None)
     zero = all(x.zero for x in operands)
     return Axes(tuple(channels.shape), tuple(labels[letter] for letter in output), zero)
 
 
-def _meet(channels: Channels, operation: Any, met: list[Any], stays: bool) -> None:
+def _meet(channels: Channels, operation: Any, met: list[tuple[Axes, Any]], stays: bool) -> None:
     """Tie the channels of the operands along one letter; `stays` if it is not summed over."""
-    weights = [w for row in met if (w := channels.followed_weight(row)) is not None]
+    rows = [row for _, row in met]
+    weights = [w for x, row in met if x.weight and (w := channels.followed_weight(row)) is not None]
     if not stays and not weights:
-        for row in met:
+        for row in rows:
             channels.fix(row, f"'{operation.name}' sums over them")
         return
-    if any(row is not None for row in met):
-        for row in met[1:]:
-            channels.tie(met[0], row)
+    if any(row is not None for row in rows):
+        for row in rows[1:]:
+            channels.tie(rows[0], row)
     for weight in weights:
-        if weight.role in (ALONG, OUT):
-            weight.role = IN if not stays else OUT if len(met) == 1 else weight.role
+        if weight.role == STATE:
+            continue
+        if stays and len(met) == 1:
+            weight.role = OUT
+        elif not stays and weight.role != OUT:  # a kernel that also makes channels
+            weight.role = IN
 
 
 def _equation(
@@ -83,7 +86,7 @@ def convolution(operation, channels, x, kernel):
     """A kernel of the layer around it reads the channels of the image and makes others."""
     kind = type(operation).__name__
     name = f"'{operation.name}'"
-    known = isinstance(kernel, Axes) and any(channels.followed_weight(row) for row in kernel.labels)
+    known = isinstance(x, Axes) and isinstance(kernel, Axes) and kernel.weight
     first = operation.data_format == "channels_first"
     reads, makes = (-1, -2) if kind == "ConvTranspose" else (-2, -1)
     same = known and x.shape[1 if first else -1] == kernel.shape[reads]
@@ -96,9 +99,9 @@ def convolution(operation, channels, x, kernel):
     labels = channels.keeps_only(x, axis, f"{name} runs over them")
     for place in range(kernel.rank - 2):
         channels.fix(kernel[place], f"{name} runs over them")
-    _meet(channels, operation, [labels, kernel[reads]], kind == "DepthwiseConv")
+    _meet(channels, operation, [(x, labels), (kernel, kernel[reads])], kind == "DepthwiseConv")
     if kind == "DepthwiseConv":
         channels.fix(kernel[-1], f"{name} has one filter for each channel")
         return x.along(channels.shape, axis, kernel[reads])
-    _meet(channels, operation, [kernel[makes]], True)
+    _meet(channels, operation, [(kernel, kernel[makes])], True)
     return x.along(channels.shape, axis, kernel[makes], zero=True)

@@ -78,7 +78,7 @@ def permute(layer, channels, x):
 def transposed(x: Axes, order: list[int]) -> Axes:
     """Return the axes after a transposition."""
     shape = tuple(x.shape[axis] for axis in order)
-    return Axes(shape, tuple(x.labels[axis] for axis in order), x.zero)
+    return Axes(shape, tuple(x.labels[axis] for axis in order), x.zero, weight=x.weight)
 
 
 def reshaped(channels: Channels, x: Axes) -> Axes:
@@ -112,7 +112,7 @@ def reshaped(channels: Channels, x: Axes) -> Axes:
         else:
             axis, row = _divided(channels, flat, new[c:d])
             labels[c + axis] = row
-    return Axes(tuple(new), tuple(labels), x.zero)
+    return Axes(tuple(new), tuple(labels), x.zero, weight=x.weight)
 
 
 _Run = tuple[tuple[int, int], tuple[int, int]]

@@ -67,7 +67,7 @@ def get_item(operation, channels, x, key):
             labels.append(None)
         else:
             labels.append(row[part])
-    return Axes(tuple(channels.shape), tuple(labels), x.zero)
+    return Axes(tuple(channels.shape), tuple(labels), x.zero, weight=x.weight)
 
 
 def cut_key(key: Any, rank: int, kept: Callable[[int], np.ndarray | None]) -> Any:
