@@ -176,6 +176,7 @@ def served(path: str | os.PathLike[str]) -> Callable[..., Any]:
         MissingPackageError: TensorFlow is not installed.
     """
     tf = files.tensorflow()
+    annotated.check(served, locals())
     if not (pathlib.Path(path) / "saved_model.pb").is_file():
         raise FileFormatError(
             f"`saved_model` must be a folder that `export_saved_model` wrote. Received: '{path}', which "

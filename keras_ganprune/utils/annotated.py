@@ -42,7 +42,8 @@ def check(function: Callable[..., Any], values: Mapping[str, Any], *names: str) 
     """
     for name, (hint, default) in _annotations(function).items():
         value = values.get(name, default)
-        if (not names or name in names) and value is not default:
+        same = value is default or (isinstance(value, str) and value == default)
+        if (not names or name in names) and not same:
             _check_one(value, name, hint)
 
 
@@ -120,9 +121,10 @@ def _is_protocol(hint: Any) -> bool:
 
 
 def _fits_sequence(value: Any, members: tuple[Any, ...]) -> bool:
-    if isinstance(value, (str, bytes)) or not isinstance(
-        value, (collections.abc.Sequence, np.ndarray)
-    ):
+    if isinstance(value, np.ndarray):
+        of_numbers = {*members} & {int, float, Any}
+        return value.ndim > 0 and bool(of_numbers) and all(_fits(x, members[0]) for x in value)
+    if isinstance(value, (str, bytes)) or not isinstance(value, collections.abc.Sequence):
         return False
     return not members or all(_fits(entry, members[0]) for entry in value)
 
@@ -132,6 +134,7 @@ def _is_instance(value: Any, hint: type) -> bool:
         bool: lambda x: isinstance(x, (bool, np.bool_)),
         int: validation.is_int,
         float: lambda x: validation.is_number(x) and bool(np.isfinite(x)),
+        str: lambda x: isinstance(x, str) and x != "",
     }
     return plain[hint](value) if hint in plain else isinstance(value, hint)
 
@@ -142,7 +145,7 @@ _WORDS: dict[Any, str] = {
     bool: "True or False",
     int: "an int",
     float: "a finite number",
-    str: "a text",
+    str: "a text that is not empty",
     os.PathLike: "a path",
     type(None): "None",
     np.ndarray: "an array",
@@ -176,7 +179,9 @@ def _words_of(hint: Any) -> str:
     if issubclass(plain, Mapping):
         return "a dict"
     if issubclass(plain, (list, tuple, collections.abc.Sequence)):
-        return "a list"
+        members = [m for m in typing.get_args(hint) if m is not Ellipsis]
+        known = members and not isinstance(members[0], typing.TypeVar) and members[0] is not Any
+        return f"a list ({_words(members[0])} in each place)" if known else "a list"
     if issubclass(plain, keras.Model):
         return "a Keras model"
     return f"a `{plain.__name__}`"

@@ -21,6 +21,7 @@ import numpy as np
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import PruningError
+from keras_ganprune.utils import annotated
 
 FOLDERS = (
     "",
@@ -255,10 +256,6 @@ BASES: dict[str, dict[str, Any]] = {
         "epochs": 1,
         "verbose": 0,
     },
-    "register_prunable": {
-        "layer_class": lambda: type("Own", (keras.layers.Dense,), {}),
-        "weight_names": ["kernel"],
-    },
     "save_run": {
         "path": lambda: folder("run"),
         "history": {"loss": [1.0, 0.5]},
@@ -266,6 +263,8 @@ BASES: dict[str, dict[str, Any]] = {
     },
     "record_run": {"history": {"loss": [1.0, 0.5]}, "samples": lambda: {"dense": images(4)}},
     "write_run": {"run": run, "folder": lambda: folder("run")},
+    "register_rule": {"layer_classes": keras.layers.Dense},
+    "register_macs": {"layer_classes": keras.layers.Dense},
     "sensitivity": {"model": model, "metric": lambda: zeros_loss, "sparsities": (0.5,)},
     "shrink": {"model": model, "sparsity": 0.5},
     "sparsity_report": {"model": lambda: kgp.make_prunable(model())},
@@ -359,6 +358,10 @@ class Outcome:
     text: str
 
 
+# Their tables are with the tests of their own.
+ELSEWHERE = {"register_prunable"}
+
+
 def public() -> dict[str, Callable[..., Any]]:
     """Return the public functions and classes that people call, by name."""
     found: dict[str, Any] = {}
@@ -367,7 +370,7 @@ def public() -> dict[str, Callable[..., Any]]:
         for entry in getattr(module, "__all__", ()):
             value = getattr(module, entry)
             own = getattr(value, "__module__", "").startswith("keras_ganprune")
-            if callable(value) and own and not _made_by_us(entry, value):
+            if callable(value) and own and entry not in ELSEWHERE and not _made_by_us(entry, value):
                 found.setdefault(entry, value)
     return found
 
@@ -428,7 +431,7 @@ def outcome(make: Callable[[], Any], base: dict[str, Any], name: str | None, val
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            made = _call(function, arguments)
+            made = " ".join(repr(_call(function, arguments)).split())[:60]
     except PruningError as error:
         return Outcome("ours", f"{type(error).__name__}: {error}")
     except Exception as error:
@@ -439,4 +442,144 @@ def outcome(make: Callable[[], Any], base: dict[str, Any], name: str | None, val
         return Outcome(
             kind, f"{type(error).__name__} at {place}: {' '.join(str(error).split())[:120]}"
         )
-    return Outcome("accepted", " ".join(repr(made).split())[:60])
+    return Outcome("accepted", made)
+
+
+# --- what may be accepted ---------------------------------------------------------------------------
+
+# Values that the annotation alone makes right. Numbers at the end of a range, what is empty, and what is NaN
+# need a line in `RIGHT`, and so does every value of an argument whose annotation is `Any`.
+_BY_TYPE = (
+    "None",
+    "text",
+    "True",
+    "list_of_none",
+    "class",
+    "layer_class",
+    "function",
+    "model",
+    "array",
+)
+
+# Argument -> values that are right for it. 'Name.argument' is for one callable, 'argument' for all.
+RIGHT: dict[str, str] = {
+    # Steps and epochs count from 0, and so do seeds and axes.
+    "begin_step": "zero",
+    "end_step": "zero",
+    "rewind_step": "zero",
+    "start_from_epoch": "zero",
+    "step": "zero half minus",
+    "epoch": "zero",
+    "seed": "zero",
+    "axis": "zero minus",
+    "layer": "zero minus",
+    "after": "zero minus",
+    "gap": "zero",
+    # Numbers without an upper end.
+    "power": "zero percent half",
+    "minimum": "percent",
+    "tolerance": "zero percent half",
+    "distance_tolerance": "zero percent half",
+    "brightness": "zero percent half",
+    "translation": "zero",
+    "contrast": "zero",
+    "output": "percent half",
+    "features": "zero percent half",
+    "gradient_penalty": "zero percent half",
+    "r1_penalty": "zero percent half",
+    "threshold": "zero percent half",
+    "thresholds": "percent half",
+    "final_threshold": "zero percent half",
+    "initial_threshold": "zero percent half",
+    "margin": "zero percent half",
+    "learning_rate": "percent half",
+    "seconds": "zero percent half",
+    "steps_per_epoch": "zero percent half",
+    # A log may have any value.
+    "baseline": "zero minus percent half",
+    "BalanceController.low": "zero minus",
+    "BalanceController.high": "percent half",
+    # Fractions whose range holds 0.
+    "sparsity": "zero",
+    "final_sparsity": "zero",
+    "initial_sparsity": "zero",
+    "final": "zero",
+    "progress": "zero",
+    "overlap": "zero",
+    "Cyclic.low": "zero",
+    "begin": "zero",
+    "label_smoothing": "zero",
+    "accuracy": "zero",
+    # 0 switches it off.
+    "balance_frequency": "zero",
+    "histogram_freq": "zero",
+    "mask_freq": "zero",
+    "image_freq": "zero",
+    "PruningSummary.images": "zero",
+    "verbose": "zero",
+    "warmup": "zero",
+    # Which layers a name or a function means is known when the networks are.
+    "scope": "None text class layer_class function model texts",
+    "keep": "None text list dict dict_of_object class layer_class function model texts empty_array",
+    "drop": "None",
+    "target": "list",
+    "copies": "list",
+    "limits": "dict",
+    "metrics": "list",
+    # Data of any kind: what a model takes is known at its call.
+    "inputs": "None list nan_array",
+    "labels": "None",
+    "data": "None",
+    # For every step one.
+    "Shrink.sparsity": "zero list_of_none",
+    "Shrink.budget": "list_of_none",
+    "models": "model",
+    "layer_classes": "layer_class",
+    "GANModel.seed": "minus",
+    "DiffAugment.seed": "minus",
+    "saved_models": "dict",
+    "callbacks": "list empty_array",
+}
+
+
+# A function of the user's own raises its own error.
+OF_THE_USER = {
+    ("sensitivity", "metric", "function"),
+    ("measure_generator", "generator", "function"),
+    ("ImageQuality.measure_generator", "generator", "function"),
+    ("sweep", "build", "function"),
+    ("sweep", "quality", "function"),
+}
+
+
+def is_right(name: str, function: Any, parameter: str, wrong: str, value: Any) -> bool:
+    """Return whether a call may accept a value."""
+    for key in (f"{name}.{parameter}", parameter):
+        if wrong in RIGHT.get(key, "").split():
+            return True
+    target = function.__init__ if isinstance(function, type) else function
+    try:
+        hint, _ = annotated._annotations(target)[parameter]
+    except Exception:
+        return False
+    whole = int in annotated._members(hint) and float not in annotated._members(hint)
+    known = wrong in _BY_TYPE or (wrong == "percent" and whole)
+    return known and hint is not Any and annotated._fits(value, hint)
+
+
+def problems(name: str, make: Callable[[], Any], base: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the answers of one callable: foreign errors, and what is accepted wrongly."""
+    found = []
+    first = outcome(make, base, None, None)
+    if first.kind != "accepted":
+        found.append(f"{name}: the valid call fails: {first.text}")
+    for parameter in parameters(make()):
+        for wrong, value in WRONG.items():
+            made = value()
+            answer = outcome(make, base, parameter, made)
+            right = answer.kind == "ours" or (name, parameter, wrong) in OF_THE_USER
+            if answer.kind == "accepted":
+                right = is_right(name, make(), parameter, wrong, made)
+            if not right:
+                found.append(f"{name}({parameter}={wrong}): {answer.kind}, {answer.text}")
+    return found
