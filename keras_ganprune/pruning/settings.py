@@ -81,6 +81,7 @@ class PruningSettings(Combination):
         """
         scope = scope.tolist() if isinstance(scope, np.ndarray) else scope
         scopes.check(scope, "scope")
+        scopes.check_not_empty(scope, "scope")
         chosen = compatibility.get(criterion, granularity, allocation, mode, schedule)
         return cls(
             chosen.criterion,

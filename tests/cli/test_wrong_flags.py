@@ -88,7 +88,7 @@ ROWS = [
     ([*SWEEP, "--tolerance", "nan"], "--tolerance must be a non-negative fraction"),
     ([*SWEEP, "--tolerance", "-1"], "--tolerance"),
     ([*SWEEP, "--samples", "0"], "--samples must"),
-    ([*SWEEP, "--metric", "nope"], "nope"),
+    ([*SWEEP, "--metric", "nope"], "Unknown metric 'nope'"),
     (["nope"], "invalid choice"),
     ([*SHRINK, "--sparsity", "much"], "argument --sparsity: invalid float value"),
     ([*DEMO, "--nope"], "unrecognized arguments: --nope"),

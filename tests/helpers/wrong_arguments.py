@@ -520,7 +520,7 @@ RIGHT: dict[str, str] = {
     "warmup": "zero",
     # Which layers a name or a function means is known when the networks are.
     "scope": "None text class layer_class function model texts",
-    "keep": "None text list dict dict_of_object class layer_class function model texts empty_array",
+    "keep": "None text list class layer_class function model texts empty_array",
     "drop": "None",
     "target": "list",
     "copies": "list",
@@ -530,6 +530,9 @@ RIGHT: dict[str, str] = {
     "inputs": "None list nan_array",
     "labels": "None",
     "data": "None",
+    "schedule": "zero",
+    "seeds": "percent",
+    "BalanceController.frequency": "None",
     # For every step one.
     "Shrink.sparsity": "zero list_of_none",
     "Shrink.budget": "list_of_none",
@@ -559,9 +562,14 @@ def is_right(name: str, function: Any, parameter: str, wrong: str, value: Any) -
             return True
     target = function.__init__ if isinstance(function, type) else function
     try:
-        hint, _ = annotated._annotations(target)[parameter]
+        hint, default = annotated._annotations(target)[parameter]
     except Exception:
-        return False
+        try:
+            hint, default = annotated._fields(function)[parameter], None
+        except Exception:
+            return False
+    if isinstance(value, str) and value == default:
+        return True
     whole = int in annotated._members(hint) and float not in annotated._members(hint)
     known = wrong in _BY_TYPE or (wrong == "percent" and whole)
     return known and hint is not Any and annotated._fits(value, hint)

@@ -30,6 +30,7 @@ import numpy as np
 
 from keras_ganprune.errors import ArgumentTypeError
 from keras_ganprune.pruning.structured.channels import Rule
+from keras_ganprune.utils import annotated
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ def register_rule(
       in    b/kernel axis 0
     b: all channels stay, because they are those of the network's output
     """
+    annotated.check(register_rule, locals(), "config")
     check_layer_classes(layer_classes, "register_rule")
 
     def register(rule: Rule) -> Rule:
