@@ -75,7 +75,12 @@ def _fields(cls: type) -> dict[str, Any]:
 @functools.cache
 def _annotations(function: Any) -> dict[str, tuple[Any, Any]]:
     """Return (annotation, default) of each annotated argument, by name."""
-    hints = typing.get_type_hints(function)
+    try:
+        hints = typing.get_type_hints(function)
+    except NameError as error:
+        # A name that is imported for type checkers only. The others are checked.
+        known = {error.name: Any}
+        hints = typing.get_type_hints(function, localns=known)
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
         p.name: (hints[p.name], p.default)
