@@ -9,7 +9,12 @@ from typing import Any, TypeVar, cast
 
 import keras
 
-from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, PruningError, unknown_name
+from keras_ganprune.errors import (
+    ArgumentTypeError,
+    InvalidArgumentError,
+    PruningError,
+    unknown_name,
+)
 
 PACKAGE = "keras_ganprune"
 
