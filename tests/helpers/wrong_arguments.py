@@ -332,8 +332,8 @@ BASES: dict[str, dict[str, Any]] = {
 # Methods: a function that makes the object, and the arguments of a valid call.
 METHODS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "Pruner.update": (
-        lambda: kgp.Pruner(model(), criterion="taylor"),
-        {"sparsity": 0.5, "gradients": lambda: [GRADIENT, GRADIENT[:3].T]},
+        scored,
+        {"sparsity": 0.5, "gradients": gradients},
     ),
     "Pruner.check": (pruner, {}),
     "Pruner.attach": (pruner, {"optimizer": lambda: keras.optimizers.SGD()}),
