@@ -75,18 +75,25 @@ def _fields(cls: type) -> dict[str, Any]:
 @functools.cache
 def _annotations(function: Any) -> dict[str, tuple[Any, Any]]:
     """Return (annotation, default) of each annotated argument, by name."""
-    try:
-        hints = typing.get_type_hints(function)
-    except NameError as error:
-        # A name that is imported for type checkers only. The others are checked.
-        known = {error.name: Any}
-        hints = typing.get_type_hints(function, localns=known)
+    hints = _hints(function)
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
         p.name: (hints[p.name], p.default)
         for p in inspect.signature(function).parameters.values()
         if p.name in hints and p.kind in named
     }
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """Return the annotations. A name that is imported for type checkers only stands for anything."""
+    unknown: dict[str, Any] = {}
+    while True:
+        try:
+            return typing.get_type_hints(function, localns=unknown or None)
+        except NameError as error:
+            if error.name is None or error.name in unknown:
+                raise
+            unknown[error.name] = Any
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

@@ -30,7 +30,6 @@ import numpy as np
 
 from keras_ganprune.errors import ArgumentTypeError
 from keras_ganprune.pruning.structured.channels import Rule
-from keras_ganprune.utils import annotated
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,8 @@ def register_rule(
       in    b/kernel axis 0
     b: all channels stay, because they are those of the network's output
     """
-    annotated.check(register_rule, locals(), "config")
+    if config is not None and not callable(config):
+        raise ArgumentTypeError(f"`config` must be a function or None. Received: {config!r}.")
     check_layer_classes(layer_classes, "register_rule")
 
     def register(rule: Rule) -> Rule:
