@@ -12,6 +12,13 @@ from keras_ganprune.applications.option_fields import options_of
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 _PYTHON = re.compile(r"`[\w.]+\(|`[\w.]+=|`[A-Z]\w*`|`[a-z_]+`|\w+='[^']*'")
 _SENTENCE = re.compile(r"(?<=[.!?]) +(?=[A-Z`'\[])")
+# Arguments of objects that the command line makes of a text.
+_PART_OF = {
+    "shape": "granularity",
+    "keep": "granularity",
+    "of": "granularity",
+    "weights": "criterion",
+}
 # Arguments of Python functions and what does the same on the command line.
 _INSTEAD = {
     "custom_objects": "Name the module of your own classes: `--import MODULE`.",
@@ -33,7 +40,9 @@ def flags_of(parser: argparse.ArgumentParser) -> dict[str, str]:
     places = {name for name, strings in known.items() if not strings}
     names = {name: option.flag for name, option in options_of(DemoOptions).items()}
     named = {name: flag for name, flag in names.items() if flag in flags.values()}
-    return {"help": "--help", **{place: place.upper() for place in places}, **flags, **named}
+    known_as = {name: flags[flag] for name, flag in _PART_OF.items() if flag in flags}
+    file = {"path": "MODEL" if "model" in places else "RUN"}
+    return {**file, **known_as, **{place: place.upper() for place in places}, **flags, **named}
 
 
 def in_words_of(text: str, flags: dict[str, str]) -> str:
