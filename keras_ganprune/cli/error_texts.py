@@ -10,6 +10,7 @@ from keras_ganprune.applications.option_fields import options_of
 
 # `name` or `name=value`, and `name(...)`, `Name`, `a.b`
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
+_VALUE = re.compile(r"\b(\w+)='([^']*)'")
 _PYTHON = re.compile(r"`[\w.]+\(|`[\w.]+=|`[A-Z]\w*`|`[a-z_]+`|\w+='[^']*'")
 _SENTENCE = re.compile(r"(?<=[.!?]) +(?=[A-Z`'\[])")
 # Arguments of objects that the command line makes of a text.
@@ -19,10 +20,11 @@ _PART_OF = {
     "of": "granularity",
     "weights": "criterion",
 }
-# Arguments of Python functions and what does the same on the command line.
+# What a sentence of Python says -> the argument of the command that does it, and how.
 _INSTEAD = {
-    "custom_objects": "Name the module of your own classes: `--import MODULE`.",
-    "register_prunable": "Name the module of your own classes: `--import MODULE`.",
+    "custom_objects": ("modules", "Name the module of your own classes: `--import MODULE`."),
+    "register_prunable": ("modules", "Name the module of your own classes: `--import MODULE`."),
+    "`budget=`": ("macs", "Give --sparsity, --macs, --parameters or --bytes."),
 }
 
 
@@ -66,13 +68,19 @@ def in_words_of(text: str, flags: dict[str, str]) -> str:
         switch = value in (None, "True") or not value
         return flags[name] if switch else f"{flags[name]} {value.strip(chr(39))}"
 
+    def value_of_flag(match: re.Match[str]) -> str:
+        return f"{flags[match[1]]} {match[2]}" if match[1] in flags else match[0]
+
     lines = []
     for line in text.splitlines():
-        first, *others = _SENTENCE.split(_ARGUMENT.sub(flag, line))
+        line = _VALUE.sub(value_of_flag, _ARGUMENT.sub(flag, line))
+        first, *others = _SENTENCE.split(line)
         kept = [first]
         for sentence in others:
             instead = [
-                fix for name, fix in _INSTEAD.items() if name in sentence and "modules" in flags
+                fix
+                for name, (flag_of, fix) in _INSTEAD.items()
+                if name in sentence and flag_of in flags
             ]
             if instead:
                 kept += [fix for fix in instead[:1] if fix not in kept]

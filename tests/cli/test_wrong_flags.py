@@ -41,7 +41,7 @@ ROWS = [
     ([*SHRINK, "--sparsity", "0.5", "--allocation", "nope"], "Unknown allocation 'nope'"),
     ([*SHRINK, "--sparsity", "0.5", "--keep", "nope"], "--keep"),
     ([*SHRINK, "--import", "no_such_module"], "--import no_such_module"),
-    (SHRINK, "masks"),
+    (SHRINK, "nothing to remove. Give --sparsity, --macs, --parameters or --bytes."),
     (["shrink", "{f}/none.keras", "{f}/out"], "There is no file"),
     (["shrink", "{f}/text.keras", "{f}/out"], "not a `.keras` file"),
     (["shrink", "{f}/model.keras", "{f}/full"], "--overwrite"),
@@ -123,7 +123,11 @@ def test_the_error_names_the_flag_and_nothing_of_python(command, text, folder, c
             "Unknown loss 'x'.\nKnown: a, b. Or pass a `GANLoss` instance.",
             "Unknown loss 'x'.\nKnown: a, b.",
         ),
-        ("Use allocation='uniform'.", "Use allocation='uniform'."),
+        ("Use allocation='uniform'.", "Use --allocation uniform."),
+        (
+            "Use granularity='channel'. Pass `budget=`.",
+            "Use granularity='channel'. Give --sparsity, --macs, --parameters or --bytes.",
+        ),
         ("It fails. Call `strip_pruning(model, copy=False)`: it needs no copy.", "It fails."),
         ("It fails. Received: `x`.", "It fails. Received: `x`."),
         (
@@ -134,4 +138,5 @@ def test_the_error_names_the_flag_and_nothing_of_python(command, text, folder, c
 )
 def test_texts_in_the_words_of_a_command(text, expected):
     flags = {"round_to": "--round-to", "overwrite": "--overwrite", "modules": "--import"}
+    flags |= {"allocation": "--allocation", "macs": "--macs"}
     assert error_texts.in_words_of(text, flags) == expected
