@@ -97,7 +97,7 @@ class BalanceController(Prune):
         self.low, self.high = self.rule.low, self.rule.high
         self.minimum, self.maximum = self.rule.minimum, self.rule.maximum
         self.increment = self.rule.increment
-        if not isinstance(monitor, str):
+        if not isinstance(monitor, str) or not monitor:
             raise InvalidArgumentError(
                 f"`monitor` must be the name of a log. Received: {monitor!r}."
             )

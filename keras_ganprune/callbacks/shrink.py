@@ -109,6 +109,8 @@ class Shrink(FreshCopies):
         annotated.check(Shrink.__init__, locals(), "copies", "verify", "verbose")
         validation.one_of(verbose, "verbose", (0, 1, 2))
         scopes.check(keep, "keep")
+        for rule, limit in (limits or {}).items():
+            validation.fraction(limit, f"limits[{rule!r}]")
         super().__init__()
         self.at = _steps(at)
         if sparsity is not None and budget is not None:

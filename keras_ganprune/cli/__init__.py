@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from keras_ganprune.cli import demo, export, report, shrink, sweep
+from keras_ganprune.cli import demo, error_texts, export, report, shrink, sweep
 from keras_ganprune.errors import PruningError
 from keras_ganprune.utils import terminal
 
@@ -44,17 +44,17 @@ COMMANDS = {
 }
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser(
         prog="keras-ganprune",
         description="Prune Keras 3 GANs inside model.fit, and export the result.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parsers = {}
     for name, command in COMMANDS.items():
-        command.add_arguments(
-            commands.add_parser(name, help=command.help, description=command.help)
-        )
-    return parser
+        parsers[name] = commands.add_parser(name, help=command.help, description=command.help)
+        command.add_arguments(parsers[name])
+    return parser, parsers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,14 +67,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 after success, 2 after an error (its text is printed), 130 after Ctrl-C, 141 if the
         reader of the output has ended (`| head`).
     """
+    parser, parsers = _parser()
+    flags: dict[str, str] = {}
     # TensorFlow's messages at start-up would hide the output.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with terminal.any_terminal():
-            arguments = _parser().parse_args(argv)
+            arguments = parser.parse_args(argv)
+            flags = error_texts.flags_of(parsers[arguments.command])
             COMMANDS[arguments.command].run(arguments)
     except PruningError as error:
-        print(f"keras-ganprune: error: {error}", file=sys.stderr)
+        text = error_texts.in_words_of(str(error), flags)
+        print(f"keras-ganprune: error: {text}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         return 141

@@ -11,12 +11,12 @@ from keras_ganprune import datasets, search
 from keras_ganprune.applications import image_generation
 from keras_ganprune.applications.image_generation import DemoOptions
 from keras_ganprune.cli.command_options import add_options, given_options
-from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.metrics import ImageQuality
 from keras_ganprune.metrics.extractor_training import split_at
 from keras_ganprune.metrics.quality_report import METRICS
 from keras_ganprune.search.plan import SweepPlan
-from keras_ganprune.utils import files, plotting
+from keras_ganprune.utils import files, plotting, validation
 
 HELP = "Find the best sparsity by training a GAN at several sparsities."
 
@@ -207,8 +207,11 @@ def _plan(arguments: argparse.Namespace) -> dict[str, Any]:
         if text is not None:
             plan[name] = _numbers(text, f"--{name}")
     plan["criteria"] = tuple(c.strip() for c in arguments.criteria.split(",") if c.strip())
-    metric = METRICS.get(arguments.metric)
-    plan["direction"] = "min" if metric is None else metric.direction
+    # A metric that is not measured would be found out behind the first run only.
+    if arguments.metric not in METRICS:
+        raise InvalidArgumentError(unknown_name("metric", arguments.metric, METRICS))
+    validation.int_at_least(arguments.samples, "samples", 2)
+    plan["direction"] = METRICS[arguments.metric].direction
     return plan
 
 

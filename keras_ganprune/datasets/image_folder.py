@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,14 @@ from keras_ganprune.utils import annotated
 from keras_ganprune.utils.validation import is_int
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+
+
+def check_size(size: Any) -> None:
+    """Raise `InvalidArgumentError` if a size is no multiple of 4, or below 8."""
+    if not is_int(size) or size < 8 or size % 4:
+        raise InvalidArgumentError(
+            f"`size` must be a multiple of 4, at least 8. Received: {size!r}."
+        )
 
 
 def folder(path: str | os.PathLike, size: int = 28) -> Images:
@@ -42,10 +51,7 @@ def folder(path: str | os.PathLike, size: int = 28) -> Images:
         raise DataError(
             f"The data must be 'mnist', 'mnist-5000', 'digits' or a folder of images. Received: '{path}'."
         )
-    if not is_int(size) or size < 8 or size % 4:
-        raise InvalidArgumentError(
-            f"`size` must be a multiple of 4, at least 8. Received: {size!r}."
-        )
+    check_size(size)
     pil = packages.require("PIL.Image")
     ops = packages.require("PIL.ImageOps")
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)

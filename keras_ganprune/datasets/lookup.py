@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
-from keras_ganprune.datasets.image_folder import folder
+from keras_ganprune.datasets.image_folder import check_size, folder
 from keras_ganprune.datasets.images import Images
 from keras_ganprune.datasets.mnist_digits import mnist
 from keras_ganprune.datasets.optical_digits import digits
@@ -35,6 +35,7 @@ def load(name: str | os.PathLike[str], size: int = 28) -> Images:
     'digits, 1,797 8×8 images from scikit-learn'
     """
     annotated.check(load, locals())
+    check_size(size)
     loaders = {"mnist": mnist, "mnist-5000": lambda: mnist(full=False), "digits": digits}
     if isinstance(name, str) and name in loaders:
         return loaders[name]()

@@ -172,7 +172,13 @@ def get(identifier: Any, teacher: keras.Model | None) -> Distillation | None:
     if identifier is None:
         return Distillation()
     if isinstance(identifier, dict):
-        identifier = keras.saving.deserialize_keras_object(identifier)
+        try:
+            identifier = keras.saving.deserialize_keras_object(identifier)
+        except Exception as error:
+            raise InvalidArgumentError(
+                "`distillation` must be a `Distillation`, its config or a number. Received: "
+                f"{identifier!r}, of which none can be made ({type(error).__name__})."
+            ) from error
     if validation.is_number(identifier):
         return Distillation(output=identifier)
     if isinstance(identifier, Distillation):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import keras
@@ -35,10 +35,14 @@ def _matcher(rule: ScopeEntry, name: str) -> Callable[[keras.layers.Layer, str],
         return lambda layer, path: layer is rule
     if callable(rule):
         return lambda layer, path: _answer(rule, layer, path, name)
-    raise ArgumentTypeError(
+    raise ArgumentTypeError(_rule_of(name, rule))
+
+
+def _rule_of(name: str, received: Any) -> str:
+    return (
         f"`{name}` must be a layer class, a layer name or path (`*` matches anything), a compiled "
         "regular expression, a layer, a function of a layer, or a list of these. "
-        f"Received: {rule!r} (of type {type(rule).__name__})."
+        f"Received: {received!r} (of type {type(received).__name__})."
     )
 
 
@@ -58,9 +62,20 @@ def check(scope: Any, name: str) -> None:
     Raises:
         ArgumentTypeError: `scope` or an entry of it has another type.
     """
-    if scope is not None:
-        for rule in _rules(scope):
-            _matcher(rule, name)
+    if scope is None:
+        return
+    if isinstance(scope, Mapping) or (isinstance(scope, str) and not scope):
+        raise ArgumentTypeError(_rule_of(name, scope))
+    for rule in _rules(scope):
+        _matcher(rule, name)
+
+
+def check_not_empty(scope: Any, name: str) -> None:
+    """Raise an error if a scope is an empty list."""
+    if scope is not None and not _rules(scope):
+        raise InvalidArgumentError(
+            f"`{name}` must name at least one layer. Received: {scope!r}. For all layers pass None."
+        )
 
 
 def _rules(scope: Any) -> list[Any]:
@@ -116,10 +131,7 @@ def select(
     if scope is None:
         return list(layers)
     rules = _rules(scope)
-    if not rules:
-        raise InvalidArgumentError(
-            f"`{name}` must name at least one layer. Received: {scope!r}. For all layers pass None."
-        )
+    check_not_empty(scope, name)
     in_scope: set[int] = set()
     for rule in rules:
         matches = _matcher(rule, name)

@@ -25,7 +25,6 @@ from keras_ganprune.layers.weight_sharing import (
     replace_variable,
     share_masks,
 )
-from keras_ganprune.utils import annotated
 
 # A transposed convolution, and the convolution that it mirrors.
 _MIRRORS = (
@@ -123,7 +122,11 @@ def tie_mirrored(
     >>> g.layers[0].kernel is d.layers[0].kernel
     True
     """
-    annotated.check(tie_mirrored, locals(), "pairs")
+    if pairs is not None and not isinstance(pairs, (list, tuple)):
+        raise ArgumentTypeError(
+            "`pairs` must be a list of (layer of the generator, layer of the discriminator). Received: "
+            f"{pairs!r}."
+        )
     _check_networks(generator, discriminator)
     if pairs is None:
         chosen = _mirrored(generator, discriminator)

@@ -97,7 +97,8 @@ class ImageQuality:
         batch_size: int = 256,
         cache: str | os.PathLike[str] | bool | None = None,
     ):
-        annotated.check(ImageQuality.__init__, locals(), "held_out", "cache")
+        annotated.check(ImageQuality.__init__, locals(), "cache")
+        held_out = validation.fraction(held_out, "held_out", zero=False)
         real = image_checks.images(real, "real")
         self.samples = validation.int_at_least(samples, "samples", 2)
         self.neighbours = validation.positive_int(neighbours, "neighbours")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_ganprune.errors import DataError
+from keras_ganprune.errors import DataError, InvalidArgumentError
 from keras_ganprune.metrics import image_checks
 from keras_ganprune.utils import annotated, optional_imports, validation
 
@@ -114,6 +114,15 @@ def manifold_metrics(
     # Centring keeps all distances and loses fewer digits.
     centre = real.mean(axis=0)
     real, fake = real - centre, fake - centre
+    if real_radii is not None and (
+        real_radii.shape != (len(real),)
+        or real_radii.dtype.kind != "f"
+        or not np.isfinite(real_radii).all()
+    ):
+        raise InvalidArgumentError(
+            f"`real_radii` must be the result of `neighbour_radii` for the {len(real)} real images. "
+            f"Received: an array of shape {real_radii.shape}, dtype {real_radii.dtype}."
+        )
     if real_radii is None:
         real_radii = neighbour_radii(real, neighbours)
     fake_radii = neighbour_radii(fake, neighbours)

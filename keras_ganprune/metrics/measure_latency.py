@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
-from keras_ganprune.errors import FileFormatError, InvalidArgumentError
+from keras_ganprune.errors import ArgumentTypeError, FileFormatError, InvalidArgumentError
 from keras_ganprune.layers.inference import inner_function, symbolic_inputs
 from keras_ganprune.utils import annotated, files, validation
 from keras_ganprune.utils import random_inputs as inputs_for
@@ -55,6 +55,11 @@ def latency(
     (['sort', 'sum'], True)
     """
     annotated.check(latency, locals(), "functions")
+    if not functions or not all(callable(function) for function in functions.values()):
+        raise ArgumentTypeError(
+            "`functions` must be a dict of name -> function with at least one entry. Received: "
+            f"{functions!r}."
+        )
     rounds = _REPEATS if repeats is None else validation.positive_int(repeats, "repeats")
     warmup = validation.non_negative_int(warmup, "warmup")
     begin = time.perf_counter()
@@ -176,6 +181,7 @@ def served(path: str | os.PathLike[str]) -> Callable[..., Any]:
         MissingPackageError: TensorFlow is not installed.
     """
     tf = files.tensorflow()
+    annotated.check(served, locals())
     if not (pathlib.Path(path) / "saved_model.pb").is_file():
         raise FileFormatError(
             f"`saved_model` must be a folder that `export_saved_model` wrote. Received: '{path}', which "

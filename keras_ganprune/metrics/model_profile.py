@@ -218,7 +218,9 @@ def profiles_of(
     inputs: Any,
 ) -> dict[str, Profile]:
     """Return the profiles of models that are timed in turns; see `profile` and `compare_models`."""
-    annotated.check(profiles_of, locals(), "repeats", "saved_models", "batch_sizes")
+    annotated.check(profiles_of, locals(), "repeats", "saved_models")
+    if repeats is not None:
+        validation.positive_int(repeats, "repeats")
     if not isinstance(models, Mapping) or not models:
         raise ArgumentTypeError(
             "`models` must be a dict of name -> Keras model with at least one entry. Received: "

@@ -16,6 +16,7 @@ from keras_ganprune.errors import (
     ArgumentTypeError,
     DataError,
     DivergedError,
+    PruningError,
     UnbuiltModelError,
 )
 from keras_ganprune.gan import GANModel
@@ -148,7 +149,7 @@ def _measure(
             for layer, average in averages.items():
                 stack.enter_context(_normalizing_by_batch(layer, average.add))
             for x in batches:
-                model(x, training=False) if has_training else model(x)
+                _call(model, x, {"training": False} if has_training else {})
                 count += 1
                 _check_finite(averages, count)
     finally:
@@ -157,6 +158,18 @@ def _measure(
     if not count:
         raise DataError("The data is empty: it has no batch to compute statistics from.")
     return {layer: average.statistics for layer, average in averages.items() if average.count}
+
+
+def _call(model: keras.layers.Layer, x: Any, arguments: dict[str, Any]) -> None:
+    try:
+        model(x, **arguments)
+    except PruningError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"`data` must hold batches that '{model.name}' can be called with. Received: a batch on which it "
+            f"raises {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        ) from error
 
 
 def _check_finite(averages: Mapping[keras.layers.BatchNormalization, _Average], batch: int) -> None:

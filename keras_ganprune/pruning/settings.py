@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.pruning import compatibility
 from keras_ganprune.pruning.allocation import AllocationLike
@@ -77,7 +79,9 @@ class PruningSettings(Combination):
         >>> PruningSettings.of("l2", "channel").granularity
         Channel(axis='out')
         """
+        scope = scope.tolist() if isinstance(scope, np.ndarray) else scope
         scopes.check(scope, "scope")
+        scopes.check_not_empty(scope, "scope")
         chosen = compatibility.get(criterion, granularity, allocation, mode, schedule)
         return cls(
             chosen.criterion,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 import attrs
@@ -16,7 +16,7 @@ from keras_ganprune.pruning import allocation as allocations
 from keras_ganprune.pruning import compatibility, criteria, granularity, modes
 from keras_ganprune.pruning.schedules import PolynomialDecay, Schedule, Threshold
 from keras_ganprune.search.runs import Cell, SweepRun
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 
 SEARCHES = ("grid", "tpe")
 # Mask updates of a run between its first and its last step, as in the demo.
@@ -57,7 +57,7 @@ def _thresholds(values: Any) -> tuple[float, ...]:
 
 def _criteria(values: Any) -> tuple[Any, ...]:
     single = isinstance(values, (str, dict, criteria.Criterion))
-    values = (values,) if single else tuple(values)
+    values = (values,) if single or not isinstance(values, Iterable) else tuple(values)
     if not values:
         raise InvalidArgumentError("`criteria` must contain at least one criterion. Received: [].")
     _check_distinct([label(criterion) for criterion in values], "criteria")
@@ -65,7 +65,9 @@ def _criteria(values: Any) -> tuple[Any, ...]:
 
 
 def _seeds(values: Any) -> tuple[int, ...]:
-    values = tuple(range(values) if validation.is_int(values) else values)
+    if validation.is_int(values):
+        values = range(values)
+    values = tuple(values) if isinstance(values, Iterable) else (values,)
     for seed in values:
         if not validation.is_int(seed) or not 0 <= seed < 2**32:
             raise InvalidArgumentError(
@@ -157,12 +159,19 @@ class SweepPlan:
     seed: int = 0
 
     def __attrs_post_init__(self):
+        if self.target is not None and not isinstance(self.target, keras.layers.Layer):
+            annotated.check_field(SweepPlan, "target", self.target)
+        for name in ("begin", "end", "metric", "seed"):
+            annotated.check_field(SweepPlan, name, getattr(self, name))
+        validation.non_negative_int(self.seed, "seed")
+        if self.folds is not None:
+            validation.int_at_least(self.folds, "folds", 2)
         if isinstance(self.target, keras.layers.Layer):
             raise InvalidArgumentError(
                 "`target` must be the attribute name of a network, a list of names, or None for the whole "
                 f"model, because every run builds a new network. Received: {self.target!r}."
             )
-        if self.search not in SEARCHES:
+        if not validation.is_member(self.search, SEARCHES):
             raise InvalidArgumentError(unknown_name("search", self.search, SEARCHES))
         validation.sign_of(self.direction)
         if self.thresholds is None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import keras
+import numpy as np
 
 from keras_ganprune.datasets import Images
 from keras_ganprune.errors import (
     ArgumentTypeError,
+    DataError,
     InvalidArgumentError,
     PruningError,
     unknown_name,
@@ -23,6 +25,7 @@ from keras_ganprune.search.runs import SweepRun
 from keras_ganprune.search.storage import quiet
 from keras_ganprune.search.study import Study
 from keras_ganprune.search.trial import Trainer
+from keras_ganprune.utils import annotated
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -104,6 +107,12 @@ def sweep(
     [Bergstra et al.](https://papers.nips.cc/paper/4443), section 4; feasible results first:
     [Deb](https://doi.org/10.1016/S0045-7825(99)00389-8), section 3.
     """
+    annotated.check(
+        sweep, locals(), "settings", "retry_failed", "progress", "name", "build", "callbacks"
+    )
+    for name_of, value in (("images", images), ("labels", labels)):
+        if value is not None and not isinstance(value, Images):
+            _check_array(value, name_of)
     plan = _plan_of(plan, options)
     if isinstance(images, Images):
         if labels is not None:
@@ -127,6 +136,21 @@ def sweep(
             f"{result.failed[0].error}"
         )
     return result
+
+
+def _check_array(value: Any, name: str) -> None:
+    array = np.asarray(value) if isinstance(value, (list, tuple)) else value
+    kind = getattr(getattr(array, "dtype", None), "kind", "f")
+    if (
+        not hasattr(array, "shape")
+        or not hasattr(array, "dtype")
+        or kind in "OSU"
+        or not array.shape
+    ):
+        raise DataError(
+            f"`{name}` must be an array with one entry per sample. Received: {value!r} (of type "
+            f"{type(value).__name__})."
+        )
 
 
 def _plan_of(plan: SweepPlan | None, options: dict[str, Any]) -> SweepPlan:

@@ -42,7 +42,8 @@ def check(function: Callable[..., Any], values: Mapping[str, Any], *names: str) 
     """
     for name, (hint, default) in _annotations(function).items():
         value = values.get(name, default)
-        if (not names or name in names) and value is not default:
+        same = value is default or (isinstance(value, str) and value == default)
+        if (not names or name in names) and not same:
             _check_one(value, name, hint)
 
 
@@ -74,13 +75,25 @@ def _fields(cls: type) -> dict[str, Any]:
 @functools.cache
 def _annotations(function: Any) -> dict[str, tuple[Any, Any]]:
     """Return (annotation, default) of each annotated argument, by name."""
-    hints = typing.get_type_hints(function)
+    hints = _hints(function)
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {
         p.name: (hints[p.name], p.default)
         for p in inspect.signature(function).parameters.values()
         if p.name in hints and p.kind in named
     }
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """Return the annotations. A name that is imported for type checkers only stands for anything."""
+    unknown: dict[str, Any] = {}
+    while True:
+        try:
+            return typing.get_type_hints(function, localns=unknown or None)
+        except NameError as error:
+            if error.name is None or error.name in unknown:
+                raise
+            unknown[error.name] = Any
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
@@ -120,9 +133,10 @@ def _is_protocol(hint: Any) -> bool:
 
 
 def _fits_sequence(value: Any, members: tuple[Any, ...]) -> bool:
-    if isinstance(value, (str, bytes)) or not isinstance(
-        value, (collections.abc.Sequence, np.ndarray)
-    ):
+    if isinstance(value, np.ndarray):
+        of_numbers = {*members} & {int, float, Any}
+        return value.ndim > 0 and bool(of_numbers) and all(_fits(x, members[0]) for x in value)
+    if isinstance(value, (str, bytes)) or not isinstance(value, collections.abc.Sequence):
         return False
     return not members or all(_fits(entry, members[0]) for entry in value)
 
@@ -132,6 +146,7 @@ def _is_instance(value: Any, hint: type) -> bool:
         bool: lambda x: isinstance(x, (bool, np.bool_)),
         int: validation.is_int,
         float: lambda x: validation.is_number(x) and bool(np.isfinite(x)),
+        str: lambda x: isinstance(x, str) and x != "",
     }
     return plain[hint](value) if hint in plain else isinstance(value, hint)
 
@@ -142,7 +157,7 @@ _WORDS: dict[Any, str] = {
     bool: "True or False",
     int: "an int",
     float: "a finite number",
-    str: "a text",
+    str: "a text that is not empty",
     os.PathLike: "a path",
     type(None): "None",
     np.ndarray: "an array",
@@ -176,7 +191,9 @@ def _words_of(hint: Any) -> str:
     if issubclass(plain, Mapping):
         return "a dict"
     if issubclass(plain, (list, tuple, collections.abc.Sequence)):
-        return "a list"
+        members = [m for m in typing.get_args(hint) if m is not Ellipsis]
+        known = members and not isinstance(members[0], typing.TypeVar) and members[0] is not Any
+        return f"a list ({_words(members[0])} in each place)" if known else "a list"
     if issubclass(plain, keras.Model):
         return "a Keras model"
     return f"a `{plain.__name__}`"

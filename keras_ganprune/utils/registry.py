@@ -9,7 +9,12 @@ from typing import Any, TypeVar, cast
 
 import keras
 
-from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, unknown_name
+from keras_ganprune.errors import (
+    ArgumentTypeError,
+    InvalidArgumentError,
+    PruningError,
+    unknown_name,
+)
 
 PACKAGE = "keras_ganprune"
 
@@ -69,6 +74,18 @@ class Family:
         self.members[snake_case(cls.__name__)] = cls
         return cast("_Class", keras.saving.register_keras_serializable(package=PACKAGE)(cls))
 
+    def _from_config(self, config: dict[str, Any]) -> Any:
+        try:
+            return keras.saving.deserialize_keras_object(config)
+        except PruningError:
+            raise
+        except Exception as error:
+            raise InvalidArgumentError(
+                f"The {self.kind} cannot be made from its config {config!r} ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}). Pass the result of "
+                "`keras.saving.serialize_keras_object`, or an instance."
+            ) from error
+
     def get(self, identifier: Any, convert: Callable[[Any], Any] | None = None) -> Any:
         """Return the member for a name, a Keras config dict or an instance.
 
@@ -88,7 +105,7 @@ class Family:
             if converted is not None:
                 return converted
         if isinstance(identifier, dict) and "class_name" in identifier:
-            return self.get(keras.saving.deserialize_keras_object(identifier))
+            return self.get(self._from_config(identifier))
         if isinstance(identifier, str):
             if identifier in self.aliases:
                 return self.aliases[identifier]()

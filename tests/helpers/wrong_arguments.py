@@ -21,6 +21,7 @@ import numpy as np
 
 import keras_ganprune as kgp
 from keras_ganprune.errors import PruningError
+from keras_ganprune.utils import annotated
 
 FOLDERS = (
     "",
@@ -123,6 +124,22 @@ def gan() -> kgp.GANModel:
     return kgp.GANModel(generator(), discriminator(), latent_dim=4)
 
 
+def trained_gan() -> kgp.GANModel:
+    """Return a GAN that can be trained."""
+    made = gan()
+    made.compile()
+    return made
+
+
+def pictures() -> str:
+    """Return a folder with one picture."""
+    from PIL import Image
+
+    path = tempfile.mkdtemp()
+    Image.fromarray(np.zeros((8, 8), "uint8")).save(f"{path}/a.png")
+    return path
+
+
 def compiled() -> keras.Model:
     """Return a model that can be trained."""
     made = model()
@@ -161,6 +178,16 @@ def pruner() -> kgp.Pruner:
     return kgp.Pruner(model())
 
 
+def scored() -> kgp.Pruner:
+    """Return a pruner that needs gradients."""
+    return kgp.Pruner(model(), criterion="taylor")
+
+
+def gradients() -> list[np.ndarray]:
+    """Return gradients of its weights."""
+    return [np.ones((4, 6), "float32"), np.ones((6, 3), "float32")]
+
+
 def run() -> Any:
     """Return the record of a run."""
     from keras_ganprune.reports import record_run
@@ -187,12 +214,6 @@ def run_folder() -> str:
     return path
 
 
-def shrunk_by(**arguments: Any) -> Any:
-    """Return the result of `shrink` for a half of the channels."""
-    return kgp.shrink(**arguments)
-
-
-GRADIENT = np.ones((4, 6), "float32")
 XY = (np.ones((8, 4), "float32"), np.ones((8, 3), "float32"))
 
 
@@ -255,30 +276,28 @@ BASES: dict[str, dict[str, Any]] = {
         "epochs": 1,
         "verbose": 0,
     },
-    "register_prunable": {
-        "layer_class": lambda: type("Own", (keras.layers.Dense,), {}),
-        "weight_names": ["kernel"],
-    },
     "save_run": {
         "path": lambda: folder("run"),
         "history": {"loss": [1.0, 0.5]},
         "samples": lambda: {"dense": images(4)},
     },
     "record_run": {"history": {"loss": [1.0, 0.5]}, "samples": lambda: {"dense": images(4)}},
-    "write_run": {"run": run, "folder": lambda: folder("run")},
+    "write_run": {"run": run, "folder": tempfile.mkdtemp},
+    "register_rule": {"layer_classes": keras.layers.Dense},
+    "register_macs": {"layer_classes": keras.layers.Dense},
     "sensitivity": {"model": model, "metric": lambda: zeros_loss, "sparsities": (0.5,)},
     "shrink": {"model": model, "sparsity": 0.5},
     "sparsity_report": {"model": lambda: kgp.make_prunable(model())},
     "strip_pruning": {"model": model},
     "tie_mirrored": {"generator": lambda: mirrored()[0], "discriminator": lambda: mirrored()[1]},
     "train_extractor": {"images": images, "labels": labels, "epochs": 1, "cache": False},
-    "write_report": {"runs": run_folder, "output": lambda: folder("report")},
+    "write_report": {"runs": run_folder, "output": lambda: folder("report.html")},
     "FeatureStatistics": {},
     "Batches": {"images": images, "labels": labels, "batch_size": 4, "per_epoch": 2, "seed": 0},
     "load": {"name": "digits"},
     "class_histogram": {"real_labels": labels, "fake_labels": labels},
     "discriminator_accuracy": {"gan": gan, "images": images, "n": 8},
-    "latency": {"functions": lambda: {"a": len}, "inputs": [], "repeats": 2},
+    "latency": {"functions": lambda: {"a": lambda x: x}, "inputs": [], "repeats": 2},
     "mean_interval": {"values": [1.0, 2.0, 3.0]},
     "paired_increase": {"before": [1.0, 2.0, 3.0], "after": [1.0, 2.0, 3.5], "resamples": 50},
     "relative_increase": {"before": [1.0, 2.0], "after": [1.0, 2.5]},
@@ -298,7 +317,7 @@ BASES: dict[str, dict[str, Any]] = {
     "make_folds": {"n": 10, "folds": 2},
     "SweepPlan": {"steps": 20, "batch_size": 8},
     "sweep": {
-        "build": lambda: lambda seed: gan(),
+        "build": lambda: lambda seed: trained_gan(),
         "images": images,
         "plan": lambda: kgp.SweepPlan(sparsities=(0.5,), seeds=(0,), steps=4, batch_size=8),
         "quality": lambda: quality(),
@@ -307,12 +326,15 @@ BASES: dict[str, dict[str, Any]] = {
     },
     "multi_worker_strategy": {},
     "DemoOptions": {},
-    "folder": {"path": lambda: folder("pictures")},
+    "folder": {"path": pictures},
 }
 
 # Methods: a function that makes the object, and the arguments of a valid call.
 METHODS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
-    "Pruner.update": (pruner, {"sparsity": 0.5}),
+    "Pruner.update": (
+        scored,
+        {"sparsity": 0.5, "gradients": gradients},
+    ),
     "Pruner.check": (pruner, {}),
     "Pruner.attach": (pruner, {"optimizer": lambda: keras.optimizers.SGD()}),
     "Pruner.unit_sparsity": (pruner, {"network": model}),
@@ -359,6 +381,21 @@ class Outcome:
     text: str
 
 
+# Their tables are with the tests of their own.
+ELSEWHERE = {"register_prunable"}
+# They download, or take what only the demo makes.
+ELSEWHERE |= {
+    "mnist",
+    "build",
+    "classes_of",
+    "closing_text",
+    "run",
+    "summary",
+    "draw_mask",
+    "Costs",
+}
+
+
 def public() -> dict[str, Callable[..., Any]]:
     """Return the public functions and classes that people call, by name."""
     found: dict[str, Any] = {}
@@ -367,7 +404,7 @@ def public() -> dict[str, Callable[..., Any]]:
         for entry in getattr(module, "__all__", ()):
             value = getattr(module, entry)
             own = getattr(value, "__module__", "").startswith("keras_ganprune")
-            if callable(value) and own and not _made_by_us(entry, value):
+            if callable(value) and own and entry not in ELSEWHERE and not _made_by_us(entry, value):
                 found.setdefault(entry, value)
     return found
 
@@ -428,7 +465,7 @@ def outcome(make: Callable[[], Any], base: dict[str, Any], name: str | None, val
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            made = _call(function, arguments)
+            made = " ".join(repr(_call(function, arguments)).split())[:60]
     except PruningError as error:
         return Outcome("ours", f"{type(error).__name__}: {error}")
     except Exception as error:
@@ -439,4 +476,168 @@ def outcome(make: Callable[[], Any], base: dict[str, Any], name: str | None, val
         return Outcome(
             kind, f"{type(error).__name__} at {place}: {' '.join(str(error).split())[:120]}"
         )
-    return Outcome("accepted", " ".join(repr(made).split())[:60])
+    return Outcome("accepted", made)
+
+
+# --- what may be accepted ---------------------------------------------------------------------------
+
+# Values that the annotation alone makes right. Numbers at the end of a range, what is empty, and what is NaN
+# need a line in `RIGHT`, and so does every value of an argument whose annotation is `Any`.
+_BY_TYPE = (
+    "None",
+    "text",
+    "True",
+    "list_of_none",
+    "class",
+    "layer_class",
+    "function",
+    "model",
+    "array",
+)
+
+# Argument -> values that are right for it. 'Name.argument' is for one callable, 'argument' for all.
+RIGHT: dict[str, str] = {
+    # Steps and epochs count from 0, and so do seeds and axes.
+    "begin_step": "zero",
+    "end_step": "zero",
+    "rewind_step": "zero",
+    "start_from_epoch": "zero",
+    "step": "zero half minus",
+    "epoch": "zero",
+    "seed": "zero",
+    "axis": "zero minus",
+    "layer": "zero minus",
+    "gap": "zero",
+    # Numbers without an upper end.
+    "power": "zero percent half",
+    "minimum": "percent",
+    "tolerance": "zero percent half",
+    "distance_tolerance": "zero percent half",
+    "brightness": "zero percent half",
+    "translation": "zero",
+    "contrast": "zero",
+    "output": "percent half",
+    "features": "zero percent half",
+    "gradient_penalty": "zero percent half",
+    "r1_penalty": "zero percent half",
+    "threshold": "zero percent half",
+    "thresholds": "percent half",
+    "final_threshold": "zero percent half",
+    "initial_threshold": "zero percent half",
+    "margin": "zero percent half",
+    "learning_rate": "percent half",
+    "seconds": "zero percent half",
+    "steps_per_epoch": "zero percent half",
+    # A log may have any value.
+    "baseline": "zero minus percent half",
+    "BalanceController.low": "zero minus",
+    "BalanceController.high": "percent half",
+    # Fractions whose range holds 0.
+    "sparsity": "zero",
+    "final_sparsity": "zero",
+    "initial_sparsity": "zero",
+    "final": "zero",
+    "progress": "zero",
+    "overlap": "zero",
+    "Cyclic.low": "zero",
+    "begin": "zero",
+    "label_smoothing": "zero",
+    "accuracy": "zero",
+    # 0 switches it off.
+    "balance_frequency": "zero",
+    "histogram_freq": "zero",
+    "mask_freq": "zero",
+    "image_freq": "zero",
+    "PruningSummary.images": "zero",
+    "verbose": "zero",
+    "warmup": "zero",
+    # Which layers a name or a function means is known when the networks are.
+    "scope": "None text class layer_class function model texts",
+    "keep": "None text list class layer_class function model texts empty_array",
+    "drop": "None",
+    "target": "list",
+    "copies": "list",
+    "limits": "dict",
+    "metrics": "list",
+    # Data of any kind: what a model takes is known at its call.
+    "inputs": "None list nan_array",
+    "labels": "None",
+    "data": "None",
+    "schedule": "zero",
+    # A dict of results may have no entry.
+    **dict.fromkeys(("networks", "prunes", "channels", "sizes", "latency", "quality"), "dict"),
+    "settings": "dict dict_of_object",
+    "record_run.seed": "minus",
+    "steps": "zero",
+    # What is not used is not looked into.
+    "growth": "list dict dict_of_object empty_array nan_array texts array",
+    "distillation": "percent half",
+    "latency.inputs": " ".join(WRONG),
+    # NaN of a run that diverged stays NaN.
+    "before": "nan_array",
+    "after": "zero minus nan_array",
+    "DemoOptions.targets": "list",
+    "seeds": "percent",
+    "BalanceController.frequency": "None",
+    # For every step one.
+    "Shrink.sparsity": "zero list_of_none",
+    "Shrink.budget": "list_of_none",
+    "models": "model",
+    "layer_classes": "layer_class",
+    "GANModel.seed": "minus",
+    "DiffAugment.seed": "minus",
+    "saved_models": "dict",
+    "callbacks": "list empty_array",
+}
+
+
+# A function of the user's own raises its own error.
+OF_THE_USER = {
+    ("sensitivity", "metric", "function"),
+    ("measure_generator", "generator", "function"),
+    ("ImageQuality.measure_generator", "generator", "function"),
+    ("sweep", "build", "function"),
+    ("sweep", "quality", "function"),
+}
+
+
+def is_right(name: str, function: Any, parameter: str, wrong: str, value: Any) -> bool:
+    """Return whether a call may accept a value."""
+    for key in (f"{name}.{parameter}", parameter):
+        if wrong in RIGHT.get(key, "").split():
+            return True
+    target = function.__init__ if isinstance(function, type) else function
+    if hasattr(function, "__attrs_attrs__"):
+        hint, default = annotated._fields(function)[parameter], None
+        fields = function.__attrs_attrs__
+        default = next(field.default for field in fields if field.name == parameter)
+        if wrong == "None" and default is None:
+            return True
+    else:
+        try:
+            hint, default = annotated._annotations(target)[parameter]
+        except KeyError:
+            return False
+    if isinstance(value, str) and value == default:
+        return True
+    whole = int in annotated._members(hint) and float not in annotated._members(hint)
+    known = wrong in _BY_TYPE or (wrong == "percent" and whole)
+    return known and hint is not Any and annotated._fits(value, hint)
+
+
+def problems(name: str, make: Callable[[], Any], base: dict[str, Any]) -> list[str]:
+    """Return what is wrong with the answers of one callable: foreign errors, and what is accepted wrongly."""
+    found = []
+    first = outcome(make, base, None, None)
+    if first.kind != "accepted":
+        found.append(f"{name}: the valid call fails: {first.text}")
+    for parameter in parameters(make()):
+        for wrong, value in WRONG.items():
+            made = value()
+            answer = outcome(make, base, parameter, made)
+            right = answer.kind == "ours" or (name, parameter, wrong) in OF_THE_USER
+            if answer.kind == "accepted":
+                right = is_right(name, make(), parameter, wrong, made)
+            if not right:
+                found.append(f"{name}({parameter}={wrong}): {answer.kind}, {answer.text}")
+    return found

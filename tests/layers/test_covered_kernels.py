@@ -337,7 +337,9 @@ def test_fit_says_it_once():
 def test_channels_of_own_layers_are_refused_by_name(prune):
     model = keras.Sequential([keras.Input((6,)), own_kernel(), own_kernel()])
     first, second = (layer.name for layer in model.layers)
-    text = f"(?s){first}: all channels stay, because the size 6 of .* is neither that of an input of "
+    text = (
+        f"(?s){first}: all channels stay, because the size 6 of .* is neither that of an input of "
+    )
     text += rf"`KernelMix` '{first}' nor .*`register_rule\(KernelMix\)` can cut it.*{second}: "
     with pytest.raises(InvalidArgumentError, match=text):
         prune(model)

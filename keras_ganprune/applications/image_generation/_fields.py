@@ -12,6 +12,7 @@ import attrs
 from keras_ganprune.applications.image_generation import _schedules
 from keras_ganprune.applications.option_fields import name_or_mixture, names, option
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
+from keras_ganprune.gan import losses
 from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.pruning.allocation import Allocation
 from keras_ganprune.pruning.criteria import Criterion
@@ -143,7 +144,11 @@ class DemoFields:
         kind=bool,
         default_text="yes for the network dcgan if the images have labels",
     )
-    loss: str = option("non_saturating", "Name of the GAN loss, such as hinge or wasserstein.")
+    loss: str = option(
+        "non_saturating",
+        "Name of the GAN loss, such as hinge or wasserstein.",
+        check=lambda value, name: losses.get(value),
+    )
     steps: int | None = option(
         None,
         "Training steps, rounded up to whole epochs.",

@@ -211,6 +211,12 @@ def rank_weights(
         for weight in masked_weights(*models, scope=scope)
         if weight.name in weight.layer.pruned_weight_names
     ]
+    for weight in kernels:
+        if 0 in tuple(weight.mask.shape):
+            raise InvalidArgumentError(
+                f"'{weight.path}' must have entries to be pruned. Received: shape "
+                f"{tuple(weight.mask.shape)}. Leave its layer out of the `scope`."
+            )
     weights, remarks = without_outputs(kernels, granularity, network_of)
     rankings = [
         _rank_weight(index, weight, criterion, granularity, network_of(weight))

@@ -22,16 +22,25 @@ _SIZES = ("parameters", "nonzero", "macs", "bytes", "saved_bytes", "gzip_bytes")
 def history_of(history: Any) -> dict[str, list[float | None]]:
     """Return the logs as lists of equal length, with None for epochs without a measurement."""
     logs = getattr(history, "history", history)
-    if not isinstance(logs, Mapping) or not any(len(list(values)) for values in logs.values()):
+    if not isinstance(logs, Mapping) or not any(_as_list(values) for values in logs.values()):
         raise InvalidArgumentError(
             "`history` must be the result of `fit`, or a dict of log -> list with one float per epoch "
             f"and at least one epoch. Received: {history!r}."
         )
-    lists = {str(key): [number(value, key) for value in values] for key, values in logs.items()}
+    lists = {str(k): [number(value, k) for value in _as_list(v)] for k, v in logs.items()}
     for key, values in lists.items():
         check_not_diverged(values, key, "The run")
     epochs = max(len(values) for values in lists.values())
     return {key: _spread(values, epochs) for key, values in lists.items() if values}
+
+
+def _as_list(values: Any) -> list[Any]:
+    if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__iter__"):
+        raise InvalidArgumentError(
+            "`history` must hold a list with one float per epoch for each log. Received: "
+            f"{values!r}."
+        )
+    return list(values)
 
 
 def check_not_diverged(values: Sequence[float | None], key: str, whose: str) -> None:

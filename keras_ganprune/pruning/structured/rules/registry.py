@@ -144,6 +144,8 @@ def register_rule(
       in    b/kernel axis 0
     b: all channels stay, because they are those of the network's output.
     """
+    if config is not None and not callable(config):
+        raise ArgumentTypeError(f"`config` must be a function or None. Received: {config!r}.")
     check_layer_classes(layer_classes, "register_rule")
 
     def register(rule: Rule) -> Rule:
