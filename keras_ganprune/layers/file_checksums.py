@@ -134,7 +134,8 @@ def _text(file: h5py.File, key: str) -> str | None:
         return None
     if file.attrs.get_id(key).dtype.kind != "S":
         raise ValueError("its checksum has another type")
-    return file.attrs[key].decode("ascii")
+    value: Any = file.attrs[key]
+    return value.decode("ascii")
 
 
 def _content(file: h5py.File) -> str:

@@ -37,7 +37,9 @@ def networks():
             keras.Input((4, 4, 1)),
             layers.Conv2D(8, 3, padding="same"),
             layers.LeakyReLU(),
-            layers.Dropout(0.2),
+            *(
+                [] if keras.backend.backend() == "torch" else [layers.Dropout(0.2)]
+            ),  # its own generator
             layers.Flatten(),
             layers.Dense(1),
         ],
