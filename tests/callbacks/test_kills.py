@@ -19,11 +19,19 @@ CHAINS = {
     "foreign": [(13,), (3, 7), (26,)],
     "rigl": [(8,), (12, 9), (21,)],
     "soft": [(8,), (12, 9), (24,)],
-    "taylor": [(8,), (12, 9), (22,)],
+    "taylor": [(13,), (12, 9), (22,), (8,)],
     # In the trial that holds, in the one that does not, behind it, and in two trials.
     "adaptive": [(8,), (14,), (17,), (14, 7)],
 }
-ROWS = [(kind, chain) for kind, chains in CHAINS.items() for chain in chains]
+# Its backup is made between the two batches whose gradients the next update uses.
+IN_A_SAMPLE = pytest.mark.xfail(
+    reason="gradients that are being sampled are not saved", strict=True
+)
+ROWS = [
+    pytest.param(kind, chain, marks=IN_A_SAMPLE if (kind, chain) == ("taylor", (8,)) else ())
+    for kind, chains in CHAINS.items()
+    for chain in chains
+]
 
 
 def start(kind, folder, kill_at):

@@ -21,7 +21,7 @@ LATENT, EPOCHS, BATCHES = 6, 6, 5
 STEPS = EPOCHS * BATCHES
 
 
-def networks():
+def networks(dropout):
     generator = keras.Sequential(
         [
             keras.Input((LATENT,)),
@@ -49,12 +49,14 @@ def networks():
 
 
 class ForeignGAN(keras.Model):
-    """A GAN as people write it: two networks, two optimizers, its own `train_step`, noise from a seed."""
+    """A GAN as people write it: two networks, two optimizers, its own `train_step`.
+
+    Its noise follows from the step: Keras saves no `SeedGenerator` of a model of one's own.
+    """
 
     def __init__(self, generator, discriminator):
         super().__init__()
         self.G, self.D = generator, discriminator
-        self.seed = keras.random.SeedGenerator(1)
         self.bce = keras.losses.BinaryCrossentropy(from_logits=True)
         self.built = True
 
@@ -63,7 +65,11 @@ class ForeignGAN(keras.Model):
         self.g_optimizer, self.d_optimizer = g_optimizer, d_optimizer
 
     def losses_of(self, real):
-        fake = self.G(keras.random.normal((4, LATENT), seed=self.seed), training=True)
+        step = keras.ops.cast(self.g_optimizer.iterations, "float32")
+        numbers = keras.ops.cast(keras.ops.arange(1, 4 * LATENT + 1), "float32")
+        fake = self.G(
+            keras.ops.reshape(keras.ops.sin(numbers * (step + 1.0)), (4, LATENT)), training=True
+        )
         on_real, on_fake = self.D(real, training=True), self.D(fake, training=True)
         ones, zeros = keras.ops.ones_like(on_real), keras.ops.zeros_like(on_fake)
         return self.bce(ones, on_fake), self.bce(ones, on_real) + self.bce(zeros, on_fake)
@@ -140,10 +146,12 @@ def make(kind):
     keras.utils.set_random_seed(0)
     optimizers = [keras.optimizers.Adam(1e-2), keras.optimizers.Adam(1e-2)]
     if kind == "foreign":
-        gan = ForeignGAN(*networks())
+        gan = ForeignGAN(*networks(dropout=False))
         gan.compile(*optimizers)
     else:
-        gan = kgp.GANModel(*networks(), LATENT, seed=1, ema_decay=0.9, balance_frequency=0)
+        # On PyTorch, Keras draws dropout from the generator of PyTorch, which no file holds.
+        dropout = keras.backend.backend() != "torch"
+        gan = kgp.GANModel(*networks(dropout), LATENT, seed=1, ema_decay=0.9, balance_frequency=0)
         gan.compile(*optimizers)
     pair = (gan.G, gan.D) if kind == "foreign" else (gan.generator, gan.discriminator)
     # Keras restores the state of an optimizer only if it is built.
