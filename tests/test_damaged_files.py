@@ -88,7 +88,11 @@ def run_folder(folder):
         "steps": 60,
     }
     kgp.save_run(folder / "run", **arguments)
-    kgp.save_run(folder / "other", **arguments | {"steps": 61})
+    other = {
+        "history": {"generator_loss": [0.7, 0.123457, 0.3]},
+        "samples": {"pruned": rng.random((4, 8, 8, 1))},
+    }
+    kgp.save_run(folder / "other", **arguments | other | {"networks": None})
 
     def read(path):
         run = kgp.load_run(path)
@@ -198,6 +202,7 @@ def damage(kind, how, source, target, rng):
     if how == "missing":
         (target / name).unlink()
     elif how == "swap":
+        name = rng.choice(["history.csv", "run.json", "samples.npz"])
         (target / name).write_bytes((source.parent / "other" / name).read_bytes())
     else:
         change = corruptions.rezip if how == "rezip" else DAMAGE[how]

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import h5py
+import numpy as np
 
 from keras_ganprune.errors import FileFormatError
 from keras_ganprune.utils import checksums
@@ -56,8 +57,8 @@ def add_when_closed(store: Any) -> None:
         del file.close  # pyright: ignore[reportAttributeAccessIssue]  (back to the method of the class)
         try:
             if rest is not None:
-                file.attrs[_REST] = rest()
-            file.attrs[_CONTENT] = _content(file)
+                file.attrs[_REST] = np.bytes_(rest())
+            file.attrs[_CONTENT] = np.bytes_(_content(file))
         finally:
             file.close()
 
@@ -104,7 +105,7 @@ def check_archive(path: str | os.PathLike[str]) -> None:
 def _check_weights(file: h5py.File, name: str) -> str | None:
     """Check the content of an HDF5 file that has a checksum, and return that of the rest, if it has one."""
     try:
-        expected, rest = file.attrs.get(_CONTENT), file.attrs.get(_REST)
+        expected, rest = _text(file, _CONTENT), _text(file, _REST)
         found = None if expected is None else _content(file)
     except Exception as error:  # h5py raises many kinds of errors for damaged files.
         raise _damaged(name, f"its weights cannot be read ({error}), so it differs") from error
@@ -123,20 +124,32 @@ def _damaged(name: str, what: str) -> FileFormatError:
     )
 
 
+def _text(file: h5py.File, key: str) -> str | None:
+    """Return a checksum in a file, or None.
+
+    Texts of variable length are elsewhere in the file, in a heap; HDF5 reads a damaged heap for ever. So the
+    checksums have a fixed length, and no other text is read.
+    """
+    if key not in file.attrs:
+        return None
+    if file.attrs.get_id(key).dtype.kind != "S":
+        raise ValueError("its checksum has another type")
+    value: Any = file.attrs[key]
+    return value.decode("ascii")
+
+
 def _content(file: h5py.File) -> str:
-    """Return the checksum of all groups, arrays and attributes of a file, except for the checksum itself."""
+    """Return the checksum of all groups and arrays of a file, with the names of their attributes."""
     checksum = checksums.new()
 
     def add(name: str, item: Any) -> None:
         checksum.update(f"{name}\n".encode())
-        for key in sorted(item.attrs):
-            if key != _CONTENT:
-                checksum.update(f"{key}\n".encode())
-                checksums.add_array(checksum, item.attrs[key])
-        if isinstance(item, h5py.Dataset):
+        checksum.update("\n".join(k for k in sorted(item.attrs) if k != _CONTENT).encode())
+        if isinstance(item, h5py.Dataset) and h5py.check_string_dtype(item.dtype) is None:
             checksums.add_array(checksum, item[()])
 
     add("", file)
+    checksum.update(f"{_text(file, _REST)}".encode())
     file.visititems(add)
     return checksum.hexdigest()
 

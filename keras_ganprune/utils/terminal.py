@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 # What our texts write beyond ASCII, in ASCII.
 _ASCII = {
@@ -44,13 +45,13 @@ def any_terminal() -> Iterator[None]:
         BrokenPipeError: The reader of the output, such as `head`, has ended. Later output is thrown away.
         OSError: The output cannot be written, for example into a file on a full disk.
     """
-    stream = sys.stdout
+    stream: Any = sys.stdout
     if stream is None:  # a program without a terminal, such as `pythonw`
         yield
         return
     errors = getattr(stream, "errors", None)
     if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors=_HANDLER)  # pyright: ignore[reportAttributeAccessIssue]
+        stream.reconfigure(errors=_HANDLER)
     try:
         yield
     finally:
@@ -64,4 +65,4 @@ def any_terminal() -> Iterator[None]:
         finally:
             if hasattr(stream, "reconfigure") and not stream.closed:
                 with contextlib.suppress(OSError):
-                    stream.reconfigure(errors=errors)  # pyright: ignore[reportAttributeAccessIssue]
+                    stream.reconfigure(errors=errors)

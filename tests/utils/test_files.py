@@ -5,9 +5,15 @@ import os
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 
 from keras_ganprune.errors import ArgumentTypeError, OutputError
+from keras_ganprune.metrics.layer_sensitivity.report import SensitivityReport, SensitivityRow
+from keras_ganprune.reports.run import record_run, save_run
+from keras_ganprune.reports.write import write_report
+from keras_ganprune.search import SweepResult
+from keras_ganprune.search.recommendation import Trial
 from keras_ganprune.utils import files, work_folders
 
 
@@ -216,3 +222,50 @@ def test_sizes_count_every_file(tmp_path):
     (tmp_path / "sub" / "b").write_bytes(bytes(500))
     assert files.folder_bytes(tmp_path) == 1500
     assert 20 < files.folder_gzip_bytes(pathlib.Path(tmp_path)) < 100
+
+
+@contextlib.contextmanager
+def full_disk():
+    """Within the context, no file can get more than 100 bytes."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def heat_map(path):
+    row = SensitivityRow("dense/kernel", (4, 2), 8, 0.5, 0.5, 0.7, 0.1)
+    before = {"dense/kernel": 0.0}
+    SensitivityReport((row,), 0.6, before).save_heat_map(path)
+
+
+def csv_file(path):
+    trial = Trial("magnitude", "sparsity", 0.8, 0, None, {"fd": 7.0}, achieved=0.8)
+    SweepResult((trial,) * 50, {"metric": "fd", "direction": "min"}).save_csv(path)
+
+
+def run_folder(path):
+    history, samples = {"loss": [0.5] * 50}, {"pruned": np.ones((2, 4, 4, 1))}
+    save_run(path, history=history, samples=samples, overwrite=True)
+
+
+def report(path):
+    run = record_run(history={"loss": [0.5] * 50}, samples={"pruned": np.ones((2, 4, 4, 1))})
+    write_report(run, path, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [(heat_map, "map.png"), (csv_file, "trials.csv"), (run_folder, "run"), (report, "report.html")],
+)
+def test_a_full_disk_leaves_what_was_there(write, name, tmp_path):
+    pytest.importorskip("matplotlib")
+    write(tmp_path / name)
+    before = {p: p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()}
+    assert before
+    with pytest.raises(OutputError, match="File too large"), full_disk():
+        write(tmp_path / name)
+    assert {p: p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()} == before
