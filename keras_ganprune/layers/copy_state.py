@@ -23,10 +23,12 @@ _OF_MODELS = {
     "_eval_epoch_iterator",
     "history",
     "optimizer",
+    "stop_evaluating",
     "stop_predicting",
     "stop_training",
 }
-_OF_MASKS = {"pruning_masks"}
+# Attributes that this package gives layers and models. What `fit` needs is no part of what they compute.
+_OF_MASKS = {"pruning_masks", "_gradient_tap", "_nan_guarded", "_shrunk_by", "_step_with_masks"}
 # Attributes that every layer has, and a user may set.
 _OF_USERS = {"activity_regularizer", "autocast", "_supports_masking"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import tempfile
 import zipfile
 from typing import Any
 
@@ -51,7 +52,7 @@ def _optimizers() -> dict[str, type]:
 
 
 def load_model(path: str | os.PathLike, *, verify: bool = True, **kwargs: Any) -> Any:
-    """Load a `.keras` file with its masks, also if it contains a subclassed network.
+    """Load a `.keras` file or folder with its masks, also if it contains a subclassed network.
 
     For Sequential models, functional models and `GANModel`, `keras.saving.load_model` does the same. A
     subclassed network, such as a GAN class of your own, creates plain layers when it is loaded. This function
@@ -59,7 +60,7 @@ def load_model(path: str | os.PathLike, *, verify: bool = True, **kwargs: Any) -
     saved on PyTorch.
 
     Args:
-        path: Path of the `.keras` file.
+        path: Path of the `.keras` file, or of the folder that `model.save(path, zipped=False)` has written.
         verify: Whether the file is compared with the checksum in it. Set it to False for a file that you
             have changed on purpose. Defaults to True.
         **kwargs: Arguments of `keras.saving.load_model`, such as `custom_objects`.
@@ -86,6 +87,33 @@ def load_model(path: str | os.PathLike, *, verify: bool = True, **kwargs: Any) -
     """
     annotated.check(load_model, locals(), "path")
     path = pathlib.Path(path)
+    if not path.is_dir():
+        return _load(path, verify, **kwargs)
+    with tempfile.TemporaryDirectory() as folder:
+        archive = _packed(path, pathlib.Path(folder))
+        try:
+            return _load(archive, verify, **kwargs)
+        except FileFormatError as error:
+            raise FileFormatError(str(error).replace(str(archive), str(path))) from error
+
+
+def _packed(path: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Pack the folder of a model into a `.keras` file, and return the path of that file."""
+    if not (path / "config.json").is_file():
+        raise FileFormatError(
+            f"`path` must be a `.keras` file, or a folder of `model.save(path, zipped=False)`. Received: the "
+            f"folder '{path}', which has no config.json."
+        )
+    target = folder / "model.keras"
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in sorted(path.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(path).as_posix())
+    return target
+
+
+def _load(path: pathlib.Path, verify: bool, **kwargs: Any) -> Any:
+    """Load a `.keras` file with its masks."""
     _check_file(path, verify)
     known = _optimizers() | (kwargs.pop("custom_objects", None) or {})
     try:
@@ -167,6 +195,11 @@ def _advice(path: pathlib.Path, known: dict[str, Any], safe_mode: bool) -> str:
             return (
                 "The file contains a class or function that Keras does not know. Import the classes of your "
                 "own first, with their calls of `register_prunable`, or pass them in `custom_objects`."
+            )
+        if "lambda" in str(error) and safe_mode:
+            return (
+                "The file contains a lambda, which is code that may do anything. If you trust the "
+                "file, call `kgp.load_model(path, safe_mode=False)`."
             )
         return (
             "A class in the file could not be made from its configuration. Its `get_config` must return all "

@@ -39,6 +39,33 @@ def test_masks_of_a_subclassed_model_come_back(tmp_path):
     assert np.array_equal(_masks(loaded)[0], _masks(model)[0])
 
 
+def test_a_folder_is_a_file_that_is_not_zipped(tmp_path):
+    model = Subclassed(5)
+    model(np.ones((2, 4)))
+    kgp.Pruner(model).update(sparsity=0.5)
+    model.save(tmp_path / "folder", zipped=False)
+    with pytest.raises(
+        FileFormatError, match=f"'{tmp_path}/folder' could not be loaded .* Import the"
+    ):
+        load_model(tmp_path / "folder", custom_objects={"Subclassed": None})
+    loaded = load_model(tmp_path / "folder", custom_objects={"Subclassed": Subclassed})
+    assert np.array_equal(_masks(loaded)[0], _masks(model)[0])
+    (tmp_path / "folder" / "config.json").unlink()
+    with pytest.raises(FileFormatError, match=r"has no config\.json"):
+        load_model(tmp_path / "folder")
+
+
+def test_a_lambda_is_loaded_with_safe_mode_off(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation=lambda x: x * 2)])
+    kgp.Pruner(model).update(sparsity=0.5)
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(FileFormatError, match=r"`kgp\.load_model\(path, safe_mode=False\)`"):
+        load_model(tmp_path / "m.keras")
+    x = np.ones((2, 4), "float32")
+    loaded = load_model(tmp_path / "m.keras", safe_mode=False)
+    assert np.array_equal(to_numpy(loaded(x)), to_numpy(model(x)))
+
+
 def test_a_plain_file_loads_plain(tmp_path):
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(tmp_path / "m.keras")
     assert _masks(load_model(tmp_path / "m.keras")) == []
