@@ -196,11 +196,6 @@ def _advice(path: pathlib.Path, known: dict[str, Any], safe_mode: bool) -> str:
                 "The file contains a class or function that Keras does not know. Import the classes of your "
                 "own first, with their calls of `register_prunable`, or pass them in `custom_objects`."
             )
-        if "lambda" in str(error) and safe_mode:
-            return (
-                "The file contains a lambda, which is code that may do anything. If you trust the "
-                "file, call `kgp.load_model(path, safe_mode=False)`."
-            )
         return (
             "A class in the file could not be made from its configuration. Its `get_config` must return all "
             "arguments of its constructor, and its `from_config` must deserialize the layers and models "

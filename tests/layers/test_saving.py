@@ -55,17 +55,6 @@ def test_a_folder_is_a_file_that_is_not_zipped(tmp_path):
         load_model(tmp_path / "folder")
 
 
-def test_a_lambda_is_loaded_with_safe_mode_off(tmp_path):
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, activation=lambda x: x * 2)])
-    kgp.Pruner(model).update(sparsity=0.5)
-    model.save(tmp_path / "m.keras")
-    with pytest.raises(FileFormatError, match=r"`kgp\.load_model\(path, safe_mode=False\)`"):
-        load_model(tmp_path / "m.keras")
-    x = np.ones((2, 4), "float32")
-    loaded = load_model(tmp_path / "m.keras", safe_mode=False)
-    assert np.array_equal(to_numpy(loaded(x)), to_numpy(model(x)))
-
-
 def test_a_plain_file_loads_plain(tmp_path):
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(tmp_path / "m.keras")
     assert _masks(load_model(tmp_path / "m.keras")) == []
