@@ -26,7 +26,9 @@ CHAINS = {
 # What does not hold yet: (kind, chain) -> the reason.
 _MISSING = {
     ("taylor", (8,)): "gradients that are being sampled when a backup is made are not saved",
-    ("adaptive", (14, 7)): "the averaged generator differs after a second kill (JAX, PyTorch)",
+    # A few entries of the averaged generator differ by 0.006; all else is equal (JAX, PyTorch).
+    ("adaptive", (14,)): "the average after a trial that is given up once resumed",
+    ("adaptive", (14, 7)): "the average after a trial that is given up once resumed",
 }
 ROWS = [
     pytest.param(
