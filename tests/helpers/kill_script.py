@@ -37,9 +37,7 @@ def networks(dropout):
             keras.Input((4, 4, 1)),
             layers.Conv2D(8, 3, padding="same"),
             layers.LeakyReLU(),
-            *(
-                [] if keras.backend.backend() == "torch" else [layers.Dropout(0.2)]
-            ),  # its own generator
+            *([layers.Dropout(0.2)] if dropout else []),
             layers.Flatten(),
             layers.Dense(1),
         ],
@@ -51,7 +49,7 @@ def networks(dropout):
 class ForeignGAN(keras.Model):
     """A GAN as people write it: two networks, two optimizers, its own `train_step`.
 
-    Its noise follows from the step: Keras saves no `SeedGenerator` of a model of one's own.
+    Its noise follows from the step, and it has no dropout: Keras saves no state of a `SeedGenerator`.
     """
 
     def __init__(self, generator, discriminator):
