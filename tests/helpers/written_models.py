@@ -859,6 +859,7 @@ CALLS = {
     "on_batch": lambda: built(OnBatch(), image(8)),
 }
 WRITTEN |= CALLS
-if keras.backend.backend() == "jax":
-    # JAX itself cannot divide an unknown length.
-    del WRITTEN["split_in_two_any"]
+if keras.backend.backend() != "tensorflow":
+    # Keras itself cannot build them with unknown sizes on these backends.
+    for name in ("split_in_two_any", "sliced_table_any", "batch_deviation"):
+        del WRITTEN[name]

@@ -51,12 +51,14 @@ class Recorder:
         made: The calls that were recorded.
         drawn: Function (shape, dtype) -> symbol in the place of random numbers; None to let them be drawn.
         draws: Number of calls that drew random numbers.
+        called_inside: Names of layers that cannot be called on symbols by themselves.
     """
 
     replaced: list[tuple[Made, Callable[[], Any] | None]] = field(default_factory=list)
     made: list[Made] = field(default_factory=list)
     drawn: Callable[[tuple, str], Any] | None = None
     draws: int = 0
+    called_inside: list[str] = field(default_factory=list)
     _next: int = 0
     _depth: int = 0
 
@@ -90,7 +92,12 @@ class Recorder:
 
             def symbolic_call(layer: Any, *args: Any, **kwargs: Any) -> Any:
                 with self.below():
-                    return of_layer(layer, *args, **kwargs)
+                    try:
+                        return of_layer(layer, *args, **kwargs)
+                    except TypeError:
+                        # Its `compute_output_spec` does not take all arguments of its `call`.
+                        self.called_inside.append(layer.name)
+                        return backend.compute_output_spec(layer.call, *args, **kwargs)
 
             stack.callback(setattr, keras.layers.Layer, "symbolic_call", of_layer)
             setattr(keras.layers.Layer, "symbolic_call", symbolic_call)  # noqa: B010  (stubs)

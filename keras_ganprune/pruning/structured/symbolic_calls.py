@@ -70,6 +70,7 @@ def _called(
         return next(rest) if isinstance(leaf, Tensor) else leaf
 
     args, kwargs = cast("Any", keras.tree.map_structure(symbol, (args, dict(kwargs))))
+    kwargs.pop("training", None)
     if takes_training(layer):
         kwargs["training"] = training
     with symbols_as_tensors(), recorder.recording():
@@ -112,6 +113,9 @@ def unfolded(layer: keras.layers.Layer, args: tuple, kwargs: dict) -> Trace:
         traces = [traced(specs, run(None))]
         if takes_training(layer):
             traces.append(traced(specs, run(True)))
+    if traces[0].recorder.called_inside:
+        name = traces[0].recorder.called_inside[0]
+        raise NotFollowedError(f"'{name}' in it cannot be called on symbols by itself")
     if traces[0].recorder.draws or not _alike(traces[0].steps, traces[-1].steps):
         raise NotFollowedError(
             "it does something else in training than in inference, or draws random numbers"

@@ -105,3 +105,26 @@ def convolution(operation, channels, x, kernel):
         return x.along(channels.shape, axis, kernel[reads])
     _meet(channels, operation, [(kernel, kernel[makes])], True)
     return x.along(channels.shape, axis, kernel[makes], zero=True)
+
+
+@register_operation_rule("Take")
+def take(operation, channels, x, indices, *others, **kwargs):
+    """Places are picked along one axis; the channels of the others pass, such as those of an embedding."""
+    axis = operation.axis
+    rank = len(channels.shape)
+    if axis is None or not isinstance(x, Axes):
+        for operand in (x, indices):
+            if isinstance(operand, Axes):
+                channels.fix(operand, f"'{operation.name}' picks some of them")
+        return Axes.fixed(channels.shape)
+    axis %= x.rank
+    channels.fix(x[axis], f"'{operation.name}' picks some of them")
+    if isinstance(indices, Axes):
+        channels.fix(indices, f"'{operation.name}' takes them as places")
+    front, back = x.labels[:axis], x.labels[axis + 1 :]
+    between: list[Any] = [None] * (rank - len(front) - len(back))
+    for row in (*front, *back):
+        weight = channels.followed_weight(row) if x.weight else None
+        if weight is not None and weight.role != STATE:
+            weight.role = OUT
+    return Axes(tuple(channels.shape), (*front, *between, *back), x.zero)
