@@ -129,7 +129,7 @@ def _fits_one(value: Any, hint: Any) -> bool:
 
 
 def _is_protocol(hint: Any) -> bool:
-    return bool(getattr(hint, "_is_protocol", False)) and not issubclass(hint, os.PathLike)
+    return bool(getattr(hint, "_is_protocol", False)) and hint is not os.PathLike
 
 
 def _fits_sequence(value: Any, members: tuple[Any, ...]) -> bool:
