@@ -121,7 +121,7 @@ class QualityMonitor(FreshCopies):
         metrics: Sequence[str] | Literal["all"] | str | None = None,
         prefix: str = "",
     ):
-        annotated.check(QualityMonitor.__init__, locals(), "target", "metrics")
+        annotated.check(QualityMonitor.__init__, locals(), "target")
         super().__init__()
         if not isinstance(quality, Evaluator) and not callable(quality):
             raise ArgumentTypeError(
@@ -334,7 +334,8 @@ class QualityMonitor(FreshCopies):
 def _metric_names(metrics: Any) -> tuple[str, ...] | Literal["all"] | None:
     if metrics is None or (isinstance(metrics, str) and metrics == "all"):
         return metrics
-    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    several = isinstance(metrics, (list, tuple, set))
+    names = tuple(metrics) if several else (metrics,)
     if not names or not all(isinstance(name, str) and name for name in names):
         raise InvalidArgumentError(
             f"`metrics` must be names such as ('fd', 'coverage'), 'all' or None. Received: {names!r}."

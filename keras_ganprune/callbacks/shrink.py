@@ -84,7 +84,7 @@ class Shrink(FreshCopies):
     def __init__(
         self,
         at: int | Sequence[int],
-        target: str | Sequence[str] = "generator",
+        target: str | keras.layers.Layer | Sequence[str | keras.layers.Layer] = "generator",
         *,
         sparsity: float | Sequence[float] | None = None,
         budget: Budget | Sequence[Budget] | None = None,
@@ -105,7 +105,7 @@ class Shrink(FreshCopies):
         verify: bool = True,
         verbose: int | bool = 1,
     ):
-        annotated.check(Shrink.__init__, locals(), "target", "recalibrate", "limits", "optimizer")
+        annotated.check(Shrink.__init__, locals(), "recalibrate", "limits", "optimizer")
         annotated.check(Shrink.__init__, locals(), "copies", "verify", "verbose")
         validation.one_of(verbose, "verbose", (0, 1, 2))
         scopes.check(keep, "keep")
@@ -136,6 +136,7 @@ class Shrink(FreshCopies):
                 "runs. Received: None. To shrink the model itself, fit it, then call `shrink(model)`, "
                 "compile the result and fit again."
             )
+        annotated.check(Shrink.__init__, locals(), "target")
         self.target = target
         self.settings = {
             "criterion": criterion,

@@ -62,10 +62,10 @@ def in_words_of(text: str, flags: dict[str, str]) -> str:
     """
 
     def flag(match: re.Match[str]) -> str:
-        name, value = match[1], match[2]
+        name, value = match[1], match[2] or ""
         if name not in flags:
             return match[0]
-        switch = value in (None, "True") or not value
+        switch = value in ("", "True")
         return flags[name] if switch else f"{flags[name]} {value.strip(chr(39))}"
 
     def value_of_flag(match: re.Match[str]) -> str:

@@ -7,8 +7,9 @@ import os
 import pathlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from keras_ganprune.errors import InvalidArgumentError, OutputError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, OutputError
 from keras_ganprune.reports import charts
 from keras_ganprune.reports.figures import draw
 from keras_ganprune.reports.html import page
@@ -103,7 +104,14 @@ def write_report(
 
 def _named_runs(runs: RunOrFolder | Iterable[RunOrFolder]) -> list[Run]:
     """Return the runs. Runs with equal names get their folder, or their position in the list, as a suffix."""
-    given = [runs] if isinstance(runs, (str, os.PathLike, Run)) else list(runs)
+    single = isinstance(runs, (str, os.PathLike, Run)) or not isinstance(runs, Iterable)
+    given: list[Any] = [runs] if single else list(runs)
+    for run in given:
+        if not isinstance(run, (str, os.PathLike, Run)):
+            raise ArgumentTypeError(
+                "`runs` must be a run folder or a `Run`, or a list of them. Received: "
+                f"{run!r} (of type {type(run).__name__})."
+            )
     if not given:
         raise InvalidArgumentError("`runs` must contain at least one run. Received: [].")
     places = [pathlib.Path(run).resolve() for run in given if not isinstance(run, Run)]

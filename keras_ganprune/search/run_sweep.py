@@ -107,9 +107,7 @@ def sweep(
     [Bergstra et al.](https://papers.nips.cc/paper/4443), section 4; feasible results first:
     [Deb](https://doi.org/10.1016/S0045-7825(99)00389-8), section 3.
     """
-    annotated.check(
-        sweep, locals(), "settings", "retry_failed", "progress", "name", "build", "callbacks"
-    )
+    annotated.check(sweep, locals(), "settings", "retry_failed", "progress", "name", "callbacks")
     for name_of, value in (("images", images), ("labels", labels)):
         if value is not None and not isinstance(value, Images):
             _check_array(value, name_of)

@@ -86,7 +86,7 @@ class Trainer:
                 f"`labels` must have one entry per image, {len(self.images)}. "
                 f"Received: {len(self.labels)}."
             )
-        if not callable(build):
+        if not callable(build) or isinstance(build, (type, keras.layers.Layer)):
             raise InvalidArgumentError(
                 "`build` must be a function that takes a seed and returns a new compiled model. "
                 f"Received: {build!r} (of type {type(build).__name__})."

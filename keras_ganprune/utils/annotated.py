@@ -94,6 +94,8 @@ def _hints(function: Any) -> dict[str, Any]:
             if error.name is None or error.name in unknown:
                 raise
             unknown[error.name] = Any
+        except TypeError:  # such a name has parameters
+            return {}
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

@@ -168,6 +168,13 @@ def extractor() -> kgp.FeatureExtractor:
     return kgp.FeatureExtractor(keras.Sequential([keras.Input((8, 8, 1)), *inner]), layer=-2)
 
 
+def classifier() -> kgp.FeatureExtractor:
+    """Return an extractor of a classifier."""
+    inner = [keras.layers.Flatten(), keras.layers.Dense(5), keras.layers.Dense(3)]
+    network = keras.Sequential([keras.Input((8, 8, 1)), *inner])
+    return kgp.FeatureExtractor(network, layer=-2, classes=3)
+
+
 def quality() -> kgp.ImageQuality:
     """Return a measure of images."""
     return kgp.ImageQuality(images(), extractor=extractor(), samples=12, neighbours=2, cache=False)
@@ -343,8 +350,8 @@ METHODS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "ImageQuality.measure": (quality, {"images": images}),
     "ImageQuality.measure_generator": (quality, {"generator": gan, "n": 12}),
     "FeatureExtractor.features": (extractor, {"images": images}),
-    "FeatureExtractor.features_and_probabilities": (extractor, {"images": images}),
-    "FeatureExtractor.accuracy_on": (extractor, {"images": images, "labels": labels}),
+    "FeatureExtractor.features_and_probabilities": (classifier, {"images": images}),
+    "FeatureExtractor.accuracy_on": (classifier, {"images": images, "labels": labels}),
     "FeatureExtractor.save": (extractor, {"path": lambda: folder("e.keras")}),
     "FeatureStatistics.update": (
         lambda: kgp.metrics.FeatureStatistics(features()),
@@ -584,6 +591,7 @@ RIGHT: dict[str, str] = {
     "Shrink.budget": "list_of_none",
     "models": "model",
     "layer_classes": "layer_class",
+    "config": "None function class layer_class model",
     "GANModel.seed": "minus",
     "DiffAugment.seed": "minus",
     "saved_models": "dict",

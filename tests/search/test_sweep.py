@@ -123,7 +123,11 @@ def test_bad_plans_are_refused_before_anything_is_trained(arguments, text):
         ({"build": lambda seed: 3}, InvalidArgumentError, "must return a compiled Keras model"),
         ({"labels": Y[:3]}, DataError, "must have one entry per image, 60"),
         ({"images": X[:0]}, DataError, "must be a non-empty array"),
-        ({"folds": 1, "labels": None}, InvalidArgumentError, "from 2 to the number of images, 60"),
+        (
+            {"folds": 1, "labels": None},
+            InvalidArgumentError,
+            "`folds` must be an int of at least 2",
+        ),
     ],
 )
 def test_bad_arguments_end_the_sweep_at_once(arguments, error, text):
