@@ -19,6 +19,7 @@ from keras_ganprune.layers.inference import (
     symbolic_inputs,
 )
 from keras_ganprune.layers.traversal import walk
+from keras_ganprune.utils.foreign_errors import why_not_on_symbols
 
 
 @dataclass(eq=False)
@@ -179,8 +180,7 @@ class _Tracer:
             function = _call_on_symbols(layer, args, kwargs, None)
             in_training = _call_on_symbols(layer, args, kwargs, True)
         except Exception as error:
-            reason = str(error).strip().splitlines()
-            return f"calling it on symbols failed ({type(error).__name__}: {reason[0] if reason else ''})"
+            return why_not_on_symbols(error)
         if not _alike(function, in_training):
             return "it does something else in training than in inference, or draws random numbers"
         return function
