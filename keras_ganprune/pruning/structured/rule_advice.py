@@ -51,7 +51,7 @@ def _of_class(model: keras.layers.Layer, calls: list[Call], channels: Channels) 
 
 
 def _selector(model: keras.layers.Layer, paths: list[str], cls: type) -> str:
-    """Return the code of a pattern that selects all layers of a class and no other, or of their paths."""
+    """Return the code of a pattern that selects all layers of a class and no other; else their paths, or the class."""
     layers = walk(model)[1:]
     stem = paths[0]
     if len(paths) == 1:
@@ -70,7 +70,7 @@ def _selector(model: keras.layers.Layer, paths: list[str], cls: type) -> str:
         if set(paths) <= {path for path, _ in found}:
             return f'"{stem}*"'
         stem = stem[:-1]
-    return repr(paths)
+    return repr(paths) if len(paths) <= _SHOWN else cls.__name__
 
 
 def rule_to_write(

@@ -208,7 +208,8 @@ def concatenate(operation, channels, xs):
     return concatenated(channels, list(xs), operation.axis)
 
 
-@register_operation_rule("Matmul", "Einsum", "Dot", "Tensordot")
+# Keras gives the output of `dot_product_attention` the shape of the query, also where the value is cut.
+@register_operation_rule("Matmul", "Einsum", "Dot", "Tensordot", "DotProductAttention")
 def products(operation, channels, *operands, **kwargs):
     """All channels stay."""
     for x in operands:
