@@ -51,7 +51,7 @@ def _of_class(model: keras.layers.Layer, calls: list[Call], channels: Channels) 
 
 
 def _selector(model: keras.layers.Layer, paths: list[str], cls: type) -> str:
-    """Return the code of a pattern that selects all layers of a class and no other; else their paths, or the class."""
+    """Return code that selects all layers of a class and no other: a pattern, their paths, or the class."""
     layers = walk(model)[1:]
     stem = paths[0]
     if len(paths) == 1:

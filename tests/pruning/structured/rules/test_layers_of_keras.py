@@ -25,7 +25,7 @@ ARGUMENTS = {
 APART = {
     "FlaxLayer", "InputLayer", "JaxLayer", "Layer", "Pipeline", "TFSMLayer", "TorchModuleWrapper", "Wrapper",
     "GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells", "HashedCrossing", "StringLookup",
-    "TextVectorization", "RNN", "Hashing", "Embedding", "ReversibleEmbedding",
+    "TextVectorization", "RNN", "Hashing", "Normalization", "Embedding", "ReversibleEmbedding",
 }  # fmt: skip
 
 
@@ -117,7 +117,6 @@ def test_every_layer_follows_or_is_named(name):
     ("name", "follows"),
     [
         ("CenterCrop", True),
-        ("Normalization", True),
         ("RandomFlip", True),
         ("RandomContrast", True),
         ("RandomHue", False),
