@@ -105,7 +105,7 @@ def test_an_opaque_layer_is_named_with_what_helps():
     )
     with pytest.raises(UnsupportedLayerError, match=text):
         kgp.shrink(model, sparsity=0.5)
-    with pytest.raises(UnsupportedLayerError, match=rf"{text}.*Channel\(coupled=False\)"):
+    with pytest.raises(UnsupportedLayerError, match=rf"(?s){text}.*Channel\(coupled=False\)"):
         kgp.Pruner(model, granularity="channel")
 
 

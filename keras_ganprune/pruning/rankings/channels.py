@@ -266,8 +266,9 @@ def _groups_of(model: keras.layers.Layer, keep: Any) -> Groups:
     try:
         return channel_groups(model, keep=keep)
     except UnsupportedLayerError as error:
+        between = "\n" if "\n" in str(error) else " "
         raise UnsupportedLayerError(
-            f"{error} Or prune the channels of each kernel by itself, with "
+            f"{error}{between}Or prune the channels of each kernel by itself, with "
             "`granularity=Channel(coupled=False)`."
         ) from error
 

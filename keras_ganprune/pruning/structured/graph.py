@@ -21,7 +21,6 @@ from keras_ganprune.layers.inference import (
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.pruning.structured.symbolic_calls import (
     Tensor,
-    first_line,
     own_variables,
     runs_with_weights,
     tensors_in,
@@ -35,6 +34,7 @@ from keras_ganprune.pruning.structured.traces import (
     leaves,
     steps_of,
 )
+from keras_ganprune.utils.foreign_errors import why_not_on_symbols
 
 __all__ = ["Call", "Graph", "Inside", "Tensor", "leaves", "own_variables", "tensors_in", "trace"]
 
@@ -222,7 +222,7 @@ class _Tracer:
         except NotFollowedError as error:
             return str(error)
         except Exception as error:
-            return f"calling it on symbols failed ({first_line(error)})"
+            return why_not_on_symbols(error)
 
     def followed(
         self, layer: keras.layers.Layer, args: tuple, kwargs: dict
@@ -250,7 +250,7 @@ class _Tracer:
         except NotFollowedError as error:
             return str(error)
         except Exception as error:
-            return f"calling it on symbols failed ({first_line(error)})"
+            return why_not_on_symbols(error)
         return tuple(found)
 
 

@@ -156,7 +156,7 @@ class Groups(Sequence[Group]):
         lines = [repr(group) for group in self.groups]
         lines += [f"{path}: all channels stay, because {why}." for path, why in self.stay.items()]
         for layer in {type(x): x for x in self.without_rule.values()}.values():
-            lines += [f"To cut {type(layer).__name__}, write its rule:", rule_to_write(layer)]
+            lines += [f"To cut {type(layer).__name__}, write its rule:", rule_to_write(layer) or ""]
         return "\n".join(lines) or "No layer of the network makes channels."
 
     def removed(self, keeps: Sequence[np.ndarray]) -> np.ndarray:

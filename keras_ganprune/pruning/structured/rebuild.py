@@ -30,12 +30,12 @@ from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rebuild_layers import (
     build_again,
     configuration,
-    plain_text,
     uncut_layer,
 )
 from keras_ganprune.pruning.structured.rules.registry import Sizes, entry_of
 from keras_ganprune.pruning.structured.rules.slices import cut_key
 from keras_ganprune.pruning.structured.sized_operations import Sized
+from keras_ganprune.utils.foreign_errors import sentence_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -413,5 +413,5 @@ def _named(call: Call) -> Iterator[None]:
     except Exception as error:
         raise UnsupportedLayerError(
             f"`{type(call.operation).__name__}` '{call.path}' could not be called on symbols after it was "
-            f"built again ({plain_text(error)})."
+            f"built again ({sentence_of(error)})."
         ) from error

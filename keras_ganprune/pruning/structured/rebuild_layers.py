@@ -15,6 +15,7 @@ from keras_ganprune.layers.copy_state import is_of_keras
 from keras_ganprune.pruning.structured.carry_state import carry_forgotten, copy_vocabulary
 from keras_ganprune.pruning.structured.layer_objects import functions_of, objects_of, own_objects
 from keras_ganprune.pruning.structured.sized_operations import Sized
+from keras_ganprune.utils.foreign_errors import sentence_of
 
 # Keys of a configuration that Keras itself writes; a constructor without `**kwargs` does not take them.
 _OF_KERAS = ("name", "trainable", "dtype")
@@ -63,7 +64,7 @@ def configuration(old: keras.Operation, path: str) -> dict[str, Any] | None:
         return _from_attributes(old)
     raise UnsupportedLayerError(
         f"`{type(old).__name__}` '{path}' must define `get_config` (all its constructor arguments), as for "
-        f"saving, so that it can be built again. Received: {plain_text(reason)}"
+        f"saving, so that it can be built again. Received: {sentence_of(reason)}"
     )
 
 
@@ -125,7 +126,7 @@ def build_again(
         own = f"Let `{kind}.from_config(layer.get_config())` work, as for saving"
         advice = "Please report it" if is_of_keras(type(old)) else own
         raise UnsupportedLayerError(
-            f"`{kind}` '{path}' could not be built again from its configuration ({plain_text(error)}). "
+            f"`{kind}` '{path}' could not be built again from its configuration ({sentence_of(error)}). "
             f"{advice}."
         ) from error
     return new
@@ -225,9 +226,3 @@ def _twin(old: Any, name: str) -> Any:
     attributes.update(vars(old))
     attributes.update(name=name, _inbound_nodes=[], _outbound_nodes=[])
     return new
-
-
-def plain_text(error: BaseException) -> str:
-    """Return what an error says, without the configuration that Keras writes before it."""
-    text = str(error).rpartition("Exception encountered:")[2]
-    return f"{type(error).__name__}: {' '.join(text.split())[:200]}"

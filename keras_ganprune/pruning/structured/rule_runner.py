@@ -13,6 +13,7 @@ from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.pruning.structured.channels import Axes, Channels, Rule
 from keras_ganprune.pruning.structured.followed_layers import check_sizes, follow
 from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor, leaves, tensors_in
+from keras_ganprune.pruning.structured.rule_advice import not_followed
 
 
 def run_rules(
@@ -44,10 +45,13 @@ def run_rules(
     for call in runner.followed:
         check_sizes(call, channels)
     # Only now is it known which channels stay.
-    for call in runner.opaque:
-        rows = (row for t in call.inputs for row in channels.axes[id(t)].labels)
-        if any(channels.movable(row) for row in rows):
-            raise _not_followed(call)
+    reached = [
+        call
+        for call in runner.opaque
+        if any(channels.movable(row) for t in call.inputs for row in channels.axes[id(t)].labels)
+    ]
+    if reached:
+        raise UnsupportedLayerError(not_followed(graph.model, reached, channels))
     return channels
 
 
@@ -134,13 +138,3 @@ def _apply(rule: Rule, call: Call, channels: Channels) -> list[Axes]:
         dataclasses.replace(result, shape=tuple(tensor.shape))
         for tensor, result in zip(call.outputs, results, strict=True)
     ]
-
-
-def _not_followed(call: Call) -> UnsupportedLayerError:
-    kind = type(call.operation).__name__
-    inside = f" Its inside is not known either: {call.opaque}." if call.opaque else ""
-    return UnsupportedLayerError(
-        f"Channels cannot be followed through {kind} '{call.path}': there is no rule for it.{inside} "
-        f"Register one with `register_rule({kind})`, or leave it alone with `keep=['{call.path}']` (`scope` "
-        "of `Prune`); then all channels that reach it stay."
-    )

@@ -44,14 +44,6 @@ def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
     return [w for w in layer.weights if id(w) not in below]
 
 
-def first_line(error: Exception) -> str:
-    """Return the type and the first line of an error, without the line that Keras puts in front of it."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    lines = [line for line in lines if line and not line.startswith("Exception encountered when")]
-    text = lines[0].removeprefix("\x1b[1m").removesuffix("\x1b[0m") if lines else ""
-    return f"{type(error).__name__}: {text}"
-
-
 def _called(
     layer: keras.layers.Layer,
     args: tuple,

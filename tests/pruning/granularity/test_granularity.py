@@ -68,7 +68,9 @@ def cells_of_units(unit, shape):
     else:
         sizes = [1] * rank
         if isinstance(unit, Block):
-            sizes[rank - len(unit.shape) :] = unit.shape
+            # Of a block with more axes than the kernel, the last ones count.
+            block = unit.shape[max(len(unit.shape) - rank, 0) :]
+            sizes[rank - len(block) :] = block
     units = {}
     for cell in itertools.product(*map(range, shape)):
         units.setdefault(tuple(i // n for i, n in zip(cell, sizes, strict=True)), []).append(cell)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_ganprune.pruning.structured.channels import Axes
+from keras_ganprune.pruning.structured.rules.mixing import all_stay
 from keras_ganprune.pruning.structured.rules.registry import register_hidden_rule
 
 _HUB = "keras_hub.src.models"
@@ -49,3 +50,12 @@ def layer_scale(layer, channels, x):
 def drop_path(layer, channels, x: Axes):
     """In training, a branch is left out as a whole for a sample."""
     return x
+
+
+@register_hidden_rule(f"{_HUB}.hgnetv2.hgnetv2_layers.HGNetV2LearnableAffineBlock")
+def affine(layer, channels, x):
+    """All channels have one factor, and one shift, which makes another number of a zero."""
+    return Axes(x.shape, x.labels, False)
+
+
+register_hidden_rule(f"{_HUB}.mobilenetv5.mobilenetv5_layers.RmsNorm2d")(all_stay)

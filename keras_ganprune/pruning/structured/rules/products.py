@@ -9,7 +9,8 @@ from keras_ganprune.pruning.structured.channels import IN, OUT, STATE, Axes, Cha
 from keras_ganprune.pruning.structured.rules.registry import register_operation_rule
 
 
-@register_operation_rule("Matmul", "Einsum", "Dot", "Tensordot")
+# Keras gives the output of `dot_product_attention` the shape of the query, also where the value is cut.
+@register_operation_rule("Matmul", "Einsum", "Dot", "Tensordot", "DotProductAttention")
 def products(operation, channels, *operands, **kwargs):
     """A kernel reads the channels along the axis that is summed, and makes those of its other axis.
 
