@@ -11,9 +11,11 @@ from typing import Any, cast
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_ganprune.pruning.structured.sizes import Scalar, Size
+
+# Keras's stubs say that every operation may return None, which none does.
+ops: Any = keras.ops
 
 
 class Lines:
@@ -68,7 +70,7 @@ class Lines:
         total: Any = value.shift
         for names, factor in value.terms:
             one = Size(((names, abs(factor)),))
-            total = total + int(np.sign(factor)) * ops.sum(self.of(one))
+            total = total + (1 if factor > 0 else -1) * ops.sum(self.of(one))
         return ops.cast(total, dtype)
 
     def range(self, start: Any, length: Size | int, step: Any = 1, dtype: str = "int32") -> Any:
