@@ -87,7 +87,7 @@ def check(name):
     for rank in SHAPES:
         try:
             model = network(name, rank)
-            model(np.ones((2, *SHAPES[rank]), "float32"))
+            model(np.ones((2, *SHAPES[rank]), "float32"), training=False)
         except Exception:
             continue  # Keras itself does not take it here.
         try:
