@@ -58,7 +58,11 @@ def _fits(model: keras.layers.Layer, symbols: tuple[Any, ...]) -> bool:
         def check_and_call(*args: Any, **kwargs: Any) -> Any:
             built = (layer.get_build_config() or {}).get("input_shape")
             shape = getattr(args[0], "shape", None) if args else None
-            if _is_shape(built) and shape is not None and not _is_like(tuple(shape), tuple(built or ())):
+            if (
+                _is_shape(built)
+                and shape is not None
+                and not _is_like(tuple(shape), tuple(built or ()))
+            ):
                 wrong.append(layer.name)
             return call(*args, **kwargs)
 

@@ -27,14 +27,19 @@ def built_once() -> Iterator[None]:
     """
     with _LOCK:
         _OPEN.append(None)
-        keras.Sequential.from_config = classmethod(_from_config)
+        _set_from_config(_from_config)
     try:
         yield
     finally:
         with _LOCK:
             _OPEN.pop()
             if not _OPEN:
-                keras.Sequential.from_config = classmethod(_OF_KERAS)
+                _set_from_config(_OF_KERAS)
+
+
+def _set_from_config(function: Any) -> None:
+    cls: Any = keras.Sequential
+    cls.from_config = classmethod(function)
 
 
 def _from_config(cls: Any, config: dict[str, Any], custom_objects: Any = None) -> Any:
