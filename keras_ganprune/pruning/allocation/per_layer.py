@@ -9,7 +9,11 @@ from typing import Any
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.pruning.allocation.base import Allocation, Tensor, checked_minimum, family
-from keras_ganprune.pruning.allocation.layer_patterns import last_name, matching_tensors, pattern_text
+from keras_ganprune.pruning.allocation.layer_patterns import (
+    last_name,
+    matching_tensors,
+    pattern_text,
+)
 
 
 @family.register
