@@ -230,11 +230,11 @@ def test_a_path_that_tensorflow_reads_as_a_pattern(tmp_path, name, found):
         exporters.export_saved_model(model, tmp_path / name)
         tf.saved_model.load(str(tmp_path / name))
         return
+    (tmp_path / "link").symlink_to(tmp_path / name)
     for folder in (tmp_path / name, tmp_path / "link"):
         with pytest.raises(OutputError, match=rf"paths as patterns.* which has {found}\."):
             exporters.export_saved_model(model, folder)
         assert not (tmp_path / name).exists()
-        (tmp_path / "link").symlink_to(tmp_path / name)
 
 
 def test_bad_arguments(tmp_path):
