@@ -141,7 +141,8 @@ class Pruner:
 
     @property
     def _own_settings(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in Pruner.__init__.__kwdefaults__}
+        names = ("criterion", "granularity", "allocation", "mode", "scope")
+        return {name: getattr(self, name) for name in names}
 
     # --- the masks now ---------------------------------------------------------------------------
 
