@@ -88,3 +88,13 @@ def written_past_keras(paths: Sequence[str]) -> str:
         "optimizer that applies no constraint. On PyTorch call `Pruner(...).attach(optimizer)` for one of "
         "`torch.optim`; elsewhere write by `variable.assign`."
     )
+
+
+def optimizer_lost(saved: int, model: str) -> str:
+    """Return the warning that masks were loaded without the state of the optimizer that trains them."""
+    return (
+        "the optimizer's state was not restored with the masks, so its moments begin anew; the schedule "
+        f"continues at step {saved}, where they were saved. Keras restores an optimizer that is an attribute "
+        f"of the {model} and built before the file is read: call "
+        "`optimizer.build(network.trainable_variables)` first, for example in `compile`."
+    )

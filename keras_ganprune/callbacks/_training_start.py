@@ -47,9 +47,10 @@ def first_step(
         return counted
     if clock.offset != saved - counted:
         clock.offset = saved - counted
-        say(
-            "the optimizer's state was not restored with the masks; the schedule continues at step "
-            f"{saved}, where they were saved"
+        warnings.warn(
+            _prune_warnings.optimizer_lost(saved, type(targets.model).__name__),
+            PruningWarning,
+            stacklevel=4,
         )
     return saved
 

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 import keras
 
+from keras_ganprune.callbacks._restored_optimizers import build_optimizers
 from keras_ganprune.callbacks._training_start import release_layers
+from keras_ganprune.callbacks.callback_list import callbacks_beside
 from keras_ganprune.callbacks.pruning_run import PruningRun
 from keras_ganprune.callbacks.target_networks import TargetNetworks
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
@@ -159,6 +161,9 @@ class Prune(FreshCopies):
         self._targets.check_workers(
             {k: v for k, v in arguments.items() if isinstance(v, plain) and k != "verbose"}
         )
+        if self._targets.built:
+            # Before the masks, which are variables of the optimizers on JAX.
+            build_optimizers(model, callbacks_beside())
         if self._targets.pruner is None and self._targets.built:
             self._targets.prepare()
         self._targets.loaded = any(store.restored for store in self._targets.stores)

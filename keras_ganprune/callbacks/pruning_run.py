@@ -10,6 +10,7 @@ from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks import _optimizer_slots, _prune_warnings
 from keras_ganprune.callbacks._adaptive_controller import AdaptiveController
 from keras_ganprune.callbacks._adaptive_trials import AdaptiveTrials
+from keras_ganprune.callbacks._first_update import FirstUpdate
 from keras_ganprune.callbacks._frozen_weights import FrozenWeights
 from keras_ganprune.callbacks._training_start import (
     check_resumed,
@@ -68,10 +69,7 @@ class PruningRun:
         self.last_step = 0
         self.postponed: tuple[int, Target] | None = None
         self._frozen: FrozenWeights | None = None
-        # (step, sparsity) at a start in the middle of a schedule, until its first update is made.
-        self._late_start: tuple[int, float] | None = None
-        # Sparsity of masks that other settings have made, until the first update is made.
-        self._foreign_sparsity = 0.0
+        self._first_update = FirstUpdate(callback)
         # A guard may have unset its mark when training ends.
         self._guarded = False
         self._said_written = False
@@ -228,7 +226,7 @@ class PruningRun:
         if self.targets.rewinder is not None:
             self.targets.rewinder.look(step)
         if not made_masks(self.callback, self.stores, step):
-            self._foreign_sparsity = self.pruner.sparsity
+            self._first_update.foreign_sparsity = self.pruner.sparsity
         schedule = self.callback.schedule
         if schedule.adaptive:
             search = cast(AdaptiveSparsity, schedule)  # the only kind that is adaptive
@@ -244,7 +242,7 @@ class PruningRun:
         ):
             return
         if schedule(due) != schedule(schedule.begin_step):
-            self._late_start = (step, self.pruner.sparsity)
+            self._first_update.late_start = (step, self.pruner.sparsity)
         self.update(due, self.target_at(due))
 
     # --- which update is due ---------------------------------------------------------------------
@@ -353,7 +351,7 @@ class PruningRun:
         callback.reports.append(report)
         step = self.last_step if was_postponed else due
         callback.updates.append((step, report.requested, report.achieved))
-        self._warn_of_first_update()
+        self._first_update.warn(pruner.sparsity)
         return True
 
     def _warn_of_frozen(self) -> None:
@@ -365,18 +363,6 @@ class PruningRun:
         if paths:
             self.targets.warned_of_frozen = True
             _warn(_prune_warnings.frozen(paths))
-
-    def _warn_of_first_update(self) -> None:
-        """Warn if the first update has brought weights back, or has pruned much at once."""
-        foreign, self._foreign_sparsity = self._foreign_sparsity, 0.0
-        if self.pruner.sparsity < foreign:
-            _warn(_prune_warnings.lowered(self.callback, foreign, self.pruner.sparsity))
-        if self._late_start is None:
-            return
-        (step, before), self._late_start = self._late_start, None
-        if self.pruner.sparsity > before:
-            begin = self.callback.schedule.begin_step
-            _warn(_prune_warnings.late_start(begin, step, before, self.pruner.sparsity))
 
     def _update_with_fewer_batches(self, postponed: tuple[int, Target]) -> None:
         """Make an update that still waits for gradients, with those of fewer batches."""

@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
         ExportError: The outputs of the SavedModel differ from those of the model.
     """
     files.check_new_folder(arguments.output, arguments.overwrite)
+    files.check_saved_model_path(arguments.output)
     model = saved_models.load(arguments.model, arguments.modules)
     average = saved_models.AVERAGED in saved_models.networks(model) and not arguments.live
     print(

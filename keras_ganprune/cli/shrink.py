@@ -91,6 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
         FileFormatError: The file does not exist or cannot be loaded.
     """
     files.check_new_folder(arguments.output, arguments.overwrite)
+    files.check_saved_model_path(arguments.output)
     sparsity, budget = _request(arguments)
     model = _network(arguments)
     small = shrink_model.shrink(

@@ -100,7 +100,8 @@ def export_saved_model(
         UnbuiltModelError: The model has no weights yet, or its inputs are not known.
         UnsupportedLayerError: The model cannot be called on random inputs, or on PyTorch a TensorFlow process
             cannot rebuild the model.
-        OutputError: The folder exists and holds files, cannot be written, or the disk is full.
+        OutputError: The folder exists and holds files, cannot be written, or the disk is full; or its path
+            has one of `* ? [` or a backslash, with which TensorFlow cannot read it.
         ExportError: The reloaded SavedModel gives other outputs, the outputs are not finite, or the
             TensorFlow process failed. Nothing is left at `path`.
         MissingPackageError: TensorFlow is not installed.
@@ -115,6 +116,7 @@ def export_saved_model(
     """
     annotated.check(export_saved_model, locals(), "path", "average", "overwrite")
     files.check_tensorflow()
+    files.check_saved_model_path(path)
     tolerance = validation.non_negative(tolerance, "tolerance")
     network = validation.built_model(_network(model, average), "is exported")
     mask_written_values(network)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 import keras
 
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, unknown_name
+from keras_ganprune.layers.name_patterns import matching
 from keras_ganprune.layers.prunable import is_redefined, pruned_names_of
 
 # A class, a name or path, a regular expression, a layer, or a function that returns whether a layer is in
@@ -23,19 +23,21 @@ Scope: TypeAlias = ScopeEntry | Iterable[ScopeEntry]
 AnyLayer = TypeVar("AnyLayer", bound=keras.layers.Layer)
 
 
-def _matcher(rule: ScopeEntry, name: str) -> Callable[[keras.layers.Layer, str], bool]:
-    """Return the function of a layer and its path that decides whether one entry of a scope matches."""
-    if isinstance(rule, type):
-        return lambda layer, path: isinstance(layer, rule)
-    if isinstance(rule, re.Pattern):
-        return lambda layer, path: bool(rule.search(path))
+def _matching(rule: ScopeEntry, layers: Sequence[tuple[str, Any]], name: str) -> list[int]:
+    """Return the indices of the layers that one entry of a scope selects."""
     if isinstance(rule, str):
-        return lambda layer, path: fnmatch.fnmatchcase(path, rule) or layer.name == rule
-    if isinstance(rule, keras.layers.Layer):
-        return lambda layer, path: layer is rule
-    if callable(rule):
-        return lambda layer, path: _answer(rule, layer, path, name)
-    raise ArgumentTypeError(_rule_of(name, rule))
+        return matching(rule, [(path, layer.name) for path, layer in layers])
+    if isinstance(rule, type):
+        found = [isinstance(layer, rule) for _, layer in layers]
+    elif isinstance(rule, re.Pattern):
+        found = [bool(rule.search(path)) for path, _ in layers]
+    elif isinstance(rule, keras.layers.Layer):
+        found = [layer is rule for _, layer in layers]
+    elif callable(rule):
+        found = [_answer(rule, layer, path, name) for path, layer in layers]
+    else:
+        raise ArgumentTypeError(_rule_of(name, rule))
+    return [index for index, selected in enumerate(found) if selected]
 
 
 def _rule_of(name: str, received: Any) -> str:
@@ -67,7 +69,7 @@ def check(scope: Any, name: str) -> None:
     if isinstance(scope, Mapping) or (isinstance(scope, str) and not scope):
         raise ArgumentTypeError(_rule_of(name, scope))
     for rule in _rules(scope):
-        _matcher(rule, name)
+        _matching(rule, [], name)
 
 
 def check_not_empty(scope: Any, name: str) -> None:
@@ -111,9 +113,9 @@ def select(
 
     Args:
         layers: Pairs of path and layer, for all layers that can be pruned.
-        scope: A layer class, a name or path (`*` matches anything), a compiled regular expression that is
-            searched in the path, a layer, a function of a layer, or a list of these. A layer is in scope
-            if any entry matches. None selects all layers.
+        scope: A layer class, a name or path (`*` matches anything, unless a layer has exactly this name), a
+            compiled regular expression that is searched in the path, a layer, a function of a layer, or a
+            list of these. A layer is in scope if any entry matches. None selects all layers.
         name: Name of the argument, for the error. Defaults to 'scope'.
 
     Returns:
@@ -134,8 +136,7 @@ def select(
     check_not_empty(scope, name)
     in_scope: set[int] = set()
     for rule in rules:
-        matches = _matcher(rule, name)
-        hits = [i for i, (path, layer) in enumerate(layers) if matches(layer, path)]
+        hits = _matching(rule, layers, name)
         if not hits:
             paths = [path for path, _ in layers]
             shown = rule.pattern if isinstance(rule, re.Pattern) else rule

@@ -68,6 +68,29 @@ class MaskState:
         """Return the mask of each weight: the last one chosen, whether or not it is held."""
         return [current_mask(weight) for weight in self.weights]
 
+    def sparsity_of_units(self, rankings: Sequence[Ranking]) -> float:
+        """Return the pruned share of the units of some rankings."""
+        masks_now = self.masks()
+        rows = [ranking.row(masks_now) for ranking in rankings]
+        total = sum(row.units for row in rows)
+        return 1.0 - sum(row.kept_units for row in rows) / total if total else 0.0
+
+    def masks_of_units(self, units: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the mask of each weight that keeps the units of each ranking.
+
+        Args:
+            units: One bool array per ranking, True = keep.
+        """
+        by_weight: dict[int, np.ndarray] = {}
+        for ranking, keep in zip(self.rankings, units, strict=True):
+            for index, mask in ranking.masks(keep, self.whole).items():
+                by_weight[index] = by_weight[index] & mask if index in by_weight else mask
+        masks = [by_weight[i] for i in range(len(self.weights))]
+        if self.mode.regrows:
+            return masks
+        # A unit may have been pruned in part, under another granularity.
+        return [mask & to_numpy(w.mask) for mask, w in zip(masks, self.weights, strict=True)]
+
     @property
     def held(self) -> bool:
         """Whether the masks hold between updates, and cover everything that depends on a pruned unit."""

@@ -15,7 +15,6 @@ import numpy as np
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.layers.computed_kernels import check_stored
-from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight, check_layer
 from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
 from keras_ganprune.pruning import _update_inputs, _warnings
@@ -28,10 +27,9 @@ from keras_ganprune.pruning.mask_report import MaskReport
 from keras_ganprune.pruning.mask_state import MaskState, sparsity_of_weights
 from keras_ganprune.pruning.modes import ModeLike
 from keras_ganprune.pruning.rankings import cost_budget
-from keras_ganprune.pruning.rankings.base import Ranking
-from keras_ganprune.pruning.rankings.choose import choose_units
+from keras_ganprune.pruning.rankings.choose import choose_all_units
 from keras_ganprune.pruning.rankings.make import make_rankings
-from keras_ganprune.pruning.rankings.targets import Target, make_targets
+from keras_ganprune.pruning.rankings.targets import make_targets
 from keras_ganprune.pruning.settings import PruningSettings
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
@@ -184,22 +182,16 @@ class Pruner:
                 self._rankings, self.groups, self._costs, masks_now, quantity
             )
         if self.coupled:
-            return self._sparsity_of_units(self._rankings)
+            return self._state.sparsity_of_units(self._rankings)
         return sparsity_of_weights(self.weights)
 
     def unit_sparsity(self, network: keras.layers.Layer) -> float:
         """Return the pruned share of a network's coupled channels (or blocks)."""
         check_layer(network)
         variables = {id(w) for w in network.weights}
-        return self._sparsity_of_units(
+        return self._state.sparsity_of_units(
             [r for r in self._rankings if id(r.first.variable) in variables]
         )
-
-    def _sparsity_of_units(self, rankings: Sequence[Ranking]) -> float:
-        masks_now = self._state.masks()
-        rows = [ranking.row(masks_now) for ranking in rankings]
-        total = sum(row.units for row in rows)
-        return 1.0 - sum(row.kept_units for row in rows) / total if total else 0.0
 
     @functools.cached_property
     def _costs(self) -> list[Costs]:
@@ -294,7 +286,9 @@ class Pruner:
         self.updates_made += 1
         seed = (getattr(self.mode, "seed", 0), self.updates_made if step is None else step)
         # All masks are chosen before the first one changes: an error leaves them all as they were.
-        units = self._choose(targets, seed, gradients=scored, growth=grown_by, progress=progress)
+        units = choose_all_units(
+            self._rankings, targets, self.settings, seed, scored, grown_by, progress
+        )
         self._state.begin_update(harden)
         report = self._keep(units, harden or self.mode.enforced, sparsity, threshold)
         if report.quantity == "sparsity" and not self.granularity.pattern:
@@ -302,19 +296,6 @@ class Pruner:
             if text is not None:
                 warnings.warn(text, PruningWarning, stacklevel=2)
         return report
-
-    def _choose(
-        self, targets: Sequence[Target], seed: tuple[int, int], **inputs: Any
-    ) -> list[np.ndarray]:
-        """Return the kept units of every ranking."""
-        units: list[Any] = [None] * len(self._rankings)
-        for number, target in enumerate(targets):
-            members = [self._rankings[i] for i in target.members]
-            draw = np.random.default_rng((*seed, number)).random
-            keeps = choose_units(members, target, self.settings, draw=draw, **inputs)
-            for index, keep in zip(target.members, keeps, strict=True):
-                units[index] = keep
-        return units
 
     def _update_by_cost(
         self, sparsity: Any, threshold: Any, gradients: Any, harden: bool
@@ -352,17 +333,7 @@ class Pruner:
         units = _update_inputs.agree_on_units(
             units, self.weights, self.settings, sparsity, threshold
         )
-        by_weight: dict[int, np.ndarray] = {}
-        for ranking, keep in zip(self._rankings, units, strict=True):
-            for index, mask in ranking.masks(keep, self._state.whole).items():
-                by_weight[index] = by_weight[index] & mask if index in by_weight else mask
-        masks = [by_weight[i] for i in range(len(self.weights))]
-        if not self.mode.regrows:
-            # A unit may have been pruned in part, under another granularity.
-            masks = [
-                mask & to_numpy(weight.mask)
-                for mask, weight in zip(masks, self.weights, strict=True)
-            ]
+        masks = self._state.masks_of_units(units)
         newly_pruned, regrown = self._state.replace(masks, hold)
         if self._state.whole:
             for ranking, keep in zip(self._rankings, units, strict=True):

@@ -105,6 +105,25 @@ def check_new_folder(path: str | os.PathLike, overwrite: bool = False) -> pathli
     return path
 
 
+def check_saved_model_path(path: str | os.PathLike) -> None:
+    """Raise an error if TensorFlow cannot read a SavedModel at a path. Call it before a long computation.
+
+    Args:
+        path: Path of the folder, or of a folder around it.
+
+    Raises:
+        OutputError: The path has a character that TensorFlow does not take as it is.
+    """
+    path = as_path(path)
+    for place in (path.absolute(), _real(path)):
+        found = [letter for letter in "*?[\\" if letter in place.as_posix()]
+        if found:
+            raise OutputError(
+                "The path of a SavedModel must have none of * ? [ and \\, because TensorFlow reads paths as "
+                f"patterns. Received: '{place}', which has {' and '.join(found)}. Choose another folder."
+            )
+
+
 def as_path(path: Any) -> pathlib.Path:
     """Return a path.
 

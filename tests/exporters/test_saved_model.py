@@ -211,6 +211,32 @@ def test_nan_weights_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("a[0]", r"\["),
+        ("a[0]/model", r"\["),
+        ("a*", r"\*"),
+        ("a?", r"\?"),
+        ("a\\b", r"\\"),
+        ("[\\", r"\[ and \\"),
+        ("a]", None),
+        ("a {b}'#%20", None),
+    ],
+)
+def test_a_path_that_tensorflow_reads_as_a_pattern(tmp_path, name, found):
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    if found is None:
+        exporters.export_saved_model(model, tmp_path / name)
+        tf.saved_model.load(str(tmp_path / name))
+        return
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    for folder in (tmp_path / name, tmp_path / "link"):
+        with pytest.raises(OutputError, match=rf"paths as patterns.* which has {found}\."):
+            exporters.export_saved_model(model, folder)
+        assert not (tmp_path / name).exists()
+
+
 def test_bad_arguments(tmp_path):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     with pytest.raises(UnbuiltModelError, match="must be built"):

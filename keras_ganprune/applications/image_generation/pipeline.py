@@ -45,6 +45,7 @@ def run(options: DemoOptions) -> DemoResult:
     """
     annotated.check(run, locals())
     output = files.check_new_folder(options.output, options.overwrite)
+    files.check_saved_model_path(options.output)
     files.check_free_space(output, _MINIMUM_FREE_BYTES)
     plotting.require_plotting()
     images = datasets.load(options.images, options.image_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -204,4 +203,4 @@ class SensitivityReport:
         if self.exact:
             counts = _cheapest_removal.whole_numbers(kept, sizes, round(total - number))
             kept = _cheapest_removal.moved_to_total(counts, sizes, total * (1.0 - sparsity))
-        return PerLayer({glob.escape(path): 1.0 - kept[path] / sizes[path] for path in kept})
+        return PerLayer({path: 1.0 - kept[path] / sizes[path] for path in kept})

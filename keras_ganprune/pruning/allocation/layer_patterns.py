@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
+from keras_ganprune.layers.name_patterns import matching
 from keras_ganprune.pruning.allocation.base import Tensor
 
 _FLAGS = {"a": re.ASCII, "i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
@@ -54,17 +55,20 @@ def last_name(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def matches(pattern: str, tensor: Tensor) -> bool:
-    """Return whether a pattern, as `pattern_text` returns it, selects a tensor.
+def matching_tensors(pattern: str, tensors: Sequence[Tensor]) -> list[int]:
+    """Return the indices of the tensors that a pattern, as `pattern_text` returns it, selects.
 
     Example:
-    >>> matches("up_*", Tensor("gen/up_1/kernel", "gen/up_1", (3, 3, 4, 5), 180, 1))
-    True
+    >>> matching_tensors("up_*", [Tensor("gen/up_1/kernel", "gen/up_1", (3, 3, 4, 5), 180, 1)])
+    [0]
     """
     if pattern.startswith("re:"):
-        return bool(re.search(pattern[3:], tensor.layer_path))
-    paths = (tensor.layer_path, tensor.path, last_name(tensor.layer_path))
-    for path in tensor.makers:
-        layer_path = path.rpartition("/")[0]
-        paths += (layer_path, path, last_name(layer_path))
-    return any(fnmatch.fnmatchcase(path, pattern) for path in paths)
+        return [i for i, t in enumerate(tensors) if re.search(pattern[3:], t.layer_path)]
+    return matching(pattern, [_names(tensor) for tensor in tensors])
+
+
+def _names(tensor: Tensor) -> list[str]:
+    """Return the paths and names by which a tensor, or a maker of its channels, is known."""
+    layers = [(tensor.layer_path, tensor.path)]
+    layers += [(path.rpartition("/")[0], path) for path in tensor.makers]
+    return [name for layer, path in layers for name in (layer, path, last_name(layer))]

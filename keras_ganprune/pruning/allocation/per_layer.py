@@ -9,7 +9,11 @@ from typing import Any
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.pruning.allocation.base import Allocation, Tensor, checked_minimum, family
-from keras_ganprune.pruning.allocation.layer_patterns import last_name, matches, pattern_text
+from keras_ganprune.pruning.allocation.layer_patterns import (
+    last_name,
+    matching_tensors,
+    pattern_text,
+)
 
 
 @family.register
@@ -21,8 +25,8 @@ class PerLayer(Allocation):
 
     Args:
         sparsities: Dict of layer -> sparsity in [0, 1). A layer is a name, a path, either with `*`, or a
-            regular expression (compiled, or a text that begins with 're:'). The first entry that matches
-            a tensor counts.
+            regular expression (compiled, or a text that begins with 're:'). A text that is the name of a
+            layer means this layer. The first entry that matches a tensor counts.
         minimum: The least that every tensor keeps: an int number of units, or a float share of its units.
             Defaults to 1.
 
@@ -68,7 +72,7 @@ class PerLayer(Allocation):
             InvalidArgumentError: An entry matches no tensor, or the total cannot be met.
         """
         for pattern in self.named:
-            if not any(matches(pattern, t) for t in tensors):
+            if not matching_tensors(pattern, tensors):
                 by_path = "/" in pattern
                 known = {t.layer_path if by_path else last_name(t.layer_path) for t in tensors}
                 raise InvalidArgumentError(unknown_name("layer in `sparsities`:", pattern, known))
@@ -77,10 +81,10 @@ class PerLayer(Allocation):
 
     def _final_sparsities(self, tensors: Sequence[Tensor], final: float) -> list[float]:
         """Return the sparsity of each tensor at the end of the schedule."""
-        named = [
-            next((s for pattern, s in self.named.items() if matches(pattern, t)), None)
-            for t in tensors
-        ]
+        named: list[float | None] = [None] * len(tensors)
+        for pattern, number in reversed(self.named.items()):
+            for index in matching_tensors(pattern, tensors):
+                named[index] = number
         total = sum(t.size for t in tensors)
         removed = sum(t.size * s for t, s in zip(tensors, named, strict=True) if s is not None)
         rest = sum(t.size for t, s in zip(tensors, named, strict=True) if s is None)

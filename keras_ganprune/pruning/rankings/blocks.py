@@ -21,7 +21,7 @@ from keras_ganprune.pruning.granularity.layer import Layer
 from keras_ganprune.pruning.mask_report import MaskRow
 from keras_ganprune.pruning.rankings.base import RankedWeights
 from keras_ganprune.pruning.rankings.channels import groups_in_scope
-from keras_ganprune.pruning.rankings.weights import unit_scores, value_of
+from keras_ganprune.pruning.rankings.weights import split_scope, unit_scores, value_of
 from keras_ganprune.pruning.structured.residual_blocks import Block, residual_blocks
 
 
@@ -153,9 +153,10 @@ def rank_blocks(
     """
     weights: dict[int, MaskedWeight] = {}
     groups_of_models, blocks_of_models, has_new_masks = [], [], False
+    scope_of = split_scope(models, scope)
     for model in models:
         groups = groups_in_scope(model, None)
-        paths = None if scope is None else _paths_in_scope(model, scope)
+        paths = None if scope is None else _paths_in_scope(model, scope_of[id(model)])
         blocks = [
             block
             for block in residual_blocks(groups.graph)
@@ -209,4 +210,4 @@ def _rank_network(
 
 
 def _paths_in_scope(model: keras.layers.Layer, scope: Any) -> set[str]:
-    return {path for path, _ in select(prunable_candidates(model), scope)}
+    return set() if scope == [] else {p for p, _ in select(prunable_candidates(model), scope)}

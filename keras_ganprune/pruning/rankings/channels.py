@@ -21,7 +21,7 @@ from keras_ganprune.pruning.granularity.channel import AGGREGATES, Channel, Chan
 from keras_ganprune.pruning.mask_report import MaskRow
 from keras_ganprune.pruning.rankings import top_k
 from keras_ganprune.pruning.rankings.base import RankedWeights
-from keras_ganprune.pruning.rankings.weights import unit_scores, value_of
+from keras_ganprune.pruning.rankings.weights import split_scope, unit_scores, value_of
 from keras_ganprune.pruning.structured.channels import MEAN, OUT, WeightAxis
 from keras_ganprune.pruning.structured.groups import Group, Groups, GroupSlice, channel_groups
 from keras_ganprune.pruning.structured.rules.registry import entry_of
@@ -173,7 +173,8 @@ def rank_channels(
         UnsupportedLayerError: Channels reach a layer that has no rule.
     """
     _check_apart(models)
-    groups_of_models = [groups_in_scope(model, scope, len(models) > 1) for model in models]
+    scope_of = split_scope(models, scope)
+    groups_of_models = [groups_in_scope(model, scope_of[id(model)]) for model in models]
     if not any(len(groups) for groups in groups_of_models):
         listing = "\n".join(repr(groups) for groups in groups_of_models)
         raise InvalidArgumentError(
@@ -230,13 +231,12 @@ def channel_rankings(
     return list(ordered), rankings
 
 
-def groups_in_scope(model: keras.layers.Layer, scope: Any, several: bool = False) -> Groups:
+def groups_in_scope(model: keras.layers.Layer, scope: Any) -> Groups:
     """Return the groups of a model; the channels of layers outside the scope are all kept.
 
     Args:
         model: A built model.
-        scope: Which layers may lose channels; None for all.
-        several: Whether the scope may match layers of other models instead. Defaults to False.
+        scope: Which layers may lose channels; None for all, [] for none.
 
     Raises:
         InvalidArgumentError: The scope matches no layer.
@@ -245,12 +245,8 @@ def groups_in_scope(model: keras.layers.Layer, scope: Any, several: bool = False
     if scope is None:
         return _groups_of(model, None)
     candidates = prunable_candidates(model)
-    try:
-        selected = {id(layer) for _, layer in scopes.select(candidates, scope)}
-    except InvalidArgumentError:
-        if not several:
-            raise
-        selected = set()
+    in_scope = [] if scope == [] else scopes.select(candidates, scope)
+    selected = {id(layer) for _, layer in in_scope}
     # Kernels that are not selected, and layers without a rule unless they contain a selected layer.
     kernels = {id(layer) for _, layer in candidates}
     others = {

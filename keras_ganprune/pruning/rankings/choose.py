@@ -20,6 +20,44 @@ from keras_ganprune.pruning.rankings.weights import WeightRanking
 from keras_ganprune.pruning.settings import PruningSettings
 
 
+def choose_all_units(
+    rankings: Sequence[Any],
+    targets: Sequence[Target],
+    settings: PruningSettings,
+    seed: tuple[int, int],
+    gradients: Sequence[Any],
+    growth: Sequence[Any],
+    progress: float,
+) -> list[np.ndarray]:
+    """Return the kept units of each ranking.
+
+    Args:
+        rankings: All rankings of the pruner.
+        targets: The targets; each ranking is in one of them.
+        settings: Criterion, granularity, allocation and mode.
+        seed: Seed of the mode and number of the update, for modes that draw at random.
+        gradients: As for `choose_units`.
+        growth: As for `choose_units`.
+        progress: As for `choose_units`.
+    """
+    units: list[Any] = [None] * len(rankings)
+    for number, target in enumerate(targets):
+        members = [rankings[i] for i in target.members]
+        draw = np.random.default_rng((*seed, number)).random
+        keeps = choose_units(
+            members,
+            target,
+            settings,
+            gradients=gradients,
+            growth=growth,
+            progress=progress,
+            draw=draw,
+        )
+        for index, keep in zip(target.members, keeps, strict=True):
+            units[index] = keep
+    return units
+
+
 def choose_units(
     rankings: Sequence[Ranking],
     target: Target,

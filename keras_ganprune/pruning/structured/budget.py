@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from keras_ganprune.errors import (
 )
 from keras_ganprune.pruning.allocation import Tensor
 from keras_ganprune.pruning.allocation.base import checked_minimum
-from keras_ganprune.pruning.allocation.layer_patterns import matches, pattern_text
+from keras_ganprune.pruning.allocation.layer_patterns import matching_tensors, pattern_text
 from keras_ganprune.pruning.structured.budget_search import TOLERANCE, Path, Search
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import Group, Groups
@@ -104,7 +104,8 @@ class _Constraints:
 
     minimum: int | float = 1
     round_to: int | None = None
-    limits: Mapping[str, float] | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    limit_of: Mapping[str, float] = field(default_factory=dict)  # by the path of the weight
 
     def sizes(self, group: Group, alive: int) -> np.ndarray:
         """Return the valid sizes of a group that has `alive` units left, ascending."""
@@ -121,11 +122,8 @@ class _Constraints:
 
     def _most_removed(self, group: Group) -> int:
         """Return how many units the limits allow to remove: the lowest of all makers of the group."""
-        shares = [1.0]
-        for tensor in _makers(group):
-            limits = (self.limits or {}).items()
-            shares += [limit for rule, limit in limits if matches(rule, tensor)][:1]
-        return math.floor(min(shares) * group.size + 1e-9)
+        share = min((self.limit_of.get(path, 1.0) for path in group.makers), default=1.0)
+        return math.floor(share * group.size + 1e-9)
 
 
 def _makers(group: Group) -> list[Tensor]:
@@ -148,17 +146,20 @@ def _constraints(
             f"be removed. Received: {limits!r}."
         )
     makers = [tensor for group in groups for tensor in _makers(group)]
-    checked = {}
+    checked, limit_of = {}, {}
     for rule, limit in (limits or {}).items():
         text = pattern_text(rule)
         limit = validation.fraction(limit, f"limits[{rule!r}]")
-        if not any(matches(text, tensor) for tensor in makers):
+        found = matching_tensors(text, makers)
+        if not found:
             known = {t.layer_path if "/" in text else t.layer_path.split("/")[-1] for t in makers}
             raise InvalidArgumentError(
                 unknown_name("layer in `limits`:", rule, known, "Other layers keep all channels.")
             )
         checked[text] = limit
-    return _Constraints(checked_minimum(minimum), round_to, checked)
+        for index in found:
+            limit_of.setdefault(makers[index].path, limit)
+    return _Constraints(checked_minimum(minimum), round_to, checked, limit_of)
 
 
 def _arrays(groups: Groups, name: str, values: Any, kind: str) -> list[np.ndarray]:
@@ -379,7 +380,7 @@ def _reason_of_no_fit(
     loosened = {
         f"`minimum={constraints.minimum!r}`": replace(constraints, minimum=1),
         f"`round_to={constraints.round_to}`": replace(constraints, round_to=None),
-        f"`limits={constraints.limits}`": replace(constraints, limits={}),
+        f"`limits={constraints.limits}`": replace(constraints, limits={}, limit_of={}),
     }
     loosened = {text: smallest(c) for text, c in loosened.items() if c != constraints}
     enough = [text for text, cost in loosened.items() if cost <= budget.fraction]

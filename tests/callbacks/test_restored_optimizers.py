@@ -1,0 +1,91 @@
+"""A GAN class that builds its optimizers in its first step gets their state back from a backup."""
+
+import warnings
+
+import keras
+import networks as nets
+import numpy as np
+import pytest
+from keras.optimizers import SGD, Adam
+
+import keras_ganprune as kgp
+from keras_ganprune.errors import PruningWarning
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="its `train_step` is written for TensorFlow"
+)
+
+
+class Look(keras.callbacks.Callback):
+    """Notes the state of both optimizers when training begins and at the end of an epoch."""
+
+    def __init__(self, stop_after=None):
+        super().__init__()
+        self.stop_after = stop_after
+
+    def state(self):
+        optimizers = [self.model.g_optimizer, self.model.d_optimizer]
+        return [np.asarray(v) for optimizer in optimizers for v in optimizer.variables]
+
+    def on_train_begin(self, logs=None):
+        self.first = self.state()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.last = self.state()
+        if epoch == self.stop_after:
+            raise KeyboardInterrupt
+
+
+def run(folder, make, optimizer, stop_after=None):
+    keras.utils.set_random_seed(0)
+    gan = make()
+    gan.built = True
+    gan.compile(d_optimizer=optimizer(), g_optimizer=optimizer())
+    look = Look(stop_after)
+    callbacks = [
+        kgp.Prune(0.5, "generator", 2, verbose=0),
+        keras.callbacks.BackupAndRestore(folder, double_checkpoint=True),
+        look,
+    ]
+    try:
+        gan.fit(
+            nets.images(8), batch_size=4, epochs=3, shuffle=False, verbose=0, callbacks=callbacks
+        )
+    except KeyboardInterrupt:
+        assert stop_after is not None
+    return look
+
+
+class Alike(nets.GuideGAN):
+    """Has a second network of the shapes and nearly the name of the generator."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.g_helper = keras.models.clone_model(self.generator)
+
+
+@pytest.mark.parametrize(
+    ("make", "optimizer", "lost"),
+    [
+        (nets.GuideGAN, lambda: Adam(1e-2), None),
+        (nets.EmaGAN, lambda: Adam(1e-2), None),  # the average has the shapes of the generator
+        (nets.DistilledGAN, lambda: SGD(1e-2, momentum=0.9), None),
+        (Alike, lambda: Adam(1e-2), "g_optimizer of Alike: not built yet"),
+    ],
+    ids=["guide", "average", "teacher and momentum", "ambiguous"],
+)
+def test_state_is_restored_or_its_loss_is_said(tmp_path, make, optimizer, lost):
+    # The backup is written before the callback that interrupts.
+    stopped = run(tmp_path, make, optimizer, stop_after=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        resumed = run(tmp_path, make, optimizer)
+    said = [str(w.message) for w in caught if issubclass(w.category, PruningWarning)]
+    if lost is None:
+        assert not said
+        assert len(stopped.last) == len(resumed.first) > 8
+        for before, after in zip(stopped.last, resumed.first, strict=True):
+            np.testing.assert_array_equal(before, after)
+    else:
+        assert any(lost in text for text in said), said
+        assert any("optimizer's state was not restored with the masks" in t for t in said), said
