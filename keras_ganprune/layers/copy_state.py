@@ -224,8 +224,19 @@ def attributes(layer: keras.layers.Layer) -> list[tuple[str, Any]]:
     return [
         (name, value)
         for name, value in list(vars(layer).items())
-        if name not in base and not name.startswith("_self_")
+        if name not in base and not name.startswith("_self_") and not _is_of_package(value)
     ]
+
+
+def _is_of_package(value: Any) -> bool:
+    """Return whether a value is a function that this package made and put in the place of a method.
+
+    Such a function refers to the layer; what needs it puts it there again.
+    """
+    function = value.func if isinstance(value, functools.partial) else value
+    name = str(getattr(function, "__qualname__", ""))
+    private = name.startswith("_") or "<locals>" in name
+    return private and str(getattr(function, "__module__", "")).startswith("keras_ganprune.")
 
 
 def is_function(value: Any) -> bool:

@@ -171,7 +171,9 @@ def _words(hint: Any) -> str:
     members = _members(hint)
     paths = str in members and any(_plain(member) is os.PathLike for member in members)
     known = [m for m in members if not (paths and m is str) and not (m is int and float in members)]
-    return " or ".join(dict.fromkeys(_words_of(member) for member in known))
+    words = list(dict.fromkeys(_words_of(member) for member in known))
+    parts = [part for word in words for part in ([word] if "(" in word else word.split(" or "))]
+    return " or ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def _plain(hint: Any) -> Any:
