@@ -148,7 +148,7 @@ def test_inputs_by_name(tmp_path):
 NESTED = {
     "a dict in a list": lambda a, b: [a, {"b": b}],
     "a list in a dict": lambda a, b: {"a": a, "b": [b]},
-    "a tuple in a list": lambda a, b: [(a, b)],
+    "a tuple in a list": lambda a, b: [(a, b), b],
 }
 
 
