@@ -101,7 +101,14 @@ from keras_ganprune.pruning.schedules import (
     Threshold,
 )
 from keras_ganprune.pruning.shrink_model import shrink
-from keras_ganprune.pruning.structured import Axes, Budget, Channels, channel_groups, register_rule
+from keras_ganprune.pruning.structured import (
+    Axes,
+    Budget,
+    Channels,
+    channel_groups,
+    register_macs,
+    register_rule,
+)
 from keras_ganprune.reports import write_report
 from keras_ganprune.reports.run import load_run, save_run
 from keras_ganprune.search import Recommendation, SweepPlan, SweepResult, sweep
@@ -226,6 +233,7 @@ __all__ = [
     "profile",
     "recalibrate_batch_norm",
     "recover",
+    "register_macs",
     "register_prunable",
     "register_rule",
     "save_run",

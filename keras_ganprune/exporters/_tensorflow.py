@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import keras
 from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.exporters import _comparison
 from keras_ganprune.exporters._inference import write_inference
+from keras_ganprune.layers.inference import inner_function
 from keras_ganprune.layers.same_outputs import arrays_of
 from keras_ganprune.metrics import measure_latency
 from keras_ganprune.utils import files
@@ -43,13 +45,15 @@ def write_and_compare(
 
     Raises:
         ExportError: The outputs differ, or are not finite.
-        UnsupportedLayerError: TensorFlow cannot write the model.
+        UnsupportedLayerError: TensorFlow cannot write the model, or not the structure of its outputs.
         OSError: The folder cannot be written, or the disk is full.
     """
     tf = files.tensorflow()
     arguments = _comparison.tensors(network, inputs)
     # The call is compiled, because eager TensorFlow fuses operations differently, which changes the last bit.
-    expected = arrays_of(measure_latency.compiled(network)(*arguments))
+    outputs = measure_latency.compiled(network)(*arguments)
+    _check_outputs(outputs, network)
+    expected = arrays_of(outputs)
     try:
         write(network, folder, _comparison.signature(network, inputs))
         serve = measure_latency.served(folder)
@@ -58,6 +62,28 @@ def write_and_compare(
         raise OSError(str(error)) from error
     outputs = arrays_of(serve(*arguments))
     return Comparison(outputs, _comparison.difference(expected, outputs, tolerance, network.name))
+
+
+def _check_outputs(outputs: Any, network: keras.Model) -> None:
+    """Raise `UnsupportedLayerError` if outputs are nested: a SavedModel has one level of names."""
+    if isinstance(outputs, Mapping):
+        values = list(outputs.values())
+    else:
+        values = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+    if not any(value is None or keras.tree.is_nested(value) for value in values):
+        return
+    structure = keras.tree.map_structure(
+        lambda leaf: leaf if leaf is None else tuple(leaf.shape), outputs
+    )
+    fix = (
+        "Export `keras.Model(model.inputs, keras.tree.flatten(model.outputs))`, which has the same layers"
+        if inner_function(network)
+        else "Return a list or dict of tensors from its `call`"
+    )
+    raise UnsupportedLayerError(
+        f"A SavedModel returns one tensor, a list of tensors or a dict of tensors. '{network.name}' returns "
+        f"tensors of the shapes {structure}. {fix}."
+    )
 
 
 def write(network: keras.Model, folder: pathlib.Path, signature: list[Any]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import keras
 
 from keras_ganprune.layers import scope as scopes
+from keras_ganprune.layers.computed_kernels import has_lora, owner_of
 from keras_ganprune.layers.kernels import (
     attribute_paths,
     is_float,
@@ -149,8 +150,8 @@ def mask_coverage(*models: keras.layers.Layer, scope: Scope | None = None) -> Ma
         selected = scopes.select(candidates, scope)
         inside = {id(part) for _, layer in selected for _, part in walk(layer)}
         pairs = [(path, layer) for path, layer in pairs if id(layer) in inside]
-    registered, owners = _registered_weights(models)
     masked = {id(weight.variable) for weight in masked_weights(*models)}
+    registered, owners = _registered_weights(models, masked)
     kernels = {id(layer): {id(v) for v in own_kernels(layer)} for _, layer in pairs}
     covered, groups, seen = 0, {}, set()
     for path, layer in pairs:
@@ -165,14 +166,14 @@ def mask_coverage(*models: keras.layers.Layer, scope: Scope | None = None) -> Ma
             elif is_kernel:
                 path, owner = owners.get(id(layer), (path, layer))
                 group = groups.setdefault(_plain_class(owner), _Group(path))
-                group.add(owner, variable)
+                group.add(owner, variable, has_lora(layer))
     rows = [group.row(cls) for cls, group in groups.items()]
     rows.sort(key=lambda row: -row.parameters)
     return MaskCoverage(covered, covered + sum(row.parameters for row in rows), tuple(rows))
 
 
 def _registered_weights(
-    models: Sequence[keras.layers.Layer],
+    models: Sequence[keras.layers.Layer], masked: set[int]
 ) -> tuple[set[int], dict[int, tuple[str, keras.layers.Layer]]]:
     """Return the ids of the weights that have registered names, and the layers that own inner parts.
 
@@ -183,9 +184,14 @@ def _registered_weights(
     for model in models:
         for path, layer in prunable_candidates(model):
             names = pruned_names(layer)
-            variables = [weight_variable(layer, name) for name in names]
-            # A quantized kernel is an integer, and cannot be masked.
-            registered.update(id(v) for v in variables if v is not None and is_float(v))
+            for name in names:
+                variable = weight_variable(layer, name)
+                # A quantized kernel is an integer, and cannot be masked.
+                if variable is None or not is_float(variable):
+                    continue
+                # A kernel that LoRA computes gets no mask, but one with a mask may get LoRA.
+                if id(variable) in masked or not has_lora(owner_of(layer, name)[0]):
+                    registered.add(id(variable))
             if any("." in name for name in names):
                 owners.update({id(inner): (path, layer) for _, inner in walk(layer)[1:]})
     return registered, owners
@@ -202,11 +208,13 @@ class _Group:
     path: str
     layers: dict[int, keras.layers.Layer] = field(default_factory=dict)
     parameters: int = 0
+    lora: bool = False
     # Attribute paths of the kernels, in order. None for a kernel that is no attribute.
     names: dict[str | None, None] = field(default_factory=dict)
 
-    def add(self, layer: keras.layers.Layer, kernel: keras.Variable) -> None:
-        """Add a kernel of a layer."""
+    def add(self, layer: keras.layers.Layer, kernel: keras.Variable, lora: bool) -> None:
+        """Add a kernel of a layer; `lora` if LoRA computes it."""
+        self.lora = self.lora or lora
         self.layers[id(layer)] = layer
         self.parameters += math.prod(kernel.shape)
         self.names[attribute_paths(layer, inner=True).get(id(kernel))] = None
@@ -218,6 +226,8 @@ class _Group:
         )
 
     def _fix(self, cls: type) -> str:
+        if self.lora:
+            return "call `kgp.merge_lora(model)`, which adds the LoRA updates to the kernels"
         if None in self.names:
             return "their kernels are no attributes of the layer, so they cannot be masked"
         if issubclass(cls, keras.Model):

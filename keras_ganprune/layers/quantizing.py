@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
+from keras_ganprune.errors import PruningNotice, PruningWarning, UnsupportedLayerError
 from keras_ganprune.layers.class_swap import hold_part, release_part, swap_class
 from keras_ganprune.layers.computed_kernels import mask_of, owner_of
 from keras_ganprune.layers.lora import end_lora, lora_kernel
@@ -44,6 +44,7 @@ def quantize_part(part: Any, quantize: Callable[..., None], *args: Any, **kwargs
     """Quantize an inner part whose kernel an outer layer masks. The arguments are as above."""
     cls, outer = type(part), part.masked_in()
     _check_mode(part, cls.part_class, args, kwargs)
+    _say_that_files_lose_it(part, outer, args, kwargs)
     release_part(part)
     try:
         quantize(*args, **kwargs)
@@ -80,6 +81,25 @@ def _check_mode(layer: Any, plain: type, args: tuple, kwargs: dict[str, Any]) ->
             PruningWarning,
             stacklevel=5,
         )
+
+
+def _say_that_files_lose_it(part: Any, outer: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+    """Say once per outer layer that Keras does not load the file of a model with quantized inner parts."""
+    # Private touch: there is no public way to the sublayers of a layer that is not a model.
+    parts = outer._flatten_layers(include_self=False)
+    if any(getattr(other, "quantization_mode", None) for other in parts if other is not part):
+        return
+    mode = kwargs.get("mode", args[0] if args else None) or getattr(
+        kwargs.get("config"), "mode", None
+    )
+    kind = getattr(type(outer), "plain_class", type(outer)).__name__
+    warnings.warn(
+        f"The layers inside '{outer.name}' ({kind}) are quantized. Keras does not write that to a file, so a "
+        "file of this model cannot be loaded. To load it, make the model as now, call "
+        f"`model.quantize({mode!r})`, then `model.load_weights(path)`.",
+        PruningNotice,
+        stacklevel=5,
+    )
 
 
 def _kernel_name(layer: Any) -> str:

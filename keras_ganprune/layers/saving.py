@@ -15,6 +15,7 @@ import keras
 from keras_ganprune.errors import FileFormatError
 from keras_ganprune.layers import file_checksums
 from keras_ganprune.layers.cloning import reason
+from keras_ganprune.layers.quantized_parts import has_unknown_parts
 from keras_ganprune.layers.quantized_zeros import refuse_lora_in
 from keras_ganprune.layers.sequential_models import built_once
 from keras_ganprune.layers.traversal import holders, prunable_layers
@@ -189,18 +190,38 @@ def _advice(path: pathlib.Path, known: dict[str, Any], safe_mode: bool) -> str:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
         config.pop("compile_config", None)
-        keras.saving.deserialize_keras_object(config, custom_objects=known, safe_mode=safe_mode)
+        model: Any = keras.saving.deserialize_keras_object(
+            config, custom_objects=known, safe_mode=safe_mode
+        )
     except Exception as error:
         if "Could not locate" in str(error):
             return (
                 "The file contains a class or function that Keras does not know. Import the classes of your "
                 "own first, with their calls of `register_prunable`, or pass them in `custom_objects`."
             )
+        if "Could not interpret activation function identifier: {'value'" in str(error):
+            return (
+                "The file contains a layer whose `activation` is a lambda. Keras writes such a lambda, but "
+                "cannot read it: use a function with a name. For this file, make the model as you did then, "
+                "call `kgp.make_prunable(model)` and `model.load_weights(path)`."
+            )
+        if safe_mode and "safe_mode" in str(error):
+            return (
+                "The file contains code, such as a lambda, which can do anything when it runs. If you trust "
+                "the file, call `kgp.load_model(path, safe_mode=False)`."
+            )
         return (
             "A class in the file could not be made from its configuration. Its `get_config` must return all "
             "arguments of its constructor, and its `from_config` must deserialize the layers and models "
             "among them (`keras.saving.deserialize_keras_object`). Try "
             "`type(model).from_config(model.get_config())`."
+        )
+    if has_unknown_parts(path, model):
+        return (
+            "The file contains layers that were quantized inside another layer, such as those of a "
+            "`MultiHeadAttention`. Keras does not write to the file that they are quantized, so it makes "
+            "plain ones. Make the model as you did then, call `model.quantize(mode)` with the same mode, "
+            "then `model.load_weights(path)`."
         )
     return (
         "The classes were found and the model was made, but the weights do not fit it. When its constructor "

@@ -137,7 +137,7 @@ class Profile:
                 f"SavedModel: {self.saved_bytes:,} bytes{_latency_text(self.saved_latency)}"
             )
         if self.uncounted:
-            lines.append(f"MACs: {self.macs:,}. Register a rule for them with `register_macs`.")
+            lines.append(f"MACs: {self.macs:,}. Register a rule for them with `kgp.register_macs`.")
         return lines
 
     def to_markdown(self) -> str:

@@ -21,6 +21,7 @@ from keras_ganprune.errors import (
     MissingPackageError,
     OutputError,
     UnbuiltModelError,
+    UnsupportedLayerError,
 )
 from keras_ganprune.exporters import _exchange as _exchange_files
 from keras_ganprune.exporters import _tensorflow, _tensorflow_process, other_backends
@@ -142,6 +143,26 @@ def test_inputs_by_name(tmp_path):
     given = {"z": np.ones((2, 6), "float32"), "label": np.ones((2, 2), "float32")}
     loaded = tf.saved_model.load(str(tmp_path / "out"))
     np.testing.assert_allclose(loaded.serve(given), model(given), atol=1e-5)
+
+
+NESTED = {
+    "a dict in a list": lambda a, b: [a, {"b": b}],
+    "a list in a dict": lambda a, b: {"a": a, "b": [b]},
+    "a tuple in a list": lambda a, b: [(a, b), b],
+}
+
+
+@pytest.mark.parametrize("case", NESTED)
+def test_nested_outputs_are_refused_with_a_flat_model(case, tmp_path):
+    x = keras.Input((4,))
+    h = layers.Dense(3)(x)
+    model = keras.Model(x, NESTED[case](h, layers.Dense(2)(h)))
+    with pytest.raises(
+        UnsupportedLayerError, match=r"`keras\.Model\(model\.inputs, keras\.tree\.flat"
+    ):
+        kgp.export_saved_model(model, tmp_path / "model")
+    flat = keras.Model(model.inputs, keras.tree.flatten(model.outputs))
+    assert kgp.export_saved_model(flat, tmp_path / "model").max_difference == 0
 
 
 def test_a_subclassed_model_with_config(tmp_path):

@@ -292,6 +292,34 @@ def test_what_cannot_be_registered_is_said(make, fix):
     assert fix in row.fix
 
 
+def _heads():
+    x = keras.Input((4, 6))
+    return keras.Model(x, layers.Dense(2)(layers.MultiHeadAttention(2, 3)(x, x)))
+
+
+@pytest.mark.parametrize(
+    ("make", "inner", "missing"),
+    [
+        pytest.param(lambda: model_of(layers.Dense(5)), lambda m: m.layers[0], 30, id="a layer"),
+        pytest.param(_heads, lambda m: m.layers[1]._query_dense, 36, id="inside attention"),
+    ],
+)
+def test_a_kernel_that_lora_computes_is_covered_after_the_merge(make, inner, missing):
+    model = make()
+    model(np.ones((1, *model.input_shape[1:])))
+    whole = kgp.mask_coverage(model)
+    inner(model).enable_lora(2)
+    found = kgp.mask_coverage(model)
+    assert (found.total, found.covered) == (whole.total, whole.total - missing)
+    (row,) = found.not_covered
+    assert "`kgp.merge_lora(model)`" in row.fix
+    kgp.merge_lora(model)
+    assert kgp.mask_coverage(model) == whole
+    kgp.Pruner(model).update(sparsity=0.5)
+    inner(model).enable_lora(2)
+    assert kgp.mask_coverage(model).complete
+
+
 def test_layers_outside_the_scope_are_covered():
     mix = own_kernel()
     model = keras.Sequential([keras.Input((6,)), mix, layers.Dense(6, name="a"), layers.Dense(2)])

@@ -300,6 +300,110 @@ class DrawsNoise(layers.Layer):
         return x + keras.random.normal((1, *x.shape[1:3], 1), seed=self.seed_generator)
 
 
+class TwoWays(layers.Layer):
+    """Two sublayers, one for training, and no `build`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.a, self.b = layers.Dense(6), layers.Dense(6)
+
+    def call(self, x, training=False):
+        return self.a(x) if training else self.b(x)
+
+
+class MayAdd(layers.Layer):
+    """Adds a tensor that may be None. What it does then cannot be seen in a graph."""
+
+    def call(self, x, y=None):
+        return -x if y is None else x + y
+
+
+def _stack(*middle):
+    return keras.Sequential(
+        [keras.Input((5,)), layers.Dense(12, "relu"), layers.Dense(8), *middle, layers.Dense(2)]
+    )
+
+
+def _with_optional_input():
+    x, y = keras.Input((5,)), keras.Input((8,), optional=True)
+    h = MayAdd()(layers.Dense(8)(layers.Dense(12, "relu")(x)), y)
+    return keras.Model([x, y], layers.Dense(2)(h))
+
+
+def standardized(texts):
+    return texts
+
+
+def _of_texts():
+    words = layers.TextVectorization(
+        standardize=standardized, vocabulary=["a", "b"], output_sequence_length=3
+    )
+    embedded = layers.Flatten(), layers.Dense(8, "relu"), layers.Dense(2)
+    return keras.Sequential(
+        [keras.Input((1,), dtype="string"), words, layers.Embedding(5, 4), *embedded]
+    )
+
+
+X = np.random.default_rng(0).normal(size=(2, 5)).astype("float32")
+# Model, the arguments of its calls that must agree.
+BUILT_AGAIN = {
+    "a sublayer for training": (lambda: _stack(TwoWays()), [(X, False), (X, True)]),
+    "an optional input": (
+        _with_optional_input,
+        [([X, np.ones((2, 8))], False), ([X, None], False)],
+    ),
+    "a function for texts": (_of_texts, [(ops.convert_to_tensor([["a b"], ["b"]]), False)])
+    if keras.backend.backend() == "tensorflow"
+    else (_stack, [(X, False)]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have a `build")
+@pytest.mark.parametrize("case", BUILT_AGAIN)
+def test_layers_that_are_built_again_in_another_way(case):
+    make, calls = BUILT_AGAIN[case]
+    model = make()
+    for x, training in calls:
+        model(x, training=training)
+    kgp.Pruner(model, granularity="channel").update(sparsity=0.4)
+    small = kgp.shrink(model, inputs=calls[0][0] if case == "a function for texts" else None)
+    assert small.count_params() < model.count_params()
+    for x, training in calls:
+        expected, actual = (ops.convert_to_numpy(m(x, training=training)) for m in (model, small))
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+class Tied(keras.Model):
+    """Embeddings that it also reads by hand, or through the layer that is made for this."""
+
+    def __init__(self, read, **kwargs):
+        super().__init__(**kwargs)
+        self.read, self.words = read, layers.ReversibleEmbedding(20, 8)
+        self.hidden, self.back = layers.Dense(16), layers.Dense(8)
+
+    def call(self, x):
+        return self.read(self.words, self.back(self.hidden(self.words(x))))
+
+
+READ = {
+    "transposed": lambda e, h: ops.matmul(h, ops.transpose(e.embeddings)),
+    "itself": lambda e, h: ops.einsum("bsd,vd->bsv", h, e.embeddings),
+    "its norm": lambda e, h: h * ops.sqrt(ops.mean(ops.square(e.embeddings))),
+    "by the layer": lambda e, h: e(h, reverse=True),
+}
+
+
+@pytest.mark.parametrize("case", READ)
+def test_a_weight_that_is_read_by_hand_is_named(case):
+    model, x = Tied(READ[case]), np.arange(6).reshape(2, 3)
+    model(x)
+    if case == "by the layer":
+        assert kgp.shrink(model, sparsity=0.4, inputs=x).count_params() < model.count_params()
+        return
+    with pytest.raises(UnsupportedLayerError, match=r"reads the weight .*embeddings .*Reversible"):
+        kgp.shrink(model, sparsity=0.4, inputs=x)
+
+
 def test_noise_is_not_frozen():
     image = keras.Input((4, 4, 3))
     x = DrawsNoise()(layers.Conv2D(8, 1)(image))

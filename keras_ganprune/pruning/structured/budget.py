@@ -341,7 +341,7 @@ def _warn_of_uncounted(costs: Costs) -> None:
     if layers:
         warnings.warn(
             f"The budget ignores the MACs of {uncounted_text(costs, layers)}, which are not known. "
-            "Register a rule for them with `register_macs`.",
+            "Register a rule for them with `kgp.register_macs`.",
             PruningWarning,
             stacklevel=3,
         )

@@ -17,7 +17,11 @@ import numpy as np
 
 from keras_ganprune.pruning.structured.channels import Axes, Channels
 from keras_ganprune.pruning.structured.graph import Argument, Call, Inside, Tensor, tensors_in
-from keras_ganprune.pruning.structured.rebuild_layers import build_again, configuration
+from keras_ganprune.pruning.structured.rebuild_layers import (
+    build_again,
+    build_training_part,
+    configuration,
+)
 
 
 def follow(call: Call, channels: Channels, run: Callable[[Sequence[Call]], None]) -> list[Axes]:
@@ -169,6 +173,7 @@ class _Grown:
         try:
             new: Any = build_again(self.layer, self.call.path, lambda: config, self.layer.name)
             new(*args, **kwargs)
+            build_training_part(new, self.layer, args, kwargs)
         finally:
             random.setstate(state)
         return [tuple(w.shape) for w in new.weights]

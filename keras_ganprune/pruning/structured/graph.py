@@ -20,7 +20,9 @@ from keras_ganprune.layers.inference import (
 )
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.pruning.structured.symbolic_calls import (
+    OPTIONAL,
     Tensor,
+    is_optional,
     own_variables,
     runs_with_weights,
     tensors_in,
@@ -196,11 +198,12 @@ class _Tracer:
             tensors = tensors_in((args, kwargs))
             if function is not None and len(tensors) == len(function.inputs):
                 return self.function(function, tensors)
-            found = self.unfold(operation, args, kwargs)
+            optional = any(tensor.optional for tensor in tensors)
+            found = OPTIONAL if optional else self.unfold(operation, args, kwargs)
             if not isinstance(found, str):
                 return self.steps(found.symbols, found.steps, found.outputs, tensors)
             opaque = found
-            if self.follow:
+            if self.follow and not optional:
                 followed = self.followed(operation, args, kwargs)
                 if isinstance(followed, str):
                     opaque = followed
@@ -308,7 +311,7 @@ def trace(
             symbols = leaves(structure)
         else:
             structure, symbols = function._inputs_struct, function.inputs
-        tensors = [Tensor(tuple(k.shape), k.dtype) for k in symbols]
+        tensors = [Tensor(tuple(k.shape), k.dtype, is_optional(k)) for k in symbols]
         packed = keras.tree.pack_sequence_as(structure, tensors)
         names = [k.name for k in symbols]
         if function is None:

@@ -29,6 +29,7 @@ from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rebuild_layers import (
     build_again,
+    build_training_part,
     configuration,
     uncut_layer,
 )
@@ -193,7 +194,8 @@ class Builder:
 
     def _input(self, tensor: Tensor, name: str) -> Any:
         self.names.add(name)
-        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+        optional = {"optional": True} if tensor.optional else {}
+        return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name, **optional)
 
     def _sequential(self) -> keras.Model | None:
         """Return a Sequential, if the model is one whose layers are called one after the other."""
@@ -209,7 +211,8 @@ class Builder:
             new.append(self.operation(call))
             # Here an error names the layer. `Sequential.add` would call all layers before it again.
             with _named(call):
-                symbol = new[-1](symbol)
+                given, symbol = symbol, new[-1](symbol)
+                build_training_part(new[-1], call.operation, (given,), {})
             self.new_calls[id(call)] = NewCall(new[-1], call.args, call.kwargs)
         return keras.Sequential(new, name=graph.model.name, trainable=graph.model.trainable)
 
@@ -255,6 +258,7 @@ class Builder:
         with _named(call):
             given = fill(args), fill(kwargs)
             outputs = _symbols(new(*given[0], **given[1]))
+            build_training_part(new, call.operation, *given)
         if isinstance(new, Sized):
             self._rename(outputs, _symbols(given), call)
         for tensor, symbol in zip(call.outputs, outputs, strict=True):

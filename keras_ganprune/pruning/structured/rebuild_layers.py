@@ -144,6 +144,10 @@ def _constructed(
             first = error
         with contextlib.suppress(Exception):
             return _without_keras_keys(old, config, name)
+        # A `from_config` that takes functions only as Keras writes them to a file.
+        if any(map(inspect.isfunction, config.values())):
+            with contextlib.suppress(Exception):
+                return type(old)(**{**config, "name": name})
         # Functions that cannot be written down, such as a lambda. They are carried over later.
         with contextlib.suppress(Exception):
             with _stand_ins(old):
@@ -158,6 +162,27 @@ def _constructed(
             made: Any = keras.saving.deserialize_keras_object(written, safe_mode=False)
             return made
     raise first
+
+
+def build_training_part(
+    new: keras.Operation, old: keras.Operation, args: tuple, kwargs: dict[str, Any]
+) -> None:
+    """Build the sublayers of a layer that only run in training, if it has no `build` that builds them.
+
+    Args:
+        new: Layer that was called on symbols.
+        old: The layer that it was made from.
+        args: The arguments of that call, with symbols.
+        kwargs: The same, by name.
+    """
+    if not isinstance(new, keras.layers.Layer) or not isinstance(old, keras.layers.Layer):
+        return
+    takes_training = "training" in inspect.signature(new.call).parameters
+    if takes_training and len(new.weights) < len(old.weights):
+        with contextlib.suppress(
+            Exception
+        ):  # Its weights are compared with those of the old layer.
+            new.compute_output_spec(*args, **{**kwargs, "training": True})
 
 
 def uncut_layer(old: keras.layers.Layer, path: str) -> keras.layers.Layer | None:

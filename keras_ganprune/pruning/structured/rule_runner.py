@@ -14,6 +14,7 @@ from keras_ganprune.pruning.structured.channels import Axes, Channels, Rule
 from keras_ganprune.pruning.structured.followed_layers import check_sizes, follow
 from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor, leaves, tensors_in
 from keras_ganprune.pruning.structured.rule_advice import not_followed
+from keras_ganprune.pruning.structured.symbolic_calls import OPTIONAL
 
 
 def run_rules(
@@ -91,10 +92,12 @@ class _Runner:
             results = follow(call, channels, self.run)
             self._around.pop()
             return results
-        if is_layer and not keeps:
+        if is_layer and not keeps and call.opaque != OPTIONAL:
             self.opaque.append(call)
         else:
             why = "is left as it is" if is_layer else "is an operation without a rule"
+            if call.opaque == OPTIONAL:
+                why = f"stays as it is, since {OPTIONAL}"
             for around in self._around[-1:]:
                 around.blocked = around.blocked or type(call.operation).__name__
             for tensor in call.inputs:

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_ganprune.layers.copy_state import attributes as attributes_of
 from keras_ganprune.pruning.structured.concrete_calls import traced
+from keras_ganprune.pruning.structured.hand_read_weights import read_by_hand
 from keras_ganprune.pruning.structured.made_tensors import Recorder
 from keras_ganprune.pruning.structured.traces import (
     NotFollowedError,
@@ -27,10 +28,20 @@ from keras_ganprune.pruning.structured.traces import (
 
 @dataclass(eq=False)
 class Tensor:
-    """A tensor between two calls. Its shape has the batch first."""
+    """A tensor between two calls. Its shape has the batch first. An `optional` input may be None."""
 
     shape: tuple[int | None, ...]
     dtype: str
+    optional: bool = False
+
+
+OPTIONAL = "one of its inputs is optional, and it may do something else without it"
+
+
+def is_optional(symbol: Any) -> bool:
+    """Return whether a symbol is an input that may be None. Private touch: only its history knows it."""
+    history = getattr(symbol, "_keras_history", None)
+    return bool(history and getattr(history.operation, "optional", False))
 
 
 def tensors_in(structure: Any) -> list[Tensor]:
@@ -100,14 +111,20 @@ def unfolded(layer: keras.layers.Layer, args: tuple, kwargs: dict) -> Trace:
     has_unknown = any(None in shape for shape, _ in specs)
     traces: list[Trace] = []
     with contextlib.suppress(Exception) if has_unknown else contextlib.nullcontext():
-        traces = [open_trace(None), open_trace(True)]
+        traces, again = [open_trace(None), open_trace(True)], lambda: open_trace(None)
     if has_unknown and (not traces or any(map(_lacks_a_size, traces[0].steps))):
-        traces = [traced(specs, run(None))]
+        traces, again = [traced(specs, run(None))], lambda: traced(specs, run(None))
         if takes_training(layer):
             traces.append(traced(specs, run(True)))
     if traces[0].recorder.called_inside:
         name = traces[0].recorder.called_inside[0]
         raise NotFollowedError(f"'{name}' in it cannot be called on symbols by itself")
+    weight = read_by_hand(layer, traces[0].steps, lambda: again().steps)
+    if weight:
+        raise NotFollowedError(
+            f"it reads the weight {weight} of a layer inside by hand. Let a layer compute with that weight, "
+            "such as `keras.layers.ReversibleEmbedding` for tied embeddings"
+        )
     if traces[0].recorder.draws or not _alike(traces[0].steps, traces[-1].steps):
         raise NotFollowedError(
             "it does something else in training than in inference, or draws random numbers"

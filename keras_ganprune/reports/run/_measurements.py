@@ -180,7 +180,7 @@ def _size(source: Any, name: str) -> dict[str, int]:
     if isinstance(macs, CountedMacs) and macs.uncounted:
         warnings.warn(
             f"The MACs of '{name}' are left out of the run, because they are not known for all layers. Not "
-            f"counted: {macs.missing}. Register a rule for them with `register_macs`.",
+            f"counted: {macs.missing}. Register a rule for them with `kgp.register_macs`.",
             PruningWarning,
             stacklevel=5,
         )
