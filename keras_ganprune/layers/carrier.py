@@ -199,6 +199,8 @@ class Carrier:
             return new
         if isinstance(old, _OF_TRAINING):
             return new
+        if isinstance(old, keras.KerasTensor) and isinstance(new, keras.KerasTensor):
+            return new  # A symbol of the new model; the old one would keep the old model alive.
         if type(old) in PLAIN or isinstance(old, _ITSELF):
             return old
         if isinstance(old, keras.layers.Layer):
