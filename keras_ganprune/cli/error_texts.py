@@ -10,7 +10,7 @@ from keras_ganprune.applications.option_fields import options_of
 
 # `name` or `name=value`, and `name(...)`, `Name`, `a.b`
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
-_VALUE = re.compile(r"\b(\w+)='([^']*)'")
+_VALUE = re.compile(r"\b(\w+)='([^']*)'((?:, '[^']*')*(?: or '[^']*')?)")
 _PYTHON = re.compile(r"`[\w.]+\(|`[\w.]+=|`[A-Z]\w*`|`[a-z_]+`|\w+='[^']*'")
 _SENTENCE = re.compile(r"(?<=[.!?]) +(?=[A-Z`'\[])")
 # Arguments of objects that the command line makes of a text.
@@ -69,7 +69,11 @@ def in_words_of(text: str, flags: dict[str, str]) -> str:
         return flags[name] if switch else f"{flags[name]} {value.strip(chr(39))}"
 
     def value_of_flag(match: re.Match[str]) -> str:
-        return f"{flags[match[1]]} {match[2]}" if match[1] in flags else match[0]
+        return (
+            f"{flags[match[1]]} {match[2]}{match[3]}".replace("'", "")
+            if match[1] in flags
+            else match[0]
+        )
 
     lines = []
     for line in text.splitlines():
@@ -88,4 +92,5 @@ def in_words_of(text: str, flags: dict[str, str]) -> str:
                 kept.append(sentence)
         lines.append(" ".join(kept))
     # A text may name both already: (`overwrite=True`, `--overwrite`).
-    return re.sub(r"(--[\w-]+), `\1`", r"\1", "\n".join(lines))
+    text = re.sub(r"(--[\w-]+), `\1`", r"\1", "\n".join(lines))
+    return text.replace(" or None. Received", ". Received")

@@ -102,7 +102,7 @@ def _packed(path: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     """Pack the folder of a model into a `.keras` file, and return the path of that file."""
     if not (path / "config.json").is_file():
         raise FileFormatError(
-            f"`path` must be a `.keras` file, or a folder of `model.save(path, zipped=False)`. Received: the "
+            f"`path` must be a `.keras` file, or a folder that Keras has saved unzipped. Received: the "
             f"folder '{path}', which has no config.json."
         )
     target = folder / "model.keras"

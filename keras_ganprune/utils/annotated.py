@@ -62,7 +62,8 @@ def _check_one(value: Any, name: str, hint: Any) -> None:
     if _fits(value, hint):
         return
     choices = [c for choice in _choices(hint) for c in typing.get_args(choice)]
-    if choices and isinstance(value, str):
+    only_choices = len(_members(hint)) == len(_choices(hint)) + (type(None) in _members(hint))
+    if choices and only_choices and isinstance(value, str):
         validation.one_of(value, name, choices)
     raise ArgumentTypeError(f"`{name}` must be {_words(hint)}. Received: {value!r}.")
 
@@ -198,6 +199,6 @@ def _words_of(hint: Any) -> str:
         members = [m for m in typing.get_args(hint) if m is not Ellipsis]
         known = members and not isinstance(members[0], typing.TypeVar) and members[0] is not Any
         return f"a list ({_words(members[0])} in each place)" if known else "a list"
-    if issubclass(plain, keras.Model):
+    if plain is keras.Model:
         return "a Keras model"
     return f"a `{plain.__name__}`"

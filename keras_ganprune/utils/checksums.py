@@ -21,7 +21,7 @@ def of_bytes(data: bytes) -> str:
 
     Example:
     >>> of_bytes(b"mask")
-    'd9353bd3feb7ac2b8ad2da5f14d9b1e6'
+    'd834f9cc4de3e53dd9dfbdc89446361d'
     """
     checksum = new()
     checksum.update(data)

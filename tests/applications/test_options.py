@@ -52,7 +52,7 @@ def test_missing_labels_are_refused_before_training(tmp_path, capsys):
     folder = ["--data", str(tmp_path / "images"), "--image-size", "8"]
     output = ["--output", str(tmp_path / "run")]
     assert cli.main(["demo", *folder, *output, "--conditional"]) == 2
-    assert "`conditional` needs images with labels" in capsys.readouterr().err
+    assert "--conditional needs images with labels" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -60,9 +60,9 @@ def test_missing_labels_are_refused_before_training(tmp_path, capsys):
     ("arguments", "text"),
     [
         (["--sparsity", "80"], "For 80 %, pass 0.8"),
-        (["--sparsity", "nan"], "fraction in"),
-        (["--sparsity", "0.5", "--threshold", "0.1"], "`sparsity` has no meaning"),
-        (["--schedule", "cubic", "--threshold", "0.1"], "`threshold` has no meaning"),
+        (["--sparsity", "nan"], "--sparsity must be a finite number"),
+        (["--sparsity", "0.5", "--threshold", "0.1"], "--sparsity has no meaning"),
+        (["--schedule", "cubic", "--threshold", "0.1"], "--threshold has no meaning"),
         (["--network", "dcgna"], "Did you mean 'dcgan'"),
         (["--target", "generater"], "Did you mean 'generator'"),
         (["--schedule", "cubik"], "Unknown schedule 'cubik'. Did you mean 'cubic'"),
@@ -74,7 +74,7 @@ def test_missing_labels_are_refused_before_training(tmp_path, capsys):
         (["--allocation", "erkk"], "Did you mean 'erk'"),
         (["--allocation", "conv*=90"], "For 90 %, pass 0.9"),
         (["--mode", "riggle"], "Unknown mode 'riggle'"),
-        (["--schedule", "cyclic"], "use mode='soft', 'rigl', 'set' or 'splice'"),
+        (["--schedule", "cyclic"], "use --mode soft, rigl, set or splice"),
         (["--criterion", "fpgm"], "use the granularity 'channel'"),
         (["--joint"], "Name both"),
         (["--target", "discriminator", "--balance"], "Leave one of the two out"),

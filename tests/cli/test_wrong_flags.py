@@ -47,7 +47,7 @@ ROWS = [
     (["shrink", "{f}/model.keras", "{f}/full"], "--overwrite"),
     (["export", "{f}/model.keras", "{f}/full"], "--overwrite"),
     (["export", "{f}/none.keras", "{f}/out"], "There is no file"),
-    (["export", "{f}/empty", "{f}/out"], "There is no file"),
+    (["export", "{f}/empty", "{f}/out"], "which has no config.json"),
     (["report", "{f}/empty"], "run.json"),
     (["report", "{f}/none"], "does not exist"),
     (["report", "{f}/empty", "--output", "page.txt"], "--output must end in '.html'"),

@@ -89,7 +89,7 @@ def test_one_pair_has_no_interval():
     [
         ([1.0, 2.0], [1.0], "pair by pair"),
         ([], [], "pair by pair"),
-        (1.0, 2.0, "pair by pair"),
+        (1.0, 2.0, "must be a list of numbers"),
         ([1.0, math.nan], [1.0, 1.0], "must be finite"),
         ([1.0, 1.0], [1.0, math.inf], "must be finite"),
     ],

@@ -443,7 +443,9 @@ def test_invalid_training_data(digits):
         train_extractor(np.where(images > 0.9, np.nan, images), labels, cache=False)
     with pytest.raises(InvalidArgumentError, match=r"`held_out` must be a fraction in \(0, 1\)"):
         train_extractor(images, labels, held_out=1.0, cache=False)
-    with pytest.raises(InvalidArgumentError, match=r"Unknown kind of extractor 'classifer'"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"`kind` must be one of .*Did you mean 'classifier'"
+    ):
         train_extractor(images, labels, kind="classifer", cache=False)
     with pytest.raises(DataError, match=r"must have at least one image"):
         train_extractor(images[:2], labels[:2], cache=False)

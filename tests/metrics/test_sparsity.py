@@ -85,7 +85,7 @@ def test_zeros_without_masks_are_the_first_line_too(model):
     assert [row.path for row in report.disagreements] == ["head/kernel"]
     assert str(report).startswith(
         "Masks and weights disagree: 480 of 640 entries are exactly zero, but their masks keep all, in "
-        "'head/kernel'. Call `masks_from_zeros(model)`"
+        "'head/kernel'. Call `kgp.masks_from_zeros(model)`"
     )
     masks_from_zeros(copy, scope="head")  # what the line says
     assert sparsity_report(copy).disagreements == ()

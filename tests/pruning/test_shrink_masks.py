@@ -104,7 +104,9 @@ def test_a_sparsity_in_percent_and_other_arguments():
     with pytest.raises(InvalidArgumentError, match=r"Received: 80\. For 80 %, pass 0\.8"):
         kgp.shrink(model, sparsity=80)
     with pytest.raises(InvalidArgumentError, match="Give one of `sparsity` and `budget`"):
-        kgp.shrink(model, sparsity=0.5, budget=object())
+        kgp.shrink(model, sparsity=0.5, budget=kgp.Budget(macs=0.5))
+    with pytest.raises(InvalidArgumentError, match="`budget` must be a `Budget` or None"):
+        kgp.shrink(model, budget=object())
     with pytest.raises(InvalidArgumentError, match="`limits` can only be used with a `budget`"):
         kgp.shrink(model, sparsity=0.5, limits={"a": 0.5})
     with pytest.raises(InvalidArgumentError, match="has no gradients for"):
