@@ -21,7 +21,9 @@ def sentence_of(error: BaseException) -> str:
     """
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     if "Exception encountered" in text:
-        text = text.rpartition("Exception encountered")[2].partition("\n")[2]
+        # "... when calling X.call().", then the text; or ": " and the text, behind a configuration.
+        last = text.rpartition("Exception encountered")[2]
+        text = last[1:] if last.startswith(":") else last.partition("\n")[2]
     # The first paragraph; examples and the arguments of the call follow.
     text = re.split(r"\n\s*\n|\n```|Arguments received by", text.strip())[0]
     text = " ".join(text.split())
