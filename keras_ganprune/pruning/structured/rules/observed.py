@@ -92,7 +92,11 @@ def _one_by_one(channels: Channels, probe: _Probe, outputs: list[Axes], name: st
             if row is None:
                 continue
             places = probe.alone(number, axis)
-            if places is None or any(b in taken for b, taken in zip(places, labels, strict=True)):
+            # Keras itself may promise a shape that a layer does not give.
+            if places is None or any(
+                b in taken or out.shape[b] != len(row)
+                for b, taken, out in zip(places, labels, outputs, strict=True)
+            ):
                 channels.fix(row, f"'{name}' mixes them")
                 continue
             where = [(number, axis, places)]
