@@ -55,4 +55,7 @@ def why_not_on_symbols(error: BaseException) -> str:
     for part, name in frameworks.items():
         if part in text and "KerasTensor" in text:
             return f"it calls functions of {name}, which take no symbols (`keras.Input`)"
+    none = re.search(r"Operation <(\w+) name=([^,>]+).*Non-tensor received: None", text, re.DOTALL)
+    if none is not None:
+        return f"its layer '{none[2]}' ({none[1]}) returns `None`, where symbols allow tensors only"
     return f"calling it on symbols failed ({sentence_of(error)})"

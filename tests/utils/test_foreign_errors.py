@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_ganprune.utils.foreign_errors import sentence_of
+from keras_ganprune.utils.foreign_errors import sentence_of, why_not_on_symbols
 
 SAID = "Exception encountered"
 
@@ -18,3 +18,8 @@ SAID = "Exception encountered"
 )  # fmt: skip
 def test_the_useful_sentence(text, expected):
     assert sentence_of(TypeError(text)) == expected
+
+
+def test_a_layer_that_returns_none_is_named():
+    error = ValueError("Operation <Own name=inner, built=True> returned. Non-tensor received: None")
+    assert "'inner' (Own) returns `None`" in why_not_on_symbols(error)
