@@ -15,6 +15,7 @@ from keras_ganprune.layers.scope import select
 from keras_ganprune.layers.stripping import mask_written_values
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import check_layer, masked_weights
+from keras_ganprune.pruning._shrink_files import say_if_not_loaded
 from keras_ganprune.pruning._shrink_masked import (
     check_nothing_left,
     live_units,
@@ -211,6 +212,7 @@ def shrink_with_cuts(
     if verify:
         values = () if by_masks else masked_values(groups, keeps)
         check_same_outputs(builder, small, values, inputs)
+    say_if_not_loaded(builder, small)
     return Shrunk(small, tuple(cuts), groups, tuple(keeps), bypassed)
 
 

@@ -21,7 +21,9 @@ def sentence_of(error: BaseException) -> str:
     """
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     if "Exception encountered" in text:
-        text = text.rpartition("Exception encountered")[2].partition("\n")[2]
+        # "... when calling X.call().", then the text; or ": " and the text, behind a configuration.
+        last = text.rpartition("Exception encountered")[2]
+        text = last[1:] if last.startswith(":") else last.partition("\n")[2]
     # The first paragraph; examples and the arguments of the call follow.
     text = re.split(r"\n\s*\n|\n```|Arguments received by", text.strip())[0]
     text = " ".join(text.split())
@@ -53,4 +55,7 @@ def why_not_on_symbols(error: BaseException) -> str:
     for part, name in frameworks.items():
         if part in text and "KerasTensor" in text:
             return f"it calls functions of {name}, which take no symbols (`keras.Input`)"
+    none = re.search(r"Operation <(\w+) name=([^,>]+).*Non-tensor received: None", text, re.DOTALL)
+    if none is not None:
+        return f"its layer '{none[2]}' ({none[1]}) returns `None`, where symbols allow tensors only"
     return f"calling it on symbols failed ({sentence_of(error)})"

@@ -11,7 +11,8 @@ from typing import Any, cast
 import keras
 
 from keras_ganprune.errors import UnsupportedLayerError
-from keras_ganprune.layers.copy_state import is_of_keras
+from keras_ganprune.layers.carrier import Carrier
+from keras_ganprune.layers.copy_state import attributes, is_of_keras
 from keras_ganprune.pruning.structured.carry_state import carry_forgotten, copy_vocabulary
 from keras_ganprune.pruning.structured.layer_objects import functions_of, objects_of, own_objects
 from keras_ganprune.pruning.structured.sized_operations import Sized
@@ -74,7 +75,11 @@ def _from_attributes(old: keras.layers.Layer) -> dict[str, Any]:
     Raises:
         TypeError: An argument without a default has no such attribute, or it is not a plain value.
     """
-    config: dict[str, Any] = {"trainable": old.trainable, "dtype": old.dtype_policy}
+    policy = old.dtype_policy
+    named = keras.dtype_policies.get(policy.name) == policy
+    # Keras records the arguments of a layer without `get_config` only if all are plain values.
+    dtype = policy.name if named else policy
+    config: dict[str, Any] = {"trainable": old.trainable, "dtype": dtype}
     for name, parameter in list(inspect.signature(type(old).__init__).parameters.items())[1:]:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             continue
@@ -104,7 +109,7 @@ def build_again(
     """
     config = write()
     if config is None:
-        return _twin(old, name)
+        return _copy_of_empty(old, name)
     if not isinstance(old, keras.layers.Layer):
         # Not every version of Keras takes a name here.
         new = type(old).from_config({k: v for k, v in config.items() if k != "name"})
@@ -121,7 +126,7 @@ def build_again(
         copy_vocabulary(old, new)
     except Exception as error:
         if _is_empty(old) and config == configuration(old, path):
-            return _twin(old, name)
+            return _copy_of_empty(old, name)
         kind = type(old).__name__
         own = f"Let `{kind}.from_config(layer.get_config())` work, as for saving"
         advice = "Please report it" if is_of_keras(type(old)) else own
@@ -148,6 +153,8 @@ def _constructed(
         if any(map(inspect.isfunction, config.values())):
             with contextlib.suppress(Exception):
                 return type(old)(**{**config, "name": name})
+        with contextlib.suppress(Exception):
+            return _without_unknown_keys(old, config, name)
         # Functions that cannot be written down, such as a lambda. They are carried over later.
         with contextlib.suppress(Exception):
             with _stand_ins(old):
@@ -210,6 +217,26 @@ def _without_keras_keys(
     return new
 
 
+def _without_unknown_keys(
+    old: keras.layers.Layer, config: dict[str, Any], name: str
+) -> keras.layers.Layer:
+    """Return a layer whose `get_config` writes more than its constructor takes, such as computed sizes.
+
+    Raises:
+        TypeError: The new layer has another configuration.
+    """
+    known = {
+        parameter
+        for cls in type(old).__mro__
+        if "__init__" in vars(cls)
+        for parameter in inspect.signature(cls.__init__).parameters
+    }
+    new = type(old).from_config({k: v for k, v in {**config, "name": name}.items() if k in known})
+    if {**new.get_config(), "name": name} != {**config, "name": name}:
+        raise TypeError("the configuration is not the same")
+    return new
+
+
 @contextlib.contextmanager
 def _stand_ins(layer: keras.layers.Layer) -> Iterator[None]:
     """Within the context, a user's functions and objects do not stand in the way of a configuration.
@@ -238,6 +265,25 @@ def _is_empty(layer: keras.layers.Layer) -> bool:
     """Return whether a layer has neither variables nor sublayers."""
     # Private touch: there is no public way to the sublayers of a layer that is not a model.
     return not layer.variables and not layer._flatten_layers(include_self=False)
+
+
+def _copy_of_empty(old: Any, name: str) -> Any:
+    """Return a copy of an operation, or of a layer that has no variables and cannot write its arguments.
+
+    If the layer can be made from its attributes and is the same then, the result can be saved. Keras
+    forgets the arguments of `keras.layers.Identity(dtype=policy)`, for one.
+    """
+    if isinstance(old, keras.layers.Layer) and old.activity_regularizer is None:
+        with contextlib.suppress(Exception):
+            new = type(old)(**_from_attributes(old), name=name)
+            new.get_config()
+            before, after = dict(attributes(old)), dict(attributes(new))
+            carrier = Carrier([(old, new)])
+            if before.keys() == after.keys() and all(
+                carrier.same(before[key], after[key]) for key in before
+            ):
+                return new
+    return _twin(old, name)
 
 
 def _twin(old: Any, name: str) -> Any:

@@ -92,7 +92,11 @@ def _one_by_one(channels: Channels, probe: _Probe, outputs: list[Axes], name: st
             if row is None:
                 continue
             places = probe.alone(number, axis)
-            if places is None or any(b in taken for b, taken in zip(places, labels, strict=True)):
+            # Keras itself may promise a shape that a layer does not give.
+            if places is None or any(
+                b in taken or out.shape[b] != len(row)
+                for b, taken, out in zip(places, labels, outputs, strict=True)
+            ):
                 channels.fix(row, f"'{name}' mixes them")
                 continue
             where = [(number, axis, places)]
@@ -264,6 +268,10 @@ def _probe(
     real = {n: n for n in sizes}
     for sizes_of in (small, real):
         shapes = [tuple(5 if n is None else sizes_of.get(n, n) for n in x.shape) for x in tensors]
+        if sizes_of is small and len(tensors) == 1:
+            # One channel shows nothing. Among several tensors, an axis of length 1 may be broadcast.
+            rows = zip(shapes[0], tensors[0].labels, strict=True)
+            shapes = [tuple(3 if n == 1 and row is not None else n for n, row in rows)]
         if max((int(np.prod(shape)) for shape in shapes), default=0) > _MOST:
             continue
         arrays = [_array(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]

@@ -26,6 +26,8 @@ APART = {
     "FlaxLayer", "InputLayer", "JaxLayer", "Layer", "Pipeline", "TFSMLayer", "TorchModuleWrapper", "Wrapper",
     "GRUCell", "LSTMCell", "SimpleRNNCell", "StackedRNNCells", "HashedCrossing", "StringLookup",
     "TextVectorization", "RNN", "Hashing", "Normalization", "Embedding", "ReversibleEmbedding",
+    # Images in time with three axes; and those that Keras calls on symbols only if they have three channels.
+    "ConvLSTM3D", "Equalization", "RandomColorDegeneration",
 }  # fmt: skip
 
 
@@ -54,6 +56,8 @@ def made(name, rank):
         "CategoryEncoding": {"num_tokens": 4},
         "AdaptiveAveragePooling1D": {"output_size": 2},
         "IntegerLookup": {"vocabulary": [1, 2]},
+        "MelSpectrogram": {"fft_length": 4, "sequence_stride": 2, "num_mel_bins": 2},
+        "STFTSpectrogram": {"frame_length": 4, "frame_step": 2, "fft_length": 4},
     }
     given = options.get(name, {})
     for parameter, value in inspect.signature(cls.__init__).parameters.items():
