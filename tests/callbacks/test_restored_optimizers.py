@@ -68,8 +68,11 @@ class Alike(nets.GuideGAN):
     ("make", "optimizer", "lost"),
     [
         (nets.GuideGAN, lambda: Adam(1e-2), None),
-        (nets.EmaGAN, lambda: Adam(1e-2), None),  # the average has the shapes of the generator
-        (nets.DistilledGAN, lambda: SGD(1e-2, momentum=0.9), None),
+        # The average has the shapes of the generator.
+        pytest.param(nets.EmaGAN, lambda: Adam(1e-2), None, marks=pytest.mark.full),
+        pytest.param(
+            nets.DistilledGAN, lambda: SGD(1e-2, momentum=0.9), None, marks=pytest.mark.full
+        ),
         (Alike, lambda: Adam(1e-2), "g_optimizer of Alike: not built yet"),
     ],
     ids=["guide", "average", "teacher and momentum", "ambiguous"],

@@ -128,6 +128,7 @@ ROUTES = {
 
 
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
+@full
 @each_kernel
 def test_lora_of_a_pruned_kernel_is_masked_on_every_route(name, tmp_path):
     model, path, keep, x, outputs = with_lora(name)
@@ -171,7 +172,9 @@ def fit_with_prune(model, x):
     [
         pytest.param(lambda model, x: kgp.Pruner(model).update(sparsity=0.9), id="pruner"),
         pytest.param(fit_with_prune, id="prune", marks=full),
-        pytest.param(lambda model, x: kgp.shrink(model, sparsity=0.5, strict=False), id="shrink"),
+        pytest.param(
+            lambda model, x: kgp.shrink(model, sparsity=0.5, strict=False), id="shrink", marks=full
+        ),
         pytest.param(
             lambda model, x: kgp.masks_from_zeros(kgp.strip_pruning(model)), id="zeros", marks=full
         ),
@@ -271,7 +274,7 @@ def quantize(model, mode):
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
-        pytest.param(name, mode, marks=[] if (name, mode) == ("Dense", "int8") else full)
+        pytest.param(name, mode, marks=full)
         for name in ("Dense", "EinsumDense", "Embedding", "MultiHeadAttention")
         for mode in ("int8", "int4", "int4 in groups", "float8")
     ],

@@ -301,7 +301,13 @@ def _heads():
     ("make", "inner", "missing"),
     [
         pytest.param(lambda: model_of(layers.Dense(5)), lambda m: m.layers[0], 30, id="a layer"),
-        pytest.param(_heads, lambda m: m.layers[1]._query_dense, 36, id="inside attention"),
+        pytest.param(
+            _heads,
+            lambda m: m.layers[1]._query_dense,
+            36,
+            id="inside attention",
+            marks=pytest.mark.full,
+        ),
     ],
 )
 def test_a_kernel_that_lora_computes_is_covered_after_the_merge(make, inner, missing):

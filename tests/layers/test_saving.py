@@ -112,7 +112,9 @@ NOT_READ = {
 
 
 @pytest.mark.filterwarnings("ignore:.*(lambda|quantize. method)")
-@pytest.mark.parametrize("case", NOT_READ)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, marks=pytest.mark.full if "8" in c else ()) for c in NOT_READ]
+)
 def test_what_keras_does_not_read_is_said_with_what_does(case, tmp_path):
     make, text, advice = NOT_READ[case]
     model, path = make(), tmp_path / "m.keras"
