@@ -104,8 +104,9 @@ def write_report(
 
 def _named_runs(runs: RunOrFolder | Iterable[RunOrFolder]) -> list[Run]:
     """Return the runs. Runs with equal names get their folder, or their position in the list, as a suffix."""
-    several = isinstance(runs, Iterable) and not isinstance(runs, (str, os.PathLike, Run))
-    given: list[Any] = list(runs) if several else [runs]
+    given: list[Any] = [runs]
+    if isinstance(runs, Iterable) and not isinstance(runs, (str, os.PathLike, Run)):
+        given = [*runs]
     for run in given:
         if not isinstance(run, (str, os.PathLike, Run)):
             raise ArgumentTypeError(
