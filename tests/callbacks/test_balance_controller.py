@@ -143,6 +143,7 @@ def test_the_mean_over_the_epoch_would_decide_otherwise():
     assert oracle(shown, **SETTINGS) != oracle(SCRIPT, **SETTINGS)
 
 
+@pytest.mark.full
 @each_mode
 def test_weights_that_come_back_start_from_zero_with_empty_slots(mode):
     gan = scripted([0.9] * 32, make=lambda: Adam(1e-2, 0.5))
@@ -394,6 +395,7 @@ def test_beside_the_prune_of_the_generator(mode, generator_mode):
 # --- other GANs, other logs ----------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("cls", "mode"),
     [full(nets.GuideGAN, "rigl"), (nets.WGAN, "set"), full(nets.WGAN, "splice")],

@@ -85,6 +85,7 @@ def test_backup_and_restore_is_as_if_uninterrupted(mode, tmp_path):
     assert_same(whole, gan)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("mode", "how"),
     [full("splice", "file"), ("set", "new_callback"), full("rigl", "same_callback")],

@@ -505,6 +505,7 @@ def test_masks_that_are_not_held_are_noticed(benches, monkeypatch):
     assert any("is not zero under its mask" in p for p in run.problems())
 
 
+@pytest.mark.full
 def test_state_that_is_not_in_the_file_is_noticed(benches, tmp_path, monkeypatch):
     chosen = {**settings_for("mode", kgp.SET()), "criterion": Alternates()}
     monkeypatch.setitem(globals(), "rebuilt", lambda chosen: {**chosen, "criterion": Alternates()})

@@ -214,6 +214,7 @@ def test_cycle_gan_four_networks():
     assert [step for step, *_ in prune.updates] == [1, 3, 5]
 
 
+@pytest.mark.full
 def test_networks_that_the_first_batch_builds(capsys):
     generator, discriminator = nets.unbuilt_pair()
     gan = nets.GuideGAN(discriminator, generator)

@@ -252,6 +252,7 @@ def test_soft_without_an_end_is_held_at_the_end_of_fit(model):
     nets.assert_exact(0.7, result.network)
 
 
+@pytest.mark.full
 def test_soft_that_ends_in_mid_schedule_warns_and_holds_what_it_has():
     gan = gan_model()
     with pytest.warns(kgp.PruningWarning, match="before the schedule's end_step 14"):
@@ -395,6 +396,7 @@ def test_growth_is_by_the_gradient_of_the_batch_before():
         np.testing.assert_array_equal(growth, gradient.reshape(-1))
 
 
+@pytest.mark.full
 @cases(("previous",), "restore", ["zero", "initializer", "previous"])
 @cases(1, "kind", [RigL, SET, Splice])
 def test_what_comes_back_comes_back_with(kind, restore):

@@ -631,6 +631,7 @@ def test_a_mask_update_that_is_due_on_ruined_weights_is_left_to_the_guard():
     nets.assert_exact(0.8, gan.generator)
 
 
+@pytest.mark.full
 def test_prune_without_a_guard_says_that_training_diverged():
     gan = nets.GuideGAN()
     gan.compile(Adam(1e-2), Adam(1e-2))

@@ -288,6 +288,7 @@ def test_a_rise_keeps_exact_counts_of_the_largest_weights(model, rise):
     nets.assert_exact(schedule(LAST), pruned_network(gan))
 
 
+@pytest.mark.full
 @cases(("linear",), "rise", ["one_shot_at_0", "linear", "square"])
 def test_a_rise_with_several_steps_per_execution(rise):
     schedule, model = RISES[rise], fresh("chunks")

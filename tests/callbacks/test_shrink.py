@@ -155,6 +155,7 @@ class Around(keras.callbacks.Callback):
             ]
 
 
+@pytest.mark.full
 def test_outputs_and_slots_right_behind_the_cut():
     # The masks are held from step 3 on, and cut out at 5.
     gan = gan_model(ema_decay=0.9, options={})

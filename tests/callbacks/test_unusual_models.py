@@ -137,6 +137,7 @@ def test_two_callbacks_with_layers_of_their_own_share_one_log():
     assert history["sparsity"] == [1 - kept / total]
 
 
+@pytest.mark.full
 def test_a_callback_on_another_model_begins_anew():
     callback = prune(0.5)
     fit(model(), callback)

@@ -66,6 +66,7 @@ def test_layers_choose_the_features():
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "settings",
     [

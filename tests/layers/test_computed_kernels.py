@@ -167,6 +167,7 @@ def fit_with_prune(model, x):
     model.fit(x, floats(len(x), 3), verbose=0, callbacks=[prune])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "change",
     [

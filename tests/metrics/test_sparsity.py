@@ -119,6 +119,7 @@ ROUTES = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("route", ROUTES)
 def test_real_zeros_are_counted_on_every_route(route):
     net = keras.Sequential(

@@ -278,6 +278,7 @@ def test_thresholds():
         assert trial.quantity == "threshold" and 0 < trial.achieved < 1
 
 
+@pytest.mark.full
 def test_channels_cost_what_the_shrunk_network_costs():
     result = small(granularity="channel", sparsities=(0.5,), seeds=1)
     small_model = keras.Sequential(

@@ -169,6 +169,7 @@ def test_the_averaged_generator_is_pruned_alike():
     assert all(sum(n > 0 for n in each) == 1 for each in zeros[1:])
 
 
+@pytest.mark.full
 def test_a_sensitivity_analysis_does_not_change_the_training():
     def weights(analyse):
         keras.utils.set_random_seed(0)

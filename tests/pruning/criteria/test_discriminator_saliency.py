@@ -192,6 +192,7 @@ def test_compile_options(how):
 # --- the trained discriminator -------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_the_discriminator_is_the_one_of_now():
     """The generator stands still, the discriminator learns: the scores follow it."""
     gan, x = gan_model(), nets.images(BATCH * 8)

@@ -1241,6 +1241,7 @@ class Returns(keras.callbacks.Callback):
         self.kept.append(np.concatenate(rows))
 
 
+@pytest.mark.full
 @cases(1, "name", MODES)
 def test_modes_that_let_channels_return(name):
     keras.utils.set_random_seed(5)

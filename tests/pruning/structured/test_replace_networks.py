@@ -235,6 +235,7 @@ def test_in_fit_a_foreign_gan_trains_on():
     assert gan.layers[0] is gan.D
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "make", [pytest.param(optimizers.Adam, marks=pytest.mark.full), optimizers.Nadam]
 )
@@ -280,6 +281,7 @@ def test_the_old_networks_are_freed():
     assert [ref() for ref in old if ref() is not None] == []
 
 
+@pytest.mark.full
 def test_between_two_fits(traced):
     gan = gan_model((generator(5), discriminator(5)))
     gan.fit(nets.images(8), batch_size=4, verbose=0)
