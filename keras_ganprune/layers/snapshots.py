@@ -54,6 +54,8 @@ def _restored(value: Any, present: Any, plain: bool) -> Any:
         present: What the layer has in this place, or `NOTHING`.
         plain: Whether numbers and texts count. The configurations of Keras's own layers have them.
     """
+    if value is NOTHING:  # only the process that wrote it has it, such as a layer in a list
+        return present
     if isinstance(value, np.ndarray):
         if is_variable(present):
             if tuple(present.shape) == tuple(value.shape):
