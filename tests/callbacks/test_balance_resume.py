@@ -19,6 +19,7 @@ from balance_runs import (
     kept_at,
     scripted,
 )
+from interruptions import BreakAt
 from keras.optimizers import Adam
 
 import keras_ganprune as kgp
@@ -57,17 +58,6 @@ def uninterrupted(mode):
     return resumable(4, mode)
 
 
-class Break(keras.callbacks.Callback):
-    def __init__(self, at):
-        super().__init__()
-        self.at, self.seen = at, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == self.at:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("mode", ["rigl", "set"])
 @pytest.mark.full
 def test_backup_and_restore_is_as_if_uninterrupted(mode, tmp_path):
@@ -76,7 +66,7 @@ def test_backup_and_restore_is_as_if_uninterrupted(mode, tmp_path):
     assert len({density for _, density in densities(all_of_it)}) > 2
     backup = lambda: keras.callbacks.BackupAndRestore(str(tmp_path), delete_checkpoint=False)  # noqa: E731
     with pytest.raises(KeyboardInterrupt):
-        resumable(4, mode, backup(), Break(14))
+        resumable(4, mode, backup(), BreakAt(14))
     gan, callback = resumable(4, mode, backup())
     # At step 8 or after: no update is made twice, none is left out.
     assert densities(callback) == [pair for pair in densities(all_of_it) if pair[0] > 8]

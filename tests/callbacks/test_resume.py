@@ -13,6 +13,7 @@ import paths
 import pytest
 import resume_script
 from cases import cases
+from interruptions import BreakAt
 from keras.optimizers import Adam
 
 import keras_ganprune as kgp
@@ -101,17 +102,6 @@ def test_foreign_gan_killed_in_mid_epoch(tmp_path):
     assert result["leaks"] == {}
 
 
-class Break(keras.callbacks.Callback):
-    def __init__(self, at):
-        super().__init__()
-        self.at, self.seen = at, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == self.at:
-            raise KeyboardInterrupt
-
-
 def gan_model():
     keras.utils.set_random_seed(0)
     gan = kgp.GANModel(*nets.mlp_pair(), nets.LATENT, seed=1, ema_decay=0.9, balance_frequency=0)
@@ -139,7 +129,7 @@ def test_restored_at_an_epoch_end_gives_the_weights_of_an_uninterrupted_run(at, 
     whole = gan_model()
     fit(whole, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        fit(gan_model(), tmp_path / "cut", Break(at))
+        fit(gan_model(), tmp_path / "cut", BreakAt(at))
     gan = gan_model()
     fit(gan, tmp_path / "cut")
     assert int(gan.generator_optimizer.iterations) == 32

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from cases import cases
+from interruptions import BreakAt
 from keras.optimizers import Adagrad, Adam
 
 import keras_ganprune as kgp
@@ -951,19 +952,6 @@ def test_one_search_over_both_networks():
 # --- adaptive, with other callbacks --------------------------------------------------------------
 
 
-class Interrupt(keras.callbacks.Callback):
-    """Stops the process, as it were, at the end of a step."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.at, self.seen = at, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == self.at:
-            raise KeyboardInterrupt
-
-
 def backup(folder):
     return keras.callbacks.BackupAndRestore(str(folder), delete_checkpoint=False)
 
@@ -985,7 +973,7 @@ def test_a_search_that_is_killed_goes_on_where_it_was(model, at, tmp_path):
             Script(values),
             prune(gan, SEARCH),
             backup(tmp_path),
-            Interrupt(at),
+            BreakAt(at),
             steps=2,
             epochs=8,
         )
@@ -1009,7 +997,7 @@ def test_a_search_that_is_killed_between_the_epochs_of_a_trial(tmp_path):
     expected = look_at(model)
     model = fresh("classifier")
     with pytest.raises(KeyboardInterrupt):
-        callbacks = [Script(values), prune(model, SLOW), backup(tmp_path), Interrupt(9)]
+        callbacks = [Script(values), prune(model, SLOW), backup(tmp_path), BreakAt(9)]
         fit(model, *callbacks, steps=2, epochs=7)
     model = fresh("classifier")
     rest = prune(model, SLOW)
@@ -1030,7 +1018,7 @@ def test_a_search_that_is_killed_in_a_trial_that_does_not_hold(tmp_path):
             Script(values),
             prune(model, SLOW),
             backup(tmp_path),
-            Interrupt(9),
+            BreakAt(9),
             steps=2,
             epochs=7,
         )
@@ -1439,7 +1427,7 @@ def test_rounds_that_are_killed_go_on_to_the_same_weights(at, tmp_path):
     expected = look_at(gan)
     gan = fresh("subclassed")
     with pytest.raises(KeyboardInterrupt):
-        fit(gan, prune(gan, rounds()), backup(tmp_path), Interrupt(at), steps=4, epochs=3)
+        fit(gan, prune(gan, rounds()), backup(tmp_path), BreakAt(at), steps=4, epochs=3)
     gan = fresh("subclassed")
     callback = prune(gan, rounds())
     fit(gan, callback, backup(tmp_path), steps=4, epochs=3)

@@ -40,11 +40,11 @@ KERNELS = {
 }
 
 
-def plain_model(name):
-    make, path, x = KERNELS[name]
+def model_around(make, path, x):
+    """Return a functional model around the layer 'it', the path of its kernel and the inputs."""
     inputs = keras.Input(x.shape[1:], dtype=x.dtype)
     layer = make()
-    y = layer(inputs, inputs) if "Attention" in name else layer(inputs)
+    y = layer(inputs, inputs) if isinstance(layer, layers.MultiHeadAttention) else layer(inputs)
     if len(y.shape) > 2:
         y = layers.Reshape((-1,))(y)
     return keras.Model(inputs, layers.Dense(3, name="head")(y)), path, x
@@ -189,7 +189,7 @@ def outcome(route, name, folder):
         AssertionError: Zeros are gone, and nothing was said.
     """
     keras.utils.set_random_seed(0)
-    model, path, x = plain_model(name)
+    model, path, x = model_around(*KERNELS[name])
     # The head is dense, so that every kept weight gets a gradient.
     kgp.Pruner(model, scope="it").update(sparsity=0.75)
     keep = nonzero(model, path)

@@ -5,7 +5,6 @@ Usage: kill_script.py KIND FOLDER KILL_AT_BATCH|0
 
 import os
 import pathlib
-import signal
 import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -13,6 +12,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 import keras
 import numpy as np
+from interruptions import KillAt
 from keras import layers
 
 import keras_ganprune as kgp
@@ -109,19 +109,6 @@ class Script(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs["quality"] = self.values[epoch]
-
-
-class KillAt(keras.callbacks.Callback):
-    """Kills the process at the end of one batch, counted over all epochs of this process."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.at, self.seen = at, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 DECAY = kgp.PolynomialDecay(0.8, begin_step=2, end_step=STEPS - 6)

@@ -5,7 +5,6 @@ Usage: resume_script.py KIND FOLDER KILL_AT_BATCH|0
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -15,25 +14,13 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 import keras
 import networks as nets
 import numpy as np
+from interruptions import KillAt
 
 import keras_ganprune as kgp
 
 EPOCHS, BATCHES, SAVE_EVERY = 4, 8, 5
 SCHEDULE = kgp.PolynomialDecay(0.8, begin_step=2, end_step=26)
 FREQUENCY = 6
-
-
-class KillAt(keras.callbacks.Callback):
-    """Kills the process at the end of one batch, counted over all epochs; SIGKILL asks nobody."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.at, self.seen = at, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seen += 1
-        if self.seen == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Record(keras.callbacks.Callback):

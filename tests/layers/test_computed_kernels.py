@@ -7,6 +7,7 @@ import computed
 import keras
 import numpy as np
 import pytest
+from computed import floats, lora, model_around, nonzero, part_of
 from keras import layers
 
 import keras_ganprune as kgp
@@ -18,7 +19,6 @@ from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import walk
 
 full = pytest.mark.full
-rng = np.random.default_rng(0)
 
 
 @pytest.fixture(autouse=True)
@@ -26,28 +26,12 @@ def _seed():
     keras.utils.set_random_seed(0)
 
 
-def floats(*shape):
-    return rng.normal(size=shape).astype("float32")
-
-
-# Name -> (layer 'it', path of a kernel that can have LoRA, its inputs).
 KERNELS = {
-    "Dense": (lambda: layers.Dense(7, name="it"), "kernel", floats(16, 8)),
+    **computed.KERNELS,
     "EinsumDense": (
         lambda: layers.EinsumDense("abc,cd->abd", (3, 6), name="it"),
         "kernel",
         floats(16, 3, 8),
-    ),
-    "Embedding": (
-        lambda: layers.Embedding(9, 6, name="it"),
-        "embeddings",
-        rng.integers(0, 9, size=(16, 3)).astype("int32"),
-    ),
-    "Conv2D": (lambda: layers.Conv2D(4, 3, name="it"), "kernel", floats(16, 6, 6, 2)),
-    "MultiHeadAttention": (
-        lambda: layers.MultiHeadAttention(2, 4, name="it"),
-        "_query_dense.kernel",
-        floats(16, 4, 8),
     ),
 }
 
@@ -60,23 +44,8 @@ def short(names):
 each_kernel = pytest.mark.parametrize("name", short(KERNELS))
 
 
-def plain_model(name):
-    make, path, x = KERNELS[name]
-    inputs = keras.Input(x.shape[1:], dtype=x.dtype)
-    layer = make()
-    y = layer(inputs, inputs) if "Attention" in name else layer(inputs)
-    if len(y.shape) > 2:
-        y = layers.Reshape((-1,))(y)
-    return keras.Model(inputs, layers.Dense(3, name="head")(y)), path, x
-
-
-def part_of(model, path):
-    layer = model.get_layer("it")
-    return layer if "." not in path else getattr(layer, path.split(".")[0])
-
-
 def pruned_model(name, sparsity=0.75, scope=None):
-    model, path, x = plain_model(name)
+    model, path, x = model_around(*KERNELS[name])
     kgp.Pruner(model, scope=scope).update(sparsity=sparsity)
     return model, path, x
 
@@ -87,16 +56,10 @@ def with_lora(name):
     model, path, x = pruned_model(name, scope="it")
     keep = effective_kernel(model.get_layer("it"), path) != 0
     before = model.predict(x, verbose=0)
-    part_of(model, path).enable_lora(2)
-    model.compile(keras.optimizers.Adam(0.05), "mse")
-    model.fit(x, floats(len(x), 3), epochs=2, verbose=0)
+    lora(model, path, x)
     outputs = model.predict(x, verbose=0)
     assert not np.allclose(outputs, before, atol=1e-3)
     return model, path, keep, x, outputs
-
-
-def nonzero(model, path):
-    return effective_kernel(model.get_layer("it"), path) != 0
 
 
 # --- LoRA -----------------------------------------------------------------------------------------
@@ -384,7 +347,7 @@ def test_lora_beside_integers_if_the_zeros_may_be_lost():
         layer.enable_lora(2)
     layers.Dense.enable_lora(layer, 2)
     assert layer.lora_enabled
-    dense, _, _ = plain_model("Dense")
+    dense, _, _ = model_around(*KERNELS["Dense"])
     quantize(dense, "int8")
     dense.get_layer("it").enable_lora(2)  # It was not pruned.
 

@@ -166,6 +166,19 @@ def check_layer_classes(classes: tuple[Any, ...], decorator: str) -> None:
         raise ArgumentTypeError(f"{text}: those that the rule is for. Received none.")
 
 
+def _under_names(
+    entries: dict[str, Entry], names: tuple[str, ...], config: Config | None
+) -> Callable[[Rule], Rule]:
+    """Return a decorator that enters a rule under names."""
+
+    def register(rule: Rule) -> Rule:
+        for name in names:
+            entries[name] = Entry(rule, config)
+        return rule
+
+    return register
+
+
 def register_operation_rule(*names: str, config: Config | None = None) -> Callable[[Rule], Rule]:
     """Register the rule of `keras.ops` operations, by the names of their classes.
 
@@ -173,13 +186,7 @@ def register_operation_rule(*names: str, config: Config | None = None) -> Callab
         *names: Names of operation classes, such as 'Add'.
         config: As in `register_rule`. Defaults to None.
     """
-
-    def register(rule: Rule) -> Rule:
-        for name in names:
-            _OPERATIONS[name] = Entry(rule, config)
-        return rule
-
-    return register
+    return _under_names(_OPERATIONS, names, config)
 
 
 def register_hidden_rule(*names: str, config: Config | None = None) -> Callable[[Rule], Rule]:
@@ -189,13 +196,7 @@ def register_hidden_rule(*names: str, config: Config | None = None) -> Callable[
         *names: Module and class of each, such as 'keras.src.applications.convnext.LayerScale'.
         config: As in `register_rule`. Defaults to None.
     """
-
-    def register(rule: Rule) -> Rule:
-        for name in names:
-            _HIDDEN[name] = Entry(rule, config)
-        return rule
-
-    return register
+    return _under_names(_HIDDEN, names, config)
 
 
 def entry_of(operation: keras.Operation) -> Entry | None:
