@@ -224,7 +224,8 @@ def check_stored(weights: Iterable[Any], action: str) -> None:
                 "first, which merges the LoRA updates into the kernels, and compile the model again."
             )
         store = getattr(weight.layer, "pruning_masks", None)
-        if not hasattr(weight.layer, "plain_class"):
+        stored = any(variable is weight.variable for variable in weight.layer.variables)
+        if stored and not hasattr(weight.layer, "plain_class"):
             raise UnsupportedLayerError(
                 f"{where} has no mask any more, because `strip_pruning(model, copy=False)` made the layer "
                 f"plain after the `Pruner` was made. It cannot be {action}. Make a new `Pruner(model)`; its "
