@@ -14,6 +14,7 @@ import numpy as np
 from keras_ganprune.backend.tracing import trained_variables
 from keras_ganprune.errors import PruningWarning
 from keras_ganprune.layers.kernels import BOOKKEEPING
+from keras_ganprune.layers.object_parts import PLAIN
 from keras_ganprune.layers.tensors import masked, to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight, masked_weights
 from keras_ganprune.training import discovery
@@ -109,6 +110,8 @@ def _members(holder: Any, path: str) -> Iterator[tuple[Any, Any, str]]:
 
 
 def _is_array(value: Any) -> bool:
+    if type(value) in PLAIN:  # most attributes
+        return False
     if isinstance(value, np.ndarray):
         return value.dtype.kind == "f"
     if not isinstance(value, keras.Variable) and not keras.ops.is_tensor(value):
@@ -180,7 +183,15 @@ class LooseAverages:
             if len(weight.mask.shape) > 1:  # vectors of unrelated parts may look alike
                 by_shape.setdefault(tuple(weight.mask.shape), []).append(weight)
         known, trained = self._known(weights, copies)
-        arrays = {id(w.variable): to_numpy(w.variable) for ws in by_shape.values() for w in ws}
+        arrays: dict[int, np.ndarray] = {}
+
+        def kernel(weight: MaskedWeight) -> np.ndarray:
+            # Only for candidates, and once: a kernel may be large.
+            key = id(weight.variable)
+            if key not in arrays:
+                arrays[key] = to_numpy(weight.variable)
+            return arrays[key]
+
         pairs, new = [], []
         for leaf in self._leaves(copies):
             partners = by_shape.get(tuple(leaf.value.shape))
@@ -188,7 +199,7 @@ class LooseAverages:
                 continue
             weight = self.found.get(leaf.path)
             if weight is None:
-                weight = self._partner(leaf, partners, arrays, bool(trained))
+                weight = self._partner(leaf, partners, kernel, bool(trained))
                 if weight is None:
                     continue
                 self.found[leaf.path] = weight
@@ -241,14 +252,14 @@ class LooseAverages:
         self,
         leaf: Leaf,
         partners: Sequence[MaskedWeight],
-        arrays: Mapping[int, np.ndarray],
+        kernel: Callable[[MaskedWeight], np.ndarray],
         training: bool,
     ) -> MaskedWeight | None:
         """Return the kernel that an array is an average of, or None."""
         value = leaf.read()
         now = float(np.sum(value, dtype=np.float64))
         if leaf.path not in self._first_seen:
-            twins = [w for w in partners if np.array_equal(arrays[id(w.variable)], value)]
+            twins = [w for w in partners if np.array_equal(kernel(w), value)]
             self._first_seen[leaf.path] = now, id(twins[0].variable) if twins else None
         before, twin = self._first_seen[leaf.path]
         if before == now or not training:
@@ -256,7 +267,7 @@ class LooseAverages:
         for weight in partners:
             if id(weight.variable) == twin:
                 return weight
-        ranked = [(_correlation(value, arrays[id(w.variable)], w.mask), w) for w in partners]
+        ranked = [(_correlation(value, kernel(w), w.mask), w) for w in partners]
         best, weight = max(ranked, key=lambda pair: pair[0])
         return weight if best >= _CORRELATION else None
 
