@@ -251,7 +251,9 @@ def _is_large_enough(layer: keras.layers.Layer, args: tuple) -> bool:
         return False
     except Exception:
         return True
-    return all(n is None or n > 0 for n in found if not isinstance(n, tuple))
+    # One shape or several, as tuples or lists.
+    sizes: list[Any] = keras.tree.flatten(found)  # pyright: ignore[reportAssignmentType]
+    return all(n is None or n > 0 for n in sizes)
 
 
 # --- the range of the values ----------------------------------------------------------------------

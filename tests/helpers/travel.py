@@ -292,7 +292,9 @@ def cells():
 
 
 def outcome(way, make, folder):
-    """Return what becomes of the masks of a model, and the copy. Zeros that are lost in silence raise.
+    """Return what becomes of the masks of a model, the copy, and what was said, as warnings of Python.
+
+    Zeros that are lost in silence raise.
 
     Raises:
         AssertionError: The copy has other kernels, or nothing was said though a later fit fills zeros.
@@ -307,18 +309,17 @@ def outcome(way, make, folder):
         before, count = masks(new), len(caught)
         train(new)
     said = [w for w in caught if w.category in (PruningNotice, PruningWarning)]
-    texts = [str(w.message) for w in said]
     early = {w.category for w in caught[:count]}
     if before and all(same_masks(masks(model), before)):
-        assert PruningWarning not in {w.category for w in said}, texts
-        return KEEP, new, texts
+        assert PruningWarning not in {w.category for w in said}, [str(w.message) for w in said]
+        return KEEP, new, said
     if PruningWarning in early:
-        return READ, new, texts
+        return READ, new, said
     if PruningNotice in early:
-        return WRITTEN, new, texts
-    if texts:
-        return TRAINED, new, texts
+        return WRITTEN, new, said
+    if said:
+        return TRAINED, new, said
     if way is by_state_dict:
-        return PAST, new, texts
+        return PAST, new, said
     assert not before, "zeros were filled in silence"
-    return PLAIN, new, texts
+    return PLAIN, new, said
