@@ -28,9 +28,11 @@ def widths(folder):
     ("arguments", "expected"),
     [
         ([], [12, 64]),
-        (["--sparsity", "0.75"], [6, 64]),
+        pytest.param(["--sparsity", "0.75"], [6, 64], marks=pytest.mark.full),
         (["--sparsity", "0.75", "--round-to", "8"], [8, 64]),
-        (["--network", "discriminator", "--sparsity", "0.5"], [8, 1]),
+        pytest.param(
+            ["--network", "discriminator", "--sparsity", "0.5"], [8, 1], marks=pytest.mark.full
+        ),
     ],
     ids=str,
 )

@@ -214,7 +214,8 @@ WRAPPED_IN_PARTS = (
 )
 
 
-SLOW = (inside_wrappers, embedding_and_recurrent, volumes)
+SLOW = (inside_wrappers, embedding_and_recurrent, volumes, attention, arithmetic, dictionaries)
+SLOW += (depthwise, nested, states)
 
 
 def wrappers_of(model):

@@ -128,7 +128,7 @@ PAIRS = {
 @pytest.mark.parametrize(
     ("pair", "loss", "squared"),
     [
-        ("mlp", "non_saturating", False),
+        pytest.param("mlp", "non_saturating", False, marks=pytest.mark.full),
         pytest.param("mlp", "minimax", False, marks=pytest.mark.full),
         pytest.param("mlp", "hinge", True, marks=pytest.mark.full),
         pytest.param("mlp", "wasserstein", False, marks=pytest.mark.full),
