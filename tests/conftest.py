@@ -1,8 +1,12 @@
 """Shared by all tests: CPU only, two logical devices for tf.distribute, one seed for every test."""
 
+import gc
 import os
 import sys
 import tempfile
+
+# Modules and tests make a million objects that stay. Until all are there, a search for garbage finds none.
+gc.disable()
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -81,3 +85,8 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     order = {f"test_{name}": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_collection_finish(session):
+    gc.freeze()
+    gc.enable()

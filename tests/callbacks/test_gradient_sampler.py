@@ -247,6 +247,7 @@ def test_a_run_that_goes_on_inside_a_window_reads_what_is_left_of_it(reads):
     assert_close(reads[0]["gradients"], average(wanted[4:], variables))
 
 
+@pytest.mark.full
 def test_a_window_goes_on_in_the_next_fit(reads):
     model = classifier(SGD(0.0))
     x, y = nets.classifier_data(48)
@@ -999,6 +1000,7 @@ def test_a_gradient_that_is_not_finite_stops_training():
     assert_nothing_left(model)
 
 
+@pytest.mark.full
 def test_a_guarded_run_reads_its_gradients_again(reads):
     model = classifier(SGD(0.0))
     x, y = nets.classifier_data(64)

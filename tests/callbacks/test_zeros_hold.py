@@ -138,6 +138,7 @@ def test_conditional_gan():
     nets.assert_held(watch, 0.8)
 
 
+@pytest.mark.full
 def test_weight_clipping_is_kept_and_composed():
     generator, discriminator = (
         nets.mlp_generator(),

@@ -636,6 +636,7 @@ def test_one_fit_is_the_same_as_two_with_a_file_between(tmp_path):
     assert_same(state(whole), state(loaded))
 
 
+@pytest.mark.full
 def test_compile_settings_come_back(tmp_path):
     gan = kgp.GANModel(*nets.mlp_pair(), nets.LATENT, label_smoothing=0.1, r1_penalty=2.0)
     schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 100, 0.9)

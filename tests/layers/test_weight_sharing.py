@@ -425,7 +425,7 @@ def test_two_replicas_step_as_one_with_the_whole_batch(monkeypatch):
 @pytest.mark.parametrize(
     "kind",
     [
-        nets.GuideGAN,
+        pytest.param(nets.GuideGAN, marks=full),
         pytest.param(nets.EmaGAN, marks=full),
         pytest.param(nets.WGANGP, marks=full),
     ],

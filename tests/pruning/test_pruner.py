@@ -541,7 +541,9 @@ def training_step(model, optimizer, traces):
     [
         lambda: keras.optimizers.SGD(0.1, momentum=0.9),
         lambda: keras.optimizers.Adam(0.01),
-        lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
+        pytest.param(
+            lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1), marks=pytest.mark.full
+        ),
     ],
     ids=["sgd", "adam", "adamw"],
 )

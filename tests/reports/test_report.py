@@ -430,6 +430,7 @@ def test_wrong_runs_and_outputs_are_refused(trained_run, tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.full
 def test_runs_with_equal_names_show_their_folders(tmp_path):
     for parent in ("a", "b"):
         (tmp_path / parent).mkdir()
