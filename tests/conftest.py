@@ -5,9 +5,6 @@ import os
 import sys
 import tempfile
 
-# Modules and tests make a million objects that stay. Until all are there, a search for garbage finds none.
-gc.disable()
-
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -22,6 +19,9 @@ if "KERAS_GANPRUNE_CACHE" not in os.environ:
 
 import keras
 import pytest
+
+# Modules and tests make a million objects that stay. Until all are there, a search for garbage finds none.
+gc.disable()
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
