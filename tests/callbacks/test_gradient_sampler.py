@@ -149,7 +149,7 @@ def guide_gan(cls=nets.GuideGAN, optimizer=lambda: SGD(RATE), **options):
 
 
 @cases(
-    2,
+    1,
     ("criterion", "moment"),
     [
         (kgp.Gradient(3), 1),

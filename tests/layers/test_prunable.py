@@ -65,7 +65,6 @@ CASES = {
 }
 CELLS = ("LSTMCell", "GRUCell", "SimpleRNNCell")
 full = pytest.mark.full
-each_case = pytest.mark.parametrize("name", CASES)
 # One class of each kind: the others differ from it only in the names of their weights.
 KINDS = ("Dense", "Conv2DTranspose", "LSTM", "MultiHeadAttention")
 each_kind = pytest.mark.parametrize(
