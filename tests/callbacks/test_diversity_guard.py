@@ -61,6 +61,7 @@ def test_it_leaves_a_run_alone_that_keeps_its_variety():
     assert guard.events == [] and len(history["coverage"]) == 5
 
 
+@pytest.mark.full
 def test_a_distance_that_shows_it_is_left_to_others():
     fall = [0.8, 0.5, 0.5]
     guard, _ = guarded(fall, fd=[10.0, 12.6, 12.6])

@@ -132,7 +132,7 @@ def run(model, mode):
 
 each_model = cases(("ema", "foreign"), "model", MODELS)
 each_exchange = cases(
-    (("foreign", "rigl"), ("ema", "splice")),
+    (("foreign", "rigl"),),
     ("model", "mode"),
     [(model, mode) for model in MODELS for mode in EXCHANGING],
 )

@@ -1304,6 +1304,7 @@ def test_a_copy_that_goes_back_to_step_0_gets_the_masks():
     nets.assert_exact(0.5, gan.ema_generator)
 
 
+@pytest.mark.full
 def test_averages_of_use_ema_begin_anew_at_the_rewound_weights():
     model = make("eager", Adam(1e-2, use_ema=True, ema_momentum=0.5))
     seen = {}
@@ -1458,6 +1459,7 @@ def test_a_step_to_rewind_to_that_has_passed():
     )
 
 
+@pytest.mark.full
 def test_a_step_to_rewind_to_inside_an_execution_of_several():
     model = fresh("chunks")
     with pytest.raises(InvalidArgumentError, match=r"at step 2, but training is at step 3 already"):

@@ -275,6 +275,7 @@ def test_second_fit(new_callback):
         np.testing.assert_array_equal(before, nets.value(weight.mask))
 
 
+@pytest.mark.full
 def test_fit_without_the_callback_keeps_the_zeros():
     gan = gan_model()
     fit(gan)

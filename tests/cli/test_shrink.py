@@ -45,6 +45,7 @@ def test_channels_are_cut(saved, tmp_path, capsys, arguments, expected):
     assert f"{tmp_path / 'out' / 'saved_model'}" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_masked_channels_are_cut_without_a_change(saved, tmp_path):
     assert cli.main(["shrink", str(saved), str(tmp_path / "out"), "--live"]) == 0
     gan = keras.saving.load_model(saved)

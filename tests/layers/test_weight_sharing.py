@@ -588,6 +588,7 @@ def test_a_pruned_network_of_the_pair_saved_alone(tmp_path):
         nets.assert_exact(0.8, loaded)
 
 
+@pytest.mark.full
 def test_weights_files(tmp_path):
     for pair in (tied_pair, label_pair):
         one, two = (gan_model(pair()) for _ in range(2))

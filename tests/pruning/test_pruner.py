@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import cases
 from keras import layers
 
 from keras_ganprune import Pruner, PruningWarning, masked_weights
@@ -54,8 +55,8 @@ def kept(size, sparsity):
 # --- what is chosen ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("criterion", ["magnitude", "l1", "l2", Magnitude("l2")])
-@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.8, 0.99, 0.9999])
+@cases(("magnitude", "l2"), "criterion", ["magnitude", "l1", "l2", Magnitude("l2")])
+@cases((0.0, 0.8, 0.9999), "sparsity", [0.0, 0.5, 0.8, 0.99, 0.9999])
 def test_uniform(criterion, sparsity):
     model = network()
     before = kernels(model)
