@@ -31,7 +31,7 @@ class AdaptiveTrials:
         controller = self.controller
         if not math.isnan(controller.planned) and not self.run.postponed:
             controller.before_trial()
-            self.run.update(self.run.last_step, controller.planned)
+            controller.waits = not self.run.update(self.run.last_step, controller.planned)
 
     def evaluate(self, logs: dict[str, Any] | None) -> None:
         """Evaluate the sparsity on trial, and plan the next one or go back."""
