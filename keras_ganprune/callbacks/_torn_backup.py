@@ -27,12 +27,7 @@ _EPOCHS = "epochs_done"
 
 
 def note_epochs(targets: TargetNetworks | None, epochs: int | None) -> None:
-    """Save a number of epochs with the masks.
-
-    Args:
-        targets: The networks that are pruned.
-        epochs: Int, epochs that are done; None if it is not known when the backup is written.
-    """
+    """Save the number of epochs that are done with the masks; None if no backup needs it."""
     if targets is None or targets.retired or targets.pruner is None:
         return
     arrays = memory(targets.first).arrays
@@ -41,14 +36,15 @@ def note_epochs(targets: TargetNetworks | None, epochs: int | None) -> None:
         arrays[_EPOCHS] = np.array(epochs, dtype=np.int64)
 
 
-def saved_too_early(prune: Any, callbacks: Sequence[Any]) -> bool:
-    """Return whether a backup is written before `Prune` has seen the end of the epoch.
+def backup_follows(prune: Any, callbacks: Sequence[Any]) -> bool:
+    """Return whether a backup is written after `Prune` has seen the end of the epoch.
 
-    An adaptive schedule evaluates its trial then, so a `PruningWarning` says it.
+    If it is written before, a `PruningWarning` says what an adaptive schedule loses: it evaluates its trial
+    at the end of the epoch.
     """
-    before = callbacks[: callbacks.index(prune)] if prune in callbacks else []
-    early = any(isinstance(c, keras.callbacks.BackupAndRestore) for c in before)
-    if early and prune.schedule.adaptive:
+    place = callbacks.index(prune) if prune in callbacks else 0
+    backups = [isinstance(c, keras.callbacks.BackupAndRestore) for c in callbacks]
+    if any(backups[:place]) and prune.schedule.adaptive:
         warnings.warn(
             f"`BackupAndRestore` stands before the `Prune` with {type(prune.schedule).__name__} in "
             "`callbacks`, so its backup is written before the trial of the epoch is evaluated, and a resumed "
@@ -56,7 +52,7 @@ def saved_too_early(prune: Any, callbacks: Sequence[Any]) -> bool:
             PruningWarning,
             stacklevel=4,
         )
-    return early
+    return any(backups[place:]) and not any(backups[:place])
 
 
 def mend(callbacks: Sequence[Any], say: Callable[[str], None]) -> None:
