@@ -7,7 +7,8 @@ import pytest
 from cases import cases
 from interruptions import BreakAt
 
-from keras_ganprune.errors import PruningWarning
+import keras_ganprune as kgp
+from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 
 # Each number is counted from the begin of a run: the backups are those of epochs 1, 2 and 3.
 CHAIN = (7, 6, 9)
@@ -78,3 +79,59 @@ def test_a_backup_before_prune(tmp_path):
         np.testing.assert_array_equal(one, two)
     with pytest.warns(PruningWarning, match="Place `BackupAndRestore` behind `Prune`"):
         kill_script.train("adaptive", tmp_path / "adaptive", early=True)
+
+
+def shrink_and_train(gan, folder, backup, end=None, epoch=0):
+    images = np.random.default_rng(0).uniform(-1, 1, (20, 4, 4, 1)).astype("float32")
+    callbacks = [
+        kgp.Shrink([8, 17], 0.3, "generator", verbose=0),
+        keras.callbacks.ModelCheckpoint(str(folder / "epoch_{epoch:03d}.keras")),
+        keras.callbacks.BackupAndRestore(str(folder / backup)),
+        *([end] if end else []),
+    ]
+    gan.fit(
+        images, None, 4, 6, 0, callbacks=callbacks, shuffle=False, initial_epoch=epoch
+    )  # steps 1 to 30
+    return [keras.ops.convert_to_numpy(weight) for weight in gan.weights]
+
+
+@pytest.mark.full
+def test_a_run_that_was_cut_goes_on_from_the_whole_model(tmp_path):
+    """A backup has no layers, so it is refused, with what works instead."""
+    expected = shrink_and_train(kill_script.make("gan_model")[0], tmp_path / "whole", "backup")
+    with pytest.raises(KeyboardInterrupt):
+        shrink_and_train(kill_script.make("gan_model")[0], tmp_path, "backup", BreakAt(13))
+    with pytest.raises(InvalidArgumentError, match="'generator', which `Shrink` had cut"):
+        shrink_and_train(kill_script.make("gan_model")[0], tmp_path, "backup")
+    gan = kgp.load_model(tmp_path / "epoch_002.keras")
+    found = shrink_and_train(gan, tmp_path, "other_backup", epoch=2)
+    for one, two in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def recover_and_end(folder, end=None):
+    gan, optimizers = kill_script.make("gan_model")
+    kgp.Pruner(gan.generator).update(sparsity=0.5)
+    images = np.random.default_rng(0).uniform(-1, 1, (20, 4, 4, 1)).astype("float32")
+    backup = keras.callbacks.BackupAndRestore(str(folder), double_checkpoint=True)
+    kgp.recover(
+        gan,
+        images,
+        6,
+        learning_rate=1e-3,
+        batch_size=4,
+        callbacks=[backup, *([end] if end else [])],
+        shuffle=False,
+        verbose=0,
+    )
+    variables = [*gan.weights, *(v for optimizer in optimizers for v in optimizer.variables)]
+    return [keras.ops.convert_to_numpy(v) for v in variables]
+
+
+@pytest.mark.full
+def test_an_interrupted_recovery(tmp_path):
+    expected = recover_and_end(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        recover_and_end(tmp_path / "cut", BreakAt(13))
+    for one, two in zip(recover_and_end(tmp_path / "cut"), expected, strict=True):
+        np.testing.assert_array_equal(one, two)
