@@ -84,7 +84,7 @@ def test_a_backup_before_prune(tmp_path):
 def shrink_and_train(gan, folder, backup, end=None, epoch=0):
     images = np.random.default_rng(0).uniform(-1, 1, (20, 4, 4, 1)).astype("float32")
     callbacks = [
-        kgp.Shrink([8, 17], 0.3, "generator", verbose=0),
+        kgp.Shrink([8, 17], sparsity=0.3, verbose=0),
         keras.callbacks.ModelCheckpoint(str(folder / "epoch_{epoch:03d}.keras")),
         keras.callbacks.BackupAndRestore(str(folder / backup)),
         *([end] if end else []),
