@@ -32,7 +32,8 @@ def assert_resumes(name, chain, folder):
 NAMES = [name for name in kill_script.ALL if "-" in name]
 
 
-@cases(("gradients-rigl", "trials-long_trial"), "name", NAMES)
+@pytest.mark.full
+@pytest.mark.parametrize("name", NAMES)
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(name, tmp_path):
     if kill_script.ALL[name].compile and keras.backend.backend() != "tensorflow":
         pytest.skip("several steps a call: on TensorFlow only")
@@ -41,7 +42,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(name, tmp_path):
 
 # What a process leaves that is killed while it writes a backup: first weights, then a number of epochs.
 def older_number(folder):
-    (folder / "training_metadata.json").write_text('{"epoch": 1, "batch": 0}')
+    (folder / "training_metadata.json").write_text('{"epoch": 0, "batch": 0}')
 
 
 def begun_number(folder):
@@ -57,13 +58,15 @@ def half_of_the_weights(folder):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@cases(2, "leave", [older_number, begun_number, no_number, half_of_the_weights])
+@cases(1, "leave", [older_number, begun_number, no_number, half_of_the_weights])
 def test_a_backup_that_was_not_written_to_its_end(leave, tmp_path):
-    expected = kill_script.train("modes-set", tmp_path / "whole")
+    """Two of three batches are sampled at the end of the first epoch."""
+    expected = kill_script.train("gradients-rigl", tmp_path / "whole")
+    at = 13 if leave is half_of_the_weights else 8  # Keras reads the backup before the last one
     with pytest.raises(KeyboardInterrupt):
-        kill_script.train("modes-set", tmp_path, BreakAt(13))
+        kill_script.train("gradients-rigl", tmp_path, BreakAt(at))
     leave(tmp_path / "backup")
-    for one, two in zip(kill_script.train("modes-set", tmp_path), expected, strict=True):
+    for one, two in zip(kill_script.train("gradients-rigl", tmp_path), expected, strict=True):
         np.testing.assert_array_equal(one, two)
 
 
