@@ -58,7 +58,7 @@ def _size_in(path: str, name: str) -> int:
 
     def look(inner: str, entry: Any) -> None:
         if isinstance(entry, h5py.Dataset) and "pruning_masks" not in inner and entry.ndim > 1:
-            sizes.append(int(entry.size))
+            sizes.append(math.prod(entry.shape))
 
     # A file that cannot be read is left to `BackupAndRestore`.
     with contextlib.suppress(OSError, KeyError, ValueError), h5py.File(path) as file:

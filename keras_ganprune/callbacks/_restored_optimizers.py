@@ -97,7 +97,8 @@ def _has_made_steps(path: str, name: str) -> bool:
     """Return whether an optimizer in a file has made steps: one of its whole numbers is not zero."""
     try:
         with h5py.File(path) as file:
-            entries: list[Any] = list((file.get(f"{name}/vars") or {}).values())
+            group: Any = file.get(f"{name}/vars") or {}
+            entries: list[Any] = list(group.values())
             whole = [e for e in entries if e.shape == () and np.issubdtype(e.dtype, np.integer)]
             return any(int(e[()]) > 0 for e in whole)
     except (OSError, KeyError):
