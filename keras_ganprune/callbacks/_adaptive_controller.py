@@ -34,6 +34,7 @@ class AdaptiveController:
         increment: Float, the increase to try next.
         trial: Float, the sparsity on trial; NaN without a trial.
         planned: Float, the sparsity to try from the next epoch on; NaN without a plan.
+        goes_on: Whether the search was begun by an earlier run.
         waits: Whether training goes on before the trial that is planned, until its gradients are sampled.
     """
 
@@ -44,6 +45,7 @@ class AdaptiveController:
         # The network may have been pruned before with other settings.
         self._checksums = [zlib.crc32(text.encode()) for text in (schedule.monitor, repr(schedule))]
         saved = memory.arrays.get("adaptive")
+        self.goes_on = saved is not None and int(saved[8]) == self._checksums[1]
         if saved is None:
             saved = [math.nan, 0.0, schedule.increment, math.nan, 0.0, 0.0, math.nan]
         elif int(saved[8]) != self._checksums[1]:

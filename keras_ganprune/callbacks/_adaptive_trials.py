@@ -25,6 +25,8 @@ class AdaptiveTrials:
     def __init__(self, controller: AdaptiveController, run: Any):
         self.controller = controller
         self.run = run
+        if controller.goes_on:
+            run.first_update.foreign_sparsity = 0.0  # the masks are those of this search
 
     def begin(self) -> None:
         """Try the sparsity planned at the end of the last epoch, so that a trial has an epoch of its own."""

@@ -71,7 +71,7 @@ class PruningRun:
         self.postponed: tuple[int, Target] | None = None
         self._frozen: FrozenWeights | None = None
         self._window: OpenWindow | None = None
-        self._first_update = FirstUpdate(callback)
+        self.first_update = FirstUpdate(callback)
         # A guard may have unset its mark when training ends.
         self._guarded = False
         self._said_written = False
@@ -225,7 +225,7 @@ class PruningRun:
         if self.targets.rewinder is not None:
             self.targets.rewinder.look(step)
         if not made_masks(self.callback, self.stores, step):
-            self._first_update.foreign_sparsity = self.pruner.sparsity
+            self.first_update.foreign_sparsity = self.pruner.sparsity
         schedule = self.callback.schedule
         if schedule.adaptive:
             search = cast(AdaptiveSparsity, schedule)  # the only kind that is adaptive
@@ -243,7 +243,7 @@ class PruningRun:
         ):
             return
         if schedule(due) != schedule(schedule.begin_step):
-            self._first_update.late_start = (step, self.pruner.sparsity)
+            self.first_update.late_start = (step, self.pruner.sparsity)
         self.update(due, self.target_at(due))
 
     # --- which update is due ---------------------------------------------------------------------
@@ -352,7 +352,7 @@ class PruningRun:
         callback.reports.append(report)
         step = self.last_step if was_postponed else due
         callback.updates.append((step, report.requested, report.achieved))
-        self._first_update.warn(pruner.sparsity)
+        self.first_update.warn(pruner.sparsity)
         return True
 
     def _warn_of_frozen(self) -> None:
