@@ -12,7 +12,7 @@ from keras_ganprune.callbacks._adaptive_controller import AdaptiveController
 from keras_ganprune.callbacks._adaptive_trials import AdaptiveTrials
 from keras_ganprune.callbacks._first_update import FirstUpdate
 from keras_ganprune.callbacks._frozen_weights import FrozenWeights
-from keras_ganprune.callbacks._open_window import OpenWindow, forget_interrupted, resumed_window
+from keras_ganprune.callbacks._open_window import forget_interrupted, resumed_window
 from keras_ganprune.callbacks._training_start import (
     check_resumed,
     claim_layers,
@@ -70,7 +70,6 @@ class PruningRun:
         self.last_step = 0
         self.postponed: tuple[int, Target] | None = None
         self._frozen: FrozenWeights | None = None
-        self._window: OpenWindow | None = None
         self.first_update = FirstUpdate(callback)
         # A guard may have unset its mark when training ends.
         self._guarded = False
@@ -220,7 +219,7 @@ class PruningRun:
             self.model.make_train_function()
         self._guarded = getattr(self.model, "_nan_guarded", False)
         self.last_step = step = first_step(self.clock, self.targets, self.callback, self.say)
-        self._window = resumed_window(self)
+        self._window = resumed_window(self)  # a weak reference of the store needs it
         check_resumed(self.model, self.pruner, step)
         if self.targets.rewinder is not None:
             self.targets.rewinder.look(step)
