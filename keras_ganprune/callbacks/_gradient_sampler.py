@@ -79,11 +79,6 @@ class _Sums:
     def _companions(self, indices: Iterable[int]) -> list[tuple[keras.Variable, keras.Variable]]:
         return [(self.variables[i], v) for i in indices for v in (self.sums[i], self.counts[i])]
 
-    def reset(self) -> None:
-        """Set all sums and counts to zero."""
-        for variable in (*self.sums, *self.counts):
-            variable.assign(ops.zeros_like(tensor(variable)))
-
     @property
     def empty(self) -> bool:
         """Whether no gradient was added."""
@@ -196,8 +191,13 @@ class GradientSampler:
     def reset(self) -> None:
         """Forget all sampled gradients."""
         self.batches = 0
-        for sums in self.sums.values():
-            sums.reset()
+        for variable in self.variables:
+            variable.assign(ops.zeros_like(tensor(variable)))
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The sums and counts of all requests: the state between two batches."""
+        return [v for sums in self.sums.values() for v in (*sums.sums, *sums.counts)]
 
     @property
     def empty(self) -> bool:
