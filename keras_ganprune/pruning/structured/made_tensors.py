@@ -72,12 +72,22 @@ class Recorder:
             self._depth -= 1
 
     @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Within the context, calls are recorded.
+    def recording(self, is_tracing: Callable[[], bool]) -> Iterator[None]:
+        """Within the context, calls of the thread that traces are recorded.
 
         Private touch: every function of `keras.ops` and `keras.random` calls the module of its backend by
         this name. There is no public way to see such calls.
+
+        Args:
+            is_tracing: Function of `traces.one_thread`.
         """
+
+        def of_thread(function: Callable[..., Any], wrapped: Callable[..., Any]) -> Any:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                return (wrapped if is_tracing() else function)(*args, **kwargs)
+
+            return call
+
         backend = importlib.import_module("keras.src.backend")
         with contextlib.ExitStack() as stack:
             for module, names, wrap in (
@@ -87,7 +97,7 @@ class Recorder:
                 for name in names:
                     function = getattr(module, name)
                     stack.callback(setattr, module, name, function)
-                    setattr(module, name, wrap(name, function))
+                    setattr(module, name, of_thread(function, wrap(name, function)))
             of_layer = keras.layers.Layer.symbolic_call  # pyright: ignore[reportAttributeAccessIssue]
 
             def symbolic_call(layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -100,7 +110,8 @@ class Recorder:
                         return backend.compute_output_spec(layer.call, *args, **kwargs)
 
             stack.callback(setattr, keras.layers.Layer, "symbolic_call", of_layer)
-            setattr(keras.layers.Layer, "symbolic_call", symbolic_call)  # noqa: B010  (stubs)
+            patched = of_thread(of_layer, symbolic_call)
+            setattr(keras.layers.Layer, "symbolic_call", patched)  # noqa: B010  (stubs)
             yield
 
     def _maker(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
