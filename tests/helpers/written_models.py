@@ -515,6 +515,10 @@ class Windows(layers.Layer):
         y = ops.reshape(y, (b, h // n, w // n, n, n, c))
         return ops.reshape(ops.transpose(y, (0, 1, 3, 2, 4, 5)), (b, h, w, c))
 
+    def compute_output_shape(self, shape):
+        # JAX and PyTorch would try sizes that are no multiples of a window.
+        return shape
+
 
 class EinsumHeads(layers.Layer):
     """`EinsumDense` leaves the length open, and the code reads it from there (Gemma)."""
