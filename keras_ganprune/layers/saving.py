@@ -14,13 +14,13 @@ import keras
 
 from keras_ganprune.errors import FileFormatError
 from keras_ganprune.layers import file_checksums
-from keras_ganprune.layers.cloning import reason
 from keras_ganprune.layers.quantized_parts import has_unknown_parts
 from keras_ganprune.layers.quantized_zeros import refuse_lora_in
 from keras_ganprune.layers.sequential_models import built_once
 from keras_ganprune.layers.traversal import holders, prunable_layers
 from keras_ganprune.layers.upgrade import add_masks, drop_empty_masks, upgrade_layers
 from keras_ganprune.utils import annotated
+from keras_ganprune.utils.foreign_errors import sentence_of
 
 
 def _masked_layers(path: pathlib.Path) -> int:
@@ -126,7 +126,7 @@ def _load(path: pathlib.Path, verify: bool, **kwargs: Any) -> Any:
         refuse_lora_in(model)
     except Exception as error:
         raise FileFormatError(
-            f"'{path}' could not be loaded ({reason(error)}). "
+            f"'{path}' could not be loaded ({sentence_of(error)}). "
             + _advice(path, known, kwargs.get("safe_mode", True))
         ) from error
     return model

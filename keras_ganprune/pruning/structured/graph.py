@@ -23,10 +23,10 @@ from keras_ganprune.pruning.structured.symbolic_calls import (
     OPTIONAL,
     Tensor,
     is_optional,
-    own_variables,
     runs_with_weights,
     tensors_in,
     unfolded,
+    untied_variables,
 )
 from keras_ganprune.pruning.structured.traces import (
     NotFollowedError,
@@ -38,7 +38,7 @@ from keras_ganprune.pruning.structured.traces import (
 )
 from keras_ganprune.utils.foreign_errors import why_not_on_symbols
 
-__all__ = ["Call", "Graph", "Inside", "Tensor", "leaves", "own_variables", "tensors_in", "trace"]
+__all__ = ["Call", "Graph", "Inside", "Tensor", "leaves", "tensors_in", "trace", "untied_variables"]
 
 
 @dataclass(eq=False)
@@ -217,7 +217,7 @@ class _Tracer:
 
     def unfold(self, layer: keras.layers.Layer, args: tuple, kwargs: dict) -> Trace | str:
         """Return the calls of a layer that consists of layers, or why it has none."""
-        weights = own_variables(layer)
+        weights = untied_variables(layer)
         if weights:
             return f"it has weights of its own ({', '.join(w.name for w in weights[:3])})"
         try:

@@ -18,6 +18,14 @@ from keras_ganprune.pruning.structured.sizes import Scalar, Size
 ops: Any = keras.ops
 
 
+def _sum(one: Any, other: Any) -> Any:
+    """Return a sum of tensors of ints with axes of length one.
+
+    On TensorFlow, `keras.ops.add` takes (1, n, 1) for a bias, and adds it along the last axis of (1, 1, n).
+    """
+    return ops.subtract(one, ops.negative(other))
+
+
 class Lines:
     """The unknown sizes of one call, as lines of ones.
 
@@ -97,15 +105,6 @@ class Lines:
         return ops.tile(total, repeats) if any(n != 1 for n in repeats) else total
 
 
-def _sum(one: Any, other: Any) -> Any:
-    """Return the sum of two tensors that are broadcast.
-
-    A difference, because `add` of Keras on TensorFlow takes (1, n, 1) beside (1, 1, n) for a bias of the last
-    axis, and returns (1, 1, n).
-    """
-    return ops.subtract(one, ops.negative(other))
-
-
 def _full(op: Sized, lines: Lines) -> Any:
     zeros, value = lines.zeros(op.numbers["shape"]), op.numbers["value"]
     if op.dtype == "bool":
@@ -141,7 +140,7 @@ def _broadcast(op: Sized, lines: Lines, x: Any) -> Any:
     zeros = lines.zeros(op.numbers["shape"])
     if op.dtype == "bool":
         return ops.logical_or(ops.cast(zeros, "bool"), x)
-    return _sum(ops.cast(zeros, op.dtype), x)
+    return ops.multiply(ops.cast(zeros + 1, op.dtype), x)  # No sum: see `_sum`.
 
 
 def _slice(op: Sized, lines: Lines, x: Any) -> Any:

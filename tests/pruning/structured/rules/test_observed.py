@@ -81,7 +81,11 @@ NETWORKS = {
     "max pool": (lambda: of_one(lambda x: ops.max_pool(x, 2)), [8], ""),
     "resize": (lambda: of_one(lambda x: ops.image.resize(x, (3, 3))), [8], ""),
     "gaussian blur": (lambda: of_one(lambda x: ops.image.gaussian_blur(x)), [8], ""),
-    "one_hot": (lambda: of_one(lambda x: ops.one_hot(ops.cast(x, "int32"), 3, axis=1)), [8], ""),
+    "one_hot": (
+        lambda: of_one(lambda x: ops.one_hot(ops.cast(ops.clip(x, 0, 2), "int32"), 3, axis=1)),
+        [8],
+        "",
+    ),
     "repeat": (lambda: of_one(lambda x: ops.repeat(x, 2, axis=1)), [8], ""),
     "tile": (lambda: of_one(lambda x: ops.tile(x, (1, 2, 1, 1))), [8], ""),
     "tile channels": (lambda: of_one(lambda x: ops.tile(x, (1, 1, 1, 2))), [], "repeats them"),
