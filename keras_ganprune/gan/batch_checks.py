@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import types
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from keras_ganprune.gan.network_checks import output_shape, shapes_match
 
 # Share of the value range by which images may lie outside without a warning.
 _SLACK = 0.01
+_NO_DATA = (str, bytes, bool, int, float, complex, Mapping, keras.layers.Layer, set, type)
 
 
 def labels_for(n: int, labels: Any, takes_labels: bool) -> np.ndarray | None:
@@ -53,12 +55,14 @@ def data(gan: Any, x: Any, y: Any) -> None:
     """
     if x is None:
         raise DataError("`fit` needs images. Received: None.")
-    if isinstance(x, (str, bytes, bool, int, float, complex, Mapping)):
+    if isinstance(x, _NO_DATA) or (
+        isinstance(x, Iterator) and not isinstance(x, types.GeneratorType)
+    ):
         raise DataError(
             "`fit` takes images as one array (and labels as a second argument), a `tf.data.Dataset` or a "
             f"`PyDataset`. Received: {_short(x)}."
         )
-    if isinstance(x, (list, tuple)) and not isinstance(x[0] if len(x) else None, (int, float)):
+    if isinstance(x, (list, tuple)):
         raise DataError(
             "`fit` takes images as one array (and labels as a second argument), a `tf.data.Dataset` or a "
             f"`PyDataset`. Received: a {type(x).__name__} of {len(x)}."

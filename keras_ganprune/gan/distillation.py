@@ -267,7 +267,7 @@ def teaching(
     """Return the `Teaching` for the arguments `teacher` and `distillation` of a GAN, or None.
 
     Raises:
-        InvalidArgumentError: The teacher returns images of another shape, `distillation` is set without
+        InvalidArgumentError: The teacher takes or returns other shapes, `distillation` is set without
             a teacher, or the discriminator lacks the features.
         UnbuiltModelError: The teacher has no weights yet.
         ArgumentTypeError: `teacher` is not a Keras model, or `distillation` has the wrong type.
@@ -288,6 +288,15 @@ def teaching(
         raise InvalidArgumentError(
             f"`teacher` must make images of the generator's shape {expected[1:]}. Received: a teacher "
             f"that makes {shape[1:]}."
+        )
+    shapes = [
+        [tuple(x.shape[1:]) for x in network_checks.inputs_of(network) or []]
+        for network in (teacher, gan.generator)
+    ]
+    if all(shapes) and shapes[0] != shapes[1]:
+        raise InvalidArgumentError(
+            f"`teacher` must take what the generator takes, inputs of the shapes {shapes[1]}. Received: a "
+            f"teacher that takes {shapes[0]}."
         )
     # A copy, because the teacher may be the very generator that will be pruned.
     copy = plain_copy(

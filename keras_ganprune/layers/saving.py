@@ -86,7 +86,7 @@ def load_model(path: str | os.PathLike, *, verify: bool = True, **kwargs: Any) -
     >>> int(np.count_nonzero(loaded.layers[0].kernel))
     4
     """
-    annotated.check(load_model, locals(), "path")
+    annotated.check(load_model, locals(), "path", "verify")
     path = pathlib.Path(path)
     if not path.is_dir():
         return _load(path, verify, **kwargs)

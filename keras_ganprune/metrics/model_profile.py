@@ -236,7 +236,7 @@ def profiles_of(
     if unknown:
         raise InvalidArgumentError(
             f"The keys of `saved_models` must be names of models: {sorted(models)}. Received: "
-            f"{sorted(unknown)}."
+            f"{sorted(unknown, key=str)}."
         )
     functions = {
         (name, "saved_latency"): measure_latency.served(path) for name, path in saved_models.items()

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_ganprune.datasets import Batches
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     DataError,
     DivergedError,
     InvalidArgumentError,
@@ -22,16 +23,18 @@ from keras_ganprune.errors import (
 )
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.tensors import to_numpy
-from keras_ganprune.layers.traversal import masked_weights, walk
+from keras_ganprune.layers.traversal import is_built, masked_weights, walk
 from keras_ganprune.metrics import profile
 from keras_ganprune.metrics.image_quality import ImageQuality, is_evaluator
 from keras_ganprune.metrics.sparsity import count_parameters
 from keras_ganprune.pruning import granularity
+from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.pruning.shrink_model import shrink
 from keras_ganprune.search.folds import make_folds
 from keras_ganprune.search.plan import SweepPlan
 from keras_ganprune.search.runs import SweepRun
 from keras_ganprune.training import discovery
+from keras_ganprune.utils import annotated
 
 
 class SettingError(InvalidArgumentError):
@@ -91,6 +94,11 @@ class Trainer:
                 "`build` must be a function that takes a seed and returns a new compiled model. "
                 f"Received: {build!r} (of type {type(build).__name__})."
             )
+        if not annotated.takes(build, 1):
+            raise ArgumentTypeError(
+                "`build` must be a function of one argument, the seed. "
+                f"Received: {build!r}, which does not take one."
+            )
         _check_quality(quality, plan)
         self.folds = (
             None
@@ -104,8 +112,7 @@ class Trainer:
     def settings(self) -> dict[str, Any]:
         """Return short descriptions of data, model and evaluator, to compare with other sweeps."""
         model = self._model(self.plan.seeds[0])
-        # An invalid target raises an error now, not after the first dense run.
-        discovery.resolve_target(model, self.plan.target)
+        self._try_pruning(model)
         shape = "×".join(str(n) for n in self.images.shape[1:])
         return {
             "images": f"{len(self.images)} of {shape}, {digest(self.images)}",
@@ -113,6 +120,20 @@ class Trainer:
             "model": _describe(model),
             "quality": _name(self.quality),
         }
+
+    def _try_pruning(self, model: keras.Model) -> None:
+        """Find settings that do not fit the model now, on a model of its own, not after the dense runs."""
+        pairs = discovery.resolve_target(model, self.plan.target)
+        networks = [network for _, network in pairs if is_built(network)]
+        if len(networks) < len(pairs):
+            return  # The first batch will build them.
+        for criterion in self.plan.criteria:
+            settings = {
+                name: getattr(self.plan, name) for name in ("granularity", "allocation", "mode")
+            }
+            pruner = Pruner(*networks, criterion=criterion, **settings)
+            if self.plan.quantity == "sparsity":
+                pruner.check(self.plan.values[0])
 
     def _model(self, seed: int) -> keras.Model:
         keras.utils.set_random_seed(seed)

@@ -269,6 +269,7 @@ BASES: dict[str, dict[str, Any]] = {
     "manifold_metrics": {"real_features": features, "fake_features": features},
     "load_model": {"path": saved},
     "load_run": {"path": run_folder},
+    "get": {"identifier": "uniform"},
     "make_prunable": {"model": model},
     "mask_coverage": {"models": model},
     "masked_weights": {"models": lambda: kgp.make_prunable(model())},
