@@ -88,13 +88,13 @@ def scalar_loss(loss: Loss, model: keras.Model, data: Any) -> Any:
     return value
 
 
-def check_dependent(gradients: Sequence[Any]) -> None:
+def check_dependent(gradients: Sequence[Any], variables: Sequence[keras.Variable]) -> None:
     """Raise `UnsupportedLayerError` if a loss depends on none of the pruned weights."""
     if all(gradient is None for gradient in gradients):
+        names = ", ".join(variable.path for variable in variables[:3])
         raise UnsupportedLayerError(
-            "`gradient_loss` must depend on the weights that are pruned. Received: a function whose value "
-            "depends on none of them. Run their network in it: `gradient_loss=lambda model, batch: "
-            "keras.ops.mean(model(batch[0]))`."
+            f"The gradient loss does not depend on {names}, nor on another pruned weight. Run their network "
+            "in it: `gradient_loss=lambda model, batch: keras.ops.mean(model(batch[0]))`."
         )
 
 

@@ -377,7 +377,7 @@ def _sample_loss(model: keras.Model, data: Any, sums: _Sums) -> None:
         return value if scale is None else value * scale
 
     gradients = _backend().gradients(loss, sums.variables)
-    check_dependent(gradients)
+    check_dependent(gradients, sums.variables)
     usable = None
     if scale is not None:
         gradients = [g if g is None else ops.cast(g, "float32") / scale for g in gradients]

@@ -184,11 +184,9 @@ class QualityMonitor(FreshCopies):
 
     def _check_evaluator(self, evaluator: Evaluator, network: Any) -> None:
         """Find before the first step what the first measurement would find after an epoch."""
-        check = getattr(
-            evaluator, "check_generator", None
-        )  # an evaluator of a user may not have it
+        check = getattr(evaluator, "check_generator", None)
         if check is None:
-            return
+            return  # an evaluator of a user may not have it
         source, size = self._source(network)
         with fixed_inputs.as_exported(self.model, network):
             known: tuple[str, ...] = check(source, n=self.n, seed=self.seed, **size)

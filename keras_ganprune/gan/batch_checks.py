@@ -55,9 +55,7 @@ def data(gan: Any, x: Any, y: Any) -> None:
     """
     if x is None:
         raise DataError("`fit` needs images. Received: None.")
-    if isinstance(x, _NO_DATA) or (
-        isinstance(x, Iterator) and not isinstance(x, types.GeneratorType)
-    ):
+    if isinstance(x, _NO_DATA) or _is_plain_iterator(x):
         raise DataError(
             "`fit` takes images as one array (and labels as a second argument), a `tf.data.Dataset` or a "
             f"`PyDataset`. Received: {_short(x)}."
@@ -79,6 +77,11 @@ def data(gan: Any, x: Any, y: Any) -> None:
     if batch is not None:
         images, _ = gan.unpack(batch)
         _check_images(gan, np.asarray(images), whole=False)
+
+
+def _is_plain_iterator(x: Any) -> bool:
+    """Return whether a value is an iterator that Keras does not take: it takes generators alone."""
+    return isinstance(x, Iterator) and not isinstance(x, types.GeneratorType)
 
 
 def _short(x: Any) -> str:
