@@ -107,7 +107,9 @@ def _named_runs(runs: RunOrFolder | Iterable[RunOrFolder]) -> list[Run]:
     several = list(runs) if isinstance(runs, Iterator) else validation.entries(runs)
     given: list[Any] = [runs] if several is None else several
     for run in given:
-        if not isinstance(run, (str, os.PathLike, Run)) or "\0" in str(run):
+        if isinstance(run, (str, os.PathLike)):
+            annotated.check_value(run, "runs", str | os.PathLike[str])
+        elif not isinstance(run, Run):
             raise ArgumentTypeError(
                 "`runs` must be a run folder or a `Run`, or a list of them. Received: "
                 f"{run!r} (of type {type(run).__name__})."

@@ -18,7 +18,7 @@ from typing import Any, Literal, Union
 import keras
 import numpy as np
 
-from keras_ganprune.errors import ArgumentTypeError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 from keras_ganprune.utils import validation
 
 
@@ -58,8 +58,18 @@ def check_field(cls: type, name: str, value: Any) -> None:
         _check_one(value, name, hints[name])
 
 
+def check_value(value: Any, name: str, hint: Any) -> None:
+    """Raise an error if a value does not have the type of an annotation.
+
+    Raises:
+        ArgumentTypeError: `value` has another type, or is not a finite number.
+    """
+    _check_one(value, name, hint)
+
+
 def _check_one(value: Any, name: str, hint: Any) -> None:
     if _fits(value, hint):
+        _check_home(value, name, hint)
         return
     arguments = _arguments(hint)
     if arguments is not None and callable(value) and not isinstance(value, keras.layers.Layer):
@@ -74,6 +84,16 @@ def _check_one(value: Any, name: str, hint: Any) -> None:
     if choices and only_choices and isinstance(value, str):
         validation.one_of(value, name, choices)
     raise ArgumentTypeError(f"`{name}` must be {_words(hint)}. Received: {value!r}.")
+
+
+def _check_home(value: Any, name: str, hint: Any) -> None:
+    """Raise if a path begins with '~': Python would make a folder of this name."""
+    is_path = any(_plain(member) is os.PathLike for member in _members(hint))
+    if is_path and isinstance(value, (str, os.PathLike)) and os.fspath(value).startswith("~"):
+        raise InvalidArgumentError(
+            f"`{name}` must be a whole path, since only a shell replaces '~'. Received: '{value}'. Write "
+            f"'{os.path.expanduser(value)}', or './{value}' for a file of this name."
+        )
 
 
 @functools.cache
