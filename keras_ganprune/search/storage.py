@@ -24,6 +24,8 @@ from keras_ganprune.utils import annotated, optional_imports
 BEAT_SECONDS, GRACE_SECONDS = 15, 120
 # Seconds that a process waits while another one writes to the same SQLite file.
 _LOCK_SECONDS = 60
+# The first bytes of every SQLite file.
+_SQLITE = b"SQLite format 3\0"
 _TRIES = 20
 
 
@@ -166,6 +168,16 @@ def _check_intact(path: pathlib.Path, shown: str) -> None:
     """
     if not path.is_file() or not path.stat().st_size:
         return
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(_SQLITE))
+    except OSError:
+        return  # Optuna says why it cannot be read.
+    if begin != _SQLITE:  # SQLite would replace a short file of another kind.
+        raise FileFormatError(
+            f"The storage must be a SQLite database, or a new file. '{shown}' is neither. "
+            "Choose another name."
+        )
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as connection:
             found = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]

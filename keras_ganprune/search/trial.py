@@ -143,6 +143,11 @@ class Trainer:
                 "`build` must return a compiled Keras model, such as a `GANModel`. "
                 f"Received: {model!r} (of type {type(model).__name__})."
             )
+        if not model.compiled:
+            raise SettingError(
+                "`build` must return a compiled Keras model. Received: "
+                f"{type(model).__name__} '{model.name}', which is not. Call `model.compile(...)` in it."
+            )
         return model
 
     # --- one run ---------------------------------------------------------------------------------
@@ -305,6 +310,11 @@ def _check_quality(quality: Any, plan: SweepPlan) -> None:
         raise InvalidArgumentError(
             "`quality` must be an `ImageQuality`, or a function (model, images, labels) -> dict of "
             f"floats. Received: {quality!r} (of type {type(quality).__name__})."
+        )
+    elif not annotated.takes(quality, 3):
+        raise InvalidArgumentError(
+            "`quality` must be a function of three arguments, (model, images, labels) -> dict of floats. "
+            f"Received: {quality!r}, which does not take three."
         )
 
 
