@@ -212,7 +212,7 @@ def _plan(arguments: argparse.Namespace) -> dict[str, Any]:
     # A metric that is not measured would be found out behind the first run only.
     if arguments.metric not in METRICS:
         raise InvalidArgumentError(unknown_name("metric", arguments.metric, METRICS))
-    validation.int_at_least(arguments.samples, "samples", 2)
+    validation.int_at_least(arguments.samples, "samples", 4)
     plan["direction"] = METRICS[arguments.metric].direction
     return plan
 

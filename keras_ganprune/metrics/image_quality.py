@@ -52,7 +52,7 @@ class ImageQuality:
             generator takes. Defaults to None.
         extractor: A `FeatureExtractor`. Defaults to None: one is trained.
         held_out: Float in (0, 1), share of images that a new extractor is not trained on. Defaults to 0.2.
-        samples: Int of at least 2, number of images that `measure_generator` generates. Defaults to
+        samples: Int of at least 4, number of images that `measure_generator` generates. Defaults to
             10,000.
         neighbours: Positive int k for precision, recall, density and coverage. Defaults to 5.
         manifold_samples: Int of at least 2, largest number of images of each kind for those four metrics,
@@ -101,7 +101,7 @@ class ImageQuality:
         annotated.check(ImageQuality.__init__, locals(), "cache")
         held_out = validation.fraction(held_out, "held_out", zero=False)
         real = image_checks.images(real, "real")
-        self.samples = validation.int_at_least(samples, "samples", 2)
+        self.samples = validation.int_at_least(samples, "samples", 4)
         self.neighbours = validation.positive_int(neighbours, "neighbours")
         self.manifold_samples = validation.int_at_least(manifold_samples, "manifold_samples", 2)
         self.seed = validation.non_negative_int(seed, "seed")
@@ -131,6 +131,7 @@ class ImageQuality:
         self.labels = real_labels
         self._image_shape = tuple(real.shape[1:])
         self.real_features, self._real_classes = self._features(real)
+        self._check_enough(self.samples)
         self._scale = float(np.sqrt(np.mean(np.square(self.real_features, dtype="float64"))))
         if not np.any(np.ptp(self.real_features, axis=0)):
             raise DataError(

@@ -6,6 +6,7 @@ import hashlib
 import math
 import numbers
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -106,6 +107,7 @@ class Trainer:
             else make_folds(len(self.images), plan.folds, self.labels, plan.seed)
         )
         self._evaluators: dict[int | None, Any] = {}
+        self._last: weakref.ref[keras.Model] | None = None
 
     # --- settings --------------------------------------------------------------------------------
 
@@ -148,6 +150,13 @@ class Trainer:
                 "`build` must return a compiled Keras model. Received: "
                 f"{type(model).__name__} '{model.name}', which is not. Call `model.compile(...)` in it."
             )
+        if self._last is not None and self._last() is model:
+            raise SettingError(
+                "`build` must return a new model at each call: a run would continue the training of the run "
+                f"before. Received: the same {type(model).__name__} '{model.name}' again. Make the model in "
+                "the function."
+            )
+        self._last = weakref.ref(model)
         return model
 
     # --- one run ---------------------------------------------------------------------------------
