@@ -72,14 +72,14 @@ def timed(
     inputs: Any,
     repeats: int | None,
     warmup: int = 3,
-    slow: Callable[[float], None] = lambda seconds: None,
+    slow: Callable[[float], None] | None = None,
 ) -> dict[Name, float]:
     """Return what `latency` returns.
 
     Args:
         functions, inputs, repeats, warmup: As for `latency`.
         slow: Function that is called once, with the seconds that all functions take together, if these are
-            more than about 3. Defaults to a function that does nothing.
+            more than about 3. Defaults to None.
     """
     rounds = _REPEATS if repeats is None else repeats
     begin = time.perf_counter()
@@ -91,7 +91,8 @@ def timed(
     for call in range(warmup):
         for function in functions.values() if not (call and late(_SECONDS / 5)) else ():
             function(inputs)
-        if not call and (seconds := time.perf_counter() - begin) > SLOW_SECONDS:
+        seconds = time.perf_counter() - begin
+        if slow is not None and not call and seconds > SLOW_SECONDS:
             slow(seconds)
     times: dict[Name, list[float]] = {name: [] for name in functions}
     order = list(functions)

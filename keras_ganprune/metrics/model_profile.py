@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -258,11 +259,8 @@ def profiles_of(
         if expected > measure_latency.SLOW_SECONDS:
             _say_slow(batch, expected)
         arrays = measure_latency.random_inputs(specs, batch)
-
-        def slow(seconds: float, batch: int = batch, said: float = expected) -> None:
-            if said <= measure_latency.SLOW_SECONDS:
-                _say_slow(batch, seconds)
-
+        said = expected > measure_latency.SLOW_SECONDS
+        slow = None if said else functools.partial(_say_slow, batch)
         times = measure_latency.timed(functions, arrays, repeats, slow=slow)
         # A function is called at least twice.
         expected = sum(times.values()) / 1000.0 * max(2, repeats or 2)
