@@ -114,12 +114,13 @@ class Trainer:
     def settings(self) -> dict[str, Any]:
         """Return short descriptions of data, model and evaluator, to compare with other sweeps."""
         model = self._model(self.plan.seeds[0])
+        described = _describe(model)  # before it gets masks
         self._try_pruning(model)
         shape = "×".join(str(n) for n in self.images.shape[1:])
         return {
             "images": f"{len(self.images)} of {shape}, {digest(self.images)}",
             "labels": None if self.labels is None else digest(self.labels),
-            "model": _describe(model),
+            "model": described,
             "quality": _name(self.quality),
         }
 
@@ -134,8 +135,8 @@ class Trainer:
                 name: getattr(self.plan, name) for name in ("granularity", "allocation", "mode")
             }
             pruner = Pruner(*networks, criterion=criterion, **settings)
-            if self.plan.quantity == "sparsity":
-                pruner.check(self.plan.values[0])
+            for value in self.plan.values if self.plan.quantity == "sparsity" else ():
+                pruner.check(value)
 
     def _model(self, seed: int) -> keras.Model:
         keras.utils.set_random_seed(seed)
