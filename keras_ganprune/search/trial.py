@@ -146,7 +146,8 @@ class Trainer:
                 "`build` must return a compiled Keras model, such as a `GANModel`. "
                 f"Received: {model!r} (of type {type(model).__name__})."
             )
-        if not model.compiled:
+        own_fit = type(model).fit is not keras.Model.fit and not isinstance(model, GANModel)
+        if not model.compiled and not own_fit:
             raise SettingError(
                 "`build` must return a compiled Keras model. Received: "
                 f"{type(model).__name__} '{model.name}', which is not. Call `model.compile(...)` in it."
