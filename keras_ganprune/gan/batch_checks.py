@@ -105,8 +105,8 @@ def fit_arguments(
             )
     if callbacks is None or isinstance(callbacks, keras.callbacks.CallbackList):
         return
-    several = validation.entries(callbacks)
-    for callback in [callbacks] if several is None else several:
+    leaves: list[Any] = keras.tree.flatten(callbacks)  # pyright: ignore[reportAssignmentType]
+    for callback in leaves:  # Keras takes nested lists.
         if not isinstance(callback, keras.callbacks.Callback):
             raise ArgumentTypeError(
                 f"`callbacks` must be a callback or a list of callbacks. Received: {callback!r}."

@@ -45,6 +45,11 @@ def too_large(value: Any) -> str | None:
     return f"an int of {int(value).bit_length()} bits" if huge else None
 
 
+def shown(value: Any) -> str:
+    """Return the repr of a value, also of an int that Python refuses to write."""
+    return too_large(value) or repr(value)
+
+
 def looks_like_percent(value: Any) -> bool:
     """Return whether a number is above 1 and at most 100, so that a percentage may be meant."""
     return is_number(value) and 1 < value <= 100
@@ -107,7 +112,7 @@ def number(
     if not is_number(value) or not math.isfinite(value) or not holds(value):
         percent = looks_like_percent(value) and "1)" in rule
         fix = f" For {value:g} %, pass {value / 100:g}." if percent else ""
-        raise InvalidArgumentError(f"`{name}` must be {rule}. Received: {value!r}.{fix}")
+        raise InvalidArgumentError(f"`{name}` must be {rule}. Received: {shown(value)}.{fix}")
     return float(value)
 
 
@@ -142,7 +147,7 @@ def fraction(value: Any, name: str, zero: bool = True, one: bool = False) -> flo
         rule = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
         fix = f" For {value:g} %, pass {value / 100:g}." if looks_like_percent(value) else ""
         raise InvalidArgumentError(
-            f"`{name}` must be a fraction in {rule}. Received: {value!r}.{fix}"
+            f"`{name}` must be a fraction in {rule}. Received: {shown(value)}.{fix}"
         )
     return float(value)
 
