@@ -102,7 +102,9 @@ class ShrinkRun:
         for name, network in self.targets:
             if not is_built(network):
                 continue
-            for number in range(len(self.plan.at)):
+            for number, at in enumerate(self.plan.at):
+                if at <= self.clock.step:
+                    continue  # an earlier `fit` has made this cut
                 budget = self.plan.budget[number]
                 sparsity = self.plan.sparsity[number]
                 if budget is None and sparsity is None:

@@ -98,8 +98,9 @@ def fit_arguments(
         validation.positive_int(others["steps_per_epoch"], "steps_per_epoch")
     validation.non_negative_int(others.get("initial_epoch", 0), "initial_epoch")
     known = inspect.signature(keras.Model.fit).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
     for name in others:
-        if name not in known:
+        if name not in known and not open_ended:
             raise ArgumentTypeError(
                 unknown_name(f"argument of `{type(gan).__name__}.fit`:", name, [*known][1:])
             )

@@ -289,14 +289,15 @@ def teaching(
             f"`teacher` must make images of the generator's shape {expected[1:]}. Received: a teacher "
             f"that makes {shape[1:]}."
         )
-    shapes = [
+    given, own = (
         [tuple(x.shape[1:]) for x in network_checks.inputs_of(network) or []]
         for network in (teacher, gan.generator)
-    ]
-    if all(shapes) and shapes[0] != shapes[1]:
+    )
+    same = len(given) == len(own) and all(map(network_checks.shapes_match, given, own))
+    if given and own and not same:
         raise InvalidArgumentError(
-            f"`teacher` must take what the generator takes, inputs of the shapes {shapes[1]}. Received: a "
-            f"teacher that takes {shapes[0]}."
+            f"`teacher` must take what the generator takes, inputs of the shapes {own}. Received: a teacher "
+            f"that takes {given}."
         )
     # A copy, because the teacher may be the very generator that will be pruned.
     copy = plain_copy(

@@ -30,8 +30,9 @@ def draw(n: int, size: int | Sequence[int], seed: int | None = None) -> np.ndarr
     (True, (2, 1, 1, 3))
     """
     shape = (n, *size) if isinstance(size, Sequence) else (n, int(size))
+    rng = np.random.default_rng(seed)
     try:
-        return np.random.default_rng(seed).standard_normal(shape, dtype="float32")
+        return rng.standard_normal(shape, dtype="float32")
     except (MemoryError, ValueError) as error:  # NumPy raises either
         raise InvalidArgumentError(
             f"The latent vectors of all images must fit into memory. Received: n={n}, which needs "

@@ -87,6 +87,7 @@ def check_usable(storage: Any) -> None:
     Raises:
         As `open_storage`.
     """
+    optuna()
     if isinstance(storage, (str, os.PathLike)):
         engine = _parsed(url_of(storage))
         if engine.get_backend_name() == "sqlite" and engine.database:
