@@ -30,7 +30,7 @@ DEFAULT = {
         "NaNGuard",
         "RigL",
     ),
-    *("Linear.__call__", "Pruner.update", "QualityMonitor", "SampleGrid", "Shrink", "record_run"),
+    *("Linear.__call__", "QualityMonitor", "SampleGrid", "Shrink", "record_run"),
     *("copy_masks", "load_run", "mean_interval", "sparsity_report"),
 }
 

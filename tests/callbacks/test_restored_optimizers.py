@@ -40,7 +40,8 @@ def run(folder, make, optimizer, stop_after=None):
     keras.utils.set_random_seed(0)
     gan = make()
     gan.built = True
-    gan.compile(d_optimizer=optimizer(), g_optimizer=optimizer())
+    # A few steps, for which a trace would take longer; the state is restored in Python either way.
+    gan.compile(d_optimizer=optimizer(), g_optimizer=optimizer(), run_eagerly=True)
     look = Look(stop_after)
     callbacks = [
         kgp.Prune(0.5, "generator", 2, verbose=0),

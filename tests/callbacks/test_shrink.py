@@ -377,6 +377,7 @@ class Foreign(nets.EmaGAN):
     generator = property(lambda self: self.G, lambda self, v: setattr(self, "G", v))
 
 
+@pytest.mark.full
 def test_a_foreign_gan(capsys):
     gan = Foreign()
     gan.compile(SGD(1e-2, momentum=0.9), Adam(1e-2))
