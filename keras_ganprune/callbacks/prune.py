@@ -245,6 +245,11 @@ def _check_gradient_loss(loss: Any, settings: PruningSettings) -> Any:
             "`gradient_loss` must be a function (model, batch) -> scalar loss. "
             f"Received: {loss!r} (of type {type(loss).__name__})."
         )
+    if not annotated.takes(loss, 2):
+        raise ArgumentTypeError(
+            "`gradient_loss` must be a function of two arguments, (model, batch) -> scalar loss. "
+            f"Received: {loss!r}, which does not take two."
+        )
     if not settings.needs_gradient:
         raise InvalidArgumentError(
             f"`gradient_loss` is not used: neither {settings.criterion!r} nor {settings.mode!r} needs "

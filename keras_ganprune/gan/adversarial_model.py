@@ -258,6 +258,7 @@ class AdversarialModel(TwoNetworks):
         Raises:
             InvalidArgumentError: The model is not compiled, or was compiled for other weights.
             DataError: The data is empty, not finite or of the wrong shape, or its labels do not fit.
+            InvalidArgumentError: Another argument has a wrong type or value, or is not one of Keras's `fit`.
         """
         if self.generator_optimizer is None:
             raise InvalidArgumentError(
@@ -268,6 +269,7 @@ class AdversarialModel(TwoNetworks):
             self.discriminator_optimizer, self.discriminator, "discriminator"
         )
         batch_checks.data(self, x, y)
+        batch_checks.fit_arguments(self, batch_size, epochs, verbose, callbacks, kwargs)
         callbacks = _with_guards(callbacks)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 
