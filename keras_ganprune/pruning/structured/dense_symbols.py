@@ -23,7 +23,8 @@ def as_dense(structure: Any, name: Callable[[], str]) -> Any:
         if not isinstance(x, keras.KerasTensor) or not x.sparse:
             return x
         # Private touch: the history of a symbol is the only way to the operation that made it.
-        if isinstance(x._keras_history.operation, keras.layers.Layer):
+        made_by: Any = x
+        if isinstance(made_by._keras_history.operation, keras.layers.Layer):
             return x
         made: Any = keras.ops.convert_to_tensor(x, sparse=False)
         made._keras_history.operation.name = name()
