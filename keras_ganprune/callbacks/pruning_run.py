@@ -219,7 +219,7 @@ class PruningRun:
             self.model.make_train_function()
         self._guarded = getattr(self.model, "_nan_guarded", False)
         self.last_step = step = first_step(self.clock, self.targets, self.callback, self.say)
-        self._window = resumed_window(self)  # a weak reference of the store needs it
+        self._sampled = resumed_window(self)  # a weak reference of the store needs it
         check_resumed(self.model, self.pruner, step)
         if self.targets.rewinder is not None:
             self.targets.rewinder.look(step)
