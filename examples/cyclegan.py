@@ -67,7 +67,9 @@ class CycleGAN(keras.Model):
         a, b = data
         with tf.GradientTape(persistent=True) as tape:
             fake_b, fake_a = self.to_b(a, training=True), self.to_a(b, training=True)
-            cycle = l1(self.to_a(fake_b, training=True), a) + l1(self.to_b(fake_a, training=True), b)
+            cycle = l1(self.to_a(fake_b, training=True), a) + l1(
+                self.to_b(fake_a, training=True), b
+            )
             same = l1(self.to_a(a, training=True), a) + l1(self.to_b(b, training=True), b)
             losses, shared = {}, self.cycle_weight * cycle + self.identity_weight * same
             for domain, real, fake in (("a", a, fake_a), ("b", b, fake_b)):
@@ -81,9 +83,7 @@ class CycleGAN(keras.Model):
         for name, loss in losses.items():
             weights = getattr(self, name).trainable_weights
             gradients = tape.gradient(loss, weights)
-            getattr(self, f"{name}_optimizer").apply_gradients(
-                zip(gradients, weights, strict=True)
-            )
+            getattr(self, f"{name}_optimizer").apply_gradients(zip(gradients, weights, strict=True))
         return {"cycle": cycle, **losses}
 
 
@@ -115,7 +115,9 @@ def main(epochs, sparsity):
         report = kgp.sparsity_report(getattr(gan, name))
         print(f"{name}: {report.sparsity:.3f} of {report.total} weights pruned")
         small = kgp.strip_pruning(getattr(gan, name))
-        assert np.allclose(small.predict(a[:4], verbose=0), getattr(gan, name).predict(a[:4], verbose=0))
+        assert np.allclose(
+            small.predict(a[:4], verbose=0), getattr(gan, name).predict(a[:4], verbose=0)
+        )
 
 
 if __name__ == "__main__":

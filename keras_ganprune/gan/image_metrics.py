@@ -122,7 +122,8 @@ def _metric(identifier: Any, value_range: tuple[float, float] | None) -> keras.m
             f"Received: {identifier!r}."
         ) from error
     if isinstance(found, keras.metrics.Metric):
-        return found
+        # The log has the name that was written, as in `keras.Model.compile`.
+        return type(found)(name=identifier) if isinstance(identifier, str) else found
     if callable(found):
         name = identifier if isinstance(identifier, str) else getattr(found, "__name__", "metric")
         return keras.metrics.MeanMetricWrapper(found, name=name)
