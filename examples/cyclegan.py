@@ -114,10 +114,6 @@ def main(epochs, sparsity):
     for name in ("to_b", "to_a"):
         report = kgp.sparsity_report(getattr(gan, name))
         print(f"{name}: {report.sparsity:.3f} of {report.total} weights pruned")
-        small = kgp.strip_pruning(getattr(gan, name))
-        assert np.allclose(
-            small.predict(a[:4], verbose=0), getattr(gan, name).predict(a[:4], verbose=0)
-        )
 
 
 if __name__ == "__main__":

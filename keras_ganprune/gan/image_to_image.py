@@ -355,8 +355,7 @@ class ImageToImageGAN(AdversarialModel):
         """
         batch_size = validation.positive_int(batch_size, "batch_size")
         condition = self.input_form.condition(inputs)
-        parts = [np.asarray(x) for x in self.input_form.parts(condition)]
-        pair_checks.inputs(self, parts)
+        parts = pair_checks.checked_inputs(self, condition)
         tracing.sync(self)
 
         def images(batch, training):

@@ -32,6 +32,7 @@ class InputForm:
         self.names: list[str] | None = None
         self.shapes: list[tuple] | None = None
         self._keys: list[str] | None = None
+        self._listed = False
         if not network_checks.inputs_of(network):
             return
         structure: Any = network.input
@@ -39,7 +40,8 @@ class InputForm:
             self._keys = list(structure)
             tensors = list(structure.values())
         else:
-            tensors = list(structure) if isinstance(structure, (list, tuple)) else [structure]
+            self._listed = isinstance(structure, (list, tuple))
+            tensors = list(structure) if self._listed else [structure]
         if not all(isinstance(x, keras.KerasTensor) for x in tensors):
             raise InvalidArgumentError(
                 "The inputs of a generator must be one tensor, a list or a dict of tensors. Received: "
@@ -79,7 +81,7 @@ class InputForm:
             return dict(zip(self._keys, parts, strict=True))
         if isinstance(condition, Mapping):
             return condition
-        return parts if len(parts) > 1 else parts[0]
+        return parts if len(parts) > 1 or self._listed else parts[0]
 
     def parts(self, condition: Any) -> list[Any]:
         """Return the arrays of a condition as a list."""

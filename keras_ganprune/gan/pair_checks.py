@@ -162,14 +162,13 @@ def data(gan: Any, x: Any, y: Any, name: str = "fit") -> None:
             f"targets). Received: {x!r}."
         )
     if _is_structure_of_arrays(x):
-        inputs, targets = gan.unpack((x, y) if y is not None else (x,))[::-1]
-        _check_pairs(gan, [np.asarray(a) for a in gan.input_form.parts(inputs)], targets, "")
+        targets, inputs = gan.unpack((x, y) if y is not None else (x,))
+        _check_pairs(gan, inputs, targets, "")
         return
     batch = batch_checks.first_batch(x)
     if batch is not None:
         targets, inputs = gan.unpack(batch)
-        arrays = [np.asarray(a) for a in gan.input_form.parts(inputs)]
-        _check_pairs(gan, arrays, targets, " (in the first batch)")
+        _check_pairs(gan, inputs, targets, " (in the first batch)")
 
 
 def _is_structure_of_arrays(x: Any) -> bool:
@@ -182,27 +181,47 @@ def _is_structure_of_arrays(x: Any) -> bool:
     )
 
 
-def inputs(gan: Any, arrays: list[np.ndarray]) -> None:
-    """Check the inputs of the generator for `generate`.
+def checked_inputs(gan: Any, condition: Any) -> list[np.ndarray]:
+    """Return the inputs of the generator for `generate` as arrays.
 
     Raises:
         DataError: They are not numbers, of several lengths, or of the wrong shape.
     """
-    named = _named(gan, arrays)
+    named = _named(gan, condition)
+    arrays = [array for _, array in named]
     _check_arrays(named, "")
     _check_input_shapes(gan, arrays, "")
-    made_shape(gan, arrays)
+    _made_shape(gan, condition, arrays, "")
+    return arrays
 
 
-def _named(gan: Any, arrays: list[np.ndarray]) -> list[tuple[str, np.ndarray]]:
-    names = gan.input_form.names or [f"input {i + 1}" for i in range(len(arrays))]
-    return list(zip(names, arrays, strict=True))
+def _named(gan: Any, condition: Any) -> list[tuple[str, np.ndarray]]:
+    parts = gan.input_form.parts(condition)
+    names = gan.input_form.names or [f"input {i + 1}" for i in range(len(parts))]
+    return [(name, _array(name, part)) for name, part in zip(names, parts, strict=True)]
 
 
-def _check_pairs(gan: Any, inputs: list[np.ndarray], targets: Any, part: str) -> None:
-    named = [*_named(gan, inputs), ("targets", np.asarray(targets))]
+def _array(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise DataError(
+            f"'{name}' must be one array. Received: a {type(values).__name__} of {len(values)} arrays of "
+            "several sizes. Resize the images to one size."
+        ) from error
+
+
+def _check_pairs(gan: Any, condition: Any, targets: Any, part: str) -> None:
+    named = [*_named(gan, condition), ("targets", _array("targets", targets))]
+    arrays = [array for _, array in named]
     _check_arrays(named, part)
-    _check_shapes(gan, inputs, named[-1][1], part)
+    _check_input_shapes(gan, arrays[:-1], part)
+    made = _made_shape(gan, condition, arrays[:-1], part)
+    if made is not None and not shapes_match(arrays[-1].shape[1:], made[1:]):
+        raise DataError(
+            f"Targets must have the shape that the generator makes, {made[1:]}. Received: "
+            f"{arrays[-1].shape[1:]}{part}, for inputs of the shapes {[a.shape[1:] for a in arrays[:-1]]}."
+        )
     _warn_of_range(gan, named, part)
 
 
@@ -217,17 +236,6 @@ def _check_arrays(named: list[tuple[str, np.ndarray]], part: str) -> None:
         batch_checks.check_numbers(array, f"The values of '{name}'", part)
 
 
-def _check_shapes(gan: Any, inputs: list[np.ndarray], targets: np.ndarray, part: str) -> None:
-    _check_input_shapes(gan, inputs, part)
-    shapes = [array.shape[1:] for array in inputs]
-    made = made_shape(gan, inputs, part)
-    if made is not None and not shapes_match(targets.shape[1:], made[1:]):
-        raise DataError(
-            f"Targets must have the shape that the generator makes, {made[1:]}. Received: "
-            f"{targets.shape[1:]}{part}, for inputs of the shapes {shapes}."
-        )
-
-
 def _check_input_shapes(gan: Any, inputs: list[np.ndarray], part: str) -> None:
     shapes = [array.shape[1:] for array in inputs]
     for shape, array in zip(gan.input_form.shapes or [], inputs, strict=False):
@@ -240,19 +248,20 @@ def _check_input_shapes(gan: Any, inputs: list[np.ndarray], part: str) -> None:
             )
 
 
-def made_shape(gan: Any, inputs: list[np.ndarray], part: str = "") -> tuple | None:
+def _made_shape(gan: Any, condition: Any, inputs: list[np.ndarray], part: str) -> tuple | None:
     """Return the shape of the generator's images for some inputs, or None if it is not known.
 
     Raises:
         DataError: The generator cannot take inputs of these shapes together, as a mask of another size.
     """
     made = output_shape(gan.generator)
-    if made is None or gan.input_form.shapes is None or None not in made[1:]:
+    if made is not None and None not in made[1:]:
         return made
-    specs = tuple(keras.KerasTensor((None, *array.shape[1:]), array.dtype) for array in inputs)
-    packed = gan.input_form.pack(specs if len(specs) > 1 else specs[0])
+    # Layers that merge inputs say only in a call that these do not fit.
+    form = gan.input_form
+    packed = form.pack(form.with_parts(condition, [array[:1] for array in inputs]))
     try:
-        return tuple(gan.generator.compute_output_spec(packed).shape)
+        return tuple(gan.generator(packed, training=False).shape)
     except Exception as error:
         raise DataError(
             "The generator cannot take inputs of these sizes together. Received: shapes "
