@@ -10,7 +10,7 @@ import keras
 
 from keras_ganprune.backend.operations import ops
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 from keras_ganprune.utils.registry import PACKAGE
 
 # Below this mean squared error, two images of the range (0, 1) count as equal: 100 dB.
@@ -28,9 +28,10 @@ class PSNR(keras.metrics.Mean):
     Args:
         value_range: (low, high) of the images. Defaults to (-1.0, 1.0).
         name: Name in the logs. Defaults to "psnr".
-        dtype: As for `keras.metrics.Metric`. Defaults to None.
+        **kwargs: Further arguments of `keras.metrics.Metric`.
 
     Raises:
+        ArgumentTypeError: `name` is not text.
         InvalidArgumentError: `value_range` is not (low, high) with low < high.
 
     Example:
@@ -46,9 +47,10 @@ class PSNR(keras.metrics.Mean):
         self,
         value_range: tuple[float, float] = (-1.0, 1.0),
         name: str = "psnr",
-        dtype: Any = None,
+        **kwargs: Any,
     ):
-        super().__init__(name=name, dtype=dtype)
+        annotated.check(PSNR.__init__, locals(), "name")
+        super().__init__(name=name, **kwargs)
         self.value_range = validation.value_range(value_range)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -64,7 +66,7 @@ class PSNR(keras.metrics.Mean):
 
     def get_config(self):
         """Return the arguments of the constructor."""
-        return {"value_range": self.value_range, "name": self.name, "dtype": self.dtype}
+        return {**super().get_config(), "value_range": self.value_range}
 
 
 def metrics_of(

@@ -1,10 +1,15 @@
 """`ImageToImageGAN`: its steps against NumPy, forms of data, files, pruning, and what it refuses."""
 
 import functools
+import os
+import re
+import subprocess
+import sys
 
 import keras
 import networks as nets
 import numpy as np
+import paths
 import pytest
 from keras import layers
 from keras.optimizers import SGD
@@ -768,3 +773,34 @@ def test_bad_metrics():
             gan.compile(metrics=metrics)
     with pytest.raises(InvalidArgumentError, match=r"`ImageToImageGAN.compile` does not take loss"):
         gan.compile(loss="mse")
+
+
+# --- the page and the example --------------------------------------------------------------------
+
+
+@pytest.mark.full
+def test_the_page_runs_as_it_stands():
+    page = (paths.DOCS / "image_to_image.md").read_text(encoding="utf-8")
+    names: dict = {"__name__": "page"}
+    for snippet in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(compile(snippet, "docs/image_to_image.md", "exec"), names)
+    history = names["history"].history["val_psnr"]
+    assert history[-1] > history[0]
+    assert kgp.sparsity_report(names["gan"].generator).sparsity == pytest.approx(0.6, abs=0.01)
+
+
+@pytest.mark.full
+def test_the_example_of_a_cyclegan():
+    pytest.importorskip("tensorflow")
+    command = [sys.executable, str(paths.ROOT / "examples" / "cyclegan.py"), "--epochs", "4"]
+    ended = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    for name in ("to_b", "to_a"):
+        found = re.search(rf"{name}: ([0-9.]+) of (\d+) weights pruned", ended.stdout)
+        assert found and float(found[1]) == pytest.approx(0.8, abs=0.001)
