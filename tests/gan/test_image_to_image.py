@@ -1,4 +1,4 @@
-"""`ImageToImageGAN`: its steps against NumPy, forms of data, files, pruning, and what it refuses."""
+"""`ImageToImageGAN`: its steps against NumPy, forms of data, files, pruning, the page and the example."""
 
 import functools
 import os
@@ -11,13 +11,24 @@ import networks as nets
 import numpy as np
 import paths
 import pytest
+from image_pairs import (
+    SHAPE,
+    SIDE,
+    Batches,
+    assert_same_weights,
+    compiled,
+    data,
+    fit,
+    inputs_of,
+    pair,
+    unet,
+)
 from keras import layers
 from keras.optimizers import SGD
 
 import keras_ganprune as kgp
 from keras_ganprune.cli import main
 from keras_ganprune.errors import (
-    ArgumentTypeError,
     DataError,
     InvalidArgumentError,
     PruningWarning,
@@ -25,85 +36,6 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.metrics import psnr
-
-SIDE, CLASSES = 8, 3
-SHAPE = (SIDE, SIDE, 1)
-
-
-# --- networks and data ---------------------------------------------------------------------------
-
-
-def inputs_of(kind):
-    made = {
-        "image": keras.Input(SHAPE, name="image"),
-        "mask": keras.Input(SHAPE, name="mask"),
-        "label": keras.Input((), dtype="int32", name="label"),
-    }
-    return [made[name] for name in kind.split()]
-
-
-def joined(inputs):
-    maps = [x for x in inputs if len(x.shape) == 4]
-    for label in [x for x in inputs if len(x.shape) < 4]:
-        row = layers.Dense(SIDE**2)(layers.Embedding(CLASSES, 4)(label))
-        maps.append(layers.Reshape(SHAPE)(row))
-    return layers.Concatenate()(maps) if len(maps) > 1 else maps[0]
-
-
-def unet(kind="image mask", channels=6, norm=False, known=False, form=list):
-    inputs = inputs_of(kind)
-    top = layers.Conv2D(channels, 3, padding="same", activation="relu", name="top")(joined(inputs))
-    x = layers.Conv2D(2 * channels, 3, 2, padding="same", activation="relu", name="down")(top)
-    x = layers.BatchNormalization(name="norm")(x) if norm else x
-    x = layers.Conv2DTranspose(channels, 4, 2, padding="same", activation="relu", name="up")(x)
-    x = layers.Concatenate()([top, x])
-    x = layers.Conv2D(1, 3, padding="same", activation="tanh", name="image_out")(x)
-    if known:
-        x = kgp.keep_known_pixels(x, *inputs[:2])
-    return keras.Model(form(inputs), x, name="unet")
-
-
-def patches(kind="image mask"):
-    """A discriminator that returns four logits for each image."""
-    inputs = [*(inputs_of(kind) if kind else []), keras.Input(SHAPE, name="result")]
-    x = layers.Conv2D(6, 3, 2, padding="same", name="look")(joined(inputs))
-    x = layers.LeakyReLU(0.2)(x)
-    x = layers.Conv2D(1, 3, 2, padding="same", name="logits")(x)
-    return keras.Model(inputs if kind else inputs[0], x, name="patches")
-
-
-def pair(kind="image mask", sees="image mask", **options):
-    keras.utils.set_random_seed(0)
-    return unet(kind, **options), patches(sees)
-
-
-def data(kind="image mask", n=8):
-    """Return (inputs, targets): images with holes, masks and labels as far as they are asked for."""
-    rng = np.random.default_rng(3)
-    targets = rng.uniform(-1, 1, (n, *SHAPE)).astype("float32")
-    masks = (rng.random((n, *SHAPE)) > 0.4).astype("float32")
-    made = {"image": targets * masks, "mask": masks, "label": np.arange(n) % CLASSES}
-    arrays = tuple(made[name] for name in kind.split())
-    return (arrays if len(arrays) > 1 else arrays[0]), targets
-
-
-def compiled(networks=None, metrics=None, eager=True, **options):
-    gan = kgp.ImageToImageGAN(*(networks or pair()), seed=1, **{"balance_frequency": 0, **options})
-    gan.compile(
-        keras.optimizers.Adam(1e-3), keras.optimizers.Adam(1e-3), metrics=metrics, run_eagerly=eager
-    )
-    return gan
-
-
-def fit(gan, x, y=None, *callbacks, epochs=1, **options):
-    options = {"batch_size": 4, "shuffle": False, "verbose": 0, **options}
-    return gan.fit(x, y, epochs=epochs, callbacks=[*callbacks], **options).history
-
-
-def assert_same_weights(one, other):
-    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-
 
 # --- the step ------------------------------------------------------------------------------------
 
@@ -240,6 +172,23 @@ def test_without_the_adversarial_loss_the_discriminator_is_left_alone():
     assert compiled(adversarial_weight=0, reconstruction="perceptual").trains_discriminator
 
 
+def test_a_user_s_own_loss_and_metric():
+    class Twice(kgp.ReconstructionLoss):
+        def distance(self, images, targets):
+            return 2.0 * keras.ops.mean(keras.ops.abs(images - targets))
+
+    def brightness(targets, images):
+        return keras.ops.mean(images, axis=(1, 2, 3))
+
+    x, y = data()
+    one, other = (
+        fit(compiled(reconstruction=loss, metrics=[brightness]), x, y)
+        for loss in (Twice(5.0), kgp.L1Loss(10.0))
+    )
+    assert one == other
+    assert "brightness" in one
+
+
 def test_what_the_discriminator_sees_is_changed_alike():
     """With equal images, input and result stay equal under a random shift and brightness."""
     gan = compiled(pair(sees="image mask"), augmentation=kgp.DiffAugment(0.25, seed=1))
@@ -253,19 +202,6 @@ def test_what_the_discriminator_sees_is_changed_alike():
 
 
 # --- forms of data -------------------------------------------------------------------------------
-
-
-class Batches(keras.utils.PyDataset):
-    def __init__(self, x, y):
-        super().__init__()
-        self.x, self.y = x, y
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, i):
-        rows = slice(4 * i, 4 * i + 4)
-        return tuple(a[rows] for a in self.x), self.y[rows]
 
 
 @functools.cache
@@ -545,234 +481,6 @@ def test_a_run_that_diverges_stops():
     with pytest.warns(PruningWarning, match="Training stopped after batch"):
         fit(gan, x, y, epochs=5)
     assert gan.stop_training
-
-
-# --- known pixels and metrics --------------------------------------------------------------------
-
-
-def test_known_pixels_need_tensors_of_one_size():
-    image, mask = keras.Input(SHAPE), keras.Input(SHAPE)
-    colours = keras.Input((SIDE, SIDE, 3))
-    assert kgp.keep_known_pixels(colours, keras.Input((SIDE, SIDE, 3)), mask).shape[-1] == 3
-    with pytest.raises(InvalidArgumentError, match="`image` must have the shape of `generated`"):
-        kgp.keep_known_pixels(colours, image, mask)
-    with pytest.raises(InvalidArgumentError, match="`mask` the same, or one channel"):
-        kgp.keep_known_pixels(image, image, keras.Input((4, 4, 1)))
-    with pytest.raises(ArgumentTypeError, match="`image` must be a Keras tensor"):
-        kgp.keep_known_pixels(image, data()[1], mask)
-
-
-@pytest.mark.parametrize("value_range", [(-1.0, 1.0), (0.0, 255.0)])
-def test_psnr_is_the_mean_over_images(value_range):
-    rng = np.random.default_rng(0)
-    images, targets = rng.uniform(*value_range, (2, 6, 5, 4, 3))
-    metric = kgp.PSNR(value_range)
-    for rows in (slice(0, 4), slice(4, 6)):
-        metric.update_state(targets[rows], images[rows])
-    expected = np.mean(psnr(images, targets, value_range=value_range))
-    assert float(metric.result()) == pytest.approx(expected, rel=1e-5)
-    assert kgp.PSNR.from_config(metric.get_config()).value_range == value_range
-    metric.reset_state()
-    metric.update_state(targets, targets)
-    assert float(metric.result()) == pytest.approx(100.0)
-
-
-# --- what is refused -----------------------------------------------------------------------------
-
-
-def test_a_user_s_own_loss_and_metric():
-    class Twice(kgp.ReconstructionLoss):
-        def distance(self, images, targets):
-            return 2.0 * keras.ops.mean(keras.ops.abs(images - targets))
-
-    def brightness(targets, images):
-        return keras.ops.mean(images, axis=(1, 2, 3))
-
-    x, y = data()
-    one, other = (
-        fit(compiled(reconstruction=loss, metrics=[brightness]), x, y)
-        for loss in (Twice(5.0), kgp.L1Loss(10.0))
-    )
-    assert one == other
-    assert "brightness" in one
-
-
-BAD_ARGUMENTS = [
-    ({"adversarial_weight": -1}, "`adversarial_weight` must be a non-negative number"),
-    ({"adversarial_weight": 0, "reconstruction": None}, "The generator must have a loss"),
-    ({"reconstruction": "l3"}, "Unknown reconstruction loss 'l3'"),
-    ({"reconstruction": 0}, "`weight` must be a positive number"),
-    ({"reconstruction": kgp.PerceptualLoss(layers="other")}, "`layers` must be names of layers"),
-    ({"discriminator_sees": "image_and_result"}, "the discriminator must have 2 input"),
-    ({"discriminator_sees": "all"}, "`discriminator_sees`"),
-    ({"balance_frequency": -1}, "`balance_frequency` must be"),
-]
-
-
-@pytest.mark.parametrize(("options", "match"), BAD_ARGUMENTS, ids=str)
-def test_bad_arguments(options, match):
-    with pytest.raises(InvalidArgumentError, match=match):
-        kgp.ImageToImageGAN(*pair(), **options)
-
-
-def test_bad_types():
-    generator, discriminator = pair()
-    for networks, match in (
-        (("a", discriminator), "`generator` must be"),
-        ((generator, None), "`discriminator` must be"),
-    ):
-        with pytest.raises(ArgumentTypeError, match=match):
-            kgp.ImageToImageGAN(*networks)
-    with pytest.raises(InvalidArgumentError, match="must be two networks"):
-        kgp.ImageToImageGAN(generator, generator)
-    with pytest.raises(ArgumentTypeError, match="reconstruction loss must be a name"):
-        kgp.ImageToImageGAN(generator, discriminator, reconstruction=object())
-    with pytest.raises(ArgumentTypeError, match="`network` must be"):
-        kgp.PerceptualLoss("vgg")
-    with pytest.raises(UnbuiltModelError, match="has no weights yet"):
-        kgp.PerceptualLoss(keras.Sequential([layers.Dense(3)]))
-    with pytest.raises(InvalidArgumentError, match="uses the discriminator of the GAN"):
-        kgp.PerceptualLoss().distance(data()[1], data()[1])
-
-
-def wide(shape):
-    """A discriminator of the result alone, of another shape."""
-    image = keras.Input(shape)
-    return keras.Model(image, layers.Conv2D(1, 3)(image))
-
-
-@pytest.mark.parametrize(
-    ("networks", "options", "match"),
-    [
-        (lambda: (unet("image"), patches("image mask")), {}, "result, .image, result., or the 1"),
-        (lambda: (unet(), wide((4, 4, 1))), {}, "must have the shapes of what it sees"),
-        (
-            lambda: (unet(), patches("")),
-            {"reconstruction": kgp.PerceptualLoss(wide((SIDE, SIDE, 3)))},
-            "must take the images that the generator makes",
-        ),
-        (
-            lambda: (
-                keras.Model(x := keras.Input(SHAPE), [layers.ReLU()(x), layers.ReLU()(x)]),
-                patches(""),
-            ),
-            {},
-            "must return one image",
-        ),
-    ],
-)
-def test_networks_that_do_not_fit(networks, options, match):
-    with pytest.raises(InvalidArgumentError, match=match):
-        kgp.ImageToImageGAN(*networks(), **options)
-
-
-def test_augmentation_needs_images_of_one_size():
-    small, result = keras.Input((4, 4, 1)), keras.Input(SHAPE)
-    generator = keras.Model(small, layers.UpSampling2D(2)(layers.Conv2D(1, 1)(small)))
-    seen = layers.Concatenate()([layers.UpSampling2D(2)(small), result])
-    discriminator = keras.Model([small, result], layers.Conv2D(1, 3)(seen))
-    with pytest.raises(InvalidArgumentError, match="they must have one height and width"):
-        kgp.ImageToImageGAN(generator, discriminator, augmentation=kgp.DiffAugment())
-
-
-@functools.cache
-def untrained():
-    return compiled()
-
-
-(X, M), Y = data()
-BAD_DATA = [
-    (None, Y, "takes inputs and targets as arrays"),
-    ("images", Y, "takes inputs and targets as arrays"),
-    ((X, M), None, "one target image for each input.* no targets"),
-    ((X, M), (Y, Y), "a tuple of 2 as targets"),
-    (X, Y, r"takes 2 input\(s\), \['image', 'mask'\]. Received: 1"),
-    ((X, M, M), Y, "Received: 3"),
-    ({"image": X, "hole": M}, Y, r"names of the generator's inputs.*\['image', 'hole'\]"),
-    ((X, M), Y[:5], "8 of image, 8 of mask, 5 of targets"),
-    ((X, M[:5]), Y, "8 of image, 5 of mask, 8 of targets"),
-    ((X, M[:, ::2]), Y, r"shapes that the generator takes, .* Received: .*\(4, 8, 1\)"),
-    ((X, M), Y[:, ::2], r"Targets must have the shape .* Received: \(4, 8, 1\)"),
-    ((X, np.full_like(M, np.nan)), Y, "The values of 'mask' must be finite"),
-    ((X, M), Y * np.inf, "The values of 'targets' must be finite"),
-    ((X, M.astype(str)), Y, "The values of 'mask' must be numbers"),
-    ((X[:0], M[:0]), Y[:0], "The data is empty"),
-    (([X[0], X[1, :4]], [M[0], M[1]]), Y[:2], "several sizes"),
-]
-
-
-@pytest.mark.parametrize(("x", "y", "match"), BAD_DATA, ids=range(len(BAD_DATA)))
-def test_bad_data(x, y, match):
-    gan = untrained()
-    with pytest.raises(DataError, match=match):
-        fit(gan, x, y)
-
-
-def test_bad_data_in_streams_validation_and_generate():
-    gan = untrained()
-    with pytest.raises(DataError, match=r"must be finite.*\(in the first batch\)"):
-        fit(gan, Batches((X, M), Y * np.nan), batch_size=None)
-    with pytest.raises(DataError, match="5 of targets"):
-        fit(gan, (X, M), Y, validation_data=((X, M), Y[:5]))
-    with pytest.raises(DataError, match="sample weights"):
-        fit(gan, Weighted((X, M), Y), batch_size=None)
-    for inputs, match in (((X, M[:5]), "5 of mask"), (X, "Received: 1"), ((X, M[:, :4]), "shapes")):
-        with pytest.raises(DataError, match=match):
-            gan.generate(inputs)
-    with pytest.raises(InvalidArgumentError, match="`batch_size`"):
-        gan.generate((X, M), batch_size=0)
-
-
-class Weighted(Batches):
-    def __getitem__(self, i):
-        return (*super().__getitem__(i), np.ones(4))
-
-
-def test_masks_of_another_size_for_a_network_of_any_size():
-    image, mask = keras.Input((None, None, 1)), keras.Input((None, None, 1))
-    generator = keras.Model(
-        [image, mask], layers.Conv2D(1, 3, padding="same")(layers.Concatenate()([image, mask]))
-    )
-    result = keras.Input((None, None, 1))
-    gan = compiled((generator, keras.Model(result, layers.Conv2D(1, 3)(result))))
-    with pytest.raises(DataError, match="cannot take inputs of these sizes together"):
-        fit(gan, (X, M[:, ::2, ::2]), Y)
-
-
-@pytest.mark.parametrize(
-    ("x", "y", "name"),
-    [
-        ((X, M), (Y + 1) * 127.5, "targets"),
-        ((X, 255 * M), Y, "mask"),
-        (((X + 1) * 127.5, M), Y, "image"),
-    ],
-)
-def test_a_wrong_range_is_warned_of(x, y, name):
-    gan = compiled()
-    with pytest.warns(PruningWarning, match=f"The values of '{name}' lie in .*masks to 0 and 1"):
-        fit(gan, x, y)
-
-
-def test_noise_beyond_the_range_is_no_fault(recwarn):
-    fit(compiled(), (X + np.float32(0.3), M), Y)
-    assert [w for w in recwarn if issubclass(w.category, PruningWarning)] == []
-
-
-def test_bad_metrics():
-    gan = kgp.ImageToImageGAN(*pair(), value_range=None)
-    for metrics, error, match in (
-        ("psnr", ArgumentTypeError, "`metrics` must be a list"),
-        (["psnr"], InvalidArgumentError, "needs the range of the images"),
-        ([kgp.PSNR], ArgumentTypeError, r"Write `PSNR\(\)`"),
-        (["mae", "mae"], InvalidArgumentError, "Received twice: mae"),
-        ([keras.metrics.Mean(name="generator_loss")], InvalidArgumentError, "Received twice"),
-        (["nonsense"], InvalidArgumentError, "A metric must be 'psnr', or"),
-        ([3], (ArgumentTypeError, InvalidArgumentError), "A metric must be"),
-    ):
-        with pytest.raises(error, match=match):
-            gan.compile(metrics=metrics)
-    with pytest.raises(InvalidArgumentError, match=r"`ImageToImageGAN.compile` does not take loss"):
-        gan.compile(loss="mse")
 
 
 # --- the page and the example --------------------------------------------------------------------
