@@ -33,9 +33,11 @@ class InputForm:
         self.shapes: list[tuple] | None = None
         self._keys: list[str] | None = None
         self._listed = False
-        if not network_checks.inputs_of(network):
+        inputs = network_checks.inputs_of(network)
+        if not inputs:
             return
-        structure: Any = network.input
+        # A Sequential model takes one tensor, and has no `input` before its first call.
+        structure: Any = inputs[0] if isinstance(network, keras.Sequential) else network.input
         if isinstance(structure, Mapping):
             self._keys = list(structure)
             tensors = list(structure.values())
@@ -64,7 +66,7 @@ class InputForm:
                     f"The inputs must have the names of the generator's inputs, {self.names}. Received: "
                     f"{list(inputs)}. Rename them, or name the inputs: `keras.Input(..., name='image')`."
                 )
-            given = tuple(inputs[name] for name in self.names)
+            given: tuple[Any, ...] = tuple(inputs[name] for name in self.names)
         else:
             given = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
         if len(given) != len(self.names):

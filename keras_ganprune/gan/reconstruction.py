@@ -155,7 +155,8 @@ class PerceptualLoss(ReconstructionLoss):
     Raises:
         ArgumentTypeError: `network` is not a Keras model.
         UnbuiltModelError: `network` has no weights yet.
-        InvalidArgumentError: `weight` is not a positive number, or no layer has the name in `layers`.
+        InvalidArgumentError: `weight` is not a positive number, `layers` is empty, or no layer has a name in
+            it.
         UnsupportedLayerError: `layers` are of a subclassed `network`, whose inner outputs are not known.
 
     Example:
@@ -177,6 +178,10 @@ class PerceptualLoss(ReconstructionLoss):
         annotated.check(PerceptualLoss.__init__, locals(), "network", "layers")
         super().__init__(weight)
         self.layers = [layers] if isinstance(layers, str) else None if layers is None else [*layers]
+        if self.layers == []:
+            raise InvalidArgumentError(
+                "`layers` must name at least one layer. Received: []. Leave it out for the outputs of the network."
+            )
         self._inner = Features(self.layers, "`PerceptualLoss`", "use `L1Loss`")
         self._network: keras.Model | None = None
         if isinstance(network, Mapping):

@@ -613,6 +613,7 @@ RIGHT: dict[str, str] = {
     "config": "None function class layer_class model",
     "GANModel.seed": "minus",
     "ImageToImageGAN.seed": "minus",
+    "weight": "percent half",
     # No reconstruction loss, or the weight of one.
     "ImageToImageGAN.reconstruction": "list percent half",
     "DiffAugment.seed": "minus",
