@@ -66,15 +66,15 @@ class InputForm:
                     f"The inputs must have the names of the generator's inputs, {self.names}. Received: "
                     f"{list(inputs)}. Rename them, or name the inputs: `keras.Input(..., name='image')`."
                 )
-            given: tuple[Any, ...] = tuple(inputs[name] for name in self.names)
+            given = [inputs[name] for name in self.names]
         else:
-            given = tuple(inputs) if isinstance(inputs, (list, tuple)) else (inputs,)
+            given = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         if len(given) != len(self.names):
             raise DataError(
                 f"The generator takes {len(self.names)} input(s), {self.names}. Received: {len(given)}. "
                 "Pass several inputs as a tuple: `gan.fit((images, masks), targets)`."
             )
-        return given if len(given) > 1 else given[0]
+        return tuple(given) if len(given) > 1 else given[0]
 
     def pack(self, condition: Any) -> Any:
         """Return a condition in the form in which the network takes its inputs."""

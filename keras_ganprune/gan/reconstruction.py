@@ -180,7 +180,8 @@ class PerceptualLoss(ReconstructionLoss):
         self.layers = [layers] if isinstance(layers, str) else None if layers is None else [*layers]
         if self.layers == []:
             raise InvalidArgumentError(
-                "`layers` must name at least one layer. Received: []. Leave it out for the outputs of the network."
+                "`layers` must name at least one layer. Received: []. Leave it out for the outputs of "
+                "the network."
             )
         self._inner = Features(self.layers, "`PerceptualLoss`", "use `L1Loss`")
         self._network: keras.Model | None = None
