@@ -455,17 +455,19 @@ def test_export_and_command_line(tmp_path, capsys):
 
 
 @pytest.mark.full
-def test_the_other_callbacks_and_functions():
+def test_the_other_callbacks_and_functions(tmp_path):
     x, y = data(n=16)
     gan = compiled(pair(norm=True), ["psnr"], ema_decay=0.9, balance_frequency=1)
     callbacks = [
         kgp.BalanceController(monitor="balance_ratio"),
         kgp.QualityMonitor(lambda model: {"hole": float(np.mean(psnr(model.generate(x), y)))}),
         kgp.Prune(0.5, "generator", 2, verbose=0),
+        kgp.SampleGrid(tmp_path, n=4, inputs=list(x), gif=False),
         keras.callbacks.EarlyStopping("val_psnr", mode="max", patience=5),
     ]
     logs = fit(gan, x, y, *callbacks, validation_data=(x, y), epochs=2)
     assert logs["hole"][-1] == pytest.approx(logs["val_psnr"][-1], rel=1e-4)
+    assert len(list(tmp_path.glob("*.png"))) == 2
     assert kgp.recalibrate_batch_norm(gan, (x, y), batch_size=8) == 2
     with pytest.raises(DataError, match=r"Pass \(inputs, targets\) as `data`"):
         kgp.recalibrate_batch_norm(gan)

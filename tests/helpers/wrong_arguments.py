@@ -614,6 +614,7 @@ RIGHT: dict[str, str] = {
     "GANModel.seed": "minus",
     "ImageToImageGAN.seed": "minus",
     "weight": "percent half",
+    "adversarial_weight": "zero percent half",
     # No reconstruction loss, or the weight of one.
     "ImageToImageGAN.reconstruction": "list percent half",
     "DiffAugment.seed": "minus",
