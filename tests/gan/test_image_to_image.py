@@ -467,7 +467,7 @@ def test_the_other_callbacks_and_functions(tmp_path):
     ]
     logs = fit(gan, x, y, *callbacks, validation_data=(x, y), epochs=2)
     assert logs["hole"][-1] == pytest.approx(logs["val_psnr"][-1], rel=1e-4)
-    assert len(list(tmp_path.glob("*.png"))) == 2
+    assert len(list(tmp_path.glob("epoch_*.png"))) == 2
     assert kgp.recalibrate_batch_norm(gan, (x, y), batch_size=8) == 2
     with pytest.raises(DataError, match=r"Pass \(inputs, targets\) as `data`"):
         kgp.recalibrate_batch_norm(gan)
