@@ -21,7 +21,28 @@ MODULES = sorted(
 )
 
 
-@pytest.mark.parametrize("name", MODULES)
+# These train or search for seconds; CI runs them too.
+LONG = {
+    f"keras_ganprune.{name}"
+    for name in (
+        "search.run_sweep",
+        "metrics.extractor_training",
+        "metrics.generated_training_data",
+        "metrics.layer_sensitivity.measure",
+        "pruning.criteria.gradient",
+        "layers.lora",
+        "layers.computed_kernels",
+    )
+}
+
+
+def test_the_long_ones_are_modules():
+    assert set(MODULES) >= LONG
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.full) if n in LONG else n for n in MODULES]
+)
 def test_doctests(name):
     try:
         module = importlib.import_module(name)

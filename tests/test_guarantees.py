@@ -22,7 +22,6 @@ EVERYDAY = {
     ("shrink(sparsity=)", "forgetful"),
     ("Shrink", "normalization"),
     ("average", "buffer"),
-    ("export", "stateful"),
 }
 
 

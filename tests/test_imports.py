@@ -165,6 +165,7 @@ def test_reader(text, modules):
     assert imported_modules(text) == modules
 
 
+@pytest.mark.full
 def test_import_is_lean():
     # In a fresh process, since other tests import these; Keras itself may bring some of them.
     code = (

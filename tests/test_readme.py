@@ -24,6 +24,7 @@ def first_snippet(tmp_path_factory):
     return names
 
 
+@pytest.mark.full
 def test_the_first_snippet_runs(first_snippet):
     assert first_snippet["gan"].generator.built
 

@@ -11,10 +11,13 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, unknown_name
-from keras_ganprune.layers.mask_store import MaskStore
+from keras_ganprune.layers.mask_store import MaskStore, write_with
 from keras_ganprune.pruning.schedules import AdaptiveSparsity
 from keras_ganprune.training import discovery
 from keras_ganprune.training.snapshot import TrainingState
+
+# The name under which a resumed run finds the state before its trial; see `MaskStore.arrays`.
+_LAST_GOOD = "last_good "
 
 
 class AdaptiveController:
@@ -31,6 +34,8 @@ class AdaptiveController:
         increment: Float, the increase to try next.
         trial: Float, the sparsity on trial; NaN without a trial.
         planned: Float, the sparsity to try from the next epoch on; NaN without a plan.
+        goes_on: Whether the search was begun by an earlier run.
+        waits: Whether training goes on before the trial that is planned, until its gradients are sampled.
     """
 
     def __init__(self, schedule: AdaptiveSparsity, model: keras.Model, memory: MaskStore):
@@ -40,6 +45,7 @@ class AdaptiveController:
         # The network may have been pruned before with other settings.
         self._checksums = [zlib.crc32(text.encode()) for text in (schedule.monitor, repr(schedule))]
         saved = memory.arrays.get("adaptive")
+        self.goes_on = saved is not None and int(saved[8]) == self._checksums[1]
         if saved is None:
             saved = [math.nan, 0.0, schedule.increment, math.nan, 0.0, 0.0, math.nan]
         elif int(saved[8]) != self._checksums[1]:
@@ -53,7 +59,9 @@ class AdaptiveController:
         self.trial, self.planned = trial, planned
         self.epochs_left = int(epochs_left)
         self.finished = bool(finished)
-        self._last_good: TrainingState | None = None
+        self._last_good = self._read_last_good()
+        self.waits = self._last_good is not None and not self.trying
+        write_with(memory, _LAST_GOOD, self)
 
     @property
     def trying(self) -> bool:
@@ -129,7 +137,7 @@ class AdaptiveController:
 
     def begin_trial(self, sparsity: float) -> None:
         """Note that a sparsity is on trial from now on."""
-        self.trial, self.planned = sparsity, math.nan
+        self.trial, self.planned, self.waits = sparsity, math.nan, False
         self.epochs_left = self.schedule.recovery_epochs
         self._save()
 
@@ -148,7 +156,24 @@ class AdaptiveController:
         self.trial = math.nan
         self._save()
 
+    def arrays_to_save(self) -> dict[str, np.ndarray]:
+        """Return the state before the trial, if training has left it: a resumed run may go back to it."""
+        if self._last_good is None or not (self.trying or self.waits):
+            return {}
+        return {_LAST_GOOD + name: array for name, array in self._last_good.to_arrays().items()}
+
+    def _read_last_good(self) -> TrainingState | None:
+        """Return the state before the trial that was saved in it, or None."""
+        names = [name for name in self.memory.arrays if name.startswith(_LAST_GOOD)]
+        arrays = {name.removeprefix(_LAST_GOOD): self.memory.arrays.pop(name) for name in names}
+        if not arrays or not (self.trying or not math.isnan(self.planned)):
+            return None
+        return TrainingState.from_arrays(self.model, arrays, self._not_restored())
+
     def _keep(self) -> None:
+        self._last_good = TrainingState(self.model, self._not_restored())
+
+    def _not_restored(self) -> list[int]:
         # Learning rate and other schedules do not go back with the weights.
         optimizers = discovery.optimizers(self.model, unwrap=False) + discovery.optimizers(
             self.model
@@ -156,7 +181,7 @@ class AdaptiveController:
         not_restored = [id(o.iterations) for o in optimizers]
         # Private: the public property is the value. A callback may have lowered the rate meanwhile.
         not_restored += [id(getattr(o, "_learning_rate", None)) for o in optimizers]
-        self._last_good = TrainingState(self.model, not_restored)
+        return not_restored
 
     def _save(self) -> None:
         self.memory.arrays["adaptive"] = np.array(

@@ -25,13 +25,15 @@ class AdaptiveTrials:
     def __init__(self, controller: AdaptiveController, run: Any):
         self.controller = controller
         self.run = run
+        if controller.goes_on:
+            run.first_update.foreign_sparsity = 0.0  # the masks are those of this search
 
     def begin(self) -> None:
         """Try the sparsity planned at the end of the last epoch, so that a trial has an epoch of its own."""
         controller = self.controller
         if not math.isnan(controller.planned) and not self.run.postponed:
             controller.before_trial()
-            self.run.update(self.run.last_step, controller.planned)
+            controller.waits = not self.run.update(self.run.last_step, controller.planned)
 
     def evaluate(self, logs: dict[str, Any] | None) -> None:
         """Evaluate the sparsity on trial, and plan the next one or go back."""

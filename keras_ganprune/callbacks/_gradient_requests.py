@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+from keras import ops
 
-from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.modes import Mode
+from keras_ganprune.utils import validation
 
 Loss = Callable[[keras.Model, Any], Any]
 
@@ -62,6 +64,38 @@ def requests(
     else:
         scoring = Request(criterion.moment, loss)
     return scoring, Request(1, loss) if mode.needs_gradient else None
+
+
+def scalar_loss(loss: Loss, model: keras.Model, data: Any) -> Any:
+    """Return the loss of a model on a batch.
+
+    Raises:
+        ArgumentTypeError: The function of the user returns no tensor and no number.
+        InvalidArgumentError: It returns a tensor that is no scalar.
+    """
+    value = loss(model, data)
+    if not (validation.is_number(value) or ops.is_tensor(value)):
+        raise ArgumentTypeError(
+            "`gradient_loss` must return a scalar loss, a tensor. "
+            f"Received: {value!r} (of type {type(value).__name__})."
+        )
+    shape: Any = ops.shape(value)
+    if len(shape):
+        raise InvalidArgumentError(
+            "`gradient_loss` must return a scalar. Received a tensor of shape "
+            f"{shape}. Take the mean over the batch."
+        )
+    return value
+
+
+def check_dependent(gradients: Sequence[Any], variables: Sequence[keras.Variable]) -> None:
+    """Raise `UnsupportedLayerError` if a loss depends on none of the pruned weights."""
+    if all(gradient is None for gradient in gradients):
+        names = ", ".join(variable.path for variable in variables[:3])
+        raise UnsupportedLayerError(
+            f"The gradient loss does not depend on {names}, nor on another pruned weight. Run their network "
+            "in it: `gradient_loss=lambda model, batch: keras.ops.mean(model(batch[0]))`."
+        )
 
 
 def _check_adversarial(

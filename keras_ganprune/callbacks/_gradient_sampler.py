@@ -18,8 +18,13 @@ import numpy as np
 from keras import ops
 
 from keras_ganprune.backend import tracing
-from keras_ganprune.callbacks._gradient_requests import Loss, Request
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.callbacks._gradient_requests import (
+    Loss,
+    Request,
+    check_dependent,
+    scalar_loss,
+)
+from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.layers.mask_store import companion
 from keras_ganprune.layers.tensors import tensor, to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight
@@ -78,11 +83,6 @@ class _Sums:
 
     def _companions(self, indices: Iterable[int]) -> list[tuple[keras.Variable, keras.Variable]]:
         return [(self.variables[i], v) for i in indices for v in (self.sums[i], self.counts[i])]
-
-    def reset(self) -> None:
-        """Set all sums and counts to zero."""
-        for variable in (*self.sums, *self.counts):
-            variable.assign(ops.zeros_like(tensor(variable)))
 
     @property
     def empty(self) -> bool:
@@ -196,8 +196,13 @@ class GradientSampler:
     def reset(self) -> None:
         """Forget all sampled gradients."""
         self.batches = 0
-        for sums in self.sums.values():
-            sums.reset()
+        for variable in self.variables:
+            variable.assign(ops.zeros_like(tensor(variable)))
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The sums and counts of all requests: the state between two batches."""
+        return [v for sums in self.sums.values() for v in (*sums.sums, *sums.counts)]
 
     @property
     def empty(self) -> bool:
@@ -367,17 +372,12 @@ def _sample_loss(model: keras.Model, data: Any, sums: _Sums) -> None:
     scale = _loss_scale(model)
 
     def loss():
-        value = cast(Loss, sums.request.loss)(model, data)  # only requests with a loss come here
-        shape: Any = ops.shape(value)
-        if len(shape):
-            raise InvalidArgumentError(
-                "`gradient_loss` must return a scalar. Received a tensor of shape "
-                f"{shape}. Take the mean over the batch."
-            )
+        value = scalar_loss(cast(Loss, sums.request.loss), model, data)
         value = ops.cast(value, "float32")
         return value if scale is None else value * scale
 
     gradients = _backend().gradients(loss, sums.variables)
+    check_dependent(gradients, sums.variables)
     usable = None
     if scale is not None:
         gradients = [g if g is None else ops.cast(g, "float32") / scale for g in gradients]

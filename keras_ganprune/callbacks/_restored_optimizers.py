@@ -1,7 +1,8 @@
 """Optimizers that are built before `BackupAndRestore` reads its file, so that their state is restored.
 
 Keras restores the state of an optimizer only if it is built. A GAN class builds its optimizers in its first
-`train_step`, which is too late. The shapes in the file tell which network each of them trains.
+`train_step`, which is too late. The shapes in the file tell which network each of them trains, or else the
+names.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 
 from keras_ganprune.errors import PruningWarning
 from keras_ganprune.layers.traversal import is_built, masked_weights
@@ -41,9 +43,8 @@ def build_optimizers(model: keras.Model, callbacks: Iterable[Any]) -> None:
             continue
         saved = _saved_shapes(path, name)
         if isinstance(held, keras.optimizers.Optimizer):
-            # Two variables are an iteration and a learning rate: it was not built when it was saved. Keras
-            # builds the optimizer of `compile` itself.
-            if held.built or held is model.optimizer or len(saved) <= 2:
+            # Keras builds the optimizer of `compile` itself. One that had made no step has no state.
+            if held.built or held is model.optimizer or not _has_made_steps(path, name):
                 continue
             variables = _trained(model, name, held, saved)
             if variables is None:
@@ -92,6 +93,18 @@ def _saved_shapes(path: str, name: str) -> Shapes:
         return []  # `BackupAndRestore` reads its second file, or raises its own error.
 
 
+def _has_made_steps(path: str, name: str) -> bool:
+    """Return whether an optimizer in a file has made steps: one of its whole numbers is not zero."""
+    try:
+        with h5py.File(path) as file:
+            group: Any = file.get(f"{name}/vars") or {}
+            entries: list[Any] = list(group.values())
+            whole = [e for e in entries if e.shape == () and np.issubdtype(e.dtype, np.integer)]
+            return any(int(e[()]) > 0 for e in whole)
+    except (OSError, KeyError):
+        return False
+
+
 def _trained(
     model: keras.Model, name: str, optimizer: Any, saved: Shapes
 ) -> list[keras.Variable] | None:
@@ -103,7 +116,8 @@ def _trained(
     }
     masks = len(masked_weights(model)) if keras.backend.backend() == "jax" else 0
     fitting: dict[tuple[int, ...], tuple[str, list[keras.Variable]]] = {}
-    for count in (1, 2):
+    # Without slots (SGD without momentum) every network fits, so that only its name can tell.
+    for count in (1, 2) if any(saved) else (1,):
         for keys in itertools.islice(itertools.permutations(networks, count), 64):
             variables = [v for key in keys for v in networks[key].trainable_variables]
             if _fits(optimizer, variables, saved, masks):
@@ -119,7 +133,7 @@ def _fits(optimizer: Any, variables: list[keras.Variable], saved: Shapes, masks:
 
     On JAX the masks of the variables, and what they hide, are behind its own variables.
     """
-    if any(tuple(variable.shape) not in saved for variable in variables):
+    if any(saved) and any(tuple(variable.shape) not in saved for variable in variables):
         return False
     twin = type(optimizer).from_config(optimizer.get_config())
     twin.build(variables)

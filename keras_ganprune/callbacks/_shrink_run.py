@@ -9,13 +9,15 @@ from typing import Any
 import keras
 
 from keras_ganprune.backend import tracing
+from keras_ganprune.callbacks.callback_list import callbacks_beside
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent, shrink_event
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers.traversal import is_built
+from keras_ganprune.layers.tensors import to_numpy
+from keras_ganprune.layers.traversal import is_built, masked_weights
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.shrink_alike import shrink_alike
-from keras_ganprune.pruning.shrink_model import Shrunk, shrink_with_cuts
+from keras_ganprune.pruning.shrink_model import Shrunk, check_choice, shrink_with_cuts
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import channel_groups
@@ -90,6 +92,25 @@ class ShrinkRun:
         self._siblings = siblings
         siblings.append(self)
         self._measure_dense_costs()
+        self._try_settings()
+
+    def _try_settings(self) -> None:
+        """Choose channels as the first cut will: a name that matches nothing is found before training.
+
+        The cut itself chooses anew, by the weights that it finds.
+        """
+        for name, network in self.targets:
+            if not is_built(network):
+                continue
+            for number, at in enumerate(self.plan.at):
+                if at <= self.clock.step:
+                    continue  # an earlier `fit` has made this cut
+                budget = self.plan.budget[number]
+                sparsity = self.plan.sparsity[number]
+                if budget is None and sparsity is None:
+                    self._check_masks_will_come(name, network)
+                    continue
+                check_choice(network, sparsity=sparsity, budget=budget, **self.plan.settings)
 
     def batch_begins(self) -> None:
         """Note the step at which training begins."""
@@ -168,6 +189,23 @@ class ShrinkRun:
             if not self.model.conditional:
                 recalibrate_batch_norm(self.model)
         return [shrink_event(step, name, network, shrunk) for name, network, shrunk in results]
+
+    def _check_masks_will_come(self, name: str, network: keras.layers.Layer) -> None:
+        """Raise if a cut is to remove what is masked, and nothing masks a network in this `fit`."""
+        # A callback of the user may prune too.
+        own = ("keras.src.callbacks.", "keras_ganprune.")
+        pruned = any(
+            hasattr(other, "pruner")
+            or isinstance(other, keras.callbacks.LambdaCallback)
+            or not type(other).__module__.startswith(own)
+            for other in callbacks_beside()
+        )
+        if not pruned and not any(not to_numpy(w.mask).all() for w in masked_weights(network)):
+            raise InvalidArgumentError(
+                f"`Shrink` needs to know what to remove. Received: neither `sparsity` nor `budget`, no "
+                f"masks in '{name or network.name}', and no `Prune` in `callbacks`. Give `sparsity` or "
+                "`budget`, or add `Prune(granularity='channel')` to the callbacks."
+            )
 
     def _check_loose_averages(self) -> None:
         """Refuse to cut a network whose average is kept as variables: its arrays cannot be cut alike."""

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import keras
+
+from keras_ganprune.training.running_fits import callback_lists
 
 
 def callbacks_beside() -> list[keras.callbacks.Callback]:
     """Return all callbacks of the running `fit`, in order; [] if no callback list calls the hook.
 
     To be called inside a hook of a callback.
-
-    Private touch: Keras gives a callback its model, but not the list that it is in. Only the caller of
-    the hook has that list.
     """
-    frame = sys._getframe(1)
-    while frame is not None:
-        caller = frame.f_locals.get("self")
-        if isinstance(caller, keras.callbacks.CallbackList):
-            return list(caller.callbacks)
-        frame = frame.f_back
-    return []
+    running = next(callback_lists(), None)
+    return [] if running is None else list(running.callbacks)
 
 
 def logs_read_by(callback: keras.callbacks.Callback) -> Iterator[str]:

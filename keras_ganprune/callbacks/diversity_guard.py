@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -203,6 +203,7 @@ class DiversityGuard(FreshCopies):
                     "`DiversityGuard()` behind it."
                 )
             self._inner_monitor.on_train_begin(logs)
+            self._check_names(self._inner_monitor.known_names)
             return
         place = next((i for i, other in enumerate(beside) if other is self), 0)
         monitors = [other for other in beside[:place] if isinstance(other, QualityMonitor)]
@@ -213,6 +214,7 @@ class DiversityGuard(FreshCopies):
                 "neither."
             )
         self._monitor = monitors[-1]
+        self._check_names(monitors[-1].known_names)
 
     def on_epoch_end(self, epoch, logs=None):
         """Compare the last measurement, and act on a loss."""
@@ -222,13 +224,7 @@ class DiversityGuard(FreshCopies):
         if not measured or measured[-1][0] != epoch + 1 or epoch < self.start_from_epoch:
             return
         values = measured[-1][1]
-        needed = ["coverage"] if self.distance_tolerance is None else ["coverage", self.distance]
-        for name in needed:
-            if name not in values:
-                raise InvalidArgumentError(
-                    f"The evaluator must measure {name!r}. Received: {', '.join(values) or 'nothing'}. "
-                    "`ImageQuality` measures it; a function of your own can return it."
-                )
+        self._check_names(values)
         nan_stopped = getattr(self.model, "_nan_guarded", "") == "stopped"
         if math.isfinite(values["coverage"]) and not nan_stopped:  # else `NaNGuard` acts
             self._compare(epoch + 1, values)
@@ -248,6 +244,18 @@ class DiversityGuard(FreshCopies):
                     f"{schedule!r}, which restores states itself. Let that schedule watch the coverage "
                     "(`AdaptiveSparsity('coverage', 0.05, direction='max', relative=False)`), or use "
                     "action='stop'."
+                )
+
+    def _check_names(self, measured: Iterable[str] | None) -> None:
+        """Raise if a value that the guard compares is not measured. None: that is not known yet."""
+        if measured is None:
+            return
+        needed = ["coverage"] if self.distance_tolerance is None else ["coverage", self.distance]
+        for name in needed:
+            if name not in measured:
+                raise InvalidArgumentError(
+                    f"The evaluator must measure {name!r}. Received: {', '.join(measured) or 'nothing'}. "
+                    "`ImageQuality` measures it; a function of your own can return it."
                 )
 
     def _compare(self, epoch: int, values: Mapping[str, float]) -> None:

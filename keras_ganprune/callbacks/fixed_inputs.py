@@ -171,7 +171,7 @@ class FixedInputs:
 
 
 def _rows(name: str, value: Any, n: int) -> np.ndarray:
-    array = np.asarray(value)
+    array = validation.array(value, name)
     if array.ndim == 0 or len(array) < n:
         raise DataError(
             f"`{name}` must have one entry for each of the {n} images. Received: shape {array.shape}."

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import keras
 
 from keras_ganprune.callbacks._restored_optimizers import build_optimizers
+from keras_ganprune.callbacks._torn_backup import backup_follows, mend, note_epochs
 from keras_ganprune.callbacks._training_start import release_layers
 from keras_ganprune.callbacks.callback_list import callbacks_beside
 from keras_ganprune.callbacks.pruning_run import PruningRun
@@ -122,6 +123,7 @@ class Prune(FreshCopies):
         self.updates: list[tuple[int, float, float]] = []
         self._targets: TargetNetworks | None = None
         self._run: PruningRun | None = None
+        self._notes_epochs = False
 
     def __repr__(self) -> str:
         pruner = f", {self.pruner!r}" if self.pruner else ""
@@ -161,9 +163,13 @@ class Prune(FreshCopies):
         self._targets.check_workers(
             {k: v for k, v in arguments.items() if isinstance(v, plain) and k != "verbose"}
         )
+        beside = callbacks_beside()
+        self._notes_epochs = backup_follows(self, beside)
+        if self._notes_epochs:
+            mend(beside, self._say)
         if self._targets.built:
             # Before the masks, which are variables of the optimizers on JAX.
-            build_optimizers(model, callbacks_beside())
+            build_optimizers(model, beside)
         if self._targets.pruner is None and self._targets.built:
             self._targets.prepare()
         self._targets.loaded = any(store.restored for store in self._targets.stores)
@@ -196,6 +202,7 @@ class Prune(FreshCopies):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Begin the trial of an adaptive schedule."""
+        note_epochs(self._targets, epoch if self._notes_epochs else None)
         if self._active_run is not None:
             self._active_run.begin_epoch()
 
@@ -214,6 +221,7 @@ class Prune(FreshCopies):
         """Mask whatever bypassed the constraints, and log the sparsity."""
         if self._active_run is not None:
             self._active_run.end_epoch(logs)
+        note_epochs(self._targets, epoch + 1 if self._notes_epochs else None)
         self._log(logs)
 
     def on_train_end(self, logs=None):
@@ -236,6 +244,11 @@ def _check_gradient_loss(loss: Any, settings: PruningSettings) -> Any:
         raise ArgumentTypeError(
             "`gradient_loss` must be a function (model, batch) -> scalar loss. "
             f"Received: {loss!r} (of type {type(loss).__name__})."
+        )
+    if not annotated.takes(loss, 2):
+        raise ArgumentTypeError(
+            "`gradient_loss` must be a function of two arguments, (model, batch) -> scalar loss. "
+            f"Received: {loss!r}, which does not take two."
         )
     if not settings.needs_gradient:
         raise InvalidArgumentError(

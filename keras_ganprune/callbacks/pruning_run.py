@@ -12,6 +12,7 @@ from keras_ganprune.callbacks._adaptive_controller import AdaptiveController
 from keras_ganprune.callbacks._adaptive_trials import AdaptiveTrials
 from keras_ganprune.callbacks._first_update import FirstUpdate
 from keras_ganprune.callbacks._frozen_weights import FrozenWeights
+from keras_ganprune.callbacks._open_window import forget_interrupted, resumed_window
 from keras_ganprune.callbacks._training_start import (
     check_resumed,
     claim_layers,
@@ -69,15 +70,11 @@ class PruningRun:
         self.last_step = 0
         self.postponed: tuple[int, Target] | None = None
         self._frozen: FrozenWeights | None = None
-        self._first_update = FirstUpdate(callback)
+        self.first_update = FirstUpdate(callback)
         # A guard may have unset its mark when training ends.
         self._guarded = False
         self._said_written = False
-        sampler = targets.sampler
-        if sampler is not None and sampler.active:
-            # The previous `fit` was interrupted in a sampled batch.
-            sampler.stop()
-            sampler.reset()
+        forget_interrupted(targets.sampler)
         targets.announce()
 
     @property
@@ -222,11 +219,12 @@ class PruningRun:
             self.model.make_train_function()
         self._guarded = getattr(self.model, "_nan_guarded", False)
         self.last_step = step = first_step(self.clock, self.targets, self.callback, self.say)
+        self._window = resumed_window(self)  # a weak reference of the store needs it
         check_resumed(self.model, self.pruner, step)
         if self.targets.rewinder is not None:
             self.targets.rewinder.look(step)
         if not made_masks(self.callback, self.stores, step):
-            self._first_update.foreign_sparsity = self.pruner.sparsity
+            self.first_update.foreign_sparsity = self.pruner.sparsity
         schedule = self.callback.schedule
         if schedule.adaptive:
             search = cast(AdaptiveSparsity, schedule)  # the only kind that is adaptive
@@ -237,12 +235,14 @@ class PruningRun:
         if not self.targets.warned_of_frozen:
             self._frozen = FrozenWeights(self.model, self.pruner.weights)
         due = schedule.latest_update_step(-1, step, self.callback.frequency)
-        if due is None or all(
-            self.callback.settings.stamp(due) == store.stamp for store in self.stores
+        if (
+            self.postponed is not None
+            or due is None
+            or all(self.callback.settings.stamp(due) == store.stamp for store in self.stores)
         ):
             return
         if schedule(due) != schedule(schedule.begin_step):
-            self._first_update.late_start = (step, self.pruner.sparsity)
+            self.first_update.late_start = (step, self.pruner.sparsity)
         self.update(due, self.target_at(due))
 
     # --- which update is due ---------------------------------------------------------------------
@@ -351,7 +351,7 @@ class PruningRun:
         callback.reports.append(report)
         step = self.last_step if was_postponed else due
         callback.updates.append((step, report.requested, report.achieved))
-        self._first_update.warn(pruner.sparsity)
+        self.first_update.warn(pruner.sparsity)
         return True
 
     def _warn_of_frozen(self) -> None:

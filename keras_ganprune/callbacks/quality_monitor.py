@@ -23,6 +23,7 @@ from keras_ganprune.errors import (
     unknown_name,
 )
 from keras_ganprune.gan import GANModel
+from keras_ganprune.layers.traversal import is_built
 from keras_ganprune.metrics.image_quality import Evaluator
 from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.training.snapshot import sums_not_finite
@@ -43,12 +44,14 @@ class _FitState:
         logged: The values logged last, by log name.
         warned: Keys of the warnings given so far.
         beside: All callbacks of the `fit`.
+        known: Names of all values that the evaluator will measure; None if it does not tell them.
     """
 
     names: tuple[str, ...] | None = None
     logged: dict[str, float] = field(default_factory=dict)
     warned: set[Any] = field(default_factory=set)
     beside: list[keras.callbacks.Callback] = field(default_factory=list)
+    known: tuple[str, ...] | None = None
 
 
 class QualityMonitor(FreshCopies):
@@ -123,7 +126,10 @@ class QualityMonitor(FreshCopies):
     ):
         annotated.check(QualityMonitor.__init__, locals(), "target")
         super().__init__()
-        if not isinstance(quality, Evaluator) and not callable(quality):
+        layer = isinstance(
+            quality, keras.layers.Layer
+        )  # callable, but on images and not on a model
+        if layer or not (isinstance(quality, Evaluator) or callable(quality)):
             raise ArgumentTypeError(
                 "`quality` must be an `ImageQuality`, or a function (model) -> dict of floats. "
                 f"Received: {quality!r} (of type {type(quality).__name__})."
@@ -132,6 +138,11 @@ class QualityMonitor(FreshCopies):
             raise ArgumentTypeError(
                 f"`quality` must be an object, not its class. Received: {quality.__name__}. Write "
                 f"`{quality.__name__}(...)`."
+            )
+        if not isinstance(quality, Evaluator) and not annotated.takes(quality, 1):
+            raise ArgumentTypeError(
+                "`quality` must be a function of one argument, (model) -> dict of floats. "
+                f"Received: {quality!r}, which does not take one."
             )
         self.quality = quality
         self.every = validation.positive_int(every, "every")
@@ -161,11 +172,33 @@ class QualityMonitor(FreshCopies):
     # --- Keras's hooks ---------------------------------------------------------------------------
 
     def on_train_begin(self, logs=None):
-        """Check the target and the place in the list of callbacks."""
+        """Check the target, what is measured, and the place in the list of callbacks."""
         self._state = _FitState(beside=callbacks_beside())
         if isinstance(self.quality, Evaluator) or self.target is not None:
-            fixed_inputs.sampled_network(self.model, self.target)  # raises if the name is wrong
+            _, network = fixed_inputs.sampled_network(
+                self.model, self.target
+            )  # raises if it is wrong
+            if isinstance(self.quality, Evaluator) and is_built(network):
+                self._check_evaluator(self.quality, network)
         self._check_order(self._expected_names())
+
+    def _check_evaluator(self, evaluator: Evaluator, network: Any) -> None:
+        """Find before the first step what the first measurement would find after an epoch."""
+        check = getattr(evaluator, "check_generator", None)
+        if check is None:
+            return  # an evaluator of a user may not have it
+        source, size = self._source(network)
+        with fixed_inputs.as_exported(self.model, network):
+            known: tuple[str, ...] = check(source, n=self.n, seed=self.seed, **size)
+        self._state.known = known
+        for name in () if self.metrics in (None, "all") else self.metrics:
+            if name not in known:
+                raise InvalidArgumentError(unknown_name("name in `metrics`:", name, known))
+
+    @property
+    def known_names(self) -> tuple[str, ...] | None:
+        """Names of the values that will be measured; None before `fit`, or if they are not known."""
+        return self._state.known
 
     def on_epoch_end(self, epoch, logs=None):
         """Measure if it is due, and log the values."""
@@ -224,15 +257,10 @@ class QualityMonitor(FreshCopies):
         name, network = fixed_inputs.sampled_network(model, self.target)
         bad = sums_not_finite(network)
         if not bad:
-            # A `GANModel` knows whether it takes labels. A subclassed network does not tell its input size.
-            whole = self.target is None and isinstance(model, GANModel)
-            latent_dim = getattr(model, "latent_dim", None)
-            size = {} if whole or getattr(network, "inputs", None) else {"latent_dim": latent_dim}
+            source, size = self._source(network)
             with fixed_inputs.as_exported(model, network):
                 try:
-                    report = evaluator.measure_generator(
-                        model if whole else network, n=self.n, seed=self.seed, **size
-                    )
+                    report = evaluator.measure_generator(source, n=self.n, seed=self.seed, **size)
                 except DataError:
                     if self._makes_finite_images(network):
                         raise
@@ -242,6 +270,15 @@ class QualityMonitor(FreshCopies):
                     return {k: _float_value(k, v) for k, v in values if v is not None}, report
         self._warn_diverged(bad)
         return None, None
+
+    def _source(self, network: Any) -> tuple[Any, dict[str, Any]]:
+        """Return what an evaluator measures, and the further arguments that it needs."""
+        model: Any = self.model
+        # A `GANModel` knows whether it takes labels. A subclassed network does not tell its input size.
+        whole = self.target is None and isinstance(model, GANModel)
+        latent_dim = getattr(model, "latent_dim", None)
+        size = {} if whole or getattr(network, "inputs", None) else {"latent_dim": latent_dim}
+        return model if whole else network, size
 
     def _makes_finite_images(self, network: keras.layers.Layer) -> bool:
         try:

@@ -17,7 +17,12 @@ import numpy as np
 
 from keras_ganprune.backend import distribution
 from keras_ganprune.callbacks import fixed_inputs
-from keras_ganprune.errors import OutputError, PruningWarning, UnbuiltModelError
+from keras_ganprune.errors import (
+    InvalidArgumentError,
+    OutputError,
+    PruningWarning,
+    UnbuiltModelError,
+)
 from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.utils import annotated, files, plotting, validation
 
@@ -27,6 +32,9 @@ _VISIBLE_SIDE = 48
 # The last frame of the animation is shown so many times longer than the others.
 _LAST_FRAME_FACTOR = 5
 _MAX_FRAMES = 100
+# GIF counts hundredths of a second in 16 bits.
+_LONGEST_MS = 655_350 // _LAST_FRAME_FACTOR
+_MAX_PIXELS = 2**28
 
 
 @dataclass
@@ -94,6 +102,7 @@ class SampleGrid(FreshCopies):
         MissingPackageError: Pillow is not installed.
         InvalidArgumentError: A number is out of its range, both `labels` and `inputs` are given, or
             `target` does not exist.
+        InvalidArgumentError: A picture has more than 2**28 pixels.
         InvalidArgumentError: The network does not take latent vectors, and `inputs` is None.
         DataError: `labels` or `inputs` does not fit the network, or its outputs are not images.
 
@@ -132,6 +141,11 @@ class SampleGrid(FreshCopies):
         self.zoom = None if zoom is None else validation.positive_int(zoom, "zoom")
         self.gif = validation.boolean(gif, "gif")
         self.duration_ms = validation.positive_int(duration_ms, "duration_ms")
+        if self.duration_ms > _LONGEST_MS:
+            raise InvalidArgumentError(
+                f"`duration_ms` must be at most {_LONGEST_MS}, because a GIF cannot show a picture for "
+                f"longer. Received: {duration_ms!r}."
+            )
         self.written: list[int] = []
         self.failed: list[int] = []
         self._earlier_epochs = 0  # those of earlier `fit`s
@@ -192,6 +206,13 @@ class SampleGrid(FreshCopies):
         """Return the picture of the present network as uint8 array (height, width, channels)."""
         _, images = fixed_inputs.show_images(self.model, self.target, self.fixed, self.value_range)
         zoom = self.zoom or max(1, -(-_VISIBLE_SIDE // min(images.shape[1:3])))
+        rows = -(-len(images) // self.columns)
+        pixels = rows * images.shape[1] * zoom * self.columns * images.shape[2] * zoom
+        if pixels > _MAX_PIXELS:
+            raise InvalidArgumentError(
+                f"A picture must have at most {_MAX_PIXELS:,} pixels. Received: n={self.fixed.n}, "
+                f"columns={self.columns} and zoom={zoom}, which make {pixels:,}. Lower one of them."
+            )
         images = images.repeat(zoom, axis=1).repeat(zoom, axis=2)
         grid = plotting.image_grid(images, self.columns, gap=2)
         return np.round(grid * 255).astype("uint8")

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 import keras
 
+from keras_ganprune.callbacks._cut_backup import check_not_cut
 from keras_ganprune.callbacks._shrink_run import CutPlan, ShrinkRun
+from keras_ganprune.callbacks.callback_list import callbacks_beside
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.gan.adversarial_model import AdversarialModel
@@ -31,8 +33,8 @@ class Shrink(FreshCopies):
     step is traced again for the next batch, and then costs what a step of the smaller network costs.
     Other references to the old network stay with the old one. A `Prune` ends when its network is cut.
 
-    After a cut, `BackupAndRestore` cannot resume an interrupted run from a model of the old size. Save
-    the model (`gan.save`) and continue with the saved one.
+    After a cut, `BackupAndRestore` cannot resume an interrupted run from a model of the old size: it is
+    refused. Place a `ModelCheckpoint` of the whole model behind `Shrink`, and continue with its last file.
 
     Args:
         at: Positive int, or rising list of ints: optimizer steps of the first target at which to cut.
@@ -67,6 +69,7 @@ class Shrink(FreshCopies):
             not have one entry per step.
         InvalidArgumentError: `target` is None or the model itself, or does not exist.
         InvalidArgumentError: The criterion, granularity and allocation are not compatible.
+        InvalidArgumentError: `BackupAndRestore` is about to restore a network that was cut.
         InvalidArgumentError: At a cut: nothing can be removed, or the budget cannot be met.
         UnsupportedLayerError: At a cut: channels reach a layer without a channel rule.
         DifferentOutputsError: At a cut: `verify` is True, and a smaller network or average does not give
@@ -169,6 +172,11 @@ class Shrink(FreshCopies):
         return list(value)
 
     # --- Keras's hooks ---------------------------------------------------------------------------
+
+    def set_model(self, model: keras.Model) -> None:
+        """Refuse a backup of networks that were cut, before Keras reads it."""
+        super().set_model(model)
+        check_not_cut(discovery.resolve_target(model, self.target), callbacks_beside())
 
     def on_train_begin(self, logs=None):
         """Find the networks, and check that they can be replaced."""

@@ -81,7 +81,8 @@ class _EventFile:
         except self._faults as error:
             raise OutputError(
                 f"`log_dir` must be a folder that can be written. Received: '{log_dir}' "
-                f"({_reason(error)}). Choose another folder, or check its permissions and the free space."
+                f"({files.reason(error)}). Choose another folder, or check its permissions and the free "
+                "space."
             ) from error
 
     def attempt(self, write: Callable[[], None]) -> None:
@@ -92,8 +93,8 @@ class _EventFile:
             if not self._warned:
                 self._warned = True
                 warnings.warn(
-                    f"Event files could not be written into '{self.log_dir}' ({_reason(error)}). Training "
-                    "continues without them. Check the free space and the permissions.",
+                    f"Event files could not be written into '{self.log_dir}' ({files.reason(error)}). "
+                    "Training continues without them. Check the free space and the permissions.",
                     PruningWarning,
                     stacklevel=2,
                 )
@@ -296,10 +297,6 @@ class PruningSummary(FreshCopies):
                     quantity = prune.schedule.quantity
                     summary.scalar(f"updates/{name}/requested_{quantity}", requested, step=step)
                     summary.scalar(f"updates/{name}/achieved_sparsity", achieved, step=step)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or getattr(error, "message", None) or str(error)
 
 
 def _networks(model: keras.Model, target: Any) -> list[tuple[str, keras.layers.Layer]]:

@@ -12,6 +12,8 @@ from keras_ganprune.applications.option_fields import options_of
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
 _VALUE = re.compile(r"\b(\w+)='([^']*)'((?:, '[^']*')*(?: or '[^']*')?)")
 _PYTHON = re.compile(r"`[\w.]+\(|`[\w.]+=|`[A-Z]\w*`|`[a-z_]+`|\w+='[^']*'")
+# An alternative that the command line does not have: 'a `Criterion`, a text'.
+_INSTANCE = re.compile(r"an? `[A-Z]\w*`(, | or )|(, | or )(an? `[A-Z]\w*`|a dict\b)(?! of)")
 _SENTENCE = re.compile(r"(?<=[.!?]) +(?=[A-Z`'\[])")
 # Arguments of objects that the command line makes of a text.
 _PART_OF = {
@@ -44,7 +46,8 @@ def flags_of(parser: argparse.ArgumentParser) -> dict[str, str]:
     named = {name: flag for name, flag in names.items() if flag in flags.values()}
     known_as = {name: flags[flag] for name, flag in _PART_OF.items() if flag in flags}
     file = {"path": "MODEL" if "model" in places else "RUN"}
-    return {**file, **known_as, **{place: place.upper() for place in places}, **flags, **named}
+    shown = {a.dest: str(a.metavar or a.dest.upper()) for a in parser._actions if a.dest in places}
+    return {**file, **known_as, **shown, **flags, **named}
 
 
 def in_words_of(text: str, flags: dict[str, str]) -> str:
@@ -92,5 +95,5 @@ def in_words_of(text: str, flags: dict[str, str]) -> str:
                 kept.append(sentence)
         lines.append(" ".join(kept))
     # A text may name both already: (`overwrite=True`, `--overwrite`).
-    text = re.sub(r"(--[\w-]+), `\1`", r"\1", "\n".join(lines))
+    text = _INSTANCE.sub("", re.sub(r"(--[\w-]+), `\1`", r"\1", "\n".join(lines)))
     return text.replace(" or None. Received", ". Received")

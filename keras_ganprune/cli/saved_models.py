@@ -57,8 +57,12 @@ def load(path: str | os.PathLike[str], modules: Sequence[str] = ()) -> Any:
         sys.path.insert(0, os.getcwd())
         try:
             importlib.import_module(module)
-        except ImportError as error:
-            raise PruningError(f"--import {module}: {error}.") from error
+        except Exception as error:  # The module of the user may raise anything.
+            kind = "" if isinstance(error, ImportError) else f"{type(error).__name__}: "
+            raise PruningError(
+                f"--import must be the name of a Python module, such as my_layers. Received: {module!r}, "
+                f"which cannot be imported ({kind}{error})."
+            ) from error
     return saving.load_model(pathlib.Path(path))
 
 

@@ -16,6 +16,7 @@ from keras_ganprune.metrics import ImageQuality
 from keras_ganprune.metrics.extractor_training import split_at
 from keras_ganprune.metrics.quality_report import METRICS
 from keras_ganprune.search.plan import SweepPlan
+from keras_ganprune.search.storage import check_usable
 from keras_ganprune.utils import files, plotting, validation
 
 HELP = "Find the best sparsity by training a GAN at several sparsities."
@@ -150,6 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
     SweepPlan(**plan)  # checks the arguments before the images are loaded
     options = DemoOptions(**given_options(arguments, DemoOptions, _NETWORK_OPTIONS))
     output = files.check_new_folder(arguments.output, arguments.overwrite)
+    check_usable(arguments.storage)  # before the feature extractor is trained
     plotting.require_plotting()
     images = datasets.load(options.images, options.image_size)
     print(f"Data: {images.description}.", flush=True)
@@ -210,7 +212,7 @@ def _plan(arguments: argparse.Namespace) -> dict[str, Any]:
     # A metric that is not measured would be found out behind the first run only.
     if arguments.metric not in METRICS:
         raise InvalidArgumentError(unknown_name("metric", arguments.metric, METRICS))
-    validation.int_at_least(arguments.samples, "samples", 2)
+    validation.int_at_least(arguments.samples, "samples", 4)
     plan["direction"] = METRICS[arguments.metric].direction
     return plan
 

@@ -15,7 +15,6 @@ import keras
 
 from keras_ganprune.errors import DifferentOutputsError
 from keras_ganprune.layers.as_saved import is_own_callable, named_functions
-from keras_ganprune.layers.cloning import reason
 from keras_ganprune.layers.copy_state import attributes
 from keras_ganprune.layers.inference import run
 from keras_ganprune.layers.repeated_layers import with_repeated_layers
@@ -23,6 +22,7 @@ from keras_ganprune.layers.same_outputs import check_same_outputs
 from keras_ganprune.layers.sequential_models import built_once
 from keras_ganprune.layers.snapshots import restore, snapshot
 from keras_ganprune.layers.traversal import walk
+from keras_ganprune.utils.foreign_errors import sentence_of
 
 _MODEL = "model.keras"
 _REQUEST = "request.pickle"
@@ -72,7 +72,8 @@ def write(network: keras.Model, folder: pathlib.Path, tolerance: float, inputs: 
         except Exception as error:
             path, layer = _first_unsaved(network)
             raise NotRebuiltError(
-                f"'{path}' ({type(layer).__name__}) cannot be saved ({reason(error)})", COMPLETE
+                f"'{path}' ({type(layer).__name__}) cannot be saved ({sentence_of(error)})",
+                COMPLETE,
             ) from error
     request = {
         "tolerance": tolerance,
@@ -132,7 +133,9 @@ def check(folder: pathlib.Path, network: keras.Model, inputs: Any) -> None:
     try:
         again = read(folder)[0]
     except Exception as error:
-        raise NotRebuiltError(f"{start}Its file cannot be loaded ({reason(error)})", fix) from error
+        raise NotRebuiltError(
+            f"{start}Its file cannot be loaded ({sentence_of(error)})", fix
+        ) from error
     try:
         check_same_outputs(network, again, inputs, what="saved file")
     except DifferentOutputsError as error:

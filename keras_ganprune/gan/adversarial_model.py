@@ -291,6 +291,7 @@ class AdversarialModel(TwoNetworks):
         Raises:
             InvalidArgumentError: The model is not compiled, or was compiled for other weights.
             DataError: The data is empty, not finite or of the wrong shape, or its labels do not fit.
+            InvalidArgumentError: Another argument has a wrong type or value, or is not one of Keras's `fit`.
         """
         if self.generator_optimizer is None:
             raise InvalidArgumentError(
@@ -301,6 +302,7 @@ class AdversarialModel(TwoNetworks):
             self.discriminator_optimizer, self.discriminator, "discriminator"
         )
         self.check_data(x, y)
+        batch_checks.fit_arguments(self, batch_size, epochs, verbose, callbacks, kwargs)
         callbacks = _with_guards(callbacks)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
 

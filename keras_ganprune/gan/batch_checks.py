@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import types
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_ganprune.errors import DataError, PruningWarning
+from keras_ganprune.errors import ArgumentTypeError, DataError, PruningWarning, unknown_name
 from keras_ganprune.gan.network_checks import output_shape, shapes_match
+from keras_ganprune.utils import validation
 
 # Share of the value range by which images may lie outside without a warning.
 _SLACK = 0.01
+_NO_DATA = (str, bytes, bool, int, float, complex, keras.layers.Layer, set, type)
 
 
 def labels_for(n: int, labels: Any, takes_labels: bool) -> np.ndarray | None:
@@ -53,12 +57,12 @@ def data(gan: Any, x: Any, y: Any) -> None:
     """
     if x is None:
         raise DataError("`fit` needs images. Received: None.")
-    if isinstance(x, (str, bytes, bool, int, float, complex, Mapping)):
+    if isinstance(x, Mapping) or is_no_data(x):
         raise DataError(
             "`fit` takes images as one array (and labels as a second argument), a `tf.data.Dataset` or a "
             f"`PyDataset`. Received: {_short(x)}."
         )
-    if isinstance(x, (list, tuple)) and not isinstance(x[0] if len(x) else None, (int, float)):
+    if isinstance(x, (list, tuple)):
         raise DataError(
             "`fit` takes images as one array (and labels as a second argument), a `tf.data.Dataset` or a "
             f"`PyDataset`. Received: a {type(x).__name__} of {len(x)}."
@@ -75,6 +79,47 @@ def data(gan: Any, x: Any, y: Any) -> None:
     if batch is not None:
         images, _ = gan.unpack(batch)
         _check_images(gan, np.asarray(images), whole=False)
+
+
+def fit_arguments(
+    gan: Any, batch_size: Any, epochs: Any, verbose: Any, callbacks: Any, others: Mapping[str, Any]
+) -> None:
+    """Check the arguments of `fit` besides the data.
+
+    Raises:
+        InvalidArgumentError: A number is out of its range, a callback is none, or Keras's `fit` does not know
+            an argument.
+    """
+    if batch_size is not None:
+        validation.positive_int(batch_size, "batch_size")
+    validation.positive_int(epochs, "epochs")
+    validation.one_of(verbose, "verbose", ("auto", 0, 1, 2))
+    if others.get("steps_per_epoch") is not None:
+        validation.positive_int(others["steps_per_epoch"], "steps_per_epoch")
+    validation.non_negative_int(others.get("initial_epoch", 0), "initial_epoch")
+    known = inspect.signature(keras.Model.fit).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    for name in others:
+        if name not in known and not open_ended:
+            raise ArgumentTypeError(
+                unknown_name(f"argument of `{type(gan).__name__}.fit`:", name, [*known][1:])
+            )
+    if callbacks is None or isinstance(callbacks, keras.callbacks.CallbackList):
+        return
+    leaves: list[Any] = keras.tree.flatten(callbacks)  # pyright: ignore[reportAssignmentType]
+    for callback in leaves:  # Keras takes nested lists.
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise ArgumentTypeError(
+                f"`callbacks` must be a callback or a list of callbacks. Received: {callback!r}."
+                + (" Write `(...)` behind the class." if isinstance(callback, type) else "")
+            )
+
+
+def is_no_data(x: Any) -> bool:
+    """Return whether a value is neither arrays nor a stream of batches that Keras takes."""
+    # Of iterators, Keras takes generators alone.
+    plain_iterator = isinstance(x, Iterator) and not isinstance(x, types.GeneratorType)
+    return plain_iterator or isinstance(x, _NO_DATA)
 
 
 def _short(x: Any) -> str:

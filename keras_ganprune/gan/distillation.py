@@ -218,7 +218,7 @@ def teaching(
     """Return the `Teaching` for the arguments `teacher` and `distillation` of a GAN, or None.
 
     Raises:
-        InvalidArgumentError: The teacher returns images of another shape, `distillation` is set without
+        InvalidArgumentError: The teacher takes or returns other shapes, `distillation` is set without
             a teacher, or the discriminator lacks the features.
         UnbuiltModelError: The teacher has no weights yet.
         ArgumentTypeError: `teacher` is not a Keras model, or `distillation` has the wrong type.
@@ -239,6 +239,16 @@ def teaching(
         raise InvalidArgumentError(
             f"`teacher` must make images of the generator's shape {expected[1:]}. Received: a teacher "
             f"that makes {shape[1:]}."
+        )
+    given, own = (
+        [tuple(x.shape[1:]) for x in network_checks.inputs_of(network) or []]
+        for network in (teacher, gan.generator)
+    )
+    same = len(given) == len(own) and all(map(network_checks.shapes_match, given, own))
+    if given and own and not same:
+        raise InvalidArgumentError(
+            f"`teacher` must take what the generator takes, inputs of the shapes {own}. Received: a teacher "
+            f"that takes {given}."
         )
     # A copy, because the teacher may be the very generator that will be pruned.
     copy = plain_copy(

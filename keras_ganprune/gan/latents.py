@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from keras import ops
+
+from keras_ganprune.errors import InvalidArgumentError
 
 
 def draw(n: int, size: int | Sequence[int], seed: int | None = None) -> np.ndarray:
@@ -19,12 +22,22 @@ def draw(n: int, size: int | Sequence[int], seed: int | None = None) -> np.ndarr
 
     Returns: float32 array (n, *size).
 
+    Raises:
+        InvalidArgumentError: They do not fit into memory.
+
     Example:
     >>> bool(np.all(draw(5, 3, seed=0)[:2] == draw(2, 3, seed=0))), draw(2, (1, 1, 3)).shape
     (True, (2, 1, 1, 3))
     """
     shape = (n, *size) if isinstance(size, Sequence) else (n, int(size))
-    return np.random.default_rng(seed).standard_normal(shape, dtype="float32")
+    rng = np.random.default_rng(seed)
+    try:
+        return rng.standard_normal(shape, dtype="float32")
+    except (MemoryError, ValueError) as error:  # NumPy raises either
+        raise InvalidArgumentError(
+            f"The latent vectors of all images must fit into memory. Received: n={n}, which needs "
+            f"{4 * math.prod(shape) / 2**30:,.0f} GiB. Lower `n`."
+        ) from error
 
 
 def images_of(

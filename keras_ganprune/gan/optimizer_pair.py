@@ -34,13 +34,25 @@ def chosen(generator: Any, discriminator: Any, single: Any) -> tuple[Optimizer, 
         )
     if generator is None:
         return keras.optimizers.Adam(2e-4, beta_1=0.5), keras.optimizers.Adam(2e-4, beta_1=0.5)
-    first, second = keras.optimizers.get(generator), keras.optimizers.get(discriminator)
+    first = _optimizer(generator, "generator_optimizer")
+    second = _optimizer(discriminator, "discriminator_optimizer")
     if first is second:
         raise InvalidArgumentError(
             "The two networks need an optimizer object each; one object cannot keep the state of both. "
             f"Received the same {type(first).__name__} twice."
         )
     return first, second
+
+
+def _optimizer(identifier: Any, name: str) -> Optimizer:
+    try:
+        found = keras.optimizers.get(identifier)
+    except Exception as error:  # Keras raises several kinds of errors.
+        raise InvalidArgumentError(
+            f"`{name}` must be a Keras optimizer, its name or its config. Received: {identifier!r}. Pass for "
+            "example `keras.optimizers.Adam(2e-4, 0.5)`."
+        ) from error
+    return found
 
 
 def computes_in_float16(networks: Iterable[keras.Model]) -> bool:

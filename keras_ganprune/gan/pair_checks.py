@@ -156,7 +156,7 @@ def data(gan: Any, x: Any, y: Any, name: str = "fit") -> None:
     Raises:
         DataError: The data is empty, not numeric, not finite, not in pairs, or of the wrong shape.
     """
-    if x is None or isinstance(x, (str, bytes, bool, int, float, complex)):
+    if x is None or batch_checks.is_no_data(x):
         raise DataError(
             f"`{name}` takes inputs and targets as arrays, a `tf.data.Dataset` or a `PyDataset` of (inputs, "
             f"targets). Received: {x!r}."

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import keras
 
@@ -24,6 +23,7 @@ from keras_ganprune.layers.inference import run
 from keras_ganprune.layers.probe_inputs import probe_inputs
 from keras_ganprune.layers.sequential_models import built_once
 from keras_ganprune.layers.traversal import walk
+from keras_ganprune.utils.foreign_errors import sentence_of
 
 
 def clone(
@@ -57,9 +57,9 @@ def clone(
             return copy
         except (UnsupportedLayerError, DifferentOutputsError) as error:
             different = different or error
-    if different is not None:
-        raise different
-    raise _unmade(model, unmade, what, fix)
+    if unmade is not None and different is None:
+        raise _unmade(model, unmade, what, fix)
+    raise cast("Exception", different)  # Each attempt fails in one of these two ways.
 
 
 def _complete(model: keras.Model, copy: keras.Model, inputs: Any, what: str, fix: str) -> None:
@@ -88,7 +88,7 @@ def _copy_layer(
     try:
         copy_state(old, new, carrier)
     except Exception as error:
-        why = str(error) if isinstance(error, NotCarriedError) else reason(error)
+        why = str(error) if isinstance(error, NotCarriedError) else sentence_of(error)
         raise UnsupportedLayerError(
             f"The state of '{path}' ({type(old).__name__}) cannot be written into its {what}: "
             f"{why}. {fix}".rstrip()
@@ -132,14 +132,12 @@ def _attempts(model: keras.layers.Layer) -> list[tuple[bool, int]]:
     return [attempt for attempt in _ATTEMPTS if attempt[1] != _KERAS or not by_number]
 
 
-def _unmade(
-    model: keras.Model, error: Exception | None, what: str, fix: str
-) -> UnsupportedLayerError:
+def _unmade(model: keras.Model, error: Exception, what: str, fix: str) -> UnsupportedLayerError:
     """Return the error for a model that cannot be rebuilt, with the innermost layer that cannot."""
     path, layer, error = _first_failing_layer(model) or (model.name, model, error)
     text = (
         f"The {what} of '{model.name}' cannot be made: '{path}' ({type(layer).__name__}) cannot be rebuilt "
-        f"from its configuration ({reason(error)}). {fix}"
+        f"from its configuration ({sentence_of(error)}). {fix}"
     )
     result = UnsupportedLayerError(text.rstrip())
     result.__cause__ = error
@@ -188,14 +186,3 @@ def _first_failing_layer(
         if first is not None:
             return path, layer, first
     return None
-
-
-def reason(error: BaseException | None) -> str:
-    """Return why something failed, in one line, without the configurations that Keras quotes."""
-    if isinstance(error, NotImplementedError):
-        return "it has no `get_config` that returns the arguments of its constructor"
-    text = " ".join(str(error).split())
-    text = text.rsplit("Exception encountered: ")[-1]
-    text = re.split(r" ?(?:using )?(?:[Ff]ull object )?[Cc]onfig\b[=:]", text)[0]
-    text = re.split(r"(?<=[a-z`'])[.:] ", text)[0].rstrip(" .:,")
-    return f"{type(error).__name__}: {text[:200]}"

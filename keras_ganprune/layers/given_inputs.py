@@ -33,6 +33,10 @@ def check_given(model: keras.layers.Layer, structure: Any) -> None:
             raise InvalidArgumentError(
                 f"`inputs` must be arrays of numbers, bools or texts. Received: {kind}. {_FIX}"
             )
+        if array.dtype.kind in "cMm":
+            raise InvalidArgumentError(
+                f"`inputs` must be arrays of numbers, bools or texts. Received: {array.dtype}. {_FIX}"
+            )
         if not array.size:
             raise InvalidArgumentError(
                 f"`inputs` must have at least one entry, since nothing can be compared on an empty batch. "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_ganprune.errors import DivergedError, InvalidArgumentError
-from keras_ganprune.utils.validation import is_number, looks_like_percent
+from keras_ganprune.utils.validation import is_number, looks_like_percent, shown
 
 # Ties are broken by index. They are read in chunks, so that a constant tensor needs no large index array.
 _TIE_CHUNK = 1 << 20
@@ -27,7 +27,7 @@ def validate_sparsity(value: float, name: str = "sparsity") -> float:
     """
     if not is_number(value):
         raise InvalidArgumentError(
-            f"`{name}` must be a fraction in [0, 1). Received: {value!r} "
+            f"`{name}` must be a fraction in [0, 1). Received: {shown(value)} "
             f"(of type {type(value).__name__})."
         )
     if not 0.0 <= value < 1.0:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import warnings
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -24,6 +25,31 @@ from keras_ganprune.layers.zero_arrivals import Arrivals
 
 # Prefix of the names of `MaskStore.arrays` in a file.
 _MEMORY = "memory_"
+
+
+class Writer(Protocol):
+    """What has arrays to save beside the masks, which it makes only when they are saved."""
+
+    def arrays_to_save(self) -> dict[str, np.ndarray]:
+        """Return arrays that are saved like `MaskStore.arrays`, under these names."""
+        ...
+
+
+# Not in the stores: a copy of a store, in a copied model, does not save the state of another run.
+_writers: weakref.WeakKeyDictionary[MaskStore, dict[str, weakref.ref[Any]]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def write_with(store: MaskStore, name: str, writer: Writer) -> None:
+    """Ask an object for more arrays whenever a store is saved, as long as the object exists.
+
+    Args:
+        store: The store.
+        name: A later writer of this name takes the place of the earlier one.
+        writer: The object.
+    """
+    _writers.setdefault(store, {})[name] = weakref.ref(writer)
 
 
 class MaskStore(keras.layers.Layer):
@@ -118,9 +144,17 @@ class MaskStore(keras.layers.Layer):
             store[f"{name}_hidden"] = to_numpy(values)
         for name, keep in self.chosen.items():
             store[f"{name}_chosen"] = np.packbits(keep)
-        for name, array in self.arrays.items():
+        for name, array in self._all_arrays().items():
             store[f"{_MEMORY}{name}"] = array
         store["clock"] = np.asarray([self.step, self.stamp], dtype=np.int64)
+
+    def _all_arrays(self) -> dict[str, np.ndarray]:
+        arrays = dict(self.arrays)
+        for reference in _writers.get(self, {}).values():
+            writer = reference()
+            if writer is not None:
+                arrays.update(writer.arrays_to_save())
+        return arrays
 
     def load_own_variables(self, store: Any) -> None:
         """Read the masks from a Keras file and apply them.

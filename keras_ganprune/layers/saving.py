@@ -7,20 +7,24 @@ import os
 import pathlib
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
 import keras
 
-from keras_ganprune.errors import FileFormatError
+from keras_ganprune.errors import ArgumentTypeError, FileFormatError, unknown_name
 from keras_ganprune.layers import file_checksums
-from keras_ganprune.layers.cloning import reason
 from keras_ganprune.layers.quantized_parts import has_unknown_parts
 from keras_ganprune.layers.quantized_zeros import refuse_lora_in
 from keras_ganprune.layers.sequential_models import built_once
 from keras_ganprune.layers.traversal import holders, prunable_layers
 from keras_ganprune.layers.upgrade import add_masks, drop_empty_masks, upgrade_layers
 from keras_ganprune.utils import annotated
+from keras_ganprune.utils.foreign_errors import sentence_of
+
+# The arguments of `keras.saving.load_model` besides the path.
+_OPTIONS = ("verify", "custom_objects", "compile", "safe_mode")
 
 
 def _masked_layers(path: pathlib.Path) -> int:
@@ -70,6 +74,7 @@ def load_model(path: str | os.PathLike, *, verify: bool = True, **kwargs: Any) -
         The model, compiled as it was saved.
 
     Raises:
+        ArgumentTypeError: `path` is no path, or an argument has the wrong type or is unknown.
         FileFormatError: `path` does not exist, is not a `.keras` file, is damaged, or was changed after it
             was written.
         FileFormatError: The file contains an unknown class, or a class that cannot be made from its
@@ -86,7 +91,11 @@ def load_model(path: str | os.PathLike, *, verify: bool = True, **kwargs: Any) -
     >>> int(np.count_nonzero(loaded.layers[0].kernel))
     4
     """
-    annotated.check(load_model, locals(), "path")
+    annotated.check(load_model, locals(), "path", "verify")
+    for name in kwargs:
+        if name not in _OPTIONS:
+            raise ArgumentTypeError(unknown_name("argument of `load_model`:", name, _OPTIONS))
+    annotated.check_value(kwargs.get("custom_objects"), "custom_objects", Mapping[str, Any] | None)
     path = pathlib.Path(path)
     if not path.is_dir():
         return _load(path, verify, **kwargs)
@@ -126,7 +135,7 @@ def _load(path: pathlib.Path, verify: bool, **kwargs: Any) -> Any:
         refuse_lora_in(model)
     except Exception as error:
         raise FileFormatError(
-            f"'{path}' could not be loaded ({reason(error)}). "
+            f"'{path}' could not be loaded ({sentence_of(error)}). "
             + _advice(path, known, kwargs.get("safe_mode", True))
         ) from error
     return model

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import keras
+import numpy as np
 
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, unknown_name
 from keras_ganprune.layers.name_patterns import matching
 from keras_ganprune.layers.prunable import is_redefined, pruned_names_of
+from keras_ganprune.utils import validation
 
 # A class, a name or path, a regular expression, a layer, or a function that returns whether a layer is in
 # scope.
@@ -49,13 +51,17 @@ def _rule_of(name: str, received: Any) -> str:
 
 
 def _answer(rule: Callable[[Any], Any], layer: Any, path: str, name: str) -> bool:
+    text = f"A function in `{name}` must return whether a layer is in it: True or False."
     try:
-        return bool(rule(layer))
+        answer = rule(layer)
     except Exception as error:
         raise InvalidArgumentError(
-            f"A function in `{name}` must return whether a layer is in it. Received: {rule!r}, which raises "
-            f"{type(error).__name__} for '{path}': {error}"
+            f"{text} Received: {rule!r}, which raises {type(error).__name__} for '{path}': {error}"
         ) from error
+    if isinstance(answer, (int, np.bool_, re.Match)) or answer is None:
+        return bool(answer)
+    # `lambda layer: layer.name` would select every layer.
+    raise InvalidArgumentError(f"{text} Received: {rule!r}, which returns {answer!r} for '{path}'.")
 
 
 def check(scope: Any, name: str) -> None:
@@ -66,7 +72,8 @@ def check(scope: Any, name: str) -> None:
     """
     if scope is None:
         return
-    if isinstance(scope, Mapping) or (isinstance(scope, str) and not scope):
+    wrong = isinstance(scope, (Mapping, Iterator, bytes, bytearray))
+    if wrong or (isinstance(scope, str) and not scope):
         raise ArgumentTypeError(_rule_of(name, scope))
     for rule in _rules(scope):
         _matching(rule, [], name)
@@ -81,7 +88,8 @@ def check_not_empty(scope: Any, name: str) -> None:
 
 
 def _rules(scope: Any) -> list[Any]:
-    return list(scope) if isinstance(scope, Iterable) and not isinstance(scope, str) else [scope]
+    rules = validation.entries(scope)
+    return [scope] if rules is None else rules
 
 
 def _hint(rule: Any, layers: Sequence[tuple[str, Any]]) -> str:
@@ -132,8 +140,9 @@ def select(
     """
     if scope is None:
         return list(layers)
-    rules = _rules(scope)
+    check(scope, name)
     check_not_empty(scope, name)
+    rules = _rules(scope)
     in_scope: set[int] = set()
     for rule in rules:
         hits = _matching(rule, layers, name)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from keras_ganprune.errors import DataError, PruningWarning
 from keras_ganprune.metrics import image_checks
+from keras_ganprune.utils import validation
 
 # With fewer samples per dimension, the bias is larger than most differences between generators.
 _MIN_SAMPLES_PER_DIMENSION = 10
@@ -57,7 +58,7 @@ class FeatureStatistics:
             DataError: The features are not finite numbers of the shape (n, dimension), or the dimension
                 differs from the dimension of the first batch.
         """
-        batch = np.asarray(features)
+        batch = validation.array(features, "features")
         if batch.ndim == 2 and len(batch) == 1:
             # `image_checks.features` requires two rows, but a batch may have one.
             batch = image_checks.features(np.repeat(batch, 2, axis=0), "features")[:1]

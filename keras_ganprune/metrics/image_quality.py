@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
@@ -51,7 +52,7 @@ class ImageQuality:
             generator takes. Defaults to None.
         extractor: A `FeatureExtractor`. Defaults to None: one is trained.
         held_out: Float in (0, 1), share of images that a new extractor is not trained on. Defaults to 0.2.
-        samples: Int of at least 2, number of images that `measure_generator` generates. Defaults to
+        samples: Int of at least 4, number of images that `measure_generator` generates. Defaults to
             10,000.
         neighbours: Positive int k for precision, recall, density and coverage. Defaults to 5.
         manifold_samples: Int of at least 2, largest number of images of each kind for those four metrics,
@@ -100,12 +101,12 @@ class ImageQuality:
         annotated.check(ImageQuality.__init__, locals(), "cache")
         held_out = validation.fraction(held_out, "held_out", zero=False)
         real = image_checks.images(real, "real")
-        self.samples = validation.int_at_least(samples, "samples", 2)
+        self.samples = validation.int_at_least(samples, "samples", 4)
         self.neighbours = validation.positive_int(neighbours, "neighbours")
         self.manifold_samples = validation.int_at_least(manifold_samples, "manifold_samples", 2)
         self.seed = validation.non_negative_int(seed, "seed")
         self.batch_size = validation.positive_int(batch_size, "batch_size")
-        real_labels = None if labels is None else np.asarray(labels)
+        real_labels = None if labels is None else validation.array(labels, "labels")
         if real_labels is not None:
             image_checks.class_numbers(real_labels, n=len(real))
         self._trained_on: np.ndarray | None = None
@@ -128,7 +129,9 @@ class ImageQuality:
             )
         self.extractor = extractor
         self.labels = real_labels
+        self._image_shape = tuple(real.shape[1:])
         self.real_features, self._real_classes = self._features(real)
+        self._check_enough(self.samples)
         self._scale = float(np.sqrt(np.mean(np.square(self.real_features, dtype="float64"))))
         if not np.any(np.ptp(self.real_features, axis=0)):
             raise DataError(
@@ -211,6 +214,50 @@ class ImageQuality:
         )
         return self._measure_batches(batches)
 
+    def check_generator(
+        self,
+        generator: sampling.Source,
+        n: int | None = None,
+        *,
+        seed: int | None = None,
+        latent_dim: int | None = None,
+    ) -> tuple[str, ...]:
+        """Check on one image that a generator can be measured; return the names of the values.
+
+        `QualityMonitor` calls it before the first training step, not after the first epoch.
+
+        Args:
+            generator, n, seed, latent_dim: As for `measure_generator`.
+
+        Raises:
+            ArgumentTypeError: `generator` has a wrong type.
+            DataError: The images have another shape than the real ones, or are too few.
+            InvalidArgumentError: A number is invalid, or the length of the latent vectors is not known.
+        """
+        self._check_enough(self.samples if n is None else validation.positive_int(n, "n"))
+        batches = sampling.generated(
+            generator, 1, labels=self.labels, latent_dim=latent_dim, seed=seed or 0
+        )
+        shape = tuple(np.shape(next(iter(batches))[0])[1:])
+        if shape != self._image_shape:
+            raise DataError(
+                f"Generated images must have the shape of the real ones, {self._image_shape}. Received: "
+                f"{shape}. Measure the network that generates the images, or give real images of its shape."
+            )
+        classes = self._real_classes
+        absent = {"extractor"} if classes is not None else {"extractor", "label_accuracy"}
+        if classes is None or len(np.unique(classes)) < 2:
+            absent |= {"class_kl", "missing_classes"}
+        absent |= set() if self.extractor.accuracy is not None else {"extractor_accuracy"}
+        return tuple(f.name for f in dataclasses.fields(QualityReport) if f.name not in absent)
+
+    def _check_enough(self, generated: int) -> None:
+        if generated < 4 or len(self.real_features) < 4:
+            raise DataError(
+                "A quality report needs at least four images of each kind. Received: "
+                f"{generated} generated and {len(self.real_features)} real images."
+            )
+
     def _measure_batches(
         self, batches: Iterable[tuple[np.ndarray, np.ndarray | None]]
     ) -> QualityReport:
@@ -250,11 +297,7 @@ class ImageQuality:
         requested: np.ndarray | None,
     ) -> QualityReport:
         """Return the report for features, predicted classes and requested classes of images."""
-        if len(features) < 4 or len(self.real_features) < 4:
-            raise DataError(
-                "A quality report needs at least four images of each kind. Received: "
-                f"{len(features)} generated and {len(self.real_features)} real images."
-            )
+        self._check_enough(len(features))
         statistics = frechet.FeatureStatistics(features)
         if not self._warned:
             fewest = min(statistics.count, self._real_statistics.count)

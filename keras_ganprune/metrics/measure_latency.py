@@ -21,6 +21,8 @@ Name = TypeVar("Name", bound=Hashable)
 
 # Timed calls per function: so many, or as many as fit in these seconds, but not less than one.
 _REPEATS, _SECONDS = 30, 5.0
+# Who waits for longer is told why.
+SLOW_SECONDS = 3.0
 
 
 def latency(
@@ -60,8 +62,26 @@ def latency(
             "`functions` must be a dict of name -> function with at least one entry. Received: "
             f"{functions!r}."
         )
-    rounds = _REPEATS if repeats is None else validation.positive_int(repeats, "repeats")
-    warmup = validation.non_negative_int(warmup, "warmup")
+    if repeats is not None:
+        validation.positive_int(repeats, "repeats")
+    return timed(functions, inputs, repeats, validation.non_negative_int(warmup, "warmup"))
+
+
+def timed(
+    functions: Mapping[Name, Callable[[Any], Any]],
+    inputs: Any,
+    repeats: int | None,
+    warmup: int = 3,
+    slow: Callable[[float], None] | None = None,
+) -> dict[Name, float]:
+    """Return what `latency` returns.
+
+    Args:
+        functions, inputs, repeats, warmup: As for `latency`.
+        slow: Function that is called once, with the seconds that all functions take together, if these are
+            more than about 3. Defaults to None.
+    """
+    rounds = _REPEATS if repeats is None else repeats
     begin = time.perf_counter()
 
     def late(seconds: float) -> bool:
@@ -71,6 +91,9 @@ def latency(
     for call in range(warmup):
         for function in functions.values() if not (call and late(_SECONDS / 5)) else ():
             function(inputs)
+        seconds = time.perf_counter() - begin
+        if slow is not None and not call and seconds > SLOW_SECONDS:
+            slow(seconds)
     times: dict[Name, list[float]] = {name: [] for name in functions}
     order = list(functions)
     for call in range(rounds):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from keras_ganprune.pruning.structured.counted_macs import CountedMacs
 from keras_ganprune.pruning.structured.graph import trace
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rules.macs import is_counted
-from keras_ganprune.utils import annotated, files, tables, validation
+from keras_ganprune.utils import annotated, files, tables, terminal, validation
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,8 @@ def profile(
     Args:
         model: A built Keras model.
         batch_sizes: Positive int or ints, the batch sizes that are timed. Defaults to (1, 16).
-        latency: Whether the model is timed. Defaults to True.
+        latency: Whether the model is timed. That takes at most about 5 seconds per batch size, or two calls
+            of a slower model; a printed line says so then. Defaults to True.
         saved_model: Folder that `export_saved_model` wrote for this model, to be measured too. Defaults
             to None.
         repeats: Positive int, number of timings per batch size. Defaults to None: 30, or fewer if 30
@@ -236,7 +238,7 @@ def profiles_of(
     if unknown:
         raise InvalidArgumentError(
             f"The keys of `saved_models` must be names of models: {sorted(models)}. Received: "
-            f"{sorted(unknown)}."
+            f"{sorted(unknown, key=str)}."
         )
     functions = {
         (name, "saved_latency"): measure_latency.served(path) for name, path in saved_models.items()
@@ -250,13 +252,29 @@ def profiles_of(
     functions |= {
         (name, "latency"): measure_latency.compiled(model) for name, model in models.items()
     }
-    for batch in batches:
+    expected = 0.0
+    for number, batch in enumerate(batches):
+        if number:
+            expected *= batch / batches[number - 1]
+        if expected > measure_latency.SLOW_SECONDS:
+            _say_slow(batch, expected)
         arrays = measure_latency.random_inputs(specs, batch)
-        times = measure_latency.latency(functions, arrays, repeats=repeats)
+        said = expected > measure_latency.SLOW_SECONDS
+        slow = None if said else functools.partial(_say_slow, batch)
+        times = measure_latency.timed(functions, arrays, repeats, slow=slow)
+        # A function is called at least twice.
+        expected = sum(times.values()) / 1000.0 * max(2, repeats or 2)
         for (name, attribute), time in times.items():
             latencies = {**getattr(profiles[name], attribute), batch: time}
             profiles[name] = replace(profiles[name], **{attribute: latencies})
     return profiles
+
+
+def _say_slow(batch: int, seconds: float) -> None:
+    terminal.say(
+        f"Timing calls on batches of {batch} takes about {seconds:.0f} seconds more. `latency=False` leaves "
+        "it out, and `batch_sizes=1` times single samples only."
+    )
 
 
 def _shared_specs(models: Mapping[str, keras.Model], inputs: Any) -> Any:

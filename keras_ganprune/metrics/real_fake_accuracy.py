@@ -87,7 +87,7 @@ def discriminator_accuracy(
             f"`gan` must be a `GANModel`. Received: {gan!r} (of type {type(gan).__name__}). Wrap the "
             "networks: `GANModel(generator, discriminator, latent_dim)`."
         )
-    images = np.asarray(images)
+    images = validation.array(images, "images")
     if images.dtype.kind not in "fiub":
         raise DataError(f"`images` must hold numbers. Received: dtype {images.dtype}.")
     if images.ndim < 2 or images.size == 0 or not np.isfinite(images).all():

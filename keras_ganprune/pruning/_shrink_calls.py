@@ -99,6 +99,32 @@ def first_parted(
     return None
 
 
+def first_failing(builder: Builder, arrays: Any, values: Values) -> Call | None:
+    """Return the first call whose new operation fails on the cut tensors of the old one, or None.
+
+    Args:
+        builder: The builder of the smaller network.
+        arrays: Structure of the inputs.
+        values: The values of the removed channels' weights.
+    """
+    pairs = zip(leaves(builder.graph.inputs), leaves(arrays), strict=True)
+    old, needed = _Run({id(t): _as_input(a, t) for t, a in pairs}), builder.needed()
+    with no_gradients(), keras.StatelessScope(state_mapping=list(values)):
+        for call in builder.graph.calls:
+            if id(call) not in needed:
+                continue
+            old.put(call, old.call(call.operation, call.args, call.kwargs, call))
+            new = builder.new_calls.get(id(call))
+            if new is None:
+                continue
+            cut = _Run({id(t): _cut(builder, t, old.tensors[id(t)]) for t in call.inputs})
+            try:
+                cut.call(new.operation, new.args, new.kwargs, call)
+            except Exception:
+                return call
+    return None
+
+
 def _compared(builder: Builder, call: Call, old: _Run, chain: _Run) -> Parted | None:
     """Run the new operation of a call on cut tensors and on those of the new network; compare the first."""
     replaced = builder.dropped.get(id(call))

@@ -8,16 +8,19 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.errors import DifferentOutputsError
+from keras_ganprune.errors import DifferentOutputsError, UnsupportedLayerError
+from keras_ganprune.layers.copy_state import is_of_keras
 from keras_ganprune.layers.given_inputs import cannot_be_called
 from keras_ganprune.layers.inference import run
 from keras_ganprune.layers.probe_inputs import probe_inputs
 from keras_ganprune.layers.tensors import to_numpy
-from keras_ganprune.pruning._shrink_calls import Values, first_parted
+from keras_ganprune.layers.traversal import walk
+from keras_ganprune.pruning._shrink_calls import Values, first_failing, first_parted
 from keras_ganprune.pruning._shrink_numbers import gap_of
 from keras_ganprune.pruning.structured.graph import leaves
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rebuild import Builder
+from keras_ganprune.utils.foreign_errors import sentence_of
 
 # A number that is unlikely as the size of another axis: broadcasting could hide an error.
 _BATCH = 5
@@ -45,6 +48,7 @@ def check_same_outputs(
 
     Raises:
         InvalidArgumentError: The model cannot be called on `inputs`.
+        UnsupportedLayerError: The smaller network cannot be called on them.
         DifferentOutputsError: The outputs differ by more than rounding, or are not finite.
     """
     model = builder.graph.model
@@ -57,7 +61,10 @@ def check_same_outputs(
         if inputs is None:
             raise
         raise cannot_be_called(model, inputs, error) from error
-    actual = leaves(run(small, packed))
+    try:
+        actual = leaves(run(small, packed))
+    except Exception as error:
+        raise UnsupportedLayerError(_cannot_run(builder, packed, tensors, error)) from error
     if len(expected) != len(actual):
         raise DifferentOutputsError(
             f"The smaller model must give the outputs of '{model.name}', {len(expected)} tensors. It gives "
@@ -84,3 +91,20 @@ def check_same_outputs(
             f"The smaller model must give the outputs of '{model.name}' with the removed channels at zero. "
             f"Received: {worst}. {wrong}"
         )
+
+
+def _cannot_run(builder: Builder, arrays: Any, values: Values, error: Exception) -> str:
+    """Return the text for a smaller model that fails on inputs that the user's model takes."""
+    graph, call = builder.graph, first_failing(builder, arrays, values)
+    where = f" in '{call.path}' ({type(call.operation).__name__})" if call is not None else ""
+    called = {id(c.operation) for c in graph.calls}
+    own = [
+        path
+        for path, layer in walk(graph.model)
+        if id(layer) not in called and layer is not graph.model and not is_of_keras(type(layer))
+    ]
+    fix = f"Leave the layers whose `call` does this alone: `keep={own[:3]}`" if own else "Report it"
+    return (
+        f"The smaller model must run on the inputs of '{graph.model.name}', but fails{where}: "
+        f"{sentence_of(error).rstrip('.')}. {fix}."
+    )

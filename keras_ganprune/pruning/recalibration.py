@@ -82,6 +82,11 @@ def recalibrate_batch_norm(
             f"`model` must be a Keras model. Received: {model!r} "
             f"(of type {type(model).__module__}.{type(model).__name__})."
         )
+    if not model.built and not model.weights:
+        raise UnbuiltModelError(
+            f"'{model.name}' must be built before its batch statistics can be set. Call it once on a batch "
+            "first."
+        )
     validation.positive_int(batch_size, "batch_size")
     if steps is not None:
         validation.positive_int(steps, "steps")
@@ -226,6 +231,8 @@ def _input_batches(model: Any, data: Any, steps: int | None, batch_size: int) ->
     input_count = _input_count(model)
     if isinstance(data, tuple) and not _one_array_per_input(data, input_count):
         data = keras.utils.unpack_x_y_sample_weight(data)[0]
+    if isinstance(data, np.ndarray) and data.dtype.kind not in "fiub":
+        raise DataError(f"`data` must be arrays of numbers. Received: dtype {data.dtype}.")
     if _is_array(data) or _one_array_per_input(data, input_count):
         return _slices(data, steps, batch_size)
     return (_only_x(batch, input_count) for batch in _stream(data, steps))
@@ -238,7 +245,8 @@ def _input_count(model: Any) -> int:
 
 
 def _is_array(x: Any) -> bool:
-    return hasattr(x, "shape") and hasattr(x, "dtype") and len(x.shape) > 0
+    symbol = isinstance(x, keras.KerasTensor)
+    return hasattr(x, "shape") and hasattr(x, "dtype") and len(x.shape) > 0 and not symbol
 
 
 def _one_array_per_input(data: Any, input_count: int) -> bool:
@@ -278,13 +286,17 @@ def _slices(data: Any, steps: int | None, batch_size: int) -> Iterator[Any]:
             yield [ops.convert_to_tensor(part[where]) for part in data]
 
 
+# They can be iterated over, but their entries are no batches; an array without axes is here too.
+_NO_BATCHES = (str, bytes, set, frozenset, np.ndarray, keras.KerasTensor)
+
+
 def _stream(data: Any, steps: int | None) -> Iterator[Any]:
     """Return the batches of a stream, `steps` at most."""
     if isinstance(data, keras.utils.PyDataset):
         count = data.num_batches
         numbers = itertools.count() if count is None else range(count)
         batches, endless = (data[i] for i in numbers), count is None
-    elif isinstance(data, Iterable) and not isinstance(data, (str, bytes)):
+    elif isinstance(data, Iterable) and not isinstance(data, _NO_BATCHES):
         # tf.data reports -1 for an infinite data set.
         cardinality = getattr(data, "cardinality", None)
         batches, endless = iter(data), cardinality is not None and cardinality() == -1

@@ -177,17 +177,7 @@ def shrink_with_cuts(
     The arguments and errors are those of `shrink`.
     """
     annotated.check(shrink_with_cuts, locals(), "strict", "verify", "budget")
-    _check_single_network(model)
-    if sparsity is not None and budget is not None:
-        raise InvalidArgumentError(
-            "Give one of `sparsity` and `budget`, or neither to remove the masked channels. "
-            f"Received: sparsity={sparsity}, budget={budget!r}."
-        )
-    if limits is not None and budget is None:
-        raise InvalidArgumentError(
-            "`limits` can only be used with a `budget`. For a `sparsity`, name layers in `allocation`, "
-            "such as {'conv*': 0.5}."
-        )
+    _check_amount(model, sparsity, budget, limits)
     groups = channel_groups(model, keep=keep, inputs=inputs)
     by_masks = sparsity is None and budget is None
     dead_blocks: list[Block] = []
@@ -214,6 +204,41 @@ def shrink_with_cuts(
         check_same_outputs(builder, small, values, inputs)
     say_if_not_loaded(builder, small)
     return Shrunk(small, tuple(cuts), groups, tuple(keeps), bypassed)
+
+
+def check_choice(
+    model: keras.Model,
+    *,
+    sparsity: float | None,
+    budget: Budget | None,
+    criterion: Any,
+    granularity: Any,
+    allocation: Any,
+    keep: Any,
+    limits: Any,
+) -> None:
+    """Raise the error that `shrink` would raise when it chooses channels by `sparsity` or `budget`.
+
+    Nothing is built, so this is much faster than `shrink`.
+    """
+    _check_amount(model, sparsity, budget, limits)
+    groups = channel_groups(model, keep=keep)
+    best_units(groups, criterion, granularity, allocation, sparsity, budget, limits)
+
+
+def _check_amount(model: Any, sparsity: Any, budget: Any, limits: Any) -> None:
+    """Raise if the arguments contradict each other, or the model cannot be cut at all."""
+    _check_single_network(model)
+    if sparsity is not None and budget is not None:
+        raise InvalidArgumentError(
+            "Give one of `sparsity` and `budget`, or neither to remove the masked channels. "
+            f"Received: sparsity={sparsity}, budget={budget!r}."
+        )
+    if limits is not None and budget is None:
+        raise InvalidArgumentError(
+            "`limits` can only be used with a `budget`. For a `sparsity`, name layers in `allocation`, "
+            "such as {'conv*': 0.5}."
+        )
 
 
 def _check_single_network(model: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from keras_ganprune.reports.figures import draw
 from keras_ganprune.reports.html import page
 from keras_ganprune.reports.markdown import markdown
 from keras_ganprune.reports.run import Run, load_run
-from keras_ganprune.utils import annotated, files
+from keras_ganprune.utils import annotated, files, validation
 
 # A run, or the folder of a run.
 RunOrFolder = Run | str | os.PathLike
@@ -104,11 +104,12 @@ def write_report(
 
 def _named_runs(runs: RunOrFolder | Iterable[RunOrFolder]) -> list[Run]:
     """Return the runs. Runs with equal names get their folder, or their position in the list, as a suffix."""
-    given: list[Any] = [runs]
-    if isinstance(runs, Iterable) and not isinstance(runs, (str, os.PathLike, Run)):
-        given = [*runs]
+    several = list(runs) if isinstance(runs, Iterator) else validation.entries(runs)
+    given: list[Any] = [runs] if several is None else several
     for run in given:
-        if not isinstance(run, (str, os.PathLike, Run)):
+        if isinstance(run, (str, os.PathLike)):
+            annotated.check_value(run, "runs", str | os.PathLike[str])
+        elif not isinstance(run, Run):
             raise ArgumentTypeError(
                 "`runs` must be a run folder or a `Run`, or a list of them. Received: "
                 f"{run!r} (of type {type(run).__name__})."

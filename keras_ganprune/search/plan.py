@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, cast
 
 import attrs
@@ -21,6 +21,7 @@ from keras_ganprune.utils import annotated, validation
 SEARCHES = ("grid", "tpe")
 # Mask updates of a run between its first and its last step, as in the demo.
 _UPDATES = 60
+_MOST_SEEDS = 10_000
 
 
 # --- converters of the fields ------------------------------------------------------
@@ -30,11 +31,12 @@ def _sequence(values: Any, name: str) -> tuple[Any, ...]:
     """Return one number or several as a tuple."""
     if validation.is_number(values):
         values = [values]
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
-        values = ()
-    values = tuple(values)
+    received = values
+    values = tuple(validation.entries(values) or ())
     if not values or isinstance(values[0], str):
-        raise InvalidArgumentError(f"`{name}` must be a sequence of numbers. Received: {values!r}.")
+        raise InvalidArgumentError(
+            f"`{name}` must be a sequence of numbers. Received: {received!r}."
+        )
     return values
 
 
@@ -57,7 +59,8 @@ def _thresholds(values: Any) -> tuple[float, ...]:
 
 def _criteria(values: Any) -> tuple[Any, ...]:
     single = isinstance(values, (str, dict, criteria.Criterion))
-    values = (values,) if single or not isinstance(values, Iterable) else tuple(values)
+    several = None if single else validation.entries(values)
+    values = (values,) if several is None else tuple(several)
     if not values:
         raise InvalidArgumentError("`criteria` must contain at least one criterion. Received: [].")
     _check_distinct([label(criterion) for criterion in values], "criteria")
@@ -65,9 +68,13 @@ def _criteria(values: Any) -> tuple[Any, ...]:
 
 
 def _seeds(values: Any) -> tuple[int, ...]:
-    if validation.is_int(values):
-        values = range(values)
-    values = tuple(values) if isinstance(values, Iterable) else (values,)
+    if validation.is_int(values) and values > _MOST_SEEDS:
+        raise InvalidArgumentError(
+            f"`seeds` must be at most {_MOST_SEEDS} seeds, or a list of them. Received: {values!r}. For one "
+            f"seed of this value pass [{values!r}]."
+        )
+    several = list(range(values)) if validation.is_int(values) else validation.entries(values)
+    values = (values,) if several is None else tuple(several)
     for seed in values:
         if not validation.is_int(seed) or not 0 <= seed < 2**32:
             raise InvalidArgumentError(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import keras
-import numpy as np
 
 from keras_ganprune.datasets import Images
 from keras_ganprune.errors import (
@@ -25,7 +24,7 @@ from keras_ganprune.search.runs import SweepRun
 from keras_ganprune.search.storage import quiet
 from keras_ganprune.search.study import Study
 from keras_ganprune.search.trial import Trainer
-from keras_ganprune.utils import annotated
+from keras_ganprune.utils import annotated, validation
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -137,7 +136,8 @@ def sweep(
 
 
 def _check_array(value: Any, name: str) -> None:
-    array = np.asarray(value) if isinstance(value, (list, tuple)) else value
+    symbol = isinstance(value, (list, tuple, keras.KerasTensor))
+    array = validation.array(value, name) if symbol else value
     kind = getattr(getattr(array, "dtype", None), "kind", "f")
     if (
         not hasattr(array, "shape")

@@ -18,12 +18,14 @@ from keras_ganprune.errors import (
     MissingPackageError,
     OutputError,
 )
-from keras_ganprune.utils import optional_imports
+from keras_ganprune.utils import annotated, optional_imports
 
 # A worker without a heartbeat for this many seconds is considered dead.
 BEAT_SECONDS, GRACE_SECONDS = 15, 120
 # Seconds that a process waits while another one writes to the same SQLite file.
 _LOCK_SECONDS = 60
+# The first bytes of every SQLite file.
+_SQLITE = b"SQLite format 3\0"
 _TRIES = 20
 
 
@@ -64,13 +66,43 @@ def url_of(storage: Any) -> str:
             "'postgresql://user@host/database', an Optuna storage, or None for memory only. "
             f"Received: {storage!r} (of type {type(storage).__name__})."
         )
+    annotated.check_value(storage, "storage", str | os.PathLike[str])
     path = pathlib.Path(storage).absolute()
+    if "?" in str(path):
+        raise OutputError(
+            f"`storage` must be a path without '?', where its options begin. Received: '{storage}'. Choose "
+            "another name."
+        )
     if path.is_dir():
         raise OutputError(
             f"`storage` must be a file. '{path}' is a folder; name a file in it, such as "
             f"'{path / 'sweep.db'}'."
         )
     return f"sqlite:///{path}"
+
+
+def check_usable(storage: Any) -> None:
+    """Raise the error of `open_storage` that is known without opening anything. Nothing is written.
+
+    Raises:
+        As `open_storage`.
+    """
+    optuna()
+    if isinstance(storage, (str, os.PathLike)):
+        engine = _parsed(url_of(storage))
+        if engine.get_backend_name() == "sqlite" and engine.database:
+            shown = engine.render_as_string(hide_password=True)
+            _check_intact(pathlib.Path(engine.database), shown)
+
+
+def _parsed(url: str) -> Any:
+    """Return the URL of a database in its parts."""
+    import sqlalchemy.exc
+
+    try:
+        return sqlalchemy.engine.make_url(url)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise InvalidArgumentError(f"`storage` is not the URL of a database: {error}.") from error
 
 
 def open_storage(storage: Any) -> Any:
@@ -91,10 +123,7 @@ def open_storage(storage: Any) -> Any:
     url = url_of(storage)
     import sqlalchemy.exc  # Optuna needs it too
 
-    try:
-        engine = sqlalchemy.engine.make_url(url)
-    except sqlalchemy.exc.ArgumentError as error:
-        raise InvalidArgumentError(f"`storage` is not the URL of a database: {error}.") from error
+    engine = _parsed(url)
     shown = engine.render_as_string(hide_password=True)
     lite = engine.get_backend_name() == "sqlite"
     if lite and engine.database:
@@ -140,6 +169,16 @@ def _check_intact(path: pathlib.Path, shown: str) -> None:
     """
     if not path.is_file() or not path.stat().st_size:
         return
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(_SQLITE))
+    except OSError:
+        return  # Optuna says why it cannot be read.
+    if begin != _SQLITE:  # SQLite would replace a short file of another kind.
+        raise FileFormatError(
+            f"The storage must be a SQLite database, or a new file. '{shown}' is neither. "
+            "Choose another name."
+        )
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=_LOCK_SECONDS)) as connection:
             found = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]

@@ -6,6 +6,7 @@ import hashlib
 import math
 import numbers
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from keras_ganprune.datasets import Batches
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     DataError,
     DivergedError,
     InvalidArgumentError,
@@ -22,16 +24,18 @@ from keras_ganprune.errors import (
 )
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers.tensors import to_numpy
-from keras_ganprune.layers.traversal import masked_weights, walk
+from keras_ganprune.layers.traversal import is_built, masked_weights, walk
 from keras_ganprune.metrics import profile
 from keras_ganprune.metrics.image_quality import ImageQuality, is_evaluator
 from keras_ganprune.metrics.sparsity import count_parameters
 from keras_ganprune.pruning import granularity
+from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.pruning.shrink_model import shrink
 from keras_ganprune.search.folds import make_folds
 from keras_ganprune.search.plan import SweepPlan
 from keras_ganprune.search.runs import SweepRun
 from keras_ganprune.training import discovery
+from keras_ganprune.utils import annotated
 
 
 class SettingError(InvalidArgumentError):
@@ -91,6 +95,11 @@ class Trainer:
                 "`build` must be a function that takes a seed and returns a new compiled model. "
                 f"Received: {build!r} (of type {type(build).__name__})."
             )
+        if not annotated.takes(build, 1):
+            raise ArgumentTypeError(
+                "`build` must be a function of one argument, the seed. "
+                f"Received: {build!r}, which does not take one."
+            )
         _check_quality(quality, plan)
         self.folds = (
             None
@@ -98,21 +107,36 @@ class Trainer:
             else make_folds(len(self.images), plan.folds, self.labels, plan.seed)
         )
         self._evaluators: dict[int | None, Any] = {}
+        self._last: weakref.ref[keras.Model] | None = None
 
     # --- settings --------------------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:
         """Return short descriptions of data, model and evaluator, to compare with other sweeps."""
         model = self._model(self.plan.seeds[0])
-        # An invalid target raises an error now, not after the first dense run.
-        discovery.resolve_target(model, self.plan.target)
+        described = _describe(model)  # before it gets masks
+        self._try_pruning(model)
         shape = "×".join(str(n) for n in self.images.shape[1:])
         return {
             "images": f"{len(self.images)} of {shape}, {digest(self.images)}",
             "labels": None if self.labels is None else digest(self.labels),
-            "model": _describe(model),
+            "model": described,
             "quality": _name(self.quality),
         }
+
+    def _try_pruning(self, model: keras.Model) -> None:
+        """Find settings that do not fit the model now, on a model of its own, not after the dense runs."""
+        pairs = discovery.resolve_target(model, self.plan.target)
+        networks = [network for _, network in pairs if is_built(network)]
+        if len(networks) < len(pairs):
+            return  # The first batch will build them.
+        for criterion in self.plan.criteria:
+            settings = {
+                name: getattr(self.plan, name) for name in ("granularity", "allocation", "mode")
+            }
+            pruner = Pruner(*networks, criterion=criterion, **settings)
+            for value in self.plan.values if self.plan.quantity == "sparsity" else ():
+                pruner.check(value)
 
     def _model(self, seed: int) -> keras.Model:
         keras.utils.set_random_seed(seed)
@@ -122,6 +146,19 @@ class Trainer:
                 "`build` must return a compiled Keras model, such as a `GANModel`. "
                 f"Received: {model!r} (of type {type(model).__name__})."
             )
+        own_fit = type(model).fit is not keras.Model.fit and not isinstance(model, GANModel)
+        if not model.compiled and not own_fit:
+            raise SettingError(
+                "`build` must return a compiled Keras model. Received: "
+                f"{type(model).__name__} '{model.name}', which is not. Call `model.compile(...)` in it."
+            )
+        if self._last is not None and self._last() is model:
+            raise SettingError(
+                "`build` must return a new model at each call: a run would continue the training of the run "
+                f"before. Received: the same {type(model).__name__} '{model.name}' again. Make the model in "
+                "the function."
+            )
+        self._last = weakref.ref(model)
         return model
 
     # --- one run ---------------------------------------------------------------------------------
@@ -284,6 +321,11 @@ def _check_quality(quality: Any, plan: SweepPlan) -> None:
         raise InvalidArgumentError(
             "`quality` must be an `ImageQuality`, or a function (model, images, labels) -> dict of "
             f"floats. Received: {quality!r} (of type {type(quality).__name__})."
+        )
+    elif not annotated.takes(quality, 3):
+        raise InvalidArgumentError(
+            "`quality` must be a function of three arguments, (model, images, labels) -> dict of floats. "
+            f"Received: {quality!r}, which does not take three."
         )
 
 

@@ -53,7 +53,16 @@ def _attributes(model: Any, kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def networks(model: keras.Model) -> dict[str, keras.layers.Layer]:
-    """Return the layers and models that are attributes of a model, by attribute name."""
+    """Return the layers and models that are attributes of a model, by attribute name.
+
+    Raises:
+        ArgumentTypeError: `model` is no Keras model: a callback was used outside of `fit`.
+    """
+    if not isinstance(model, keras.layers.Layer):
+        raise ArgumentTypeError(
+            f"A callback works on a Keras model. Received: {model!r} (of type {type(model).__name__}). Pass "
+            "the callback to `fit(callbacks=[...])`, which gives it the model."
+        )
     return {
         name: network
         for name, network in _attributes(model, keras.layers.Layer)
@@ -188,7 +197,13 @@ def resolve_target(model: keras.Model, target: Target) -> list[tuple[str, keras.
                 f"`target` must name at least one network. Received: {target!r}. "
                 "For the whole model pass None."
             )
-        return [pair for entry in target for pair in resolve_target(model, entry)]
+        pairs = [pair for entry in target for pair in resolve_target(model, entry)]
+        names = [name for name, network in pairs if sum(n is network for _, n in pairs) > 1]
+        if names:
+            raise InvalidArgumentError(
+                f"`target` must name each network once. Received: '{names[0]}' more than once."
+            )
+        return pairs
     if isinstance(target, keras.layers.Layer):
         names = [name for name, network in networks(model).items() if network is target]
         return [("" if target is model else names[0] if names else target.name, target)]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_ganprune.training.running_fits import check_alone
+
 
 class FreshCopies(keras.callbacks.Callback):
     """Base of callbacks whose copies begin anew, with the same arguments.
@@ -35,6 +37,15 @@ class FreshCopies(keras.callbacks.Callback):
             callback = super().__new__(cls)
             callback._arguments = args, kwargs
             return callback
+
+    def set_model(self, model):
+        """Note the model of a `fit` that begins.
+
+        Raises:
+            InvalidArgumentError: The callback is twice in the list, or in another `fit` that is running.
+        """
+        check_alone(self)
+        super().set_model(model)
 
     def __copy__(self):
         args, kwargs = self._arguments

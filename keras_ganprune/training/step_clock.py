@@ -7,6 +7,7 @@ from collections import deque
 from itertools import pairwise
 
 import keras
+import numpy as np
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.training import discovery
@@ -105,6 +106,22 @@ class Clock:
         if not self._changes or step != self._changes[-1][1]:
             self._changes.append((self._batches, step))
         return step + self.offset
+
+    @property
+    def rates(self) -> np.ndarray:
+        """The last changes of the step, which tell how many steps a batch makes: for a resumed run.
+
+        Int array (changes, 2): batches and steps, counted from the present ones.
+        """
+        step = self.read() - self.offset
+        rows = [(b - self._batches, s - step) for b, s in self._changes]
+        return np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+    @rates.setter
+    def rates(self, rows: np.ndarray) -> None:
+        step = self.read() - self.offset
+        self._changes.clear()
+        self._changes.extend((self._batches + int(b), step + int(s)) for b, s in rows)
 
     def _count(self) -> int:
         optimizer = self.optimizer or discovery.optimizer_of(self.model, self.network)

@@ -18,7 +18,7 @@ from typing import Any, Literal, Union
 import keras
 import numpy as np
 
-from keras_ganprune.errors import ArgumentTypeError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 from keras_ganprune.utils import validation
 
 
@@ -58,14 +58,42 @@ def check_field(cls: type, name: str, value: Any) -> None:
         _check_one(value, name, hints[name])
 
 
+def check_value(value: Any, name: str, hint: Any) -> None:
+    """Raise an error if a value does not have the type of an annotation.
+
+    Raises:
+        ArgumentTypeError: `value` has another type, or is not a finite number.
+    """
+    _check_one(value, name, hint)
+
+
 def _check_one(value: Any, name: str, hint: Any) -> None:
     if _fits(value, hint):
+        _check_home(value, name, hint)
         return
+    arguments = _arguments(hint)
+    if arguments is not None and callable(value) and not isinstance(value, keras.layers.Layer):
+        raise ArgumentTypeError(
+            f"`{name}` must be a function that takes {_counted(arguments)}. Received: {value!r}, which "
+            "does not."
+        )
+    if words := validation.too_large(value):
+        raise ArgumentTypeError(f"`{name}` must be {_words(hint)}, below 2**63. Received: {words}.")
     choices = [c for choice in _choices(hint) for c in typing.get_args(choice)]
     only_choices = len(_members(hint)) == len(_choices(hint)) + (type(None) in _members(hint))
     if choices and only_choices and isinstance(value, str):
         validation.one_of(value, name, choices)
     raise ArgumentTypeError(f"`{name}` must be {_words(hint)}. Received: {value!r}.")
+
+
+def _check_home(value: Any, name: str, hint: Any) -> None:
+    """Raise if a path begins with '~': Python would make a folder of this name."""
+    is_path = any(_plain(member) is os.PathLike for member in _members(hint))
+    if is_path and isinstance(value, (str, os.PathLike)) and os.fspath(value).startswith("~"):
+        raise InvalidArgumentError(
+            f"`{name}` must be a whole path, since only a shell replaces '~'. Received: '{value}'. Write "
+            f"'{os.path.expanduser(value)}', or './{value}' for a file of this name."
+        )
 
 
 @functools.cache
@@ -118,10 +146,17 @@ def _fits_one(value: Any, hint: Any) -> bool:
     origin = typing.get_origin(hint)
     if origin is Literal:
         return any(type(value) is type(c) and value == c for c in typing.get_args(hint))
-    if origin in (type, os.PathLike):
-        return isinstance(value, origin)
+    if origin is os.PathLike:
+        return (
+            isinstance(value, origin)
+            and isinstance(path := os.fspath(value), str)
+            and "\0" not in path
+        )
+    if origin is type:
+        return isinstance(value, type)
     if origin is collections.abc.Callable:
-        return callable(value)
+        arguments = _arguments(hint)
+        return callable(value) and (arguments is None or takes(value, arguments))
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return isinstance(value, Mapping)
     if isinstance(origin, type) and issubclass(origin, (list, tuple, collections.abc.Sequence)):
@@ -129,6 +164,34 @@ def _fits_one(value: Any, hint: Any) -> bool:
     if origin is not None or hint is Any or not isinstance(hint, type) or _is_protocol(hint):
         return True  # Any, an iterator, a type variable: nothing is known
     return _is_instance(value, hint)
+
+
+def _arguments(hint: Any) -> int | None:
+    """Return with how many arguments the function of an annotation is called; None if that is not known."""
+    for member in _members(hint):
+        parts = typing.get_args(member)
+        function = typing.get_origin(member) is collections.abc.Callable
+        if function and isinstance(parts[0] if parts else None, list):
+            return len(parts[0])
+    return None
+
+
+def takes(function: Callable[..., Any], arguments: int) -> bool:
+    """Return whether a function can be called with so many positional arguments. If unknown, it can.
+
+    Example:
+    >>> takes(lambda model, batch: 0.0, 2), takes(lambda model: 0.0, 2)
+    (True, False)
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a function that is written in C
+        return True
+    try:
+        signature.bind(*[None] * arguments)
+    except TypeError:
+        return False
+    return True
 
 
 def _is_protocol(hint: Any) -> bool:
@@ -149,7 +212,7 @@ def _is_instance(value: Any, hint: type) -> bool:
         bool: lambda x: isinstance(x, (bool, np.bool_)),
         int: validation.is_int,
         float: lambda x: validation.is_number(x) and bool(np.isfinite(x)),
-        str: lambda x: isinstance(x, str) and x != "",
+        str: lambda x: isinstance(x, str) and x != "" and "\0" not in x,
     }
     return plain[hint](value) if hint in plain else isinstance(value, hint)
 
@@ -175,6 +238,10 @@ def _words(hint: Any) -> str:
     words = list(dict.fromkeys(_words_of(member) for member in known))
     parts = [part for word in words for part in ([word] if "(" in word else word.split(" or "))]
     return " or ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _counted(arguments: int) -> str:
+    return "no argument" if not arguments else f"{arguments} argument{'s' * (arguments > 1)}"
 
 
 def _plain(hint: Any) -> Any:

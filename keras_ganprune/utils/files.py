@@ -191,11 +191,12 @@ def _own_words(path: pathlib.Path, kind: str, begun: bool = True) -> Iterator[No
         ) from error
 
 
-def reason(error: OSError) -> str:
-    """Return what the system says about an output that could not be written."""
+def reason(error: Exception) -> str:
+    """Return what the system, or TensorFlow, says about an output that could not be written."""
     cause = error.__cause__ if isinstance(error, OutputError) else None
     cause = cause if isinstance(cause, OSError) else error
-    return cause.strerror or str(cause)
+    # An `OpError` of TensorFlow has a `message`; its text also holds the node of a graph.
+    return getattr(cause, "strerror", None) or getattr(cause, "message", None) or str(cause)
 
 
 @contextlib.contextmanager

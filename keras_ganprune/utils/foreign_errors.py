@@ -11,6 +11,7 @@ def sentence_of(error: BaseException) -> str:
     """Return the type and the first sentences of an error, without the preamble and the arguments of Keras.
 
     Nothing is cut in the middle of a sentence. An error without a short first sentence gives its type only.
+    A configuration that Keras quotes, and all behind it, is left out.
 
     Args:
         error: The error.
@@ -20,13 +21,15 @@ def sentence_of(error: BaseException) -> str:
     'ValueError: The shape is wrong.'
     """
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    if isinstance(error, NotImplementedError) and "get_config" in text:
+        return "it has no `get_config` that returns the arguments of its constructor"
     if "Exception encountered" in text:
         # "... when calling X.call().", then the text; or ": " and the text, behind a configuration.
         last = text.rpartition("Exception encountered")[2]
         text = last[1:] if last.startswith(":") else last.partition("\n")[2]
     # The first paragraph; examples and the arguments of the call follow.
     text = re.split(r"\n\s*\n|\n```|Arguments received by", text.strip())[0]
-    text = " ".join(text.split())
+    text = re.split(r" ?(?:using )?(?:[Ff]ull object )?[Cc]onfig\b[=:]", " ".join(text.split()))[0]
     kind = type(error).__name__
     if len(text) > _MOST or text.endswith(":"):
         whole = re.findall(r".*?[.!?](?= |$)", text[:_MOST])

@@ -56,6 +56,7 @@ def _needs_labels(model: keras.Model) -> bool:
 
 def _may_be_data(value: Any) -> bool:
     plain = (str, bytes, bool, int, float, complex, type, keras.layers.Layer, np.generic)
+    plain = (*plain, set, frozenset, keras.KerasTensor)
     if value is None or isinstance(value, plain) or inspect.isroutine(value):
         return False
     return any(hasattr(value, name) for name in ("shape", "__iter__", "__getitem__"))

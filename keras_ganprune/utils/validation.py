@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -15,21 +15,39 @@ import numpy as np
 
 from keras_ganprune.errors import (
     ArgumentTypeError,
+    DataError,
     InvalidArgumentError,
     UnbuiltModelError,
     unknown_name,
 )
 
+# Counts and seeds are kept in 64 bits.
+LARGEST_INT = 2**63 - 1
+
 
 def is_int(value: Any) -> bool:
-    """Return whether a value is an int, of Python or NumPy. A bool is not an int here."""
+    """Return whether a value is an int of 64 bits, of Python or NumPy. A bool is not an int here."""
+    return _is_any_int(value) and abs(int(value)) <= LARGEST_INT
+
+
+def _is_any_int(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
     """Return whether a value is an int or a float, of Python or NumPy. A bool is not a number here."""
-    known = (int, float, np.integer, np.floating)
-    return isinstance(value, known) and not isinstance(value, bool)
+    return is_int(value) or isinstance(value, (float, np.floating))
+
+
+def too_large(value: Any) -> str | None:
+    """Return the words for an int of more than 64 bits, else None. Python refuses to write very long ones."""
+    huge = _is_any_int(value) and not is_int(value)
+    return f"an int of {int(value).bit_length()} bits" if huge else None
+
+
+def shown(value: Any) -> str:
+    """Return the repr of a value, also of an int that Python refuses to write."""
+    return too_large(value) or repr(value)
 
 
 def looks_like_percent(value: Any) -> bool:
@@ -53,6 +71,8 @@ def int_at_least(value: Any, name: str, least: int, unit: str = "") -> int:
     >>> int_at_least(np.int64(3), "blocks", 2)
     3
     """
+    if words := too_large(value):
+        raise InvalidArgumentError(f"`{name}` must be below 2**63. Received: {words}.")
     if not is_int(value) or value < least:
         rules = {0: "a non-negative int", 1: "a positive int"}
         rule = rules.get(least, f"an int of at least {least}")
@@ -92,7 +112,7 @@ def number(
     if not is_number(value) or not math.isfinite(value) or not holds(value):
         percent = looks_like_percent(value) and "1)" in rule
         fix = f" For {value:g} %, pass {value / 100:g}." if percent else ""
-        raise InvalidArgumentError(f"`{name}` must be {rule}. Received: {value!r}.{fix}")
+        raise InvalidArgumentError(f"`{name}` must be {rule}. Received: {shown(value)}.{fix}")
     return float(value)
 
 
@@ -127,7 +147,7 @@ def fraction(value: Any, name: str, zero: bool = True, one: bool = False) -> flo
         rule = f"{'[' if zero else '('}0, 1{']' if one else ')'}"
         fix = f" For {value:g} %, pass {value / 100:g}." if looks_like_percent(value) else ""
         raise InvalidArgumentError(
-            f"`{name}` must be a fraction in {rule}. Received: {value!r}.{fix}"
+            f"`{name}` must be a fraction in {rule}. Received: {shown(value)}.{fix}"
         )
     return float(value)
 
@@ -168,6 +188,34 @@ def numbers(value: Any, name: str) -> np.ndarray:
     return array.astype("float64")
 
 
+def entries(value: Any) -> list[Any] | None:
+    """Return the entries of a list, a tuple, a set or an array as a list; None for anything else.
+
+    Example:
+    >>> entries((1, 2)), entries("ab"), entries(np.array(3.0))
+    ([1, 2], None, None)
+    """
+    if isinstance(value, (str, bytes, Mapping, keras.KerasTensor)):
+        return None
+    if not isinstance(value, Iterable) or isinstance(value, Iterator):
+        return None
+    try:
+        return list(value)
+    except (TypeError, ValueError, NotImplementedError):  # such as an array without axes
+        return None
+
+
+def array(value: Any, name: str) -> np.ndarray:
+    """Return a value as an array, or raise `DataError`: lists of several lengths and symbols are none."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"`{name}` must be an array, or lists of equal lengths. Received: a {type(value).__name__} of "
+            f"which no array can be made ({type(error).__name__})."
+        ) from error
+
+
 def is_member(value: Any, choices: Iterable[Any]) -> bool:
     """Return whether a value is one of some choices. An array or a list is none."""
     plain = isinstance(value, (str, bool, int, float, np.generic, type(None)))
@@ -176,10 +224,9 @@ def is_member(value: Any, choices: Iterable[Any]) -> bool:
 
 def value_range(value: Any) -> tuple[float, float]:
     """Return the (low, high) of pixel values, or raise `InvalidArgumentError`."""
-    try:
-        low, high = (float(x) for x in value)
-    except (TypeError, ValueError):
-        low, high = math.nan, math.nan
+    pair = None if isinstance(value, (set, frozenset)) else entries(value)
+    known = pair is not None and len(pair) == 2 and all(map(is_number, pair))
+    low, high = map(float, pair) if pair is not None and known else (math.nan, math.nan)
     if not -math.inf < low < high < math.inf:
         raise InvalidArgumentError(
             f"`value_range` must be (low, high) with low < high. Received: {value!r}."

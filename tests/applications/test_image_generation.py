@@ -109,6 +109,7 @@ def test_history_and_report_say_what_was_done(run):
     assert "SavedModel, gzipped" in text and "samples.png" in text
 
 
+@pytest.mark.full
 def test_report_and_export_work_on_the_saved_file(run, tmp_path, capsys):
     assert cli.main(["report", str(run / "gan.keras")]) == 0
     printed = capsys.readouterr().out

@@ -364,6 +364,7 @@ def test_whole_channels():
 
 
 @pytest.mark.parametrize(("mode", "generator_mode"), [full("rigl", "rigl"), ("splice", "hard")])
+@pytest.mark.full
 def test_beside_the_prune_of_the_generator(mode, generator_mode):
     gan = scripted([0.9] * 12 + [0.1] * 12)
     schedule = kgp.Linear(0.8, 2, 14, initial_sparsity=0.5)

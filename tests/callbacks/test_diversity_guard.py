@@ -61,6 +61,7 @@ def test_it_leaves_a_run_alone_that_keeps_its_variety():
     assert guard.events == [] and len(history["coverage"]) == 5
 
 
+@pytest.mark.full
 def test_a_distance_that_shows_it_is_left_to_others():
     fall = [0.8, 0.5, 0.5]
     guard, _ = guarded(fall, fd=[10.0, 12.6, 12.6])
@@ -83,6 +84,7 @@ def test_a_class_that_is_lost():
     assert guard.events == []
 
 
+@pytest.mark.full
 def test_a_judge_that_only_counts_classes():
     counts = iter([2, 1, 2, 2])
 
@@ -101,7 +103,7 @@ def test_a_judge_that_only_counts_classes():
     [
         ({"patience": 2}, 5),
         pytest.param({"patience": 3}, None, marks=pytest.mark.full),
-        ({"start_from_epoch": 1}, 5),
+        pytest.param({"start_from_epoch": 1}, 5, marks=pytest.mark.full),
         pytest.param({"start_from_epoch": 4}, None, marks=pytest.mark.full),
         ({"baseline": 0.6}, 1),
         pytest.param({"baseline": 0.55}, None, marks=pytest.mark.full),
@@ -195,6 +197,7 @@ def test_values_that_are_not_finite_are_not_its_business():
     assert guard.events == []
 
 
+@pytest.mark.full
 def test_its_own_judge_is_logged_and_measured():
     judge = Judge({"coverage": [0.8, 0.6], "fd": [1.0, 1.0]})
     guard = DiversityGuard(QualityMonitor(judge, every=3, prefix="own_"), action="warn")

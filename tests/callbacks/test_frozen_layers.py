@@ -4,8 +4,8 @@ import warnings
 
 import keras
 import numpy as np
-import pytest
 import tensorflow as tf
+from cases import cases
 from keras import layers
 
 import keras_ganprune as kgp
@@ -91,7 +91,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@cases(("one layer", "none", "frozen at both", "a judge"), "case", CASES)
 def test_what_is_said_of_frozen_layers(case, capsys):
     make, frozen = CASES[case]
     model, callback = make(), kgp.Prune(0.5)

@@ -149,7 +149,7 @@ def guide_gan(cls=nets.GuideGAN, optimizer=lambda: SGD(RATE), **options):
 
 
 @cases(
-    2,
+    1,
     ("criterion", "moment"),
     [
         (kgp.Gradient(3), 1),
@@ -170,6 +170,7 @@ def test_mean_gradient_of_the_batches_before_the_update(reads, criterion, moment
     assert_close(read["gradients"], average(wanted, variables, moment))
 
 
+@pytest.mark.full
 def test_regrowth_reads_gradients_too(reads):
     model = classifier(SGD(0.0))
     x, y = nets.classifier_data(48)
@@ -207,6 +208,7 @@ def test_a_batch_of_another_shape_is_sampled_too(reads):
     assert_close(reads[0]["gradients"], average(wanted, variables))
 
 
+@pytest.mark.full
 def test_the_window_is_always_on_where_updates_come_faster(reads):
     model = classifier(SGD(0.0))
     x, y = nets.classifier_data(64)
@@ -245,6 +247,7 @@ def test_a_run_that_goes_on_inside_a_window_reads_what_is_left_of_it(reads):
     assert_close(reads[0]["gradients"], average(wanted[4:], variables))
 
 
+@pytest.mark.full
 def test_a_window_goes_on_in_the_next_fit(reads):
     model = classifier(SGD(0.0))
     x, y = nets.classifier_data(48)
@@ -258,6 +261,7 @@ def test_a_window_goes_on_in_the_next_fit(reads):
     assert_close(reads[0]["gradients"], average(wanted, variables))
 
 
+@pytest.mark.full
 def test_training_shorter_than_the_window_makes_the_update_at_its_end(reads):
     model = classifier(SGD(0.0))
     x, y = nets.classifier_data(16)
@@ -320,6 +324,7 @@ COMPILED = {
 
 
 @cases(("plain",), "case", COMPILED)
+@pytest.mark.full
 def test_compile_options(reads, case):
     options, window, batches = COMPILED[case]
     x, y = nets.classifier_data(72)
@@ -389,6 +394,7 @@ def test_optimizers(reads, optimizer, due, window):
     assert read["batches"] == window.stop - window.start
 
 
+@pytest.mark.full
 def test_embedding_gradients_are_not_slices(reads):
     x = np.random.default_rng(0).integers(0, 12, (48, 4))
     compare_with_the_recorder(
@@ -471,6 +477,7 @@ def test_both_networks_of_gan_model(reads, target):
     assert_close(reads[0]["gradients"], average(given[2:5], variables))
 
 
+@pytest.mark.full
 def test_the_generator_of_a_foreign_gan(reads):
     gan, twin = guide_gan(optimizer=lambda: SGD(0.0)), guide_gan()
     given = []
@@ -941,6 +948,7 @@ def test_a_frozen_layer_is_refused_before_training():
     nets.assert_exact(0.5, model.layers[-1])
 
 
+@pytest.mark.full
 def test_a_frozen_layer_has_a_gradient_of_a_loss(reads):
     model = nets.classifier()
     model.layers[0].trainable = False
@@ -992,6 +1000,7 @@ def test_a_gradient_that_is_not_finite_stops_training():
     assert_nothing_left(model)
 
 
+@pytest.mark.full
 def test_a_guarded_run_reads_its_gradients_again(reads):
     model = classifier(SGD(0.0))
     x, y = nets.classifier_data(64)

@@ -88,12 +88,14 @@ def test_update_steps(begin, end, frequency, steps):
         (0.5, [0, 3, 6]),
     ],
 )
+@pytest.mark.full
 def test_update_steps_of_other_schedules(schedule, steps):
     callback = prune(schedule, frequency=3)
     fit(gan_model(), callback)
     assert [step for step, *_ in callback.updates] == steps
 
 
+@pytest.mark.full
 def test_the_masks_follow_the_schedule_batch_by_batch():
     gan = gan_model()
     schedule = kgp.PolynomialDecay(0.8, 2, 6)
@@ -204,6 +206,7 @@ def test_a_joint_list_shares_one_total():
     assert history["discriminator_sparsity"][0] > history["generator_sparsity"][0] + 0.1
 
 
+@pytest.mark.full
 def test_two_callbacks_for_two_networks():
     gan = gan_model()
     fit(gan, prune(0.8), prune(kgp.Threshold(0.05), target="discriminator", frequency=100))
@@ -213,6 +216,7 @@ def test_two_callbacks_for_two_networks():
     assert nets.leaks(gan.generator, gan.discriminator) == {}
 
 
+@pytest.mark.full
 def test_all_state_is_set_in_the_constructor():
     gan, callback = gan_model(), prune(kgp.PolynomialDecay(0.8, 2, 6), target=BOTH)
     twin = copy.deepcopy(callback)
@@ -277,6 +281,7 @@ def test_dotted_target():
     nets.assert_exact(0.5, gan.generator)
 
 
+@pytest.mark.full
 def test_a_plain_model():
     model = nets.classifier()
     model.compile(Adam(1e-2), nets.classifier_loss())
@@ -285,6 +290,7 @@ def test_a_plain_model():
     nets.assert_exact(0.75, model)
 
 
+@pytest.mark.full
 def test_scope_leaves_layers_out():
     gan = gan_model(nets.dcgan_pair())
     callback = prune(0.8, scope=layers.Conv2DTranspose)

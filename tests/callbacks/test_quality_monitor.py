@@ -112,6 +112,7 @@ def test_unknown_metric():
         fit(any_gan(), monitor)
 
 
+@pytest.mark.full
 def test_seconds_are_counted(monkeypatch):
     now = iter(range(100))
     monkeypatch.setattr(
@@ -376,6 +377,7 @@ def test_a_watcher_in_front_of_a_function_whose_names_are_not_known_yet():
         fit(any_gan(), EarlyStopping("mine", mode="min"), QualityMonitor(lambda m: {"mine": 1}))
 
 
+@pytest.mark.full
 def test_a_csv_logger_in_front_misses_it(tmp_path):
     with pytest.warns(PruningWarning, match=r"CSVLogger stands before .* coverage, fd"):
         fit(any_gan(), CSVLogger(str(tmp_path / "log.csv")), QualityMonitor(Judge()))

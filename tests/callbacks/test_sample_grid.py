@@ -4,6 +4,7 @@ import keras
 import networks as nets
 import numpy as np
 import pytest
+from cases import cases
 from keras import layers
 from keras.callbacks import BackupAndRestore
 from keras.optimizers import Adam
@@ -113,9 +114,7 @@ def test_pictures_and_animation(make, tmp_path):
     assert (callback.written, callback.failed) == ([1, 2, 3], [])
 
 
-@pytest.mark.parametrize(
-    ("every", "epochs", "drawn"), [(2, 5, [1, 3, 5]), (3, 3, [1, 3]), (9, 4, [1, 4])]
-)
+@cases(1, ("every", "epochs", "drawn"), [(2, 5, [1, 3, 5]), (3, 3, [1, 3]), (9, 4, [1, 4])])
 def test_which_epochs_are_drawn(every, epochs, drawn, tmp_path):
     fit(any_gan(), grid(tmp_path, every=every, gif=False), epochs=epochs)
     assert names(tmp_path) == [*(f"epoch_{i:04d}.png" for i in drawn), "latest.png"]

@@ -377,6 +377,7 @@ class Foreign(nets.EmaGAN):
     generator = property(lambda self: self.G, lambda self, v: setattr(self, "G", v))
 
 
+@pytest.mark.full
 def test_a_foreign_gan(capsys):
     gan = Foreign()
     gan.compile(SGD(1e-2, momentum=0.9), Adam(1e-2))
@@ -497,7 +498,7 @@ def test_masks_of_single_weights_cannot_be_cut_out():
 
 
 def test_without_masks_there_is_nothing_to_cut():
-    with pytest.raises(InvalidArgumentError, match=r"No channel of 'generator' is pruned"):
+    with pytest.raises(InvalidArgumentError, match=r"no masks in 'generator', and no `Prune`"):
         fit(mlp_gan(), shrink(2), epochs=1)
 
 

@@ -69,6 +69,7 @@ def test_optimizers(make):
 
 
 @cases(1, "overwrite", [None, 3])
+@pytest.mark.full
 def test_the_average_that_keras_keeps_is_as_sparse(overwrite):
     model = nets.classifier()
     optimizer = Adam(1e-2, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=overwrite)
@@ -86,6 +87,7 @@ def test_the_average_that_keras_keeps_is_as_sparse(overwrite):
         assert not np.any(nets.value(averages[key])[~mask])
 
 
+@pytest.mark.full
 def test_gan_model_copies_the_average_into_the_weights_at_the_end():
     gan = gan_model(make=lambda: SGD(0.5, use_ema=True, ema_momentum=0.5))
     watch = fit(gan)
@@ -136,6 +138,7 @@ def test_conditional_gan():
     nets.assert_held(watch, 0.8)
 
 
+@pytest.mark.full
 def test_weight_clipping_is_kept_and_composed():
     generator, discriminator = (
         nets.mlp_generator(),
@@ -168,6 +171,7 @@ def test_compile_options(options):
 
 
 @cases(1, "steps", [3, 4, 16])
+@pytest.mark.full
 def test_steps_per_execution_skips_no_update(steps):
     gan = gan_model(compile_options={"steps_per_execution": steps})
     prune = kgp.Prune(kgp.PolynomialDecay(0.8, 0, 7), "generator", 3, verbose=0)
@@ -238,6 +242,7 @@ class SetWeights(keras.callbacks.Callback):
         self.model.generator.set_weights(self.dense)
 
 
+@pytest.mark.full
 def test_set_weights_by_another_callback():
     gan = gan_model()
     nets.assert_held(fit(gan, SetWeights(), epochs=3), 0.8)
@@ -270,6 +275,7 @@ def test_second_fit(new_callback):
         np.testing.assert_array_equal(before, nets.value(weight.mask))
 
 
+@pytest.mark.full
 def test_fit_without_the_callback_keeps_the_zeros():
     gan = gan_model()
     fit(gan)
@@ -298,6 +304,7 @@ def test_compile_after_pruning():
     nets.assert_held(watch, 0.8)
 
 
+@pytest.mark.full
 def test_train_on_batch_keeps_the_zeros():
     model = nets.classifier()
     model.compile(Adam(1e-2), nets.classifier_loss())

@@ -28,9 +28,11 @@ def widths(folder):
     ("arguments", "expected"),
     [
         ([], [12, 64]),
-        (["--sparsity", "0.75"], [6, 64]),
+        pytest.param(["--sparsity", "0.75"], [6, 64], marks=pytest.mark.full),
         (["--sparsity", "0.75", "--round-to", "8"], [8, 64]),
-        (["--network", "discriminator", "--sparsity", "0.5"], [8, 1]),
+        pytest.param(
+            ["--network", "discriminator", "--sparsity", "0.5"], [8, 1], marks=pytest.mark.full
+        ),
     ],
     ids=str,
 )
@@ -43,6 +45,7 @@ def test_channels_are_cut(saved, tmp_path, capsys, arguments, expected):
     assert f"{tmp_path / 'out' / 'saved_model'}" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_masked_channels_are_cut_without_a_change(saved, tmp_path):
     assert cli.main(["shrink", str(saved), str(tmp_path / "out"), "--live"]) == 0
     gan = keras.saving.load_model(saved)

@@ -40,7 +40,7 @@ ROWS = [
     ([*SHRINK, "--sparsity", "0.5", "--criterion", "taylor"], "gradients"),
     ([*SHRINK, "--sparsity", "0.5", "--allocation", "nope"], "Unknown allocation 'nope'"),
     ([*SHRINK, "--sparsity", "0.5", "--keep", "nope"], "--keep"),
-    ([*SHRINK, "--import", "no_such_module"], "--import no_such_module"),
+    ([*SHRINK, "--import", "no_such_module"], "--import must be the name of a Python module"),
     (SHRINK, "nothing to remove. Give --sparsity, --macs, --parameters or --bytes."),
     (["shrink", "{f}/none.keras", "{f}/out"], "There is no file"),
     (["shrink", "{f}/text.keras", "{f}/out"], "not a `.keras` file"),

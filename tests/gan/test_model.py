@@ -235,6 +235,7 @@ def test_balance_ratio_of_a_gap_near_zero_is_left_out(fixed):
     assert float(gan.train_step(tf.constant(real))["balance_ratio"]) == 0.0
 
 
+@pytest.mark.full
 def test_balance_can_be_left_out():
     history = gan_model(balance_frequency=0, options=EAGER).fit(nets.images(), verbose=0).history
     assert set(history) == {
@@ -251,6 +252,7 @@ def test_balance_can_be_left_out():
     "loss",
     [pytest.param(loss, marks=[] if loss == "hinge" else pytest.mark.full) for loss in LOSSES],
 )
+@pytest.mark.full
 def test_every_loss_trains_in_graph_mode(loss):
     gan = gan_model(loss=loss, r1_penalty=1.0 if loss == "hinge" else 0.0)
     before = [w.copy() for w in gan.generator.get_weights()]
@@ -314,6 +316,7 @@ def test_one_generator_forward_a_round(loss, judged):
     assert seen.calls == 3 * judged
 
 
+@pytest.mark.full
 def test_generator_forwards_with_several_discriminator_steps():
     pair, (made, _) = counting_pair()
     gan = gan_model(pair, discriminator_steps=3, options={"run_eagerly": True})
@@ -380,6 +383,7 @@ def test_data_of_every_form_trains_the_same(conditional):
             np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.full
 def test_a_partial_batch_counts_by_its_size():
     """D(x) = x, so the real accuracy is the share of positive images: 7 of 10, not a mean of batches."""
     x = np.array([1, 1, 1, 1, -1, -1, -1, 1, 1, 1], "float32").reshape(-1, 1)
@@ -491,6 +495,7 @@ def test_the_average_against_numpy():
     gan.fit(nets.images(), batch_size=4, verbose=0, callbacks=[Follow()])
 
 
+@pytest.mark.full
 def test_batch_statistics_of_the_average_are_those_of_the_generator():
     gan = gan_model(nets.dcgan_pair(), ema_decay=0.9)
     gan.fit(nets.images(), batch_size=8, verbose=0)
@@ -631,6 +636,7 @@ def test_one_fit_is_the_same_as_two_with_a_file_between(tmp_path):
     assert_same(state(whole), state(loaded))
 
 
+@pytest.mark.full
 def test_compile_settings_come_back(tmp_path):
     gan = kgp.GANModel(*nets.mlp_pair(), nets.LATENT, label_smoothing=0.1, r1_penalty=2.0)
     schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 100, 0.9)
@@ -658,6 +664,7 @@ def test_compile_settings_come_back(tmp_path):
     } == {k: v for k, v in gan.get_config().items() if k not in ("generator", "discriminator")}
 
 
+@pytest.mark.full
 def test_an_uncompiled_gan_comes_back_uncompiled(tmp_path):
     gan = kgp.GANModel(*nets.conditional_pair(), nets.LATENT, name="mine")
     gan.save(tmp_path / "gan.keras")

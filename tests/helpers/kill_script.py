@@ -3,9 +3,12 @@
 Usage: kill_script.py KIND FOLDER KILL_AT_BATCH|0
 """
 
+import dataclasses
 import os
 import pathlib
 import sys
+from collections.abc import Callable
+from typing import Any
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
@@ -111,34 +114,142 @@ class Script(keras.callbacks.Callback):
         logs["quality"] = self.values[epoch]
 
 
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of run: its `Prune`, and what else is not as in the others."""
+
+    prune: Callable[[], keras.callbacks.Callback]
+    optimizer: Callable[[], keras.optimizers.Optimizer] = lambda: keras.optimizers.Adam(1e-2)
+    gan: dict[str, Any] = dataclasses.field(default_factory=dict)
+    compile: dict[str, Any] = dataclasses.field(default_factory=dict)
+    policy: str = "float32"
+
+
 DECAY = kgp.PolynomialDecay(0.8, begin_step=2, end_step=STEPS - 6)
-PRUNES = {
-    "gan_model": lambda: kgp.Prune(DECAY, ["generator", "discriminator"], 4, verbose=0),
-    "foreign": lambda: kgp.Prune(DECAY, ["G", "D"], 4, verbose=0),
-    "rigl": lambda: kgp.Prune(0.5, "generator", 4, mode=kgp.RigL(), verbose=0),
-    "soft": lambda: kgp.Prune(DECAY, "generator", 4, mode="soft", verbose=0),
-    "taylor": lambda: kgp.Prune(DECAY, "generator", 4, criterion=kgp.Taylor(batches=2), verbose=0),
-    "adaptive": lambda: kgp.Prune(
-        kgp.AdaptiveSparsity("quality", 0.1, increment=0.2, minimum_increment=0.05),
-        "generator",
-        verbose=0,
+
+
+def prune(schedule=DECAY, target="generator", frequency=4, **settings):
+    return lambda: kgp.Prune(schedule, target, frequency, verbose=0, **settings)
+
+
+def adaptive(recovery_epochs=1, **settings):
+    search = kgp.AdaptiveSparsity(
+        "quality", 0.1, increment=0.2, minimum_increment=0.05, recovery_epochs=recovery_epochs
+    )
+    return prune(search, **settings)
+
+
+def loss_of_generator(gan, batch):
+    """Return a loss that draws nothing."""
+    ones = keras.ops.ones((4, LATENT))
+    return keras.ops.mean(keras.ops.square(gan.generator(ones) - batch))
+
+
+def decaying():
+    return keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(1e-2, 3, 0.7))
+
+
+# In processes that are killed: test_kills.py.
+KINDS = {
+    "gan_model": Kind(prune(target=["generator", "discriminator"])),
+    "foreign": Kind(prune(target=["G", "D"])),
+    "rigl": Kind(prune(0.5, mode=kgp.RigL())),
+    "soft": Kind(prune(mode="soft")),
+    "taylor": Kind(prune(criterion=kgp.Taylor(batches=2))),
+    "adaptive": Kind(adaptive()),
+}
+# In one process: test_interruptions.py.
+GRADIENTS = {
+    "gradient": Kind(prune(criterion=kgp.Gradient(batches=3))),
+    "squared": Kind(prune(criterion=kgp.Taylor(batches=3, squared=True))),
+    "saliency": Kind(prune(criterion=kgp.DiscriminatorSaliency(batches=3))),
+    "hybrid": Kind(prune(criterion=kgp.Hybrid({"magnitude": 1.0, kgp.Taylor(3): 2.0}))),
+    "loss": Kind(prune(criterion=kgp.Taylor(batches=3), gradient_loss=loss_of_generator)),
+    "both": Kind(prune(criterion=kgp.Taylor(3, squared=True), mode=kgp.RigL(batches=2))),
+    "rigl": Kind(prune(0.5, mode=kgp.RigL(batches=3))),
+    "channels": Kind(prune(criterion=kgp.Taylor(batches=3), granularity="channel")),
+    "two_networks": Kind(
+        prune(target=["generator", "discriminator"], criterion=kgp.Taylor(batches=3))
     ),
+    # Windows that are longer than an epoch, and a first update that waits for its window.
+    "long": Kind(prune(frequency=12, criterion=kgp.Taylor(batches=9))),
+    "waiting": Kind(prune(kgp.ConstantSparsity(0.5), criterion=kgp.Taylor(batches=8))),
+    "waiting_trial": Kind(adaptive(criterion=kgp.Taylor(batches=7))),
+    # Several steps a batch, several batches a step, several batches a call.
+    "critic": Kind(
+        prune(
+            kgp.PolynomialDecay(0.8, 6, 3 * STEPS - 6), "discriminator", 11, criterion=kgp.Taylor(5)
+        ),
+        gan={"discriminator_steps": 3},
+    ),
+    "accumulation": Kind(
+        prune(kgp.PolynomialDecay(0.8, 2, 12), frequency=3, criterion=kgp.Taylor(batches=3)),
+        lambda: keras.optimizers.Adam(1e-2, gradient_accumulation_steps=2),
+    ),
+    "execution": Kind(
+        prune(frequency=6, criterion=kgp.Taylor(batches=3)), compile={"steps_per_execution": 2}
+    ),
+    "float16": Kind(prune(criterion=kgp.Taylor(batches=3)), policy="mixed_float16"),
+}
+TRIALS = {
+    "long_trial": Kind(adaptive(recovery_epochs=2)),
+    "long_trial_soft": Kind(adaptive(recovery_epochs=2, mode="splice")),
+    "trial_average": Kind(
+        adaptive(recovery_epochs=2),
+        lambda: keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9),
+    ),
+    "trial_float16": Kind(adaptive(recovery_epochs=2), policy="mixed_float16"),
+}
+OPTIMIZERS = {
+    "momentless": Kind(prune(), lambda: keras.optimizers.SGD(1e-2)),
+    "decaying": Kind(prune(), decaying),
+    "averaging": Kind(prune(), lambda: keras.optimizers.Adam(1e-2, use_ema=True)),
+    "scaled": Kind(prune(), policy="mixed_float16"),
+}
+MODES = {
+    "set": Kind(prune(0.5, mode="set")),
+    "splice": Kind(prune(mode=kgp.Splice(restore="previous"))),
+    "soft_channels": Kind(prune(mode="soft", granularity="channel")),
+    "rewind": Kind(
+        lambda: kgp.Prune(
+            kgp.IterativeRewind(0.8, 3, 7, round_steps=6, rewind_step=4),
+            "generator",
+            verbose=0,
+        )
+    ),
+}
+ALL = KINDS | {
+    f"{group}-{name}": kind
+    for group, kinds in {
+        "gradients": GRADIENTS,
+        "trials": TRIALS,
+        "optimizers": OPTIMIZERS,
+        "modes": MODES,
+    }.items()
+    for name, kind in kinds.items()
 }
 
 
-def make(kind):
+def make(name):
     """Return a compiled GAN whose optimizers are built."""
+    kind = ALL[name]
     keras.utils.set_random_seed(0)
-    optimizers = [keras.optimizers.Adam(1e-2), keras.optimizers.Adam(1e-2)]
-    if kind == "foreign":
-        gan = ForeignGAN(*networks(dropout=False))
-        gan.compile(*optimizers)
-    else:
-        # On PyTorch, Keras draws dropout from the generator of PyTorch, which no file holds.
-        dropout = keras.backend.backend() != "torch"
-        gan = kgp.GANModel(*networks(dropout), LATENT, seed=1, ema_decay=0.9, balance_frequency=0)
-        gan.compile(*optimizers)
-    pair = (gan.G, gan.D) if kind == "foreign" else (gan.generator, gan.discriminator)
+    keras.config.set_dtype_policy(kind.policy)
+    optimizers = [kind.optimizer(), kind.optimizer()]
+    try:
+        if name == "foreign":
+            gan = ForeignGAN(*networks(dropout=False))
+            gan.compile(*optimizers)
+        else:
+            # On PyTorch, Keras draws dropout from the generator of PyTorch, which no file holds.
+            pair = networks(dropout=keras.backend.backend() != "torch")
+            options = {"ema_decay": 0.9, "balance_frequency": 0, **kind.gan}
+            gan = kgp.GANModel(*pair, LATENT, seed=1, **options)
+            gan.compile(*optimizers, **kind.compile)
+            optimizers = [gan.generator_optimizer, gan.discriminator_optimizer]
+    finally:
+        keras.config.set_dtype_policy("float32")
+    pair = (gan.G, gan.D) if name == "foreign" else (gan.generator, gan.discriminator)
     # Keras restores the state of an optimizer only if it is built.
     for optimizer, network in zip(optimizers, pair, strict=True):
         if not optimizer.built:
@@ -146,12 +257,21 @@ def make(kind):
     return gan, optimizers
 
 
-def train(kind, folder, kill_at):
-    gan, optimizers = make(kind)
+def train(name, folder, end=None, early=False):
+    """Train, from the backup in the folder if there is one; return the final state as arrays.
+
+    Args:
+        name: Key of `ALL`.
+        folder: Path of the folder for the backup.
+        end: Callback that ends the training early. Defaults to None.
+        early: Whether the backup is written before `Prune` sees the end of an epoch. Defaults to False.
+    """
+    gan, optimizers = make(name)
     backup = keras.callbacks.BackupAndRestore(
         f"{folder}/backup", save_freq="epoch", double_checkpoint=True
     )
-    callbacks = [Script(), PRUNES[kind](), backup, *([KillAt(kill_at)] if kill_at else [])]
+    pair = [backup, ALL[name].prune()] if early else [ALL[name].prune(), backup]
+    callbacks = [Script(), *pair, *([end] if end else [])]
     x = np.random.default_rng(0).uniform(-1, 1, (4 * BATCHES, 4, 4, 1)).astype("float32")
     gan.fit(x, batch_size=4, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=callbacks)
     arrays = [*gan.weights, *(w.mask for w in kgp.masked_weights(gan))]
@@ -160,6 +280,6 @@ def train(kind, folder, kill_at):
 
 
 if __name__ == "__main__":
-    kind, folder, kill_at = sys.argv[1:]
-    arrays = train(kind, folder, int(kill_at))
+    name, folder, kill_at = sys.argv[1:]
+    arrays = train(name, folder, KillAt(int(kill_at)) if int(kill_at) else None)
     np.savez(pathlib.Path(folder) / "end.npz", *arrays)

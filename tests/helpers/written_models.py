@@ -489,6 +489,60 @@ WRITTEN |= {name: (lambda f=f: around(f)) for name, f in SIZES.items()}
 WRITTEN |= {f"{name}_any": (lambda n=name: around(SIZES[n], (None, 5))) for name in ANY_LENGTH}
 
 
+class DepthToSpace(layers.Layer):
+    """Channels become pixels (ESPCN). No size of the image is known."""
+
+    def call(self, x):
+        b, h, w, c = ops.shape(x)
+        x = ops.reshape(x, (b, h, w, 2, 2, c // 4))
+        x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+        return ops.reshape(x, (b, h * 2, w * 2, c // 4))
+
+
+class Windows(layers.Layer):
+    """Something for each window of an image of any size (Swin)."""
+
+    def __init__(self, size=4, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def call(self, x):
+        b, h, w, c = ops.shape(x)
+        n = self.size
+        y = ops.reshape(x, (b, h // n, n, w // n, n, c))
+        y = ops.reshape(ops.transpose(y, (0, 1, 3, 2, 4, 5)), (-1, n * n, c))
+        y = y - ops.mean(y, axis=1, keepdims=True)
+        y = ops.reshape(y, (b, h // n, w // n, n, n, c))
+        return ops.reshape(ops.transpose(y, (0, 1, 3, 2, 4, 5)), (b, h, w, c))
+
+    def compute_output_shape(self, shape):
+        # JAX and PyTorch would try sizes that are no multiples of a window.
+        return shape
+
+
+class EinsumHeads(layers.Layer):
+    """`EinsumDense` leaves the length open, and the code reads it from there (Gemma)."""
+
+    def __init__(self, heads=HEADS, width=4, **kwargs):
+        super().__init__(**kwargs)
+        self.heads = layers.EinsumDense("bnd,dhk->bnhk", (None, heads, width), name="heads")
+        self.out = layers.Dense(9, name="out")
+
+    def call(self, x):
+        y = ops.relu(self.heads(x))
+        b, n, heads, width = ops.shape(y)
+        return self.out(ops.reshape(y, (b, n, heads * width)))
+
+
+def of_any_image(*inner):
+    """Return a model for images of any size with layers between two convolutions."""
+    x = keras.Input((None, None, 3))
+    y = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    for layer in inner:
+        y = layer(y)
+    return keras.Model(x, layers.Conv2D(2, 1)(layers.Conv2D(6, 1, activation="relu")(y)))
+
+
 # --- weights of one's own -------------------------------------------------------------------------
 
 
@@ -632,6 +686,10 @@ def ada_in():
 
 
 OWN_WEIGHTS = {
+    "pixel_shuffle_any": lambda: of_any_image(layers.Conv2D(16, 1), DepthToSpace()),
+    "windows_any": lambda: of_any_image(Windows()),
+    "einsum_heads": lambda: between(EinsumHeads()),
+    "einsum_heads_any": lambda: between(EinsumHeads(), shape=(None, 5)),
     "own_conv": lambda: between(OwnConv(7), OwnConv(6), shape=(8, 8, 5)),
     "ada_in": ada_in,
     "class_token": lambda: between(ClassToken()),

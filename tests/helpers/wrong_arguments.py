@@ -7,6 +7,7 @@ required arguments needs an entry in `BASES`.
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import importlib
 import inspect
 import pathlib
@@ -86,6 +87,44 @@ WRONG: dict[str, Callable[[], Any]] = {
     "layer_class": lambda: keras.layers.Dense,
     "function": lambda: len,
     "model": model,
+}
+
+
+class _Unbuilt(keras.Model):
+    def call(self, x):
+        return x
+
+
+def exhausted() -> Iterator[int]:
+    """Return a generator without entries."""
+    return (x for x in ())
+
+
+# Rarer wrong values, which only the long tests try.
+MORE: dict[str, Callable[[], Any]] = {
+    "text_number": lambda: "0.5",
+    "huge": lambda: 10**400,
+    "minus_inf": lambda: -float("inf"),
+    "zero_d": lambda: np.array(0.5),
+    "decimal": lambda: decimal.Decimal("0.5"),
+    "set": lambda: {1, 2},
+    "generator": exhausted,
+    "mixed": lambda: (1, "a", None),
+    "nested": lambda: [[[1]], [2]],
+    "symbol": lambda: keras.KerasTensor((2, 3)),
+    "complex_array": lambda: np.ones((24, 8, 8, 1), complex),
+    "objects": lambda: np.array([object(), None]),
+    "dates": lambda: np.array(["2020-01-01"], "datetime64[D]"),
+    "infinite": lambda: np.full((24, 8, 8, 1), np.inf, "float32"),
+    "unbuilt": _Unbuilt,
+    "unbuilt_sequential": lambda: keras.Sequential([keras.layers.Dense(2)]),
+    "schedule_class": lambda: kgp.Linear,
+    "criterion": lambda: kgp.Magnitude(),
+    "callback": lambda: kgp.Prune(0.5),
+    "other_keys": lambda: {1: 0.5, None: 2},
+    "config_alone": lambda: {"class_name": "Linear"},
+    "nan_in_dict": lambda: {"hidden": float("nan")},
+    "no_arguments": lambda: lambda: 3,
 }
 
 
@@ -195,6 +234,11 @@ def quality() -> kgp.ImageQuality:
     return kgp.ImageQuality(images(), extractor=extractor(), samples=12, neighbours=2, cache=False)
 
 
+def distance(network: Any) -> dict[str, float]:
+    """Return a measure of a network."""
+    return {"fd": 1.0}
+
+
 def pruner() -> kgp.Pruner:
     """Return a pruner of a small network."""
     return kgp.Pruner(model())
@@ -266,7 +310,7 @@ BASES: dict[str, dict[str, Any]] = {
     "Prune": {"schedule": 0.5},
     "Pruner": {"models": model},
     "PruningSummary": {"log_dir": lambda: folder("logs")},
-    "QualityMonitor": {"quality": lambda: quality},
+    "QualityMonitor": {"quality": lambda: distance},
     "DiversityGuard": {},
     "SampleGrid": {"path": lambda: folder("grid")},
     "Shrink": {"at": 1, "sparsity": 0.5},
@@ -286,6 +330,7 @@ BASES: dict[str, dict[str, Any]] = {
     "manifold_metrics": {"real_features": features, "fake_features": features},
     "load_model": {"path": saved},
     "load_run": {"path": run_folder},
+    "get": {"identifier": "uniform"},
     "make_prunable": {"model": model},
     "mask_coverage": {"models": model},
     "masked_weights": {"models": lambda: kgp.make_prunable(model())},
@@ -376,7 +421,7 @@ METHODS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
         lambda: kgp.metrics.FeatureStatistics(features()),
         {"features": features},
     ),
-    "QualityMonitor.is_due": (lambda: kgp.QualityMonitor(quality), {"epoch": 1}),
+    "QualityMonitor.is_due": (lambda: kgp.QualityMonitor(distance), {"epoch": 1}),
     "Linear.__call__": (lambda: kgp.Linear(0.5, 0, 10), {"step": 3}),
     "Cyclic.__call__": (lambda: kgp.Cyclic(0.1, 0.5, 10, 0, 40), {"step": 3}),
     "OneShot.__call__": (lambda: kgp.OneShot(0.5, 3), {"step": 3}),
@@ -519,6 +564,11 @@ _BY_TYPE = (
     "function",
     "model",
     "array",
+    "text_number",
+    "schedule_class",
+    "criterion",
+    "unbuilt",
+    "unbuilt_sequential",
 )
 
 # Argument -> values that are right for it. 'Name.argument' is for one callable, 'argument' for all.
@@ -657,14 +707,19 @@ def is_right(name: str, function: Any, parameter: str, wrong: str, value: Any) -
     return known and hint is not Any and annotated._fits(value, hint)
 
 
-def problems(name: str, make: Callable[[], Any], base: dict[str, Any]) -> list[str]:
+def problems(
+    name: str,
+    make: Callable[[], Any],
+    base: dict[str, Any],
+    values: dict[str, Callable[[], Any]] = WRONG,
+) -> list[str]:
     """Return what is wrong with the answers of one callable: foreign errors, and what is accepted wrongly."""
     found = []
     first = outcome(make, base, None, None)
     if first.kind != "accepted":
         found.append(f"{name}: the valid call fails: {first.text}")
     for parameter in parameters(make()):
-        for wrong, value in WRONG.items():
+        for wrong, value in values.items():
             made = value()
             answer = outcome(make, base, parameter, made)
             right = answer.kind == "ours" or (name, parameter, wrong) in OF_THE_USER

@@ -214,7 +214,8 @@ WRAPPED_IN_PARTS = (
 )
 
 
-SLOW = (inside_wrappers, embedding_and_recurrent, volumes)
+SLOW = (inside_wrappers, embedding_and_recurrent, volumes, attention, arithmetic, dictionaries)
+SLOW += (depthwise, nested, states)
 
 
 def wrappers_of(model):
@@ -301,8 +302,8 @@ def test_wrapped_model_keeps_outputs_and_masks(build):
 @pytest.mark.parametrize(
     "build",
     [
-        sequential,
-        nested,
+        pytest.param(sequential, marks=pytest.mark.full),
+        pytest.param(nested, marks=pytest.mark.full),
         gan_generator,
         pytest.param(embedding_and_recurrent, marks=pytest.mark.full),
     ],

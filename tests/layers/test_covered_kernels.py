@@ -209,7 +209,10 @@ def follow(row, model):
     return kgp.register_prunable(cls, ast.literal_eval(names))
 
 
-@pytest.mark.parametrize("when", ["before it is pruned", "after it was pruned"])
+@pytest.mark.parametrize(
+    "when",
+    ["before it is pruned", pytest.param("after it was pruned", marks=pytest.mark.full)],
+)
 @pytest.mark.parametrize("case", OWN)
 def test_the_named_call_covers_the_kernels(case, when):
     make, names, parameters = OWN[case]

@@ -75,7 +75,10 @@ def test_training_in_eager_mode_is_said_too(way, tmp_path):
     travel.train(new, run_eagerly=True)  # It is said once.
 
 
-@pytest.mark.parametrize("mend", ["masks_from_zeros", "copy_masks", "dense"])
+@pytest.mark.parametrize(
+    "mend",
+    ["masks_from_zeros", pytest.param("copy_masks", marks=full), pytest.param("dense", marks=full)],
+)
 def test_mended_zeros_are_not_said(mend):
     model = pruned(sequential)
     new = keras.models.clone_model(model)

@@ -94,7 +94,7 @@ ROUTES = {
     "report": kgp.sparsity_report,
     "zeros": kgp.masks_from_zeros,
 }
-DEFAULT = [(route, "sequential") for route in ("strip", "shrink", "load")]
+DEFAULT = [(route, "sequential") for route in ("shrink",)]
 
 
 def calls_of(function):

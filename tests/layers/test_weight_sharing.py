@@ -425,7 +425,7 @@ def test_two_replicas_step_as_one_with_the_whole_batch(monkeypatch):
 @pytest.mark.parametrize(
     "kind",
     [
-        nets.GuideGAN,
+        pytest.param(nets.GuideGAN, marks=full),
         pytest.param(nets.EmaGAN, marks=full),
         pytest.param(nets.WGANGP, marks=full),
     ],
@@ -588,6 +588,7 @@ def test_a_pruned_network_of_the_pair_saved_alone(tmp_path):
         nets.assert_exact(0.8, loaded)
 
 
+@pytest.mark.full
 def test_weights_files(tmp_path):
     for pair in (tied_pair, label_pair):
         one, two = (gan_model(pair()) for _ in range(2))

@@ -409,7 +409,7 @@ def test_images_move_by_their_shifts():
 @pytest.mark.parametrize(
     ("shape", "kind"),
     [
-        ((1, 1, 1), "classifier"),
+        pytest.param((1, 1, 1), "classifier", marks=pytest.mark.full),
         ((5, 9, 2), "autoencoder"),
         pytest.param((5, 9, 2), "classifier", marks=pytest.mark.full),
         pytest.param((40, 33, 3), "classifier", marks=pytest.mark.full),

@@ -370,7 +370,7 @@ def test_invalid_real_images(digits, classifier):
         ImageQuality(images[:50], extractor=classifier).floor()
     with pytest.raises(DataError, match=r"at least two classes. Received: class 0 only"):
         ImageQuality(images, np.zeros(len(images), int), cache=False)
-    with pytest.raises(InvalidArgumentError, match=r"`samples` must be an int of at least 2"):
+    with pytest.raises(InvalidArgumentError, match=r"`samples` must be an int of at least 4"):
         ImageQuality(images, extractor=classifier, samples=1)
 
 

@@ -89,7 +89,7 @@ def covering_sample():
 
 SAMPLE = covering_sample()
 # The first ones cover the most pairs, and share one traced step.
-DEFAULT_SAMPLE = SAMPLE[:6]
+DEFAULT_SAMPLE = SAMPLE[:3]
 
 
 # --- the families --------------------------------------------------------------------------------

@@ -111,6 +111,7 @@ def test_a_classifier_gets_its_accuracy_back():
     nets.assert_exact(0.85, model)
 
 
+@pytest.mark.full
 def test_a_foreign_gan():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("written with tf.GradientTape")

@@ -224,6 +224,7 @@ def test_pruning_again_only_adds_zeros():
     assert seen[-1].sum() == 4
 
 
+@pytest.mark.full
 def test_stop_and_restart_and_past_the_end_step(tmp_path):
     def prune():
         return kgp.Prune(

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import cases
 from keras import layers
 
 from keras_ganprune import Pruner, PruningWarning, masked_weights
@@ -54,8 +55,8 @@ def kept(size, sparsity):
 # --- what is chosen ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("criterion", ["magnitude", "l1", "l2", Magnitude("l2")])
-@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.8, 0.99, 0.9999])
+@cases(("magnitude", "l2"), "criterion", ["magnitude", "l1", "l2", Magnitude("l2")])
+@cases((0.0, 0.8, 0.9999), "sparsity", [0.0, 0.5, 0.8, 0.99, 0.9999])
 def test_uniform(criterion, sparsity):
     model = network()
     before = kernels(model)
@@ -541,7 +542,9 @@ def training_step(model, optimizer, traces):
     [
         lambda: keras.optimizers.SGD(0.1, momentum=0.9),
         lambda: keras.optimizers.Adam(0.01),
-        lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
+        pytest.param(
+            lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1), marks=pytest.mark.full
+        ),
     ],
     ids=["sgd", "adam", "adamw"],
 )

@@ -5,6 +5,7 @@ import networks as nets
 import numpy as np
 import pytest
 import tensorflow as tf
+from cases import cases
 from keras import layers
 
 import keras_ganprune as kgp
@@ -270,7 +271,11 @@ def test_forms_of_data(form):
     assert_close(statistics(model), by_hand(model, PARTS))
 
 
-@pytest.mark.parametrize("form", [*FORMS, "endless", "endless PyDataset"])
+@cases(
+    ("array", "dataset", "PyDataset", "generator", "endless"),
+    "form",
+    [*FORMS, "endless", "endless PyDataset"],
+)
 def test_steps(form):
     more = {
         "endless": lambda: tf.data.Dataset.from_tensor_slices(X).batch(8).repeat(),

@@ -41,8 +41,8 @@ SHRINKABLE = [name for name in ARCHITECTURES if name != "wgan_gp_critic_layernor
 # --- whole architectures -------------------------------------------------------------------------
 
 
-# One of each kind by default: transposed convolutions, a nested or subclassed network, several inputs.
-FAST = ("dcgan_generator", "subclassed_discriminator", "cgan_concat_generator")
+# One of each kind by default: transposed convolutions, a nested or subclassed network.
+FAST = ("dcgan_generator", "subclassed_discriminator")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Table: networks of `zoo` and `zoo_cuts` × routes. The comparison is with the us
 import keras
 import numpy as np
 import pytest
+from cases import cases
 from keras import layers, ops
 from zoo import ZOO, names
 from zoo_cuts import CUT_ZOO, Cell, chain
@@ -70,7 +71,7 @@ def rules(monkeypatch):
     monkeypatch.setattr(registry, "_LAYERS", dict(registry._LAYERS))
 
 
-@pytest.mark.parametrize("route", ROUTES)
+@cases(("masks",), "route", ROUTES)
 @pytest.mark.parametrize("name", rows(FAST))
 def test_the_outputs_are_those_of_the_users_model(name, route):
     try:

@@ -150,6 +150,7 @@ def test_page_and_charts_share_one_palette(trained_run, tmp_path):
     assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) <= set(LIGHT.variables().values())
 
 
+@pytest.mark.full
 def test_several_runs_are_one_page(trained_run, tmp_path):
     runs = [trained_run, example_runs.made(0), example_runs.made(1, fd=5.0)]
     page, files = report(runs, tmp_path, title="All of them")
@@ -430,6 +431,7 @@ def test_wrong_runs_and_outputs_are_refused(trained_run, tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.full
 def test_runs_with_equal_names_show_their_folders(tmp_path):
     for parent in ("a", "b"):
         (tmp_path / parent).mkdir()

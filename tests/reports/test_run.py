@@ -92,8 +92,16 @@ def test_masks_and_rows_are_those_of_the_network(fitted):
             {"allocation": {"image": 0.78}},
             {"image": 0.78, "hidden": (0.75 * 1632 - 0.78 * 1536) / 96},
         ),
-        ({"allocation": "global_ranking"}, {"image": None, "hidden": None}),
-        ({"granularity": "2:4", "mode": "soft"}, {"image": 0.75, "hidden": 0.75}),
+        pytest.param(
+            {"allocation": "global_ranking"},
+            {"image": None, "hidden": None},
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
+            {"granularity": "2:4", "mode": "soft"},
+            {"image": 0.75, "hidden": 0.75},
+            marks=pytest.mark.full,
+        ),
     ],
 )
 def test_the_requested_sparsity_of_each_layer(settings, wanted):

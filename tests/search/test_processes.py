@@ -78,6 +78,7 @@ def killed(tmp_path_factory):
     return before, after, trained, result
 
 
+@pytest.mark.full
 def test_a_killed_sweep_goes_on_where_it_was(killed):
     before, after, trained, result = killed
     states = sorted(row[1] for rows in before.values() for row in rows)

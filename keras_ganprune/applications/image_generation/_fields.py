@@ -29,6 +29,11 @@ def _check_seed(value: Any, name: str) -> None:
 
 
 def _check_targets(value: Any, name: str) -> None:
+    if not value or len(set(value)) < len(value):
+        raise InvalidArgumentError(
+            f"`{name}` must name at least one network, and each once. Received: "
+            f"{', '.join(map(repr, value)) or 'none'}. Known: {', '.join(TARGETS)}."
+        )
     for target in value:
         if target not in TARGETS:
             raise InvalidArgumentError(unknown_name("target", target, TARGETS))

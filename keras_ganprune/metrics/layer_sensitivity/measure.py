@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import keras
@@ -153,6 +153,11 @@ def _metric_function(metric: Any) -> Callable[[keras.Model], float]:
             "`metric` must be a function of the model that returns a float, or an `ImageQuality`. "
             f"Received: {metric!r} (of type {type(metric).__name__})."
         )
+    if not annotated.takes(metric, 1):
+        raise ArgumentTypeError(
+            "`metric` must be a function of one argument, the model. "
+            f"Received: {metric!r}, which does not take one."
+        )
 
     def measure(model: keras.Model) -> float:
         value: Any = metric(model)
@@ -167,7 +172,8 @@ def _metric_function(metric: Any) -> Callable[[keras.Model], float]:
 
 
 def _checked_sparsities(sparsities: Any) -> list[float]:
-    values = list(sparsities) if isinstance(sparsities, Iterable) else [sparsities]
+    several = validation.entries(sparsities)
+    values = [sparsities] if several is None else several
     levels = [mask_ops.validate_sparsity(value, "sparsities") for value in values]
     if not levels or 0.0 in levels or len(set(levels)) != len(levels):
         raise InvalidArgumentError(

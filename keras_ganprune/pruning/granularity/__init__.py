@@ -36,9 +36,9 @@ def _from_text(identifier: Any) -> Granularity | None:
     """Return the granularity for a pattern ('2:4') or a block size ('4x4'), else None."""
     if not isinstance(identifier, str):
         return None
-    if re.fullmatch(r"\d+:\d+", identifier):
+    if re.fullmatch(r"[0-9]{1,9}:[0-9]{1,9}", identifier):
         return NM(*map(int, identifier.split(":")))
-    if re.fullmatch(r"\d+(x\d+)+", identifier):
+    if re.fullmatch(r"[0-9]{1,9}(x[0-9]{1,9})+", identifier):
         return Block([int(size) for size in identifier.split("x")])
     if identifier == "block":
         raise InvalidArgumentError(

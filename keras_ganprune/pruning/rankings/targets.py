@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def make_targets(
 
 
 def _is_list(value: Value | None) -> bool:
-    return isinstance(value, (list, tuple, np.ndarray))
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def _values(
@@ -107,8 +107,9 @@ def _values(
     quantity = "sparsity" if threshold is None else "threshold"
     check = _CHECKS[quantity]
     value = sparsity if threshold is None else threshold
-    if not isinstance(value, (list, tuple, np.ndarray)):
+    if not _is_list(value):
         return quantity, [check(value)] * len(tensors)
+    value = cast(Sequence[float], value)
     if len(value) != len(tensors):
         raise InvalidArgumentError(
             f"`{quantity}` as a list must have one entry for each of the {len(tensors)} "

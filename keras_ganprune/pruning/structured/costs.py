@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.layers.traversal import walk
-from keras_ganprune.pruning.structured.graph import Call, own_variables
+from keras_ganprune.pruning.structured.graph import Call, untied_variables
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rules.macs import Products, Size, count_macs
 from keras_ganprune.utils import annotated, validation
@@ -211,7 +211,7 @@ class Costs:
                 self.uncounted[call.path] = call.opaque or f"no rule for {kind}"
                 self.uncounted_layers[call.path] = kind
         for path, layer in walk(self.groups.graph.model):
-            unclaimed = claim(own_variables(layer))
+            unclaimed = claim(untied_variables(layer))
             if unclaimed:
                 rows[id(layer)] = _Row(path, layer, None, unclaimed)
         is_layer = keras.layers.Layer

@@ -19,7 +19,7 @@ from keras_ganprune.pruning.structured.channels import Axes, Channels
 from keras_ganprune.pruning.structured.graph import Argument, Call, Inside, Tensor, tensors_in
 from keras_ganprune.pruning.structured.rebuild_layers import (
     build_again,
-    build_training_part,
+    build_sublayers,
     configuration,
 )
 
@@ -173,7 +173,7 @@ class _Grown:
         try:
             new: Any = build_again(self.layer, self.call.path, lambda: config, self.layer.name)
             new(*args, **kwargs)
-            build_training_part(new, self.layer, args, kwargs)
+            build_sublayers(new, self.layer, args, kwargs)
         finally:
             random.setstate(state)
         return [tuple(w.shape) for w in new.weights]

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError, UnsupportedLayerError
+from keras_ganprune.errors import UnbuiltModelError, UnsupportedLayerError
 from keras_ganprune.layers.argument_shapes import argument_symbols
 from keras_ganprune.layers.inference import (
     arguments,
@@ -19,14 +18,15 @@ from keras_ganprune.layers.inference import (
     symbolic_inputs,
 )
 from keras_ganprune.layers.traversal import walk
+from keras_ganprune.pruning.structured.given_symbols import as_symbols, check_fit
 from keras_ganprune.pruning.structured.symbolic_calls import (
     OPTIONAL,
     Tensor,
     is_optional,
-    own_variables,
     runs_with_weights,
     tensors_in,
     unfolded,
+    untied_variables,
 )
 from keras_ganprune.pruning.structured.traces import (
     NotFollowedError,
@@ -38,7 +38,7 @@ from keras_ganprune.pruning.structured.traces import (
 )
 from keras_ganprune.utils.foreign_errors import why_not_on_symbols
 
-__all__ = ["Call", "Graph", "Inside", "Tensor", "leaves", "own_variables", "tensors_in", "trace"]
+__all__ = ["Call", "Graph", "Inside", "Tensor", "leaves", "tensors_in", "trace", "untied_variables"]
 
 
 @dataclass(eq=False)
@@ -217,7 +217,7 @@ class _Tracer:
 
     def unfold(self, layer: keras.layers.Layer, args: tuple, kwargs: dict) -> Trace | str:
         """Return the calls of a layer that consists of layers, or why it has none."""
-        weights = own_variables(layer)
+        weights = untied_variables(layer)
         if weights:
             return f"it has weights of its own ({', '.join(w.name for w in weights[:3])})"
         try:
@@ -298,9 +298,9 @@ def trace(
         )
     function = inner_function(model)
     if inputs is not None:
-        inputs = _as_symbols(model, inputs)
+        inputs = as_symbols(model, inputs)
         if function is not None:
-            _check_fit(model, function, inputs)
+            check_fit(model, function, inputs)
     elif function is None:
         inputs = _known_arguments(model)
     tracer = _Tracer({id(layer): path for path, layer in walk(model)}, known, follow)
@@ -323,47 +323,6 @@ def trace(
         else:
             outputs = tracer.function(function, tensors)
     return Graph(model, packed, outputs, names, tracer.calls)
-
-
-def _as_symbols(model: keras.layers.Layer, inputs: Any) -> Any:
-    """Return inputs with a symbol in the place of each array. The batch size stays open."""
-
-    def symbol(leaf: Any) -> Any:
-        if isinstance(leaf, keras.KerasTensor):
-            return leaf
-        if isinstance(leaf, (type, keras.layers.Layer)) or callable(leaf):
-            raise InvalidArgumentError(
-                f"`inputs` must be a batch that '{model.name}' can be called with, or `keras.Input`s. "
-                f"Received: {leaf!r}."
-            )
-        array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
-        dtype = str(getattr(array.dtype, "name", array.dtype))
-        if dtype == "object" or dtype.startswith(("str", "bytes")):
-            dtype = "string"
-        elif "float" in dtype:
-            dtype = model.input_dtype  # Keras converts an array of floats to it.
-        return keras.KerasTensor((None, *tuple(array.shape)[1:]), dtype.removeprefix("torch."))
-
-    numbers = isinstance(inputs, list) and all(
-        not isinstance(leaf, keras.KerasTensor) and np.ndim(leaf) == 0 for leaf in leaves(inputs)
-    )
-    return symbol(np.asarray(inputs)) if numbers else keras.tree.map_structure(symbol, inputs)
-
-
-def _check_fit(model: keras.layers.Layer, function: keras.Function, inputs: Any) -> None:
-    """Raise unless inputs have the number and the shapes of the inputs of a functional model."""
-    given = [tuple(symbol.shape) for symbol in leaves(inputs)]
-    own = [tuple(symbol.shape) for symbol in function.inputs]
-    fits = len(given) == len(own) and all(
-        len(a) == len(b)
-        and all(m is None or n is None or m == n for m, n in zip(a, b, strict=True))
-        for a, b in zip(given, own, strict=True)
-    )
-    if not fits:
-        raise InvalidArgumentError(
-            f"`inputs` must fit the inputs of '{model.name}', which have the shapes {own}. Received: inputs "
-            f"of the shapes {given}. Leave `inputs` out, or give a batch that `model(inputs)` takes."
-        )
 
 
 def _known_arguments(model: keras.layers.Layer) -> Any:

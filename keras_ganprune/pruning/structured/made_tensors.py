@@ -72,12 +72,22 @@ class Recorder:
             self._depth -= 1
 
     @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Within the context, calls are recorded.
+    def recording(self, is_tracing: Callable[[], bool]) -> Iterator[None]:
+        """Within the context, calls of the thread that traces are recorded.
 
         Private touch: every function of `keras.ops` and `keras.random` calls the module of its backend by
         this name. There is no public way to see such calls.
+
+        Args:
+            is_tracing: Function of `traces.one_thread`.
         """
+
+        def of_thread(function: Callable[..., Any], wrapped: Callable[..., Any]) -> Any:
+            def call(*args: Any, **kwargs: Any) -> Any:
+                return (wrapped if is_tracing() else function)(*args, **kwargs)
+
+            return call
+
         backend = importlib.import_module("keras.src.backend")
         with contextlib.ExitStack() as stack:
             for module, names, wrap in (
@@ -87,20 +97,26 @@ class Recorder:
                 for name in names:
                     function = getattr(module, name)
                     stack.callback(setattr, module, name, function)
-                    setattr(module, name, wrap(name, function))
+                    setattr(module, name, of_thread(function, wrap(name, function)))
             of_layer = keras.layers.Layer.symbolic_call  # pyright: ignore[reportAttributeAccessIssue]
 
             def symbolic_call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+                def run_call() -> Any:
+                    return backend.compute_output_spec(layer.call, *args, **kwargs)
+
                 with self.below():
                     try:
-                        return of_layer(layer, *args, **kwargs)
+                        outputs = of_layer(layer, *args, **kwargs)
                     except TypeError:
                         # Its `compute_output_spec` does not take all arguments of its `call`.
                         self.called_inside.append(layer.name)
-                        return backend.compute_output_spec(layer.call, *args, **kwargs)
+                        return run_call()
+                    _complete_shapes(outputs, (args, kwargs), run_call)
+                    return outputs
 
             stack.callback(setattr, keras.layers.Layer, "symbolic_call", of_layer)
-            setattr(keras.layers.Layer, "symbolic_call", symbolic_call)  # noqa: B010  (stubs)
+            patched = of_thread(of_layer, symbolic_call)
+            setattr(keras.layers.Layer, "symbolic_call", patched)  # noqa: B010  (stubs)
             yield
 
     def _maker(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -139,6 +155,34 @@ class Recorder:
             return self.drawn(sizes, keras.backend.standardize_dtype(dtype))
 
         return call
+
+
+def _complete_shapes(outputs: Any, inputs: Any, run_call: Callable[[], Any]) -> None:
+    """Give symbols the sizes that their layer leaves open, although it knows those of its inputs.
+
+    `EinsumDense(.., output_shape=(None, 8))` does so, and layers with such a `compute_output_shape`. A `call`
+    that reads such a size would get None.
+
+    Args:
+        outputs: What the layer returned.
+        inputs: Its arguments.
+        run_call: Function that runs `call` and returns symbols.
+    """
+    made = _symbols(outputs)
+    if not any(None in symbol.shape for symbol in made):
+        return
+    if any(None in symbol.shape for symbol in _symbols(inputs)):
+        return
+    with contextlib.suppress(Exception):  # The sizes stay open.
+        for symbol, seen in zip(made, _symbols(run_call()), strict=True):
+            if len(symbol.shape) == len(seen.shape):
+                # Private touch: a symbol has no public way to change its shape.
+                symbol._shape = tuple(seen.shape)
+
+
+def _symbols(structure: Any) -> list[Any]:
+    found: Any = keras.tree.flatten(structure)
+    return [leaf for leaf in found if isinstance(leaf, keras.KerasTensor)]
 
 
 def _text(value: Any) -> str:

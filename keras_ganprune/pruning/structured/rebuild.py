@@ -2,41 +2,44 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import keras
 import numpy as np
 
-from keras_ganprune.errors import InvalidArgumentError, PruningError, UnsupportedLayerError
+from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.layers.carrier import Carrier, NotCarriedError
 from keras_ganprune.layers.copy_state import is_of_keras
-from keras_ganprune.layers.prunable import weight_variable
 from keras_ganprune.layers.stripping import plain_classes
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.pruning.structured.carry_state import (
     carry_penalties,
     carry_state,
     layer_pairs,
-    tied_by_hand,
 )
 from keras_ganprune.pruning.structured.cuts import Cut
+from keras_ganprune.pruning.structured.dense_symbols import as_dense
 from keras_ganprune.pruning.structured.followed_layers import set_argument
 from keras_ganprune.pruning.structured.graph import Call, Tensor, leaves
 from keras_ganprune.pruning.structured.groups import Groups
+from keras_ganprune.pruning.structured.rebuild_errors import (
+    advice,
+    asked_weight,
+    check_shape,
+    named,
+)
 from keras_ganprune.pruning.structured.rebuild_layers import (
     build_again,
-    build_training_part,
+    build_sublayers,
     configuration,
     uncut_layer,
 )
 from keras_ganprune.pruning.structured.rules.registry import Sizes, entry_of
 from keras_ganprune.pruning.structured.rules.slices import cut_key
 from keras_ganprune.pruning.structured.sized_operations import Sized
-from keras_ganprune.utils.foreign_errors import sentence_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +160,7 @@ class Builder:
         if entry is None or entry.config is None:
             return config
         sizes = Sizes(
-            weight=lambda name: self.weight_shape(_variable(old, name)),
+            weight=lambda name: self.weight_shape(asked_weight(old, name)),
             before=[t.shape for t in call.inputs],
             inputs=[self.shape(t) for t in call.inputs],
             outputs=[self.shape(t) for t in call.outputs],
@@ -210,9 +213,9 @@ class Builder:
         for call in graph.calls:
             new.append(self.operation(call))
             # Here an error names the layer. `Sequential.add` would call all layers before it again.
-            with _named(call):
+            with named(call):
                 given, symbol = symbol, new[-1](symbol)
-                build_training_part(new[-1], call.operation, (given,), {})
+                build_sublayers(new[-1], call.operation, (given,), {})
             self.new_calls[id(call)] = NewCall(new[-1], call.args, call.kwargs)
         return keras.Sequential(new, name=graph.model.name, trainable=graph.model.trainable)
 
@@ -255,19 +258,16 @@ class Builder:
             args = (args[0], self._key(call, key))
         new = self.operation(call)
         self.new_calls[id(call)] = NewCall(new, args, kwargs)
-        with _named(call):
+        with named(call):
             given = fill(args), fill(kwargs)
+            if isinstance(new, keras.layers.Layer) and not is_of_keras(type(new)):
+                given = as_dense(given, lambda: self.name(f"{call.path}/dense_input"))
             outputs = _symbols(new(*given[0], **given[1]))
-            build_training_part(new, call.operation, *given)
+            build_sublayers(new, call.operation, *given)
         if isinstance(new, Sized):
             self._rename(outputs, _symbols(given), call)
         for tensor, symbol in zip(call.outputs, outputs, strict=True):
-            if not _fits(tuple(symbol.shape), self.shape(tensor)):
-                raise InvalidArgumentError(
-                    f"'{call.path}' ({type(call.operation).__name__}) must give the shape "
-                    f"{self.shape(tensor)} after the cut, but gives {tuple(symbol.shape)}. "
-                    f"{_advice(call)}"
-                )
+            check_shape(call, tuple(symbol.shape), self.shape(tensor))
         return outputs
 
     def _rename(self, outputs: list[Any], given: list[Any], call: Call) -> None:
@@ -322,7 +322,7 @@ class Builder:
             if shapes != expected:
                 raise UnsupportedLayerError(
                     f"{type(new).__name__} '{call.path}' must have weights of the shapes {expected} after "
-                    f"the cut, but has {shapes} when it is built again. {_advice(call)}"
+                    f"the cut, but has {shapes} when it is built again. {advice(call)}"
                 )
             cuts += [
                 Cut(w, n, self.index(w)) for w, n in zip(old_weights, new.weights, strict=True)
@@ -365,57 +365,5 @@ class Builder:
             cut.new.assign(cut.slice(to_numpy(cut.old)))
 
 
-def _variable(layer: Any, name: str) -> keras.Variable:
-    """Return a weight that the configuration of a smaller layer depends on, or raise."""
-    variable = weight_variable(layer, name)
-    if variable is None:
-        raise UnsupportedLayerError(
-            f"{type(layer).__name__} '{layer.name}' has no weight `{name}`, which the `config=` of its "
-            "rule asks for. Name an attribute that holds a variable of the built layer."
-        )
-    return variable
-
-
-def _advice(call: Call) -> str:
-    """Return what helps if a layer has other sizes than its rule says, when it is built again."""
-    entry, cls = entry_of(call.operation), type(call.operation)
-    if isinstance(call.operation, keras.layers.Layer):
-        tied = tied_by_hand(call.operation)
-        if tied:
-            return (
-                f"Its attribute `{tied[0]}` is the weight {tied[1]} of another layer, and such ties cannot "
-                f"be cut. Leave both layers alone with `keep`, as in `keep=['{call.path}']` for this one."
-            )
-    if entry is not None and entry.is_of_user:
-        return "Check its rule and the `config=` of `register_rule`."
-    if not is_of_keras(cls):
-        return f"`{cls.__name__}.get_config` must return all arguments of the constructor."
-    return (
-        f"Leave the layer alone with `keep=['{call.path}']`, and name those in front of it, too; or shrink "
-        "before the layer is changed (`enable_lora`, `quantize`)."
-    )
-
-
 def _symbols(structure: Any) -> list[Any]:
     return [leaf for leaf in leaves(structure) if isinstance(leaf, keras.KerasTensor)]
-
-
-def _fits(shape: tuple, expected: tuple) -> bool:
-    """Return whether a shape is the expected one. A size that one of the two leaves open fits any other."""
-    return len(shape) == len(expected) and all(
-        a == b or a is None or b is None for a, b in zip(shape, expected, strict=True)
-    )
-
-
-@contextlib.contextmanager
-def _named(call: Call) -> Iterator[None]:
-    """Within the context, an error of Keras names the layer that is built or called again."""
-    try:
-        yield
-    except PruningError:
-        raise
-    except Exception as error:
-        raise UnsupportedLayerError(
-            f"`{type(call.operation).__name__}` '{call.path}' could not be called on symbols after it was "
-            f"built again ({sentence_of(error)})."
-        ) from error

@@ -171,10 +171,14 @@ def _constructed(
     raise first
 
 
-def build_training_part(
+def build_sublayers(
     new: keras.Operation, old: keras.Operation, args: tuple, kwargs: dict[str, Any]
 ) -> None:
-    """Build the sublayers of a layer that only run in training, if it has no `build` that builds them.
+    """Build the sublayers of a layer without a `build` that builds them: here, and when its file is read.
+
+    Its call on symbols builds them, but not those that run in training only. A file must not hold the
+    shape of its input: from this shape, Keras builds the layer when it reads the file, but not its sublayers,
+    and then its call does not build them any more.
 
     Args:
         new: Layer that was called on symbols.
@@ -190,6 +194,9 @@ def build_training_part(
             Exception
         ):  # Its weights are compared with those of the old layer.
             new.compute_output_spec(*args, **{**kwargs, "training": True})
+    # Private touches: neither is there a public way to write no shape, nor to see who defined `build`.
+    if getattr(new.build, "_is_default", False) and new._flatten_layers(include_self=False):
+        setattr(new, "_build_shapes_dict", None)  # noqa: B010  (Keras's stubs do not have it)
 
 
 def uncut_layer(old: keras.layers.Layer, path: str) -> keras.layers.Layer | None:

@@ -18,6 +18,14 @@ from keras_ganprune.pruning.structured.sizes import Scalar, Size
 ops: Any = keras.ops
 
 
+def _sum(one: Any, other: Any) -> Any:
+    """Return a sum of tensors of ints with axes of length one.
+
+    On TensorFlow, `keras.ops.add` takes (1, n, 1) for a bias, and adds it along the last axis of (1, 1, n).
+    """
+    return ops.subtract(one, ops.negative(other))
+
+
 class Lines:
     """The unknown sizes of one call, as lines of ones.
 
@@ -92,7 +100,7 @@ class Lines:
                 line = self.of(size) * 0
                 if len(shape) > 1:
                     line = ops.expand_dims(line, [a for a in range(len(shape)) if a != axis])
-                total = line if total is None else total + line
+                total = line if total is None else _sum(total, line)
         repeats = tuple(1 if isinstance(n, Size) else n for n in shape)
         return ops.tile(total, repeats) if any(n != 1 for n in repeats) else total
 
@@ -132,7 +140,7 @@ def _broadcast(op: Sized, lines: Lines, x: Any) -> Any:
     zeros = lines.zeros(op.numbers["shape"])
     if op.dtype == "bool":
         return ops.logical_or(ops.cast(zeros, "bool"), x)
-    return ops.add(ops.cast(zeros, op.dtype), x)
+    return ops.multiply(ops.cast(zeros + 1, op.dtype), x)  # No sum: see `_sum`.
 
 
 def _slice(op: Sized, lines: Lines, x: Any) -> Any:
@@ -184,7 +192,7 @@ def _places(op: Sized, lines: Lines, x: Any) -> Any:
             line = line * stride
         others = [a for a in range(last + 1) if a != axis]
         line = ops.expand_dims(line, others) if others else line
-        index = line if index is None else index + line
+        index = line if index is None else _sum(index, line)
         stride = lines.number(size, "int32") * stride
     return ops.take(rows, index, axis=0)
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.layers.copy_state import attributes as attributes_of
+from keras_ganprune.layers.kernels import own_variables
 from keras_ganprune.pruning.structured.concrete_calls import traced
 from keras_ganprune.pruning.structured.hand_read_weights import read_by_hand
 from keras_ganprune.pruning.structured.made_tensors import Recorder
@@ -20,6 +21,7 @@ from keras_ganprune.pruning.structured.traces import (
     Step,
     Trace,
     leaves,
+    one_thread,
     sizes_to_try,
     steps_of,
     symbols_as_tensors,
@@ -49,10 +51,13 @@ def tensors_in(structure: Any) -> list[Tensor]:
     return [leaf for leaf in leaves(structure) if isinstance(leaf, Tensor)]
 
 
-def own_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
-    """Return the weights of a layer that do not belong to its sublayers."""
+def untied_variables(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """Return the weights of a layer that none of its sublayers has, too.
+
+    `own_variables` also has those that an attribute shares with a sublayer, such as a tied kernel.
+    """
     below = {id(w) for child in layer._flatten_layers(include_self=False) for w in child.weights}
-    return [w for w in layer.weights if id(w) not in below]
+    return [v for v in own_variables(layer) if id(v) not in below]
 
 
 def _called(
@@ -76,7 +81,11 @@ def _called(
     kwargs.pop("training", None)
     if takes_training(layer):
         kwargs["training"] = training
-    with symbols_as_tensors(), recorder.recording():
+    with (
+        one_thread() as is_tracing,
+        symbols_as_tensors(is_tracing),
+        recorder.recording(is_tracing),
+    ):
         return layer.call(*args, **kwargs)
 
 
@@ -287,7 +296,7 @@ def _weights_as_symbols(
 
     Yields: Pairs (attribute path, symbol). A number is a place in a list, as in 'scales.0'.
     """
-    own = {id(v) for v in own_variables(layer)}
+    own = {id(v) for v in untied_variables(layer)}
     attributes = cast("dict[str, Any]", vars(layer))
     found: dict[int, tuple[str, _WeightSymbol]] = {}
 

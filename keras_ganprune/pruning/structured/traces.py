@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -155,20 +156,42 @@ def sizes_to_try(shapes: Sequence[tuple[int | None, ...]]) -> Iterator[UnknownSi
                 yield UnknownSizes(list(shapes), joined, batch, other)
 
 
+# Tracing patches classes and modules of Keras, which all threads share.
+_LOCK = threading.RLock()
+
+
 @contextlib.contextmanager
-def symbols_as_tensors() -> Iterator[None]:
+def one_thread() -> Iterator[Callable[[], bool]]:
+    """Within the context no other thread traces.
+
+    Other threads may build models meanwhile: what is patched asks who calls it, and is as before for them.
+
+    Yields: Function that returns whether the thread that asks is the one that traces.
+    """
+    with _LOCK:
+        owner = threading.get_ident()
+        yield lambda: threading.get_ident() == owner
+
+
+@contextlib.contextmanager
+def symbols_as_tensors(is_tracing: Callable[[], bool]) -> Iterator[None]:
     """Within the context, symbols take the keys that tensors take, and refuse `==` and `!=` with a value.
 
     A symbol has no such operators, so that Python compares identities and gives False or True. The graph
     would hold this constant in the place of the comparison.
+
+    Args:
+        is_tracing: Function of `one_thread`.
     """
 
     def refuse(symbol: Any, other: Any) -> Any:
-        if other is None or isinstance(other, (keras.KerasTensor, str, type)):
+        if not is_tracing() or other is None or isinstance(other, (keras.KerasTensor, str, type)):
             return NotImplemented
         raise TypeError("it compares a tensor by `==` or `!=`; use `keras.ops.equal` instead")
 
     def get_item(symbol: Any, key: Any) -> Any:
+        if not is_tracing():
+            return before(symbol, key)
         entries = list(key) if isinstance(key, (tuple, list)) else [key]
         plain = [int(k) if isinstance(k, np.integer) else k for k in entries]
         return before(symbol, tuple(plain))

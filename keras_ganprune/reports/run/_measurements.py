@@ -106,7 +106,11 @@ def samples_of(samples: Any) -> dict[str, np.ndarray]:
 
 
 def _image(images: Any, name: str) -> np.ndarray:
-    images = keras.ops.convert_to_numpy(images)
+    images = np.asarray(keras.ops.convert_to_numpy(images))
+    if images.dtype.kind not in "fiub":
+        raise InvalidArgumentError(
+            f"Samples must be real numbers. Received for '{name}': dtype {images.dtype}."
+        )
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.size:
         raise InvalidArgumentError(
             "Samples must be images (n, height, width, channels) with 1 or 3 channels. "

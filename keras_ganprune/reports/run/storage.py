@@ -11,7 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from keras_ganprune.errors import DivergedError, FileFormatError, OutputError
+from keras_ganprune.errors import (
+    DivergedError,
+    FileFormatError,
+    InvalidArgumentError,
+    OutputError,
+)
 from keras_ganprune.reports.run._measurements import check_not_diverged
 from keras_ganprune.reports.run._run_json import FORMAT, RunJson, by_network
 from keras_ganprune.reports.run._run_json import read as read_run_json
@@ -64,6 +69,11 @@ def write_run(run: Run, folder: str | os.PathLike[str]) -> None:
         raise OutputError(
             f"The run cannot be written to '{folder}': {files.reason(error)}. The folder must exist "
             "and have free space; `save_run` creates one."
+        ) from error
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(
+            "The names and texts of a run must be Unicode, since its files are UTF-8. Received: "
+            f"{error.object!r}. Write it in other characters."
         ) from error
 
 

@@ -128,7 +128,7 @@ PAIRS = {
 @pytest.mark.parametrize(
     ("pair", "loss", "squared"),
     [
-        ("mlp", "non_saturating", False),
+        pytest.param("mlp", "non_saturating", False, marks=pytest.mark.full),
         pytest.param("mlp", "minimax", False, marks=pytest.mark.full),
         pytest.param("mlp", "hinge", True, marks=pytest.mark.full),
         pytest.param("mlp", "wasserstein", False, marks=pytest.mark.full),
@@ -309,6 +309,7 @@ def critic_loss(model, batch):
         pytest.param(nets.WGAN, False, marks=pytest.mark.full),
     ],
 )
+@pytest.mark.full
 def test_gradient_loss_of_a_foreign_gan(cls, squared):
     gan, x = guide_gan(cls), nets.images(BATCH * BATCHES)
     variables = [w.value for w in kernels(gan.generator)]

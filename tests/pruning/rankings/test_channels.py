@@ -982,6 +982,7 @@ OPTIMIZERS = {
 
 
 @cases(1, "name", OPTIMIZERS)
+@pytest.mark.full
 def test_masks_hold_under_optimizers(name):
     model = classifier()
     model.compile(OPTIMIZERS[name](), nets.classifier_loss(), jit_compile=False)

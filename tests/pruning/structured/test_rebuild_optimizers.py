@@ -38,7 +38,7 @@ OPTIMIZERS = {
 }
 
 
-DEFAULT = {"sgd", "adam", "nadam", "ema", "accumulation", "loss scale"}
+DEFAULT = {"adam", "ema", "loss scale"}
 EACH_OPTIMIZER = [
     pytest.param(name, marks=() if name in DEFAULT else pytest.mark.full) for name in OPTIMIZERS
 ]

@@ -21,7 +21,7 @@ from keras_ganprune.pruning.structured.graph import (
     leaves,
     trace,
 )
-from keras_ganprune.pruning.structured.rules.registry import check_layer_classes
+from keras_ganprune.pruning.structured.rules.registry import check_layer_classes, check_rule
 from keras_ganprune.pruning.structured.sized_operations import Sized
 
 # One entry per axis: a number, None if it is not known, or the labels of the channels along the axis.
@@ -90,6 +90,7 @@ def register_macs(*layer_classes: type[keras.layers.Layer]) -> Callable[[MacsRul
     check_layer_classes(layer_classes, "register_macs")
 
     def register(rule: MacsRule) -> MacsRule:
+        check_rule(rule, "register_macs", "(layer, seen, x)")
         _LAYERS.update(dict.fromkeys(layer_classes, rule))
         return rule
 

@@ -31,6 +31,7 @@ import numpy as np
 from keras_ganprune.errors import ArgumentTypeError
 from keras_ganprune.pruning.structured.channels import Rule
 from keras_ganprune.pruning.structured.sized_operations import Sized
+from keras_ganprune.utils import annotated
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,16 @@ _HIDDEN: dict[str, Entry] = {}
 _OPERATIONS: dict[str, Entry] = {}
 # The key of the rule for all operations of Keras that have none of their own.
 UNLISTED = ""
+
+
+def check_rule(rule: Any, decorator: str, arguments: str) -> None:
+    """Raise `ArgumentTypeError` if what is decorated is not a function of at least three arguments."""
+    enough = callable(rule) and not isinstance(rule, type)
+    if not enough or not any(annotated.takes(rule, count) for count in range(3, 12)):
+        raise ArgumentTypeError(
+            f"`{decorator}` decorates a function of {arguments}, with one argument for each input of the "
+            f"layer. Received: {rule!r}."
+        )
 
 
 def register_rule(
@@ -149,6 +160,7 @@ def register_rule(
     check_layer_classes(layer_classes, "register_rule")
 
     def register(rule: Rule) -> Rule:
+        check_rule(rule, "register_rule", "(layer, channels, x)")
         for cls in layer_classes:
             _LAYERS[cls] = Entry(rule, config)
         return rule

@@ -113,6 +113,8 @@ def check(name):
 @pytest.mark.full
 @pytest.mark.parametrize("name", layer_classes())
 def test_every_layer_follows_or_is_named(name):
+    if name == "IntegerLookup":
+        pytest.importorskip("tensorflow")  # Keras runs it there only.
     cut, named = check(name)
     assert cut + named
 

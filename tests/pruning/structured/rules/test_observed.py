@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from cases import cases
 from keras import activations, ops
 from rule_networks import assert_cut_gives_the_same, conv, dense, head, model_of
 
@@ -30,7 +31,7 @@ def of_two(function, shape=SEQUENCE):
     return model_of(shape, lambda x: head(function(dense(6, "a")(x), dense(6, "b")(x)), "c"))
 
 
-@pytest.mark.parametrize("name", names_of_activations())
+@cases(("relu", "leaky_relu", "sigmoid", "softmax", "glu", "gelu"), "name", names_of_activations())
 def test_every_activation_of_keras(name):
     function = activations.get(name)
     if not callable(function):
@@ -80,7 +81,11 @@ NETWORKS = {
     "max pool": (lambda: of_one(lambda x: ops.max_pool(x, 2)), [8], ""),
     "resize": (lambda: of_one(lambda x: ops.image.resize(x, (3, 3))), [8], ""),
     "gaussian blur": (lambda: of_one(lambda x: ops.image.gaussian_blur(x)), [8], ""),
-    "one_hot": (lambda: of_one(lambda x: ops.one_hot(ops.cast(x, "int32"), 3, axis=1)), [8], ""),
+    "one_hot": (
+        lambda: of_one(lambda x: ops.one_hot(ops.cast(ops.clip(x, 0, 2), "int32"), 3, axis=1)),
+        [8],
+        "",
+    ),
     "repeat": (lambda: of_one(lambda x: ops.repeat(x, 2, axis=1)), [8], ""),
     "tile": (lambda: of_one(lambda x: ops.tile(x, (1, 2, 1, 1))), [8], ""),
     "tile channels": (lambda: of_one(lambda x: ops.tile(x, (1, 1, 1, 2))), [], "repeats them"),

@@ -2,6 +2,7 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
 from keras import layers, ops
@@ -410,6 +411,8 @@ EACH_LAYER = [pytest.param(name, marks=pytest.mark.full if name in FULL else ())
 
 @pytest.mark.parametrize("name", EACH_LAYER)
 def test_one_layer(name):
+    if name == "layer_normalization_over_places" and keras.backend.backend() == "torch":
+        pytest.skip("Keras normalizes over the last axes only there")
     shape, build, expected = SIMPLE[name]
     model = model_of(shape, build)
     lines = described(kgp.channel_groups(model))
