@@ -106,7 +106,8 @@ def _resolve(source: Any, latent_dim: int | None) -> tuple[keras.layers.Layer, b
     if latent_dim is None:
         raise InvalidArgumentError(
             f"The length of the latent vectors of '{generator.name}' is not known. Pass `latent_dim=`, or "
-            "a function of (n, seed) instead of the generator."
+            "a function of (n, seed) instead of the generator. If it takes images, measure its results: "
+            "`quality.measure(gan.generate(inputs))`."
         )
     return generator, len(inputs) == 2, validation.positive_int(latent_dim, "latent_dim")
 

@@ -163,6 +163,21 @@ def gan() -> kgp.GANModel:
     return kgp.GANModel(generator(), discriminator(), latent_dim=4)
 
 
+def translator() -> keras.Model:
+    """Return a network from images to images."""
+    return keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 3, padding="same")])
+
+
+def image_gan() -> kgp.ImageToImageGAN:
+    """Return a GAN from images to images."""
+    return kgp.ImageToImageGAN(translator(), discriminator())
+
+
+def pixels() -> Any:
+    """Return the input of a network that is being built."""
+    return keras.Input((8, 8, 1))
+
+
 def trained_gan() -> kgp.GANModel:
     """Return a GAN that can be trained."""
     made = gan()
@@ -302,6 +317,8 @@ BASES: dict[str, dict[str, Any]] = {
     "FeatureExtractor": {"model": discriminator},
     "ImageQuality": {"real": images, "extractor": extractor, "samples": 12, "cache": False},
     "GANModel": {"generator": generator, "discriminator": discriminator, "latent_dim": 4},
+    "ImageToImageGAN": {"generator": translator, "discriminator": discriminator},
+    "keep_known_pixels": {"generated": pixels, "image": pixels, "mask": pixels},
     "apply_masks": {"model": model},
     "channel_groups": {"model": model},
     "compare": {"profiles": lambda: {"a": kgp.profile(model(), latency=False)}},
@@ -392,6 +409,8 @@ METHODS: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
     "Pruner.unit_sparsity": (pruner, {"network": model}),
     "GANModel.generate": (gan, {"n": 2}),
     "GANModel.set_teacher": (gan, {"teacher": generator}),
+    "ImageToImageGAN.generate": (image_gan, {"inputs": images}),
+    "ImageToImageGAN.set_teacher": (image_gan, {"teacher": translator}),
     "ImageQuality.measure": (quality, {"images": images}),
     "ImageQuality.measure_generator": (quality, {"generator": gan, "n": 12}),
     "FeatureExtractor.features": (extractor, {"images": images}),
@@ -643,6 +662,11 @@ RIGHT: dict[str, str] = {
     "layer_classes": "layer_class",
     "config": "None function class layer_class model",
     "GANModel.seed": "minus",
+    "ImageToImageGAN.seed": "minus",
+    "weight": "percent half",
+    "adversarial_weight": "zero percent half",
+    # No reconstruction loss, or the weight of one.
+    "ImageToImageGAN.reconstruction": "list percent half",
     "DiffAugment.seed": "minus",
     "saved_models": "dict",
     "callbacks": "list empty_array",
