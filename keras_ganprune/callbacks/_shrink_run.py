@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import keras
+import numpy as np
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent, shrink_event
@@ -36,7 +37,7 @@ class CutPlan:
         sparsity: One share of channels per step, or None.
         budget: One `Budget` per step, or None.
         settings: Further arguments of `shrink`: criterion, granularity, allocation, keep, limits.
-        recalibrate: Whether a `GANModel` gets new batch statistics after a cut.
+        recalibrate: Whether a `GANModel` gets new batch statistics after a cut, or the data for that.
         verify: Whether the smaller networks are compared with the old ones.
     """
 
@@ -44,7 +45,7 @@ class CutPlan:
     sparsity: Sequence[float | None]
     budget: Sequence[Budget | None]
     settings: dict[str, Any]
-    recalibrate: bool
+    recalibrate: Any
     verify: bool = True
 
 
@@ -111,6 +112,11 @@ class ShrinkRun:
             events += self._cut(step, number)
         return events
 
+    def cut_now(self) -> list[ShrinkEvent]:
+        """Make the only cut of the plan, outside `fit`; return its events."""
+        self.pending.clear()
+        return self._cut(self.clock.read(), 0)
+
     def missed(self) -> list[int]:
         """Return the steps of cuts that this training should have reached, but did not."""
         first = self.clock.step if self.first_step is None else self.first_step
@@ -164,10 +170,20 @@ class ShrinkRun:
         replacements = {id(old): new for old, new, _ in rows}
         for run in self._siblings:
             run._follow(replacements)
-        if self.plan.recalibrate and isinstance(self.model, GANModel):
-            if not self.model.conditional:
-                recalibrate_batch_norm(self.model)
+        self._recalibrate()
         return [shrink_event(step, name, network, shrunk) for name, network, shrunk in results]
+
+    def _recalibrate(self) -> None:
+        """Give the cut networks new batch statistics."""
+        data = self.plan.recalibrate
+        if isinstance(data, (bool, np.bool_)):
+            if data and isinstance(self.model, GANModel) and not self.model.conditional:
+                recalibrate_batch_norm(self.model)
+        elif isinstance(self.model, GANModel):
+            recalibrate_batch_norm(self.model, data)
+        else:
+            for _, network in self.targets:
+                recalibrate_batch_norm(cast(keras.Model, network), data)
 
     def _check_loose_averages(self) -> None:
         """Refuse to cut a network whose average is kept as variables: its arrays cannot be cut alike."""
