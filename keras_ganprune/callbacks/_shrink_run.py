@@ -13,7 +13,7 @@ from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent, shrink_event
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers.traversal import is_built
+from keras_ganprune.layers.traversal import is_built, masked_weights
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.shrink_alike import shrink_alike
 from keras_ganprune.pruning.shrink_model import Shrunk, shrink_with_cuts
@@ -21,6 +21,7 @@ from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import channel_groups
 from keras_ganprune.pruning.structured.replace_networks import replace_networks
+from keras_ganprune.training import discovery
 from keras_ganprune.training.step_clock import Clock
 from keras_ganprune.training.weight_averages import Copies
 
@@ -115,7 +116,19 @@ class ShrinkRun:
     def cut_now(self) -> list[ShrinkEvent]:
         """Make the only cut of the plan, outside `fit`; return its events."""
         self.pending.clear()
+        if self.copies.automatic:
+            self._note_averages()
         return self._cut(self.clock.read(), 0)
+
+    def _note_averages(self) -> None:
+        """Find the averages without training, which would show them: by name, or by the masks of `Prune`."""
+        for _, network in self.targets:
+            known = {id(copy) for _, copy in self.copies.pairs}
+            found = dict(discovery.averages_of(self.model, network))
+            if masked_weights(network):
+                others = discovery.possible_copies(self.model, network)
+                found |= {name: other for name, other in others.items() if masked_weights(other)}
+            self.copies.pairs += [(network, x) for x in found.values() if id(x) not in known]
 
     def missed(self) -> list[int]:
         """Return the steps of cuts that this training should have reached, but did not."""
