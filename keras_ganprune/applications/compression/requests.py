@@ -9,10 +9,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.applications.compression.judge import Judge
-from keras_ganprune.applications.compression.subjects import (
-    Subject,
-    compile_arguments,
-)
+from keras_ganprune.applications.compression.subjects import Subject
 from keras_ganprune.applications.compression.training import Data, Task
 from keras_ganprune.errors import (
     ArgumentTypeError,
@@ -28,6 +25,7 @@ from keras_ganprune.pruning.structured import budget as budgets
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import channel_groups
 from keras_ganprune.training import discovery
+from keras_ganprune.training.compiled_copies import compile_arguments
 from keras_ganprune.utils import training_data, validation
 
 # How far a search goes if nothing says so.

@@ -142,6 +142,8 @@ def compress(
         seed,
         progress,
     )
+    if teacher is not None and teacher is not False:
+        trainer.teacher_name = "teacher"
     found = search.run(trainer, goal, judge, tolerance, baseline)
     network = found.trained.trainee.network()
     return Compression(

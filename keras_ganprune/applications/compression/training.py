@@ -14,10 +14,10 @@ import numpy as np
 from keras_ganprune.applications.compression.folder import Folder
 from keras_ganprune.applications.compression.plan import Plan, batches
 from keras_ganprune.applications.compression.progress import Progress, StepLines
-from keras_ganprune.applications.compression.subjects import Subject, Trainee
+from keras_ganprune.applications.compression.subjects import ForeignSubject, Subject, Trainee
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import Shrink
-from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.errors import PruningError, UnsupportedLayerError
 from keras_ganprune.layers.upgrade import make_prunable
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.schedules import PolynomialDecay
@@ -102,6 +102,7 @@ class Trainer:
     Attributes:
         steps_per_batch: Steps of the target's optimizer per batch, as measured in the dense training.
         criterion: The criterion that the tasks use: 'magnitude' after 'taylor' could not be used.
+        teacher_name: Name of a teacher that the user has given; None for the model itself.
         notes: What could not be done as usual.
         start: Steps that the target's optimizer had done before.
     """
@@ -130,6 +131,7 @@ class Trainer:
         self.progress = progress
         self.steps_per_batch = 1.0
         self.criterion = "taylor"
+        self.teacher_name: str | None = None
         self.notes: list[str] = []
         self.start = subject.steps_done
         self._costs: dict[str, float] = {}
@@ -153,6 +155,28 @@ class Trainer:
             UnsupportedLayerError: The criterion cannot be used.
             CannotCutError: The channels cannot be cut out.
         """
+        try:
+            trained = self._run(task)
+        except (PruningError, CannotCutError):
+            raise
+        except Exception as error:
+            if not getattr(self.subject, "teaches", False) or task.kind == "dense":
+                raise
+            # The step of a foreign class may keep tensors where they cannot be used again.
+            self.subject.teaches = False  # pyright: ignore[reportAttributeAccessIssue]
+            self.notes.append(
+                "No teacher was used, since the training step of this class did not run with it "
+                f"({type(error).__name__})."
+            )
+            trained = self._run(task)
+        if isinstance(self.subject, ForeignSubject) and self.subject.changed():
+            self.subject.train_itself(
+                "a copy trained the networks of your model: something in it holds them, such as a function."
+            )
+            return self._run(task)
+        return trained
+
+    def _run(self, task: Task) -> Trained:
         trainee = self.subject.new(None if task.kind == "dense" else self.teacher)
         stream = batches(
             self.data.x, self.data.y, self.data.weights, self.plan, self.seed
@@ -172,6 +196,8 @@ class Trainer:
                 self.shrink(trainee).cut(trainee.model)
             except UnsupportedLayerError as error:
                 raise CannotCutError(str(error)) from error
+            if isinstance(self.subject, ForeignSubject):
+                self.subject.note_cut()
             later = self._fit(task, trainee, stream, "b", plan.cut_epoch, plan.epochs, [])
             history = _joined(history, later)
         return Trained(trainee, history, self.steps_per_batch)
@@ -261,6 +287,7 @@ class Trainer:
                 verbose=0,
                 callbacks=[
                     *callbacks,
+                    *trainee.callbacks,
                     *_copies(self.callbacks),
                     lines,
                     resumed,
