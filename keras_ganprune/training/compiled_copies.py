@@ -29,7 +29,9 @@ def _new_metric(metric: Any) -> Any:
     return type(metric).from_config(metric.get_config())
 
 
-def new_optimizer(optimizer: Any, variables: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
+def new_optimizer(
+    optimizer: Any, variables: Sequence[keras.Variable]
+) -> keras.optimizers.Optimizer:
     """Return an optimizer of other variables, in the state of an optimizer of like variables.
 
     Args:

@@ -60,7 +60,9 @@ def _model(subject: Subject, trainer: Trainer) -> list[str]:
         return lines
     if isinstance(subject, NetworkSubject):
         kinds: Any = subject.outputs[0] if len(set(subject.outputs)) == 1 else subject.outputs
-        teacher = f", teacher={trainer.teacher_name or 'model'}, outputs={kinds!r}" if taught else ""
+        teacher = (
+            f", teacher={trainer.teacher_name or 'model'}, outputs={kinds!r}" if taught else ""
+        )
         return [f"trainer = kgp.Distiller.of(model{teacher})"]
     lines = ["gan = model"]
     if taught and getattr(subject, "teaches", False):
@@ -73,7 +75,9 @@ def _prune(trainer: Trainer, task: Task) -> list[str]:
     schedule, frequency = trainer.schedule(task)
     targets = trainer.targets
     target = targets[0] if targets is not None and len(targets) == 1 else targets
-    channels = [] if task.kind == "sparsity" else [f'    granularity=kgp.Channel(of="{task.quantity}"),']
+    channels = (
+        [] if task.kind == "sparsity" else [f'    granularity=kgp.Channel(of="{task.quantity}"),']
+    )
     return [
         "prune = kgp.Prune(",
         f"    kgp.PolynomialDecay({schedule.final:.6g}, begin_step={schedule.begin_step}, "
@@ -93,7 +97,9 @@ def _fits(trainer: Trainer, task: Task) -> list[str]:
     teach = trainer.teacher is not None and getattr(trainer.subject, "teaches", False)
     more, alone = (", teach", ", callbacks=[teach]") if teach else ("", "")
     if task.kind == "sparsity":
-        return [f"{name}.fit(batches, epochs={plan.epochs}, shuffle=False, callbacks=[prune{more}])"]
+        return [
+            f"{name}.fit(batches, epochs={plan.epochs}, shuffle=False, callbacks=[prune{more}])"
+        ]
     targets = trainer.targets
     target = targets[0] if targets is not None and len(targets) == 1 else targets
     first = f"{name}.fit(batches, epochs={plan.cut_epoch}, shuffle=False, callbacks=[prune{more}])"

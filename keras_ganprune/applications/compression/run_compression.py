@@ -156,7 +156,9 @@ def compress(
         after=found.after,
         metric=judge.name,
         higher_is_better=judge.higher_is_better,
-        requested=str(goal) if tolerance is None else f"{found.task} within {tolerance:.4g} of dense",
+        requested=str(goal)
+        if tolerance is None
+        else f"{found.task} within {tolerance:.4g} of dense",
         achieved=found.achieved,
         steps=plan.steps,
         trials=found.trials,

@@ -125,14 +125,21 @@ class Search:
         self, title: str, numbers: Mapping[str, float], holds: bool, achieved: float | None = None
     ) -> None:
         self.trials.append(
-            {"task": title, **numbers, **({} if achieved is None else {"achieved": achieved}), "holds": holds}
+            {
+                "task": title,
+                **numbers,
+                **({} if achieved is None else {"achieved": achieved}),
+                "holds": holds,
+            }
         )
         first = "".join(f", {name} {value:.4g}" for name, value in list(numbers.items())[:1])
         missed = "" if holds else ", outside the tolerance"
         self.trainer.progress.say(f"{title}: trained{first}{missed}{self.trainer.progress.left}")
 
 
-def run(trainer: Trainer, goal: Task, judge: Judge, tolerance: float | None, baseline: Any) -> Found:
+def run(
+    trainer: Trainer, goal: Task, judge: Judge, tolerance: float | None, baseline: Any
+) -> Found:
     """Train what is asked for; with a tolerance, search for the most that holds.
 
     Raises:

@@ -178,9 +178,7 @@ class Trainer:
 
     def _run(self, task: Task) -> Trained:
         trainee = self.subject.new(None if task.kind == "dense" else self.teacher)
-        stream = batches(
-            self.data.x, self.data.y, self.data.weights, self.plan, self.seed
-        )
+        stream = batches(self.data.x, self.data.y, self.data.weights, self.plan, self.seed)
         plan = self.plan
         if task.kind == "dense":
             history = self._fit(task, trainee, stream, "a", 0, plan.epochs, [])
@@ -276,7 +274,7 @@ class Trainer:
             self.progress.skipped((last - first) * self.plan.per_epoch)
             return self.folder.get(f"{key} history") or {}
         # Before `BackupAndRestore`, which ends the writing of an epoch.
-        resumed = _Resumed(self.folder, key, stream)
+        resumed = _Resumed(self.folder, key, stream, callbacks)
         lines = StepLines(self.progress, str(task))
         with _random_numbers(self.seed):
             model.fit(
@@ -304,15 +302,24 @@ def _quantity(task: Task) -> Any:
 
 
 class _Resumed(keras.callbacks.Callback):
-    """Gives a resumed training the order of the data, the random states and the logs that it had."""
+    """Gives a resumed training what `BackupAndRestore` does not: see `on_epoch_end`.
 
-    def __init__(self, folder: Folder, key: str, stream: Any):
+    Args:
+        folder: Where states are kept.
+        key: Name of the training.
+        stream: The data.
+        prunes: The `Prune` callbacks, which sample gradients for their next update.
+    """
+
+    def __init__(self, folder: Folder, key: str, stream: Any, prunes: Sequence[Any]):
         super().__init__()
         self.folder = folder
         self.key = key
         self.stream = stream
+        self.prunes = list(prunes)
         self.rows: list[tuple[int, dict[str, float]]] = []
         self.begun = False
+        self._sampled: dict[str, np.ndarray] = {}
 
     @property
     def history(self) -> dict[str, list[float]]:
@@ -323,19 +330,46 @@ class _Resumed(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if hasattr(self.stream, "epoch"):
             self.stream.epoch = epoch
-        if not self.begun:
-            self.begun = True
-            name = f"{self.key} epochs"
-            self.rows = [(e, row) for e, row in self.folder.get(name) or [] if e < epoch]
-            if self.rows:
-                self.folder.load_random(f"{self.key}-{epoch - 1}", self.model)
+        if self.begun:
+            return
+        self.begun = True
+        rows = self.folder.get(f"{self.key} epochs") or []
+        self.rows = [(number, row) for number, row in rows if number < epoch]
+        if self.rows:
+            self._sampled = self.folder.load_random(f"{self.key}-{epoch - 1}", self.model)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # After `Prune` has begun: it would use what was sampled for an update at once.
+        if self._sampled:
+            for i, sampler in self._samplers():
+                prefix = f"sampler_{i}_"
+                state = {
+                    k.removeprefix(prefix): v
+                    for k, v in self._sampled.items()
+                    if k.startswith(prefix)
+                }
+                if state:
+                    sampler.state = state
+            self._sampled = {}
 
     def on_epoch_end(self, epoch, logs=None):
+        """Keep the logs, the states of random generators, and the gradients sampled so far."""
         numbers = {k: float(np.asarray(v)) for k, v in (logs or {}).items()}
         self.rows.append((epoch, numbers))
         if self.folder.path is not None:
+            sampled = {
+                f"sampler_{i}_{name}": value
+                for i, sampler in self._samplers()
+                for name, value in sampler.state.items()
+            }
             self.folder.put(f"{self.key} epochs", self.rows)
-            self.folder.save_random(f"{self.key}-{epoch}", self.model)
+            self.folder.save_random(f"{self.key}-{epoch}", self.model, sampled)
+            # `BackupAndRestore` keeps the last two states, and may stop while it writes.
+            self.folder.remove(f"{self.key}-{epoch - 3}")
+
+    def _samplers(self) -> list[tuple[int, Any]]:
+        found = [getattr(prune, "gradient_sampler", None) for prune in self.prunes]
+        return [(i, sampler) for i, sampler in enumerate(found) if sampler is not None]
 
 
 class _random_numbers:  # noqa: N801  (a context manager)

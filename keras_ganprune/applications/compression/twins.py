@@ -44,7 +44,9 @@ def twin_of(model: Any) -> Any:
     except NoTwinError:
         raise
     except Exception as error:
-        raise NoTwinError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+        raise NoTwinError(
+            f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        ) from error
     twin.built = model.built
     return twin
 
@@ -136,7 +138,10 @@ class _Copier:
     def _variable(self, value: keras.Variable) -> Any:
         if id(value) not in self.variables:
             self.variables[id(value)] = keras.Variable(
-                np.array(to_numpy(value)), dtype=value.dtype, trainable=value.trainable, name=value.name
+                np.array(to_numpy(value)),
+                dtype=value.dtype,
+                trainable=value.trainable,
+                name=value.name,
             )
         return self.variables[id(value)]
 
