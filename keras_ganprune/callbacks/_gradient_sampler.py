@@ -200,24 +200,6 @@ class GradientSampler:
             sums.reset()
 
     @property
-    def state(self) -> dict[str, np.ndarray]:
-        """What was sampled so far, as arrays by name: a resumed training goes on with it."""
-        arrays = {"batches": np.array(self.batches)}
-        for i, sums in enumerate(self.sums.values()):
-            for j, (total, count) in enumerate(zip(sums.sums, sums.counts, strict=True)):
-                arrays[f"sum_{i}_{j}"] = np.array(to_numpy(total))
-                arrays[f"count_{i}_{j}"] = np.array(to_numpy(count))
-        return arrays
-
-    @state.setter
-    def state(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self.batches = int(arrays["batches"])
-        for i, sums in enumerate(self.sums.values()):
-            for j, (total, count) in enumerate(zip(sums.sums, sums.counts, strict=True)):
-                total.assign(arrays[f"sum_{i}_{j}"])
-                count.assign(arrays[f"count_{i}_{j}"])
-
-    @property
     def empty(self) -> bool:
         """Whether no gradient was sampled."""
         return all(sums.empty for sums in self.sums.values())

@@ -140,7 +140,7 @@ def _budget(arguments: argparse.Namespace) -> Budget | None:
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) > 1 or (not given and arguments.tolerance is None):
         raise InvalidArgumentError(
-            "Give one of --sparsity, --macs, --parameters and --bytes, or --tolerance for the most that holds. "
+            "Give one of --sparsity, --macs, --parameters and --bytes, or --tolerance to search. "
             f"Received: {', '.join(f'--{name}' for name in given) or 'none of them'}."
         )
     given.pop("sparsity", None)
@@ -178,7 +178,7 @@ def read(data: str, size: int) -> tuple[np.ndarray, np.ndarray | None]:
     y = next((arrays[k] for k in ("y", "y_train", "labels") if k in arrays), None)
     if x is None:
         raise DataError(
-            f"A .npz file must hold 'x', and 'y' if there are labels. Received: {sorted(arrays)} in '{data}'. "
+            f"A .npz file must hold 'x', and 'y' if there are labels. Received: {sorted(arrays)}. "
             "Write it by `numpy.savez(file, x=..., y=...)`."
         )
     return x, y

@@ -31,9 +31,9 @@ _SHARES = {
 
 # The comparison above says that the SavedModel is the shrunk model, and nothing of quality.
 _WARNING = (
-    "\nThe network was cut without training, so its quality is not kept: channels that it used are gone. Train "
-    "it further, or let `keras-ganprune compress MODEL DATA OUT` cut and train it on your data, and measure "
-    "its quality."
+    "\nThe network was cut without training, so its quality is not kept: channels that it used are gone. "
+    "Train it further, or let `keras-ganprune compress MODEL DATA OUT` cut and train it on your data, "
+    "and measure its quality."
 )
 
 

@@ -83,7 +83,7 @@ class Folder:
         self._write()
 
     def backup(self, name: str) -> list[keras.callbacks.Callback]:
-        """Return the callbacks that back up a training after each epoch, and restore it; [] without a folder."""
+        """Return the callbacks that back up and restore a training; [] without a folder."""
         if self.path is None:
             return []
         place = str(self.path / f"{name}-backup")

@@ -108,7 +108,8 @@ def _fits(trainer: Trainer, task: Task) -> list[str]:
     if plan.cut_epoch < plan.epochs:
         lines += [
             f"keras.utils.set_random_seed({trainer.seed})",
-            f"{name}.fit(batches, initial_epoch={plan.cut_epoch}, epochs={plan.epochs}, shuffle=False{alone})",
+            f"{name}.fit(batches, initial_epoch={plan.cut_epoch}, epochs={plan.epochs}, "
+            f"shuffle=False{alone})",
         ]
     return lines
 

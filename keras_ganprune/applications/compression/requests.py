@@ -85,7 +85,7 @@ def check_model(model: Any) -> None:
         networks = discovery.networks(model)
         if not networks or not any(is_built(network) for network in networks.values()):
             raise UnbuiltModelError(
-                f"`compress` begins from a trained model. '{model.name}' has no weights yet. Call `fit` first."
+                f"`compress` begins from a trained model. '{model.name}' has no weights. Call `fit` first."
             )
 
 

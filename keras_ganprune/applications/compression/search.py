@@ -152,8 +152,7 @@ def run(
             "`tolerance` compares with the dense model that is trained on. Received: baseline=False. Leave "
             "`baseline` out, or pass the numbers."
         )
-    if search.attempt(goal):
-        assert search.best is not None
+    if search.attempt(goal) and search.best is not None:
         return search.best
     tasks = candidates(goal)
     low, high = 0, len(tasks)  # all before `low` missed, all from `high` on are taken to hold
@@ -208,7 +207,7 @@ def _nothing_holds(search: Search, goal: Task) -> str:
     name = search.judge.name or ""
     tried = ", ".join(f"{row['task']}: {row[name]:.4g}" for row in search.trials[1:])
     return (
-        f"Nothing is within the tolerance of {search.tolerance:.4g}: dense, trained on for as many steps, has "
+        f"Nothing is within the tolerance of {search.tolerance:.4g}: dense of equal steps has "
         f"{name} = {search.baseline[name]:.4g}. Tried: {tried}. Train for more `epochs`, allow a larger "
         "`tolerance`, or check that the metric does not vary more than that by chance."
     )

@@ -1,4 +1,4 @@
-"""The user's model, and the copies of it that are trained: a GAN, any other compiled model, a foreign class."""
+"""The user's model, and the copies of it that are trained: a GAN, a network, or a class of the user's."""
 
 from __future__ import annotations
 
@@ -109,9 +109,11 @@ class AdversarialTrainee(Trainee):
             model.set_teacher(teacher, Distillation())
 
     def network(self) -> keras.Model:
+        """Return a plain copy of the network that would be shipped."""
         return strip_pruning(self.model.sampler)
 
     def finished(self) -> keras.Model:
+        """Return the trained model in the form in which the user passed it."""
         self.model.set_teacher(*self._before)
         return self.model
 
@@ -125,9 +127,11 @@ class AdversarialSubject(Subject):
         super().__init__(model, targets or ["generator"])
 
     def dense(self) -> keras.Model:
+        """Return a plain copy of the network that would be shipped now."""
         return strip_pruning(self.model.sampler)
 
     def new(self, teacher: keras.Model | None) -> AdversarialTrainee:
+        """Return a trainee in the state of the user's model."""
         twin = copy.deepcopy(self.model)
         before = self.model.teacher, self.model.distillation
         return AdversarialTrainee(twin, self.targets or [], teacher, before)
@@ -139,16 +143,17 @@ class AdversarialSubject(Subject):
 class NetworkTrainee(Trainee):
     """A `Distiller` of a copy of a network."""
 
-    targets = ["student"]
-
     def __init__(self, model: Distiller, compiled: dict[str, Any]):
         self.model = model
+        self.targets = ["student"]
         self._compiled = compiled
 
     def network(self) -> keras.Model:
+        """Return a plain copy of the network that would be shipped."""
         return strip_pruning(self.model.student)
 
     def finished(self) -> keras.Model:
+        """Return the trained model in the form in which the user passed it."""
         student = self.model.student
         # The optimizer goes on where it is, also with what it knows of the masks.
         student.compile(**{**self._compiled, "optimizer": self.model.optimizer})
@@ -169,9 +174,11 @@ class NetworkSubject(Subject):
         self.outputs: list[Any] = ["values"]
 
     def dense(self) -> keras.Model:
+        """Return a plain copy of the network that would be shipped now."""
         return plain_copy(self.model, what="copy", fix=_FIX)
 
     def new(self, teacher: keras.Model | None) -> NetworkTrainee:
+        """Return a trainee in the state of the user's model."""
         outputs: Any = self.outputs[0] if len(set(self.outputs)) == 1 else self.outputs
         trainer = Distiller.of(self.model, teacher, outputs=outputs)
         return NetworkTrainee(trainer, compile_arguments(self.model))
@@ -200,11 +207,13 @@ class ForeignTrainee(Trainee):
         self.callbacks = list(callbacks)
 
     def network(self) -> keras.Model:
+        """Return a plain copy of the network that would be shipped."""
         if self.shipped is None:
             return strip_pruning(self.model)
         return strip_pruning(discovery.resolve_target(self.model, self.shipped)[0][1])  # pyright: ignore
 
     def finished(self) -> keras.Model:
+        """Return the trained model in the form in which the user passed it."""
         return self.model
 
 
@@ -249,9 +258,11 @@ class ForeignSubject(Subject):
         return self.has_copies and any(not np.array_equal(to_numpy(v), old) for v, old in values)
 
     def dense(self) -> keras.Model:
+        """Return a plain copy of the network that would be shipped now."""
         return ForeignTrainee(self.model, self.targets, self.shipped).network()
 
     def new(self, teacher: keras.Model | None) -> ForeignTrainee:
+        """Return a trainee in the state of the user's model."""
         if self.has_copies:
             model = twin_of(self.model)
         else:
@@ -263,8 +274,7 @@ class ForeignSubject(Subject):
                 )
             self._state.restore()
         callbacks = []
-        if teacher is not None and self.teaches:
-            assert self.targets is not None
+        if teacher is not None and self.teaches and self.targets:
             callbacks.append(Teach(teacher, self.targets[0]))
         return ForeignTrainee(model, self.targets, self.shipped, callbacks)
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import keras
-import numpy as np
 
 from keras_ganprune.applications.compression.folder import Folder
 from keras_ganprune.applications.compression.plan import Plan, batches
 from keras_ganprune.applications.compression.progress import Progress, StepLines
+from keras_ganprune.applications.compression.resumed import Resumed, random_numbers
 from keras_ganprune.applications.compression.subjects import ForeignSubject, Subject, Trainee
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import Shrink
@@ -274,9 +273,9 @@ class Trainer:
             self.progress.skipped((last - first) * self.plan.per_epoch)
             return self.folder.get(f"{key} history") or {}
         # Before `BackupAndRestore`, which ends the writing of an epoch.
-        resumed = _Resumed(self.folder, key, stream, callbacks)
+        resumed = Resumed(self.folder, key, stream, callbacks)
         lines = StepLines(self.progress, str(task))
-        with _random_numbers(self.seed):
+        with random_numbers(self.seed):
             model.fit(
                 stream,
                 initial_epoch=first,
@@ -299,92 +298,6 @@ class Trainer:
 
 def _quantity(task: Task) -> Any:
     return task.quantity
-
-
-class _Resumed(keras.callbacks.Callback):
-    """Gives a resumed training what `BackupAndRestore` does not: see `on_epoch_end`.
-
-    Args:
-        folder: Where states are kept.
-        key: Name of the training.
-        stream: The data.
-        prunes: The `Prune` callbacks, which sample gradients for their next update.
-    """
-
-    def __init__(self, folder: Folder, key: str, stream: Any, prunes: Sequence[Any]):
-        super().__init__()
-        self.folder = folder
-        self.key = key
-        self.stream = stream
-        self.prunes = list(prunes)
-        self.rows: list[tuple[int, dict[str, float]]] = []
-        self.begun = False
-        self._sampled: dict[str, np.ndarray] = {}
-
-    @property
-    def history(self) -> dict[str, list[float]]:
-        """Name of a log -> one value per epoch."""
-        names = dict.fromkeys(name for _, logs in self.rows for name in logs)
-        return {name: [logs.get(name, float("nan")) for _, logs in self.rows] for name in names}
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if hasattr(self.stream, "epoch"):
-            self.stream.epoch = epoch
-        if self.begun:
-            return
-        self.begun = True
-        rows = self.folder.get(f"{self.key} epochs") or []
-        self.rows = [(number, row) for number, row in rows if number < epoch]
-        if self.rows:
-            self._sampled = self.folder.load_random(f"{self.key}-{epoch - 1}", self.model)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        # After `Prune` has begun: it would use what was sampled for an update at once.
-        if self._sampled:
-            for i, sampler in self._samplers():
-                prefix = f"sampler_{i}_"
-                state = {
-                    k.removeprefix(prefix): v
-                    for k, v in self._sampled.items()
-                    if k.startswith(prefix)
-                }
-                if state:
-                    sampler.state = state
-            self._sampled = {}
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Keep the logs, the states of random generators, and the gradients sampled so far."""
-        numbers = {k: float(np.asarray(v)) for k, v in (logs or {}).items()}
-        self.rows.append((epoch, numbers))
-        if self.folder.path is not None:
-            sampled = {
-                f"sampler_{i}_{name}": value
-                for i, sampler in self._samplers()
-                for name, value in sampler.state.items()
-            }
-            self.folder.put(f"{self.key} epochs", self.rows)
-            self.folder.save_random(f"{self.key}-{epoch}", self.model, sampled)
-            # `BackupAndRestore` keeps the last two states, and may stop while it writes.
-            self.folder.remove(f"{self.key}-{epoch - 3}")
-
-    def _samplers(self) -> list[tuple[int, Any]]:
-        found = [getattr(prune, "gradient_sampler", None) for prune in self.prunes]
-        return [(i, sampler) for i, sampler in enumerate(found) if sampler is not None]
-
-
-class _random_numbers:  # noqa: N801  (a context manager)
-    """Within the context, what is drawn depends on a seed. Python's and NumPy's generators come back after."""
-
-    def __init__(self, seed: int):
-        self.seed = seed
-
-    def __enter__(self):
-        self.before = random.getstate(), np.random.get_state()
-        keras.utils.set_random_seed(self.seed)
-
-    def __exit__(self, *error):
-        random.setstate(self.before[0])
-        np.random.set_state(self.before[1])
 
 
 def _copies(callbacks: Sequence[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""`compress` on models of many kinds: the target is met, the user's model is not changed, the recipe is true."""
+"""`compress` on models of many kinds: the target is met, the model is not changed, the recipe is true."""
 
 import compressed_models as models
 import keras
