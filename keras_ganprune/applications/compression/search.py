@@ -18,6 +18,7 @@ from keras_ganprune.applications.compression.training import (
 )
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.pruning.mask_state import sparsity_of
+from keras_ganprune.training.snapshot import TrainingState
 
 # What stays grows by this factor from one candidate to the next, up to this share.
 _FACTOR, _MOST = 1.25, 0.9
@@ -60,6 +61,7 @@ class Search:
         self.trials: list[dict[str, Any]] = []
         self.baseline: dict[str, float] = {}
         self.best: Found | None = None
+        self._best_state: TrainingState | None = None
 
     def dense(self, given: Any) -> None:
         """Set the numbers of the dense network that was trained on."""
@@ -82,7 +84,15 @@ class Search:
         self._note(str(task), numbers, holds, achieved)
         if holds:
             self.best = Found(task, trained, self.baseline, numbers, achieved, self.trials)
+            if not self.trainer.subject.has_copies:
+                # The next training would be of the same model.
+                self._best_state = TrainingState(self.trainer.subject.model)
         return holds
+
+    def go_back(self) -> None:
+        """Put a model that could not be copied back into the last state that held."""
+        if self._best_state is not None:
+            self._best_state.restore()
 
     def _trained(self, task: Task) -> tuple[Trained, Task]:
         """Train a task, or the next best one where a part of the recipe cannot be used."""
@@ -164,6 +174,7 @@ def run(
             low = middle + 1
     if search.best is None:
         raise InvalidArgumentError(_nothing_holds(search, goal))
+    search.go_back()
     return search.best
 
 

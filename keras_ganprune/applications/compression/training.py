@@ -22,6 +22,7 @@ from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.schedules import PolynomialDecay
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import channel_groups
+from keras_ganprune.training import discovery
 
 
 @attrs.frozen
@@ -268,7 +269,8 @@ class Trainer:
         if self.folder.get(f"{key} is done"):
             if callbacks:
                 for _, network in trainee.parts():
-                    make_prunable(network)
+                    for part in (network, *discovery.averages_of(model, network).values()):
+                        make_prunable(part)
             self.folder.load(key, model)
             self.progress.skipped((last - first) * self.plan.per_epoch)
             return self.folder.get(f"{key} history") or {}
