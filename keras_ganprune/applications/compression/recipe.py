@@ -118,6 +118,5 @@ def _recalibration(trainer: Trainer) -> str:
     n = trainer.recalibrated
     if trainer.recalibration is True:
         return ""
-    if trainer.subject.label == "gan":
-        return f", recalibrate=(x[:{n}], y[:{n}])"
-    return f", recalibrate=keras.tree.map_structure(lambda a: a[:{n}], x)"
+    data = "(x, y)" if trainer.subject.label == "gan" else "x"
+    return f", recalibrate=keras.tree.map_structure(lambda a: a[:{n}], {data})"

@@ -13,7 +13,12 @@ from keras_ganprune.applications.compression.folder import Folder
 from keras_ganprune.applications.compression.plan import Plan, batches
 from keras_ganprune.applications.compression.progress import Progress, StepLines
 from keras_ganprune.applications.compression.resumed import Resumed, random_numbers
-from keras_ganprune.applications.compression.subjects import ForeignSubject, Subject, Trainee
+from keras_ganprune.applications.compression.subjects import (
+    AdversarialSubject,
+    ForeignSubject,
+    Subject,
+    Trainee,
+)
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import Shrink
 from keras_ganprune.errors import PruningError, UnsupportedLayerError
@@ -241,10 +246,12 @@ class Trainer:
         if self.data.samples is None:
             return True
         if self.subject.label == "trainer":
-            return keras.tree.map_structure(lambda a: a[: self.recalibrated], self.data.x)
-        if getattr(self.subject.model, "conditional", False) is True:
-            return self.data.x[: self.recalibrated], self.data.y[: self.recalibrated]
-        return True
+            data = self.data.x
+        elif isinstance(self.subject, AdversarialSubject) and self.data.y is not None:
+            data = self.data.x, self.data.y
+        else:
+            return True
+        return keras.tree.map_structure(lambda array: array[: self.recalibrated], data)
 
     def shrink(self, trainee: Trainee) -> Shrink:
         """Return the callback that cuts out masked channels."""
