@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.applications.compression.folder import Folder
+from keras_ganprune.datasets import Batches
 from keras_ganprune.layers.tensors import to_numpy
 
 
@@ -45,27 +46,27 @@ class Resumed(keras.callbacks.Callback):
         self.key = key
         self.stream = stream
         self.prunes = list(prunes)
-        self.rows: list[tuple[int, dict[str, float]]] = []
+        self.rows: list[tuple[int, dict[str, float], int]] = []
         self.begun = False
         self._sampled: dict[str, np.ndarray] = {}
+        self._place = 0
 
     @property
     def history(self) -> dict[str, list[float]]:
         """Name of a log -> one value per epoch."""
-        names = dict.fromkeys(name for _, logs in self.rows for name in logs)
-        return {name: [logs.get(name, float("nan")) for _, logs in self.rows] for name in names}
+        names = dict.fromkeys(name for _, logs, _ in self.rows for name in logs)
+        return {name: [logs.get(name, float("nan")) for _, logs, _ in self.rows] for name in names}
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Set the order of the data; in the first epoch, read the states of the epoch before."""
-        if hasattr(self.stream, "epoch"):
-            self.stream.epoch = epoch
-        if self.begun:
-            return
-        self.begun = True
-        rows = self.folder.get(f"{self.key} epochs") or []
-        self.rows = [(number, row) for number, row in rows if number < epoch]
-        if self.rows:
-            self._sampled = self.folder.load_random(f"{self.key}-{epoch - 1}", self.model)
+        """Read the states of the epoch before, if an earlier process trained it."""
+        if not self.begun:
+            self.begun = True
+            rows = self.folder.get(f"{self.key} epochs") or []
+            self.rows = [(number, logs, place) for number, logs, place in rows if number < epoch]
+            if self.rows:
+                self._sampled = self.folder.load_random(f"{self.key}-{epoch - 1}", self.model)
+                set_place(self.stream, self.rows[-1][2] + 1)
+        self._place = place_of(self.stream)
 
     def on_train_batch_begin(self, batch, logs=None):
         """Give `Prune` the gradients that were sampled before the process was killed."""
@@ -85,7 +86,7 @@ class Resumed(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Keep the logs, the states of random generators, and the gradients sampled so far."""
         numbers = {k: float(np.asarray(v)) for k, v in (logs or {}).items()}
-        self.rows.append((epoch, numbers))
+        self.rows.append((epoch, numbers, self._place))
         if self.folder.path is not None:
             sampled = {
                 f"sampler_{i}_{name}": value
@@ -100,6 +101,17 @@ class Resumed(keras.callbacks.Callback):
     def _samplers(self) -> list[tuple[int, Any]]:
         found = [getattr(prune, "gradient_sampler", None) for prune in self.prunes]
         return [(i, sampler) for i, sampler in enumerate(found) if sampler is not None]
+
+
+def place_of(stream: Any) -> int:
+    """Return how many epochs of `Batches` are over. Keras also ends one before the first begins."""
+    return stream.epoch if isinstance(stream, Batches) else 0
+
+
+def set_place(stream: Any, place: int) -> None:
+    """Let `Batches` go on where an earlier process was."""
+    if isinstance(stream, Batches):
+        stream.epoch = place
 
 
 def sampled(sampler: Any) -> dict[str, np.ndarray]:

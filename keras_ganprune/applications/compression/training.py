@@ -12,7 +12,12 @@ import keras
 from keras_ganprune.applications.compression.folder import Folder
 from keras_ganprune.applications.compression.plan import Plan, batches
 from keras_ganprune.applications.compression.progress import Progress, StepLines
-from keras_ganprune.applications.compression.resumed import Resumed, random_numbers
+from keras_ganprune.applications.compression.resumed import (
+    Resumed,
+    place_of,
+    random_numbers,
+    set_place,
+)
 from keras_ganprune.applications.compression.subjects import (
     AdversarialSubject,
     ForeignSubject,
@@ -279,6 +284,7 @@ class Trainer:
                     for part in (network, *discovery.averages_of(model, network).values()):
                         make_prunable(part)
             self.folder.load(key, model)
+            set_place(stream, self.folder.get(f"{key} place") or 0)
             self.progress.skipped((last - first) * self.plan.per_epoch)
             return self.folder.get(f"{key} history") or {}
         # Before `BackupAndRestore`, which ends the writing of an epoch.
@@ -301,6 +307,7 @@ class Trainer:
                 ],
             )
         self.folder.put(f"{key} history", resumed.history)
+        self.folder.put(f"{key} place", place_of(stream))
         self.folder.save(key, model)
         return resumed.history
 
