@@ -50,7 +50,7 @@ def test_arguments(trained, change, text, tmp_path):
         ((X, Y, Y, Y), "tuple of 4"),
         ("digits", "must be arrays"),
     ],
-    ids=str,
+    ids=["length", "empty", "nan", "shape", "labels", "four", "text"],
 )
 def test_data(trained, data, text):
     with pytest.raises(DataError, match=text):

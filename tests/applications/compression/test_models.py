@@ -104,7 +104,7 @@ def test_a_dense_model_is_trained_for_as_many_steps_and_can_be_shared():
     batches = kgp.datasets.Batches(*data, batch_size=16, per_epoch=6, seed=0)
     keras.utils.set_random_seed(0)
     trainer.fit(batches, epochs=4, shuffle=False, verbose=0)
-    trainer.student.compile("sgd", "sparse_categorical_crossentropy", ["accuracy"])
+    trainer.student.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
     expected = trainer.student.evaluate(*data, batch_size=256, verbose=0, return_dict=True)
     assert first.baseline == pytest.approx(expected) and first.steps == 24
     second = kgp.compress(
