@@ -111,7 +111,7 @@ class Batches(keras.utils.PyDataset):
         while len(parts) > 1 and parts[-1] is None:
             parts.pop()
         taken = [keras.tree.map_structure(lambda array: array[indices], part) for part in parts]
-        return tuple(taken) if len(taken) > 1 or isinstance(taken[0], tuple) else taken[0]
+        return tuple(taken) if len(taken) > 1 or isinstance(taken[0], (tuple, list)) else taken[0]
 
     def on_epoch_end(self) -> None:
         """Continue with the batches of the next epoch."""
