@@ -534,6 +534,8 @@ RIGHT: dict[str, str] = {
     "translation": "zero",
     "contrast": "zero",
     "output": "percent half",
+    "Distiller.weight": "zero percent half",
+    "Teach.weight": "percent half",
     "features": "zero percent half",
     "gradient_penalty": "zero percent half",
     "r1_penalty": "zero percent half",
