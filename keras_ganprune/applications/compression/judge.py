@@ -87,8 +87,8 @@ class Judge:
             raise
         except Exception as error:
             raise InvalidArgumentError(
-                f"`metric` must take the plain network and return a number or a dict. Received: {self.source}, "
-                f"which raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                f"`metric` must take the plain network and return a number or a dict. Received: "
+                f"{self.source}, which raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             ) from error
         numbers = as_numbers(found)
         self.name = next(iter(numbers))
