@@ -265,6 +265,7 @@ BASES: dict[str, dict[str, Any]] = {
         "data": lambda: XY,
         "sparsity": 0.5,
         "epochs": 1,
+        "batch_size": 2,
         "baseline": False,
         "verbose": 0,
     },

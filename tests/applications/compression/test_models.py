@@ -89,7 +89,10 @@ def test_one_call_meets_the_target_and_its_code_does_the_same(name, kind):
 
 def test_the_masks_of_the_result_hold_in_a_later_fit():
     model, data = models.trained(models.classifier)
-    result = kgp.compress(model, data, sparsity=0.5, epochs=1, baseline=False, verbose=0)
+    result = kgp.compress(
+        model, data, sparsity=0.5, epochs=1, batch_size=16, baseline=False, verbose=0
+    )
+    assert result.achieved == 0.5
     result.model.fit(*data, verbose=0)
     assert kgp.sparsity_report(result.model).sparsity == result.achieved
     assert set(result.after) == {"accuracy", "loss"} and result.metric == "accuracy"
