@@ -321,6 +321,17 @@ BASES: dict[str, dict[str, Any]] = {
     "keep_known_pixels": {"generated": pixels, "image": pixels, "mask": pixels},
     "apply_masks": {"model": model},
     "channel_groups": {"model": model},
+    "compress": {
+        "model": compiled,
+        "data": lambda: XY,
+        "sparsity": 0.5,
+        "epochs": 1,
+        "batch_size": 2,
+        "baseline": False,
+        "verbose": 0,
+    },
+    "Distiller": {"student": model},
+    "Teach": {"teacher": generator},
     "compare": {"profiles": lambda: {"a": kgp.profile(model(), latency=False)}},
     "compare_models": {"models": lambda: {"a": model()}, "latency": False},
     "copy_masks": {"source": lambda: kgp.make_prunable(model()), "target": model},
@@ -487,7 +498,7 @@ def _made_by_us(name: str, value: Any) -> bool:
     if issubclass(value, Warning | Exception | tuple) or name.startswith("Prunable"):
         return True
     result = dataclasses.is_dataclass(value) and not issubclass(value, kgp.Schedule)
-    result = result or name == "SweepResult"
+    result = result or name in ("SweepResult", "Compression")
     return (result and name not in BASES) or not parameters(value)
 
 
@@ -593,6 +604,8 @@ RIGHT: dict[str, str] = {
     "translation": "zero",
     "contrast": "zero",
     "output": "percent half",
+    "Distiller.weight": "zero percent half",
+    "Teach.weight": "percent half",
     "features": "zero percent half",
     "gradient_penalty": "zero percent half",
     "r1_penalty": "zero percent half",
