@@ -323,7 +323,9 @@ def _several_runs(drawn: Sequence[DrawnRun], together: Sequence[Picture]) -> tup
         several_runs.paired(runs),
         several_runs.differing(runs),
     )
-    tables_of_all = tuple(TableBlock(table, "Side by side") for table in tables if table is not None)
+    tables_of_all = tuple(
+        TableBlock(table, "Side by side") for table in tables if table is not None
+    )
     sections = [Section("side-by-side", "Side by side", tables_of_all)]
     columns = []
     for pictures in drawn:

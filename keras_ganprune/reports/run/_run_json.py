@@ -94,7 +94,12 @@ class RunJson:
 
     def fields_of_run(self) -> dict[str, Any]:
         """Return the arguments of `Run` that run.json holds."""
-        names = {field.name for field in dataclasses.fields(Run)} - {"samples", "pictures", "masks", "layers"}
+        names = {field.name for field in dataclasses.fields(Run)} - {
+            "samples",
+            "pictures",
+            "masks",
+            "layers",
+        }
         fields = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)

@@ -83,7 +83,9 @@ def _note(run: Run) -> str:
         "Measured on held-out data, with the exported and reloaded networks.",
     ]
     if "dense" in run.quality:
-        sentences.append("'dense' is the dense network, trained on for as many steps as the others.")
+        sentences.append(
+            "'dense' is the dense network, trained on for as many steps as the others."
+        )
     if any(name not in run.sizes for name in run.quality):
         names = ", ".join(f"'{name}'" for name in run.quality if name not in run.sizes)
         sentences.append(f"No network of this run: {names}.")
