@@ -138,7 +138,7 @@ def teach(model: Any, teacher: keras.Model) -> None:
 
 
 def narrow(dense: DenseTraining, title: str, share: float) -> Branch:
-    """Return a network that is built with a share of the MACs, and trained from the start by the same teacher.
+    """Return a network built with a share of the MACs, and trained by the same teacher from the start.
 
     Args:
         dense: The finished dense training; its network is the teacher.

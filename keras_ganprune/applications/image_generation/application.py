@@ -1,9 +1,8 @@
 """`ImageGeneration`: image generation behind the contract of all applications."""
 
-# ruff: noqa: RUF009  (`option` makes attrs fields, which are descriptions and not values)
-
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -118,10 +117,7 @@ class ImageGeneration(Application):
         self._train_extractor(images)
         n = len(images)
         ends = (0, round((1 - _TEST - _VALIDATION) * n), round((1 - _TEST) * n), n)
-        parts = [
-            _split(images, slice(begin, end))
-            for begin, end in zip(ends[:-1], ends[1:], strict=True)
-        ]
+        parts = [_split(images, slice(begin, end)) for begin, end in itertools.pairwise(ends)]
         name = self._images
         own = Source(f"your folder '{name}'", "your own", "your own images")
         return Splits(*parts, _SOURCES.get(name, own), f"{images.description}.")

@@ -146,8 +146,8 @@ def report_markdown(result: DemoResult) -> str:
 
 def _equal_steps(result: DemoResult) -> str:
     return (
-        f"'dense' is the dense generator, trained on from step {result.dense_step:,}, where pruning began, to "
-        f"step {result.steps:,} without pruning."
+        f"'dense' is the dense generator, trained on from step {result.dense_step:,}, where pruning began, "
+        f"to step {result.steps:,} without pruning."
     )
 
 

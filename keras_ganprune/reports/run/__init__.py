@@ -2,7 +2,7 @@
 
     run.json      settings, seed, versions, hardware, mask updates, sparsity by layer, sizes, quality
     history.csv   the logs, one row per epoch; blank where nothing was measured
-    picture_0.png pictures `picture_0.png`, ... in the order of `pictures` in run.json; absent without pictures
+    picture_0.png, ... in the order of `pictures` in run.json; absent without pictures
     samples.npz   uint8 images `sample_0`, `sample_1`, ... in the order of `samples` in run.json
     masks.npz     masks as packed bits `mask_0`, ... in the order of `layers`; absent without masks
 
