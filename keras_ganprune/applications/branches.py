@@ -10,16 +10,20 @@ from typing import Any
 import attrs
 import keras
 
-from keras_ganprune.applications.base import Application, Splits
-from keras_ganprune.applications.dense_training import DenseTraining, Plan, fit
-from keras_ganprune.callbacks.prune import Prune
-from keras_ganprune.gan import Distillation
+from keras_ganprune.applications.compression import compress
+from keras_ganprune.applications.compression.outputs import kinds_of_outputs
+from keras_ganprune.applications.compression.subjects import (
+    NetworkSubject,
+    compile_arguments,
+    subject_of,
+)
+from keras_ganprune.applications.dense_training import DenseTraining, as_inputs, fit
 from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.metrics import profile
-from keras_ganprune.pruning.schedules import PolynomialDecay
-from keras_ganprune.pruning.shrink_model import shrink
 from keras_ganprune.pruning.structured.budget import Budget
-from keras_ganprune.training import discovery
+from keras_ganprune.training.distiller import Distiller
+
+_SEARCH_STEPS = 8
 
 
 @attrs.frozen(eq=False)
@@ -30,17 +34,19 @@ class Branch:
         name: Name of its files: 'dense', 'sparse', 'small' or 'narrow'.
         title: Name in tables.
         network: The network that would be shipped, plain and uncompiled.
-        model: The trained model around it.
-        history: Log -> one value per epoch.
+        masked: The same network with its masks, or None if it has none.
+        history: Log -> one value per epoch after the dense training.
         seconds: Training time after the dense training.
+        notes: Sentences: what could not be done as usual, and what was done instead.
     """
 
     name: str
     title: str
     network: keras.Model
-    model: keras.Model
+    masked: keras.Model | None
     history: Mapping[str, list[float]]
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def percent(share: float) -> str:
@@ -58,106 +64,116 @@ def branches(dense: DenseTraining, folder: pathlib.Path) -> Iterator[Branch]:
 
     Args:
         dense: The finished dense training.
-        folder: Folder for the state of a compression that may be interrupted.
+        folder: Folder for the states of compressions that may be interrupted.
     """
     options = dense.application.options
     yield trained_on(dense)
-    yield compressed(
-        dense, "sparse", f"{percent(options.sparsity)} sparse", folder, sparsity=options.sparsity
-    )
-    share = f"{percent(options.macs)} of the MACs"
-    yield compressed(dense, "small", share, folder, budget=Budget(macs=options.macs))
+    yield sparse(dense, options.sparsity, folder)
+    yield small(dense, options.macs, folder)
     if options.compare_narrow:
-        yield narrow(dense, f"built at {share}", options.macs)
+        yield narrow(dense, options.macs)
 
 
 def trained_on(dense: DenseTraining) -> Branch:
     """Return the dense network after as many further steps as the others get."""
     application, data, plan = dense.application, dense.data, dense.plan
     model = dense.trained_model()
-    training = fit(application, model, data, plan, plan.branch)
+    lengths = plan.lengths(plan.branch)
+    training = fit(application, model, data, lengths, "dense, trained on", dense.seed + 1)
     network = strip_pruning(application.network(model))
-    return Branch("dense", "dense", network, model, training.history, training.seconds)
+    return Branch("dense", "dense", network, None, training.history, training.seconds)
 
 
-def compressed(
-    dense: DenseTraining, name: str, title: str, folder: pathlib.Path, **target: Any
+def sparse(dense: DenseTraining, sparsity: float, folder: pathlib.Path) -> Branch:
+    """Return the network compressed to a sparsity; see `branches` for the folder."""
+    title = f"{percent(sparsity)} sparse"
+    return _compressed(dense, "sparse", title, folder, sparsity=sparsity)
+
+
+def small(dense: DenseTraining, macs: float, folder: pathlib.Path) -> Branch:
+    """Return the network compressed to a share of the MACs; see `branches` for the folder."""
+    title = f"{percent(macs)} of the MACs"
+    return _compressed(dense, "small", title, folder, budget=Budget(macs=macs))
+
+
+def _compressed(
+    dense: DenseTraining, name: str, title: str, folder: pathlib.Path, **goal: Any
 ) -> Branch:
-    """Return a network that is compressed to a target, `sparsity` or `budget`.
-
-    Args:
-        dense: The finished dense training.
-        name, title: Of the branch.
-        folder: Folder for the state of a compression that may be interrupted.
-        **target: `sparsity` or `budget`.
-    """
-    model, started = dense.trained_model(), time.perf_counter()
-    model, network, history = _compress(dense.application, model, dense.data, dense.plan, **target)
-    return Branch(name, title, network, model, history, time.perf_counter() - started)
-
-
-def _compress(
-    application: Application,
-    model: Any,
-    data: Splits,
-    plan: Plan,
-    sparsity: float | None = None,
-    budget: Budget | None = None,
-) -> tuple[keras.Model, keras.Model, dict[str, list[float]]]:
-    teach(model, application.network(model))
-    if budget is not None and application.target is None:
-        config = model.get_compile_config()
-        model = shrink(model, budget=budget)
-        model.compile_from_config(config)
-    begin = discovery.steps_done(discovery.optimizers(model)[0])
-    steps = plan.branch * plan.steps_per_epoch
-    callbacks: list[Any] = []
-    if sparsity is not None:
-        schedule = PolynomialDecay(sparsity, begin, begin + max(1, round(0.6 * steps)))
-        callbacks = [
-            Prune(
-                schedule,
-                application.target,
-                max(1, steps // 40),
-                allocation="global_ranking",
-                verbose=0,
-            )
-        ]
-    elif application.target is not None:
-        from keras_ganprune.callbacks.shrink import Shrink
-
-        callbacks = [Shrink(begin + 1, application.target, budget=budget, verbose=0)]
-    training = fit(application, model, data, plan, plan.branch, *callbacks)
-    return model, strip_pruning(application.network(model)), training.history
+    application, data, plan = dense.application, dense.data, dense.plan
+    train, held_out = data.train, data.validation
+    started = time.perf_counter()
+    print(f"Compressing: {title}.", flush=True)
+    compression = compress(
+        dense.trained_model(),
+        as_inputs(train.x) if train.y is None else (as_inputs(train.x), train.y),
+        target=application.target,
+        epochs=plan.branch,
+        batch_size=plan.batch_size,
+        validation_data=None if held_out.y is None else (as_inputs(held_out.x), held_out.y),
+        baseline=False,  # `trained_on` is the baseline of all
+        callbacks=application.callbacks(data),
+        folder=folder / name,
+        seed=dense.seed + 1,
+        **goal,
+    )
+    masked = application.network(compression.model) if "sparsity" in goal else None
+    return Branch(
+        name,
+        title,
+        compression.network,
+        masked,
+        compression.history,
+        time.perf_counter() - started,
+        # The pipeline measures each network itself.
+        tuple(note for note in compression.notes if not note.startswith("Nothing judged")),
+    )
 
 
-def teach(model: Any, teacher: keras.Model) -> None:
-    """Let a GAN stay close to a teacher."""
-    if hasattr(model, "set_teacher"):
-        model.set_teacher(strip_pruning(teacher), Distillation())
-
-
-def narrow(dense: DenseTraining, title: str, share: float) -> Branch:
+def narrow(dense: DenseTraining, share: float) -> Branch:
     """Return a network built with a share of the MACs, and trained by the same teacher from the start.
 
     Args:
         dense: The finished dense training; its network is the teacher.
-        title: Of the branch.
         share: Share of the MACs of the dense network.
     """
     application, data, plan = dense.application, dense.data, dense.plan
-    teacher = dense.trained_model()
-    model = dense.new_model(width_for(share, lambda width: _macs(dense, width)))
-    teach(model, application.network(teacher))
-    training = fit(application, model, data, plan, plan.dense + plan.branch)
+    title = f"built at {percent(share)} of the MACs"
+    width = width_for(share, lambda width: _macs(dense, width))
+    model = dense.new_model(width)
+    student, notes = taught(model, application.network(dense.trained_model()), data.train.x)
+    lengths = plan.lengths(plan.dense + plan.branch)
+    training = fit(application, student, data, lengths, title, dense.seed)
     network = strip_pruning(application.network(model))
-    return Branch("narrow", title, network, model, training.history, training.seconds)
+    return Branch("narrow", title, network, None, training.history, training.seconds, notes)
+
+
+def taught(model: Any, teacher: keras.Model, x: Any) -> tuple[keras.Model, tuple[str, ...]]:
+    """Return what trains a model with a teacher as `compress` does, and notes.
+
+    Args:
+        model: New compiled model.
+        teacher: The dense network.
+        x: Training inputs, which show what the outputs are.
+    """
+    teacher = strip_pruning(teacher)
+    if hasattr(model, "set_teacher"):
+        model.set_teacher(teacher)
+        return model, ()
+    if not isinstance(subject_of(model, None), NetworkSubject):
+        return model, (
+            "The narrow network had no teacher: its model has a training step of its own.",
+        )
+    kinds: Any = kinds_of_outputs(teacher, as_inputs(x))
+    trainer = Distiller(model, teacher, outputs=kinds[0] if len(set(kinds)) == 1 else kinds)
+    trainer.compile(**compile_arguments(model), optimizer=model.optimizer)
+    return trainer, ()
 
 
 def _macs(dense: DenseTraining, width: float) -> int:
     """Return the multiply-accumulates of the network of an application at a width."""
-    application = dense.application
-    network = application.network(dense.new_model(width))
+    networks = dense.application.networks(dense.data, width)
+    name = dense.application.target
+    network = networks[name] if name in networks else next(iter(networks.values()))
     return int(profile(network, latency=False).macs)
 
 
@@ -174,11 +190,10 @@ def width_for(share: float, macs: Callable[[float], int]) -> float:
     """
     allowed = share * macs(1.0)
     low, high = 0.0, 1.0
-    for _ in range(10):
+    for _ in range(_SEARCH_STEPS):
         middle = (low + high) / 2
         if macs(middle) <= allowed:
             low = middle
         else:
             high = middle
-    # Below the narrowest network there is none: each layer has a channel at least.
     return low or high

@@ -11,11 +11,15 @@ import attrs
 import keras
 
 from keras_ganprune.applications.base import Application, Splits
+from keras_ganprune.applications.compression.plan import Plan as Lengths
+from keras_ganprune.applications.compression.plan import batches, plan_for
+from keras_ganprune.applications.compression.progress import duration
 from keras_ganprune.errors import DataError
 from keras_ganprune.training import discovery
-from keras_ganprune.utils import files
+from keras_ganprune.utils import files, terminal
 
 _WEIGHTS, _RECORD = "dense.weights.h5", "dense.json"
+_SECONDS = 10.0  # between two lines of a training
 
 
 @attrs.frozen
@@ -23,21 +27,16 @@ class Plan:
     """The length of the trainings.
 
     Attributes:
-        dense: Epochs of the dense training.
+        dense: Epochs of the dense training, as passes over the data.
         branch: Epochs of each training after it.
         batch_size: Samples per step.
-        steps_per_epoch: Steps per epoch.
+        samples: Number of training samples.
     """
 
     dense: int
     branch: int
     batch_size: int
-    steps_per_epoch: int
-
-    @property
-    def steps(self) -> int:
-        """Steps of each network, from its first one on."""
-        return (self.dense + self.branch) * self.steps_per_epoch
+    samples: int
 
     @classmethod
     def of(cls, application: Application, data: Splits) -> Plan:
@@ -46,20 +45,26 @@ class Plan:
         Raises:
             DataError: There is no training data.
         """
-        options = application.options
-        if not len(data.train):
-            raise DataError(
-                f"The training data must not be empty. Received: {data.description} Pass more data."
-            )
-        batch_size = options.batch_size or application.batch_size()
-        per_epoch = -(-len(data.train) // batch_size)
+        options, samples = application.options, len(data.train)
+        if not samples:
+            raise DataError(f"There must be training data. Received: {data.description}")
+        batch_size = min(options.batch_size or application.batch_size(), samples)
         dense, branch = application.epochs()
         wanted = options.epochs
         if options.steps is not None:
-            wanted = -(-options.steps // per_epoch)
+            wanted = -(-options.steps // (samples // batch_size))
         if wanted is not None:
             dense, branch = wanted, max(1, round(wanted * branch / dense))
-        return cls(dense, branch, batch_size, per_epoch)
+        return cls(dense, branch, batch_size, samples)
+
+    def lengths(self, epochs: int) -> Lengths:
+        """Return the epochs and steps of one training, as `compress` divides them."""
+        return plan_for(None, self.samples, self.batch_size, epochs, cuts=True)
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """(steps of the dense training, steps of each training after it)."""
+        return self.lengths(self.dense).steps, self.lengths(self.branch).steps
 
 
 @attrs.frozen(eq=False)
@@ -75,33 +80,60 @@ class Training:
     seconds: float
 
 
+class _Lines(keras.callbacks.Callback):
+    """Prints how far a training is, and the time left."""
+
+    def __init__(self, title: str, steps: int):
+        super().__init__()
+        self.title, self.steps, self.done = title, steps, 0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._begin = self._line = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.done += 1
+        now = time.perf_counter()
+        if now - self._line > _SECONDS:
+            self._line = now
+            left = duration((self.steps - self.done) * (now - self._begin) / self.done)
+            terminal.say(f"{self.title}: step {self.done:,} of {self.steps:,}; {left} left.")
+
+
 def fit(
     application: Application,
     model: keras.Model,
     data: Splits,
-    plan: Plan,
-    epochs: int,
+    lengths: Lengths,
+    title: str,
+    seed: int,
     *more: keras.callbacks.Callback,
 ) -> Training:
-    """Train a model as its application wants it.
+    """Train a model with the callbacks of its application.
 
     Args:
         application: The application.
         model: Its compiled model.
         data: The data.
-        plan: The plan.
-        epochs: Number of epochs.
+        lengths: Epochs and steps.
+        title: What is trained, for the lines that are printed.
+        seed: Seed of the order of the data, and of what is drawn.
         *more: Further callbacks.
     """
+    keras.utils.set_random_seed(seed)
     started = time.perf_counter()
     history = model.fit(
-        data.train.x,
-        data.train.y,
-        batch_size=plan.batch_size,
-        epochs=epochs,
-        callbacks=[*application.callbacks(data), *more],
+        batches(as_inputs(data.train.x), data.train.y, None, lengths, seed),
+        epochs=lengths.epochs,
+        shuffle=False,  # the batches are in an order that depends on the seed
+        verbose=0,  # pyright: ignore[reportArgumentType]  (Keras's stub says str)
+        callbacks=[*application.callbacks(data), _Lines(title, lengths.steps), *more],
     )
     return Training(history.history, time.perf_counter() - started)
+
+
+def as_inputs(x: Any) -> Any:
+    """Return the inputs as `fit` and `compress` take them from a data set: several inputs as a list."""
+    return list(x) if isinstance(x, tuple) else x
 
 
 class DenseTraining:
@@ -119,11 +151,12 @@ class DenseTraining:
 
     def __init__(self, application: Application, data: Splits, plan: Plan, folder: pathlib.Path):
         self.application, self.data, self.plan = application, data, plan
+        self.seed: int = application.options.seed
         self._weights, record = folder / _WEIGHTS, folder / _RECORD
         if not record.exists():
-            model = self.new_model()
+            model, lengths = self.new_model(), plan.lengths(plan.dense)
             backup = keras.callbacks.BackupAndRestore(str(folder / "epochs"))
-            training = fit(application, model, data, plan, plan.dense, backup)
+            training = fit(application, model, data, lengths, "dense", self.seed, backup)
             model.save_weights(self._weights)
             text = json.dumps([training.history, training.seconds], default=float)
             with files.new_file(record) as work:
@@ -132,26 +165,21 @@ class DenseTraining:
 
     def new_model(self, width: float = 1.0) -> keras.Model:
         """Return a new, untrained model of the application."""
-        keras.utils.set_random_seed(self.application.options.seed)
-        networks = self.application.networks(self.data, width)
-        return self.application.model(networks)
+        keras.utils.set_random_seed(self.seed)
+        return self.application.model(self.application.networks(self.data, width))
 
     def trained_model(self) -> keras.Model:
-        """Return a new model with the weights, optimizers and seeds at the end of the dense training.
-
-        The seed for what follows is set, so that all models that go on see the same batches.
-        """
+        """Return a new model with the weights, optimizers and seeds at the end of the dense training."""
         model = self.new_model()
         for optimizer in discovery.optimizers(model):
             # A GAN builds the optimizers of its networks itself.
             if not optimizer.built:
                 optimizer.build(model.trainable_variables)
         model.load_weights(self._weights)
-        keras.utils.set_random_seed(self.application.options.seed + 1)
         return model
 
 
-def application_settings(application: Application) -> dict[str, Any]:
+def settings_of(application: Application) -> dict[str, Any]:
     """Return the options of an application as JSON values."""
     values = attrs.asdict(application.options, recurse=False)
     plain = (str, int, float, bool, type(None))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
-from typing import Any
 
 from keras_ganprune.applications.base import Application, Splits
 from keras_ganprune.applications.branches import branches
-from keras_ganprune.applications.dense_training import DenseTraining, Plan, application_settings
+from keras_ganprune.applications.dense_training import DenseTraining, Plan, settings_of
 from keras_ganprune.applications.measured_networks import (
     LATENCY_BATCH,
     MeasuredNetwork,
@@ -63,14 +62,14 @@ def run(application: Application) -> ApplicationResult:
     plotting.require_plotting()
     data = application.data()
     plan = Plan.of(application, data)
+    steps, further = plan.steps
     print(
-        f"Data: {data.description}\nPlan: {plan.dense} epochs of {plan.steps_per_epoch:,} steps of "
-        f"{plan.batch_size}, then {plan.branch} epochs for each network.",
+        f"Data: {data.description}\nPlan: {steps:,} steps of {plan.batch_size} for the dense network, and "
+        f"{further:,} more for each network.",
         flush=True,
     )
     baselines = application.baselines(data)
     state = _state(output, application, plan)
-    print("Training the dense network.", flush=True)
     dense = DenseTraining(application, data, plan, state)
     with files.new_folder(output, options.overwrite) as work:
         measured = []
@@ -91,7 +90,7 @@ def _state(output: pathlib.Path, application: Application, plan: Plan) -> pathli
     """
     folder = output.with_name(f"{output.name}_unfinished")
     mark = folder / "options.json"
-    settings = {**application_settings(application), "application": application.name}
+    settings = {**settings_of(application), "application": application.name}
     settings |= {"epochs": [plan.dense, plan.branch], "batch_size": plan.batch_size}
     text = json.dumps(
         {k: v for k, v in settings.items() if k not in ("output", "overwrite")}, sort_keys=True
@@ -119,12 +118,14 @@ def _record(
     label = f"SavedModel, batch of {LATENCY_BATCH}"
     times = latencies(list(networks.values()), folder)
     masked = {
-        title: application.network(each.branch.model)
+        title: each.branch.masked
         for title, each in networks.items()
-        if masked_weights(application.network(each.branch.model))
+        if each.branch.masked is not None and masked_weights(each.branch.masked)
     }
+    steps, further = dense.plan.steps
+    notes = " ".join(note for each in networks.values() for note in each.branch.notes)
     return record_run(
-        history=_history(dense, networks),
+        history=_history(networks),
         networks=masked or None,
         sizes={
             title: [each.costs, each.exported, {"macs": each.costs.macs}]
@@ -135,18 +136,21 @@ def _record(
         settings={
             **{
                 key: value
-                for key, value in application_settings(application).items()
+                for key, value in settings_of(application).items()
                 if key not in _NOT_IN_SETTINGS
             },
             "application": application.name,
             "batch size": dense.plan.batch_size,
+            "steps of the dense training": steps,
+            "further steps of each network": further,
+            **({"notes": notes} if notes else {}),
             "source": data.source.name,
             "licence": data.source.license,
             "citation": data.source.citation,
         },
         seed=application.options.seed,
-        steps=dense.plan.steps,
-        steps_per_epoch=dense.plan.steps_per_epoch,
+        steps=steps + further,
+        steps_per_epoch=dense.plan.lengths(dense.plan.branch).per_epoch,
         seconds=dense.training.seconds + sum(each.branch.seconds for each in networks.values()),
         data=data.description,
         metrics={
@@ -157,18 +161,12 @@ def _record(
     )
 
 
-def _history(
-    dense: DenseTraining, networks: dict[str, MeasuredNetwork]
-) -> dict[str, list[float | None]]:
-    """Return the losses of all networks over the same epochs; None before a network begins."""
-    before = dense.training.history
-    epochs = dense.plan.dense + dense.plan.branch
-    logs: dict[str, list[float | None]] = {}
-    for title, each in networks.items():
-        for key, values in each.branch.history.items():
-            if key not in ("loss", "generator_loss"):
-                continue
-            begun: list[Any] = before.get(key, []) if title == "dense" else []
-            log = [*begun, *values]
-            logs[f"{key}, {title}"] = ([None] * (epochs - len(log)) + log)[-epochs:]
-    return logs
+def _history(networks: dict[str, MeasuredNetwork]) -> dict[str, list[float]]:
+    """Return the losses of the networks that go on from the dense training, over the same epochs."""
+    epochs = len(next(iter(networks["dense"].branch.history.values())))
+    return {
+        f"{key}, {title}": values
+        for title, each in networks.items()
+        for key, values in each.branch.history.items()
+        if key in ("loss", "generator_loss") and len(values) == epochs
+    }
