@@ -141,10 +141,12 @@ def narrow(dense: DenseTraining, share: float) -> Branch:
     width = width_for(share, lambda width: _macs(dense, width))
     model = dense.new_model(width)
     student, notes = taught(model, application.network(dense.trained_model()), data.train.x)
-    lengths = plan.lengths(plan.dense + plan.branch)
-    training = fit(application, student, data, lengths, title, dense.seed)
+    # The same batches in the same order as for the dense network.
+    first = fit(application, student, data, plan.lengths(plan.dense), title, dense.seed)
+    second = fit(application, student, data, plan.lengths(plan.branch), title, dense.seed + 1)
     network = strip_pruning(application.network(model))
-    return Branch("narrow", title, network, None, training.history, training.seconds, notes)
+    seconds = first.seconds + second.seconds
+    return Branch("narrow", title, network, None, second.history, seconds, notes)
 
 
 def taught(model: Any, teacher: keras.Model, x: Any) -> tuple[keras.Model, tuple[str, ...]]:

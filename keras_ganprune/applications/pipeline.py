@@ -127,10 +127,7 @@ def _record(
     return record_run(
         history=_history(networks),
         networks=masked or None,
-        sizes={
-            title: [each.costs, each.exported, {"macs": each.costs.macs}]
-            for title, each in networks.items()
-        },
+        sizes={title: [each.costs, each.exported] for title, each in networks.items()},
         latency={title: {label: milliseconds} for title, milliseconds in times.items()},
         quality={**{title: each.metrics for title, each in networks.items()}, **baselines},
         settings={
@@ -153,6 +150,7 @@ def _record(
         steps_per_epoch=dense.plan.lengths(dense.plan.branch).per_epoch,
         seconds=dense.training.seconds + sum(each.branch.seconds for each in networks.values()),
         data=data.description,
+        name=application.name,
         metrics={
             key: (metric.title, metric.higher_is_better, metric.digits)
             for key, metric in application.metrics.items()

@@ -58,7 +58,6 @@ def test_the_result_of_an_application(result):
 
 
 def test_dense_is_trained_for_equal_steps(result):
-    # Two passes of five batches in the dense training, ... : all networks have the same number of steps.
     run = kgp.load_run(result.output)
     assert run.settings["steps of the dense training"] == 25
     assert run.settings["further steps of each network"] == 20
@@ -66,7 +65,7 @@ def test_dense_is_trained_for_equal_steps(result):
     lengths = {
         title: len(network.branch.history["loss"]) for title, network in result.networks.items()
     }
-    assert lengths == dict(zip(TITLES, (4, 4, 4, 9), strict=True))
+    assert lengths == dict(zip(TITLES, (4, 4, 4, 4), strict=True))
 
 
 def test_the_table_has_a_row_per_network_and_baseline(result):
