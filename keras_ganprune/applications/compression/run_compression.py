@@ -142,6 +142,8 @@ def compress(
         seed,
         progress,
     )
+    if teacher is not None and teacher is not False:
+        trainer.teacher_name = "teacher"
     found = search.run(trainer, goal, judge, tolerance, baseline)
     network = found.trained.trainee.network()
     return Compression(
@@ -154,7 +156,9 @@ def compress(
         after=found.after,
         metric=judge.name,
         higher_is_better=judge.higher_is_better,
-        requested=str(goal) if tolerance is None else f"{found.task} within {tolerance:.4g} of dense",
+        requested=str(goal)
+        if tolerance is None
+        else f"{found.task} within {tolerance:.4g} of dense",
         achieved=found.achieved,
         steps=plan.steps,
         trials=found.trials,
