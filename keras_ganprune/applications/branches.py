@@ -12,11 +12,7 @@ import keras
 
 from keras_ganprune.applications.compression import compress
 from keras_ganprune.applications.compression.outputs import kinds_of_outputs
-from keras_ganprune.applications.compression.subjects import (
-    NetworkSubject,
-    compile_arguments,
-    subject_of,
-)
+from keras_ganprune.applications.compression.subjects import NetworkSubject, subject_of
 from keras_ganprune.applications.dense_training import DenseTraining, as_inputs, fit
 from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.metrics import profile
@@ -140,11 +136,12 @@ def narrow(dense: DenseTraining, share: float) -> Branch:
     title = f"built at {percent(share)} of the MACs"
     width = width_for(share, lambda width: _macs(dense, width))
     model = dense.new_model(width)
-    student, notes = taught(model, application.network(dense.trained_model()), data.train.x)
+    trainer, notes = taught(model, application.network(dense.trained_model()), data.train.x)
     # The same batches in the same order as for the dense network.
-    first = fit(application, student, data, plan.lengths(plan.dense), title, dense.seed)
-    second = fit(application, student, data, plan.lengths(plan.branch), title, dense.seed + 1)
-    network = strip_pruning(application.network(model))
+    first = fit(application, trainer, data, plan.lengths(plan.dense), title, dense.seed)
+    second = fit(application, trainer, data, plan.lengths(plan.branch), title, dense.seed + 1)
+    network = trainer.student if isinstance(trainer, Distiller) else application.network(model)
+    network = strip_pruning(network)
     seconds = first.seconds + second.seconds
     return Branch("narrow", title, network, None, second.history, seconds, notes)
 
@@ -166,9 +163,8 @@ def taught(model: Any, teacher: keras.Model, x: Any) -> tuple[keras.Model, tuple
             "The narrow network had no teacher: its model has a training step of its own.",
         )
     kinds: Any = kinds_of_outputs(teacher, as_inputs(x))
-    trainer = Distiller(model, teacher, outputs=kinds[0] if len(set(kinds)) == 1 else kinds)
-    trainer.compile(**compile_arguments(model), optimizer=model.optimizer)
-    return trainer, ()
+    outputs = kinds[0] if len(set(kinds)) == 1 else kinds
+    return Distiller.of(model, teacher, outputs=outputs), ()
 
 
 def _macs(dense: DenseTraining, width: float) -> int:
