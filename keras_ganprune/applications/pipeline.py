@@ -127,7 +127,10 @@ def _record(
     return record_run(
         history=_history(networks),
         networks=masked or None,
-        sizes={title: [each.costs, each.exported] for title, each in networks.items()},
+        sizes={
+            title: [each.costs, *([] if each.exported is None else [each.exported])]
+            for title, each in networks.items()
+        },
         latency={title: {label: milliseconds} for title, milliseconds in times.items()},
         quality={**{title: each.metrics for title, each in networks.items()}, **baselines},
         settings={
