@@ -6,6 +6,7 @@ import pytest
 import keras_ganprune as kgp
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError
 from keras_ganprune.reports.run import MetricColumn, record_run
+from keras_ganprune.reports.tables import several_runs
 from keras_ganprune.reports.tables.comparison import comparison
 
 
@@ -82,6 +83,24 @@ def test_the_report_shows_table_and_picture(count, arguments, tmp_path):
     for words in ("PSNR, dB ↑", "against dense", "bicubic", "29.94", "CC0"):
         assert words in page and words in text
     assert any(path.name.endswith("picture-0.png") for path in files.pictures.iterdir())
+
+
+def test_seeds_are_compared_in_pairs(arguments):
+    runs = []
+    for seed, value in enumerate((29.9, 29.8, 30.1)):
+        quality = {"dense": {"psnr": 30.0}, "80 % sparse": {"psnr": value}}
+        arguments = {**arguments, "quality": quality, "seed": seed, "name": f"run {seed}"}
+        runs.append(record_run(**arguments))
+    (row,) = several_runs.paired(runs).rows
+    assert row[:6] == (
+        *("80 % sparse: run 0, run 1, run 2", "PSNR, dB ↑", "3"),
+        *("30.00", "29.93", "-0.07"),
+    )
+    # Student: 4.303 * 0.1528 / sqrt(3) = 0.38
+    assert row[6] == "-0.45 to +0.31"
+    overview = several_runs.overview(runs)
+    assert overview.header[:3] == ("run", "at its end", "PSNR, dB ↑")
+    assert overview.rows[0][:3] == ("run 0", "80 % sparse", "29.90")
 
 
 @pytest.mark.parametrize(
