@@ -194,7 +194,7 @@ class ImageGeneration(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (20, 12) if self.options.quick else (30, 20)
+        return (16, 10) if self.options.quick else (30, 20)
 
     def batch_size(self) -> int:
         """Return the number of images per step."""
