@@ -117,10 +117,11 @@ class ImageGeneration(Application):
         self._train_extractor(images)
         n = len(images)
         ends = (0, round((1 - _TEST - _VALIDATION) * n), round((1 - _TEST) * n), n)
-        parts = [_split(images, slice(begin, end)) for begin, end in itertools.pairwise(ends)]
+        train, validation_part, test = (_split(images, slice(begin, end)) for begin, end in itertools.pairwise(ends)]
         name = self._images
         own = Source(f"your folder '{name}'", "your own", "your own images")
-        return Splits(*parts, _SOURCES.get(name, own), f"{images.description}.")
+        source = _SOURCES.get(name, own)
+        return Splits(train, validation_part, test, source, f"{images.description}.")
 
     def _train_extractor(self, images: datasets.Images) -> None:
         """Train the network whose features measure the images, on all images except the test part."""
@@ -176,7 +177,7 @@ class ImageGeneration(Application):
             if len(network.inputs) > 1:
                 classes = int(np.max(data.extra["labels"])) + 1
                 inputs = [z, (np.arange(count) % columns % classes).astype("int32")]
-            panels[title] = network.predict(inputs, verbose=0)
+            panels[title] = network.predict(inputs, verbose=0)  # pyright: ignore
         figure = plotting.require_plotting().Figure(
             figsize=(3.6 * len(panels), 1.9), layout="constrained"
         )
