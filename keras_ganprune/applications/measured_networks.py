@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import keras
@@ -74,7 +74,8 @@ def read_again(path: pathlib.Path, network: keras.Model) -> keras.Model:
         network: The network that was written, for the shapes of the inputs.
     """
     if keras.backend.backend() != "tensorflow":
-        return keras.saving.load_model(path.with_name(f"{path.name}.keras"), compile=False)
+        file = path.with_name(f"{path.name}.keras")
+        return cast("keras.Model", keras.saving.load_model(file, compile=False))
     specs = measure_latency.input_specs(network)
     inputs = keras.tree.map_structure(
         lambda spec: keras.Input(spec.shape[1:], dtype=spec.dtype, name=spec.name), specs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -116,12 +115,15 @@ class ImageGeneration(Application):
         images = datasets.load(self._images, self.options.image_size)
         self._train_extractor(images)
         n = len(images)
-        ends = (0, round((1 - _TEST - _VALIDATION) * n), round((1 - _TEST) * n), n)
-        train, validation_part, test = (_split(images, slice(begin, end)) for begin, end in itertools.pairwise(ends)]
+        first, last = round((1 - _TEST - _VALIDATION) * n), round((1 - _TEST) * n)
+        train, held_out, test = (
+            _split(images, slice(begin, end))
+            for begin, end in ((0, first), (first, last), (last, n))
+        )
         name = self._images
         own = Source(f"your folder '{name}'", "your own", "your own images")
         source = _SOURCES.get(name, own)
-        return Splits(train, validation_part, test, source, f"{images.description}.")
+        return Splits(train, held_out, test, source, f"{images.description}.")
 
     def _train_extractor(self, images: datasets.Images) -> None:
         """Train the network whose features measure the images, on all images except the test part."""
