@@ -109,7 +109,8 @@ def compress(
     [Importance estimation for neural network pruning](https://arxiv.org/abs/1906.10771) for 'taylor';
     [To prune, or not to prune](https://arxiv.org/abs/1710.01878) for the schedule.
     """
-    annotated.check(compress, locals(), "target", "teacher", "verbose")
+    names = ("target", "teacher", "baseline", "callbacks", "folder", "higher_is_better", "verbose")
+    annotated.check(compress, locals(), *names)
     goal = requests.goal_of(sparsity, budget, tolerance)
     requests.check_numbers(epochs, batch_size, seed)
     seed = seed or 0
