@@ -88,13 +88,13 @@ class Resumed(keras.callbacks.Callback):
         numbers = {k: float(np.asarray(v)) for k, v in (logs or {}).items()}
         self.rows.append((epoch, numbers, self._place))
         if self.folder.path is not None:
-            sampled = {
+            gradients = {
                 f"sampler_{i}_{name}": value
                 for i, sampler in self._samplers()
                 for name, value in sampled(sampler).items()
             }
             self.folder.put(f"{self.key} epochs", self.rows)
-            self.folder.save_random(f"{self.key}-{epoch}", self.model, sampled)
+            self.folder.save_random(f"{self.key}-{epoch}", self.model, gradients)
             # `BackupAndRestore` keeps the last two states, and may stop while it writes.
             self.folder.remove(f"{self.key}-{epoch - 3}")
 
