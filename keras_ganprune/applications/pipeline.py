@@ -6,8 +6,11 @@ import json
 import pathlib
 import shutil
 
+import keras
+
 from keras_ganprune.applications.base import Application, Splits
 from keras_ganprune.applications.branches import branches
+from keras_ganprune.applications.compression.folder import mark
 from keras_ganprune.applications.dense_training import DenseTraining, Plan, settings_of
 from keras_ganprune.applications.measured_networks import (
     LATENCY_BATCH,
@@ -69,7 +72,7 @@ def run(application: Application) -> ApplicationResult:
         flush=True,
     )
     baselines = application.baselines(data)
-    state = _state(output, application, plan)
+    state = _state(output, application, data, plan)
     dense = DenseTraining(application, data, plan, state)
     with files.new_folder(output, options.overwrite) as work:
         measured = []
@@ -83,25 +86,31 @@ def run(application: Application) -> ApplicationResult:
     return ApplicationResult(output, application, data, networks, baselines, record)
 
 
-def _state(output: pathlib.Path, application: Application, plan: Plan) -> pathlib.Path:
+def _state(
+    output: pathlib.Path, application: Application, data: Splits, plan: Plan
+) -> pathlib.Path:
     """Return the folder for the state of a run that may be interrupted.
 
-    A state of other options is removed.
+    A state of other options, data or packages is removed.
     """
     folder = output.with_name(f"{output.name}_unfinished")
-    mark = folder / "options.json"
+    record = folder / "options.json"
     settings = {**settings_of(application), "application": application.name}
     settings |= {"epochs": [plan.dense, plan.branch], "batch_size": plan.batch_size}
+    settings |= {"backend": keras.backend.backend(), "keras": keras.__version__}
+    settings |= {"data": mark([data.train.x, data.train.y])}
     text = json.dumps(
         {k: v for k, v in settings.items() if k not in ("output", "overwrite")}, sort_keys=True
     )
-    if mark.exists() and mark.read_text(encoding="utf-8") == text:
+    if record.exists() and record.read_text(encoding="utf-8") == text:
         print(f"Going on with the interrupted run in '{folder}'.", flush=True)
         return folder
-    if mark.exists():
+    if record.exists():
         shutil.rmtree(folder)
+    # It is removed in the end, so it must be ours.
+    files.check_new_folder(folder)
     files.make_folder(folder)
-    mark.write_text(text, encoding="utf-8")
+    record.write_text(text, encoding="utf-8")
     return folder
 
 
