@@ -36,9 +36,9 @@ def _variants(dense: Any, folder: pathlib.Path) -> dict[str, Callable[[], Any]]:
 
     return {
         "dense": lambda: branches.trained_on(dense),
-        "80 %": lambda: branches.sparse(dense, 0.8, folder / "80"),
-        "90 %": lambda: branches.sparse(dense, 0.9, folder / "90"),
-        "¼ MACs": lambda: branches.small(dense, _SHARE, folder / "small"),
+        "80 %": lambda: branches.sparse(dense, 0.8, folder),
+        "90 %": lambda: branches.sparse(dense, 0.9, folder),
+        "¼ MACs": lambda: branches.small(dense, _SHARE, folder),
         "narrow": lambda: branches.narrow(dense, _SHARE),
     }
 

@@ -83,13 +83,13 @@ def trained_on(dense: DenseTraining) -> Branch:
 def sparse(dense: DenseTraining, sparsity: float, folder: pathlib.Path) -> Branch:
     """Return the network compressed to a sparsity; see `branches` for the folder."""
     title = f"{percent(sparsity)} sparse"
-    return _compressed(dense, "sparse", title, folder, sparsity=sparsity)
+    return _compressed(dense, "sparse", title, folder / f"sparse-{sparsity:g}", sparsity=sparsity)
 
 
 def small(dense: DenseTraining, macs: float, folder: pathlib.Path) -> Branch:
     """Return the network compressed to a share of the MACs; see `branches` for the folder."""
     title = f"{percent(macs)} of the MACs"
-    return _compressed(dense, "small", title, folder, budget=Budget(macs=macs))
+    return _compressed(dense, "small", title, folder / f"small-{macs:g}", budget=Budget(macs=macs))
 
 
 def _compressed(
@@ -108,7 +108,7 @@ def _compressed(
         validation_data=None if held_out.y is None else (as_inputs(held_out.x), held_out.y),
         baseline=False,  # `trained_on` is the baseline of all
         callbacks=application.callbacks(data),
-        folder=folder / name,
+        folder=folder,
         seed=dense.seed + 1,
         **goal,
     )

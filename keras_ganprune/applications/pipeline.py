@@ -27,6 +27,8 @@ from keras_ganprune.utils import annotated, files, plotting
 _MINIMUM_FREE_BYTES = 200 * 2**20
 # Options that do not change the training, or that a run records in another field.
 _NOT_IN_SETTINGS = ("output", "overwrite", "seed", "steps", "epochs", "batch_size")
+# Options that do not change the dense training: its state can be used again with others.
+_NOT_OF_DENSE = ("output", "overwrite", "sparsity", "macs", "compare_narrow")
 
 
 def run(application: Application) -> ApplicationResult:
@@ -99,9 +101,7 @@ def _state(
     settings |= {"epochs": [plan.dense, plan.branch], "batch_size": plan.batch_size}
     settings |= {"backend": keras.backend.backend(), "keras": keras.__version__}
     settings |= {"data": mark([data.train.x, data.train.y])}
-    text = json.dumps(
-        {k: v for k, v in settings.items() if k not in ("output", "overwrite")}, sort_keys=True
-    )
+    text = json.dumps({k: v for k, v in settings.items() if k not in _NOT_OF_DENSE}, sort_keys=True)
     if record.exists() and record.read_text(encoding="utf-8") == text:
         print(f"Going on with the interrupted run in '{folder}'.", flush=True)
         return folder
