@@ -190,6 +190,12 @@ def test_every_application_is_described(name):
 
 
 @pytest.mark.full
+def test_an_application_with_two_inputs(tmp_path):
+    options = ApplicationOptions(output=str(tmp_path / "run"), compare_narrow=True)
+    check_result(pipeline.run(fake_application.TwoInputs(options)), TITLES)
+
+
+@pytest.mark.full
 def test_the_application_of_the_docs_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     page = (paths.DOCS / "applications.md").read_text(encoding="utf-8")
