@@ -43,7 +43,10 @@ def check_result(result, titles):
         assert set(numbers) <= set(metrics) and next(iter(metrics)) in numbers, name
     costs = {title: network.costs.macs for title, network in result.networks.items()}
     assert costs["80 % sparse"] == costs["dense"]
-    assert 0.1 * costs["dense"] < costs["25 % of the MACs"] <= 0.25 * costs["dense"]
+    # The nearest network of whole channels.
+    assert 0.2 * costs["dense"] < costs["25 % of the MACs"] <= 0.27 * costs["dense"]
+    if "built at 25 % of the MACs" in costs:
+        assert costs["built at 25 % of the MACs"] <= 0.25 * costs["dense"]
     written = {path.name for path in result.output.iterdir()}
     names = {network.branch.name for network in result.networks.values()}
     assert names | {f"{name}.keras" for name in names} <= written
