@@ -20,6 +20,11 @@ from keras_ganprune.errors import InvalidArgumentError, OutputError
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
+# On the way to a budget, a small network has few sizes to choose from.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The budget, .* is missed:keras_ganprune.errors.PruningWarning"
+)
+
 TITLES = ["dense", "80 % sparse", "25 % of the MACs", "built at 25 % of the MACs"]
 FILES = {"dense", "sparse", "small", "narrow"}
 
