@@ -656,6 +656,7 @@ RIGHT: dict[str, str] = {
     # A dict of results may have no entry.
     **dict.fromkeys(("networks", "prunes", "channels", "sizes", "latency", "quality"), "dict"),
     "settings": "dict dict_of_object",
+    **dict.fromkeys(("record_run.metrics", "record_run.pictures"), "dict"),
     "record_run.seed": "minus",
     "steps": "zero",
     # What is not used is not looked into.

@@ -2,6 +2,7 @@
 
 pipeline.py       `run`, step by step
 options.py        `DemoOptions`, with one description per option
+application.py    `ImageGeneration`, the same networks behind the contract of all applications
 training.py       the GAN, the plan of its training, and `fit`
 evaluation.py     image quality and latency
 result.py         `DemoResult`

@@ -38,7 +38,12 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 
 def final_name(run: Run) -> str:
-    """Return the name of the samples that the final generator made."""
+    """Return the name of the samples that the final generator made.
+
+    Of a run with several compressed networks and no samples, it is the first of them.
+    """
+    if not run.samples:
+        return next((name for name in run.sizes if name != "dense"), "dense")
     generated = [name for name in ordered(run.samples) if name not in ("real", "dense")]
     known = [name for name in generated if name in ORDER]
     return (known or generated or ["dense"])[-1]
