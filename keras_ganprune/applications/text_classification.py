@@ -1,0 +1,242 @@
+"""Text classification: the country of a place name, by a GRU or a small transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import attrs
+import keras
+import numpy as np
+
+from keras_ganprune import datasets
+from keras_ganprune.applications.base import Application, Metric, Source, Split, Splits
+from keras_ganprune.applications.option_fields import documented, option
+from keras_ganprune.applications.options import ApplicationOptions
+from keras_ganprune.datasets import letters
+from keras_ganprune.utils import optional_imports, palette, plotting
+
+_QUICK_NAMES = 600
+
+
+@documented
+@attrs.frozen
+class TextClassificationOptions(ApplicationOptions):
+    """The options of text classification.
+
+    Raises:
+        InvalidArgumentError: An option has a wrong value.
+
+    Example:
+    >>> TextClassificationOptions(network="transformer").network
+    'transformer'
+    """
+
+    data: str | None = option(
+        None,
+        "Path of your own text file, with 'name<TAB>label' per line, or of a .csv file with 'name,label'.",
+        default_text="place names of 15 countries",
+    )
+    network: str = option("gru", "Network that reads the letters.", choices=("gru", "transformer"))
+
+
+class TextClassification(Application):
+    """Say in which country a place lies, by its name.
+
+    Args:
+        options: `TextClassificationOptions`.
+
+    Example:
+    >>> application = TextClassification(TextClassificationOptions(quick=True))
+    >>> list(application.metrics)
+    ['accuracy', 'macro_f1']
+    """
+
+    name = "text-classification"
+    help = "country of a place name, 15 classes: GRU or small transformer"
+    options_class = TextClassificationOptions
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "accuracy": Metric("accuracy", True),
+        "macro_f1": Metric("macro F1", True),
+    }
+
+    def data(self) -> Splits:
+        """Return names of places and their countries, or those of the user's file."""
+        if self.options.data is not None:
+            names = datasets.names_file(self.options.data, labels=True)
+        elif self.options.quick:
+            names = datasets.geonames_by_country(most=_QUICK_NAMES)
+        else:
+            names = datasets.geonames_by_country()
+        train, validation, test = (_split(part) for part in names.split())
+        source = Source(names.description, names.license, names.citation)
+        return Splits(train, validation, test, source, f"{names.description}.")
+
+    def networks(self, data: Splits, width: float = 1.0) -> dict[str, keras.Model]:
+        """Return the new network by the name 'network'."""
+        build = {"gru": gru, "transformer": transformer}[self.options.network]
+        return {"network": build(len(data.train.extra["classes"]), width)}
+
+    def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
+        """Return the network, compiled with cross-entropy and accuracy."""
+        network = networks["network"]
+        network.compile(
+            keras.optimizers.Adam(2e-3),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        )
+        return network
+
+    def evaluate(self, network: keras.Model, data: Split) -> dict[str, float]:
+        """Return accuracy and macro F1."""
+        return _scores(data, _predictions(network, data))
+
+    def show(self, networks: Mapping[str, keras.Model], data: Split) -> Any:
+        """Return a figure with a confusion matrix per network, and names with their predicted classes."""
+        predictions = {title: _predictions(network, data) for title, network in networks.items()}
+        figure = plotting.require_plotting().Figure(
+            figsize=(4.6 * len(networks), 8.0), layout="constrained"
+        )
+        axes = figure.subplots(2, len(networks), squeeze=False, height_ratios=(3, 2))
+        for column, (title, predicted) in enumerate(predictions.items()):
+            _draw_confusion(axes[0, column], data, predicted, title, column == 0)
+            _draw_examples(axes[1, column], data, predicted)
+        return figure
+
+    def epochs(self) -> tuple[int, int]:
+        """Return (epochs of the dense training, epochs of each compression)."""
+        return (3, 2) if self.options.quick else (8, 6)
+
+    def batch_size(self) -> int:
+        """Return the number of names per step."""
+        return 64
+
+    def baselines(self, data: Splits) -> dict[str, dict[str, float]]:
+        """Return the numbers of a logistic regression on character n-grams of 1 to 4 letters."""
+        text = optional_imports.require(
+            "sklearn.feature_extraction.text", "applications", "Baselines"
+        )
+        linear = optional_imports.require("sklearn.linear_model", "applications", "Baselines")
+        n_grams = text.TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True)
+        x = n_grams.fit_transform(data.train.extra["names"])
+        best = None
+        # The strength of its regularization is chosen on the validation names.
+        for c in (1.0, 3.0, 10.0):
+            model = linear.LogisticRegression(C=c, max_iter=200, tol=1e-3).fit(x, data.train.y)
+            score = model.score(
+                n_grams.transform(data.validation.extra["names"]), data.validation.y
+            )
+            best = max(best or (score, model), (score, model), key=lambda pair: pair[0])
+        predicted = best[1].predict(n_grams.transform(data.test.extra["names"]))
+        return {"logistic regression on n-grams": _scores(data.test, predicted)}
+
+
+def gru(classes: int, width: float = 1.0) -> keras.Model:
+    """Return an embedding, two GRUs and a linear layer: (n, 12) numbers of letters to (n, classes) logits.
+
+    Args:
+        classes: Positive int, number of classes.
+        width: Positive float, factor for the units of the GRUs. Defaults to 1.
+
+    Example:
+    >>> gru(3, width=0.1).output_shape
+    (None, 3)
+    """
+    layers = keras.layers
+    units = max(1, round(96 * width))
+    # Steps of a loop cost more than the arithmetic of so few units, so the loop is unrolled.
+    unrolled = {"unroll": True, "reset_after": True}
+    return keras.Sequential(
+        [
+            keras.Input((letters.LENGTH,), dtype="int32", name="letters"),
+            layers.Embedding(len(letters.SYMBOLS), 32),
+            layers.Dropout(0.1),
+            layers.Bidirectional(layers.GRU(units, return_sequences=True, **unrolled)),
+            layers.Dropout(0.3),
+            layers.GRU(units, **unrolled),
+            layers.Dropout(0.3),
+            layers.Dense(classes),
+        ],
+        name="gru",
+    )
+
+
+def transformer(classes: int, width: float = 1.0, blocks: int = 2) -> keras.Model:
+    """Return a small transformer: (n, 12) numbers of letters to (n, classes) logits.
+
+    Args:
+        classes: Positive int, number of classes.
+        width: Positive float, factor for its channels and heads. Defaults to 1.
+        blocks: Positive int, number of blocks. Defaults to 2.
+
+    Example:
+    >>> transformer(3, width=0.1).output_shape
+    (None, 3)
+
+    Reference: [Attention is all you need](https://arxiv.org/abs/1706.03762), §3; normalization first:
+    [On layer normalization in the transformer](https://arxiv.org/abs/2002.04745).
+    """
+    layers = keras.layers
+    heads, channels = max(1, round(4 * width)), max(8, 8 * round(12 * width))
+    inputs = keras.Input((letters.LENGTH,), dtype="int32", name="letters")
+    positions = keras.ops.arange(letters.LENGTH)
+    x = layers.Embedding(len(letters.SYMBOLS), channels, name="letter")(inputs)
+    x = layers.Add()([x, layers.Embedding(letters.LENGTH, channels, name="position")(positions)])
+    for _ in range(blocks):
+        y = layers.LayerNormalization()(x)
+        y = layers.MultiHeadAttention(heads, channels // heads, dropout=0.1)(y, y)
+        x = layers.Add()([x, y])
+        y = layers.LayerNormalization()(x)
+        y = layers.Dense(2 * channels, activation="gelu")(y)
+        y = layers.Dropout(0.2)(layers.Dense(channels)(y))
+        x = layers.Add()([x, y])
+    x = layers.GlobalMaxPooling1D()(layers.LayerNormalization()(x))
+    return keras.Model(inputs, layers.Dense(classes)(layers.Dropout(0.2)(x)), name="transformer")
+
+
+def _split(names: datasets.Names) -> Split:
+    extra = {"names": names.names, "classes": names.classes}
+    return Split(letters.encode(names.names), names.labels, extra)
+
+
+def _predictions(network: keras.Model, data: Split) -> np.ndarray:
+    return network.predict(data.x, batch_size=1024, verbose=0).argmax(-1)
+
+
+def _confusion(data: Split, predicted: np.ndarray) -> np.ndarray:
+    """Return the number of names of each class (rows) by predicted class (columns)."""
+    classes = len(data.extra["classes"])
+    counts = np.bincount(classes * data.y + predicted, minlength=classes**2)
+    return counts.reshape(classes, classes)
+
+
+def _scores(data: Split, predicted: np.ndarray) -> dict[str, float]:
+    """Return accuracy, and the mean of F1 = 2 TP / (2 TP + FP + FN) over the classes."""
+    counts = _confusion(data, predicted)
+    right = np.diag(counts)
+    f1 = 2.0 * right / np.maximum(1, counts.sum(0) + counts.sum(1))
+    return {"accuracy": float(right.sum() / counts.sum()), "macro_f1": float(f1.mean())}
+
+
+def _draw_confusion(axes: Any, data: Split, predicted: np.ndarray, title: str, named: bool) -> None:
+    counts = _confusion(data, predicted)
+    axes.imshow(counts / np.maximum(1, counts.sum(1, keepdims=True)), cmap="Blues", vmin=0, vmax=1)
+    places = np.arange(len(counts))
+    classes = data.extra["classes"]
+    axes.set_xticks(places, classes, rotation=90, fontsize=8)
+    axes.set_yticks(places, classes if named else [""] * len(classes), fontsize=8)
+    accuracy = np.mean(predicted == data.y)
+    axes.set(title=f"{title}: {accuracy:.1%} right", xlabel="predicted")
+
+
+def _draw_examples(axes: Any, data: Split, predicted: np.ndarray, rows: int = 12) -> None:
+    """Write the first names with the predicted class, and the right one where it differs."""
+    classes = data.extra["classes"]
+    axes.set_axis_off()
+    for row in range(min(rows, len(data))):
+        right = predicted[row] == data.y[row]
+        said = classes[predicted[row]]
+        text = said if right else f"{said} (is {classes[data.y[row]]})"
+        place = {"y": 1.0 - (row + 0.5) / rows, "transform": axes.transAxes, "fontsize": 9}
+        axes.text(0.0, s=data.extra["names"][row].title(), **place)
+        axes.text(0.35, s=text, color=palette.LIGHT.colour(2 if right else 1), **place)
