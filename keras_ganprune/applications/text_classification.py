@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,7 +11,9 @@ import keras
 import numpy as np
 
 from keras_ganprune import datasets
+from keras_ganprune.applications import text_schedules
 from keras_ganprune.applications.base import Application, Metric, Source, Split, Splits
+from keras_ganprune.applications.dense_training import Plan
 from keras_ganprune.applications.option_fields import documented, option
 from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.datasets import letters
@@ -62,6 +65,10 @@ class TextClassification(Application):
 
     def data(self) -> Splits:
         """Return names of places and their countries, or those of the user's file."""
+        return self._data
+
+    @functools.cached_property
+    def _data(self) -> Splits:
         if self.options.data is not None:
             names = datasets.names_file(self.options.data, labels=True)
         elif self.options.quick:
@@ -80,9 +87,10 @@ class TextClassification(Application):
     def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
         """Return the network, compiled with cross-entropy and accuracy."""
         network = networks["network"]
+        steps = sum(Plan.of(self, self.data()).steps)
         network.compile(
-            keras.optimizers.Adam(2e-3),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            keras.optimizers.Adam(text_schedules.falling(2e-3, steps)),
+            keras.losses.SparseCategoricalCrossentropy(),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
         return network
@@ -132,7 +140,7 @@ class TextClassification(Application):
 
 
 def gru(classes: int, width: float = 1.0) -> keras.Model:
-    """Return an embedding, two GRUs and a linear layer: (n, 12) numbers of letters to (n, classes) logits.
+    """Return an embedding, two GRUs and a softmax: (n, 12) numbers of letters to (n, classes).
 
     Args:
         classes: Positive int, number of classes.
@@ -155,14 +163,14 @@ def gru(classes: int, width: float = 1.0) -> keras.Model:
             layers.Dropout(0.3),
             layers.GRU(units, **unrolled),
             layers.Dropout(0.3),
-            layers.Dense(classes),
+            layers.Dense(classes, activation="softmax"),
         ],
         name="gru",
     )
 
 
 def transformer(classes: int, width: float = 1.0, blocks: int = 2) -> keras.Model:
-    """Return a small transformer: (n, 12) numbers of letters to (n, classes) logits.
+    """Return a small transformer: (n, 12) numbers of letters to (n, classes) probabilities.
 
     Args:
         classes: Positive int, number of classes.
@@ -179,7 +187,7 @@ def transformer(classes: int, width: float = 1.0, blocks: int = 2) -> keras.Mode
     layers = keras.layers
     heads, channels = max(1, round(4 * width)), max(8, 8 * round(12 * width))
     inputs = keras.Input((letters.LENGTH,), dtype="int32", name="letters")
-    positions = keras.ops.arange(letters.LENGTH)
+    positions = keras.ops.zeros_like(inputs) + keras.ops.arange(letters.LENGTH)
     x = layers.Embedding(len(letters.SYMBOLS), channels, name="letter")(inputs)
     x = layers.Add()([x, layers.Embedding(letters.LENGTH, channels, name="position")(positions)])
     for _ in range(blocks):
@@ -191,7 +199,8 @@ def transformer(classes: int, width: float = 1.0, blocks: int = 2) -> keras.Mode
         y = layers.Dropout(0.2)(layers.Dense(channels)(y))
         x = layers.Add()([x, y])
     x = layers.GlobalMaxPooling1D()(layers.LayerNormalization()(x))
-    return keras.Model(inputs, layers.Dense(classes)(layers.Dropout(0.2)(x)), name="transformer")
+    outputs = layers.Dense(classes, activation="softmax")(layers.Dropout(0.2)(x))
+    return keras.Model(inputs, outputs, name="transformer")
 
 
 def _split(names: datasets.Names) -> Split:

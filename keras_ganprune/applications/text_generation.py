@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -10,8 +11,9 @@ import keras
 import numpy as np
 
 from keras_ganprune import datasets
-from keras_ganprune.applications import text_quality
+from keras_ganprune.applications import text_quality, text_schedules
 from keras_ganprune.applications.base import Application, Metric, Source, Split, Splits
+from keras_ganprune.applications.dense_training import Plan
 from keras_ganprune.applications.markov import MarkovSampler
 from keras_ganprune.applications.option_fields import documented, option
 from keras_ganprune.applications.options import ApplicationOptions
@@ -23,6 +25,7 @@ from keras_ganprune.utils import palette, plotting
 # Noise numbers per letter.
 _NOISE = 16
 LATENT_DIM = letters.LENGTH * _NOISE
+_CRITIC_STEPS = 3
 _SEED = 1
 _QUICK_TEST_NAMES = 1000
 
@@ -85,6 +88,10 @@ class TextGeneration(Application):
 
     def data(self) -> Splits:
         """Return the letters of place names, or of the names of the user's file."""
+        return self._data
+
+    @functools.cached_property
+    def _data(self) -> Splits:
         if self.options.data is not None:
             names = datasets.names_file(self.options.data)
         else:
@@ -110,15 +117,18 @@ class TextGeneration(Application):
             networks["discriminator"],
             latent_dim=LATENT_DIM,
             loss="wasserstein",
-            gradient_penalty=10.0,
-            discriminator_steps=2,
-            ema_decay=0.99,
+            gradient_penalty=1.0,
+            discriminator_steps=_CRITIC_STEPS,
+            ema_decay=0.998,
             value_range=(0.0, 1.0),
+            balance_frequency=0,
             seed=self.options.seed,
         )
+        steps = sum(Plan.of(self, self.data()).steps)
+        falling = text_schedules.falling
         gan.compile(
-            keras.optimizers.Adam(1e-3, beta_1=0.5, beta_2=0.9),
-            keras.optimizers.Adam(1e-3, beta_1=0.5, beta_2=0.9),
+            keras.optimizers.Adam(falling(5e-4, steps), beta_1=0.0, beta_2=0.9),
+            keras.optimizers.Adam(falling(1e-3, _CRITIC_STEPS * steps), beta_1=0.0, beta_2=0.9),
         )
         return gan
 
@@ -154,11 +164,11 @@ class TextGeneration(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (1, 1) if self.options.quick else (3, 1)
+        return (1, 1) if self.options.quick else (5, 2)
 
     def batch_size(self) -> int:
         """Return the number of names per step."""
-        return 128
+        return 64
 
 
 def generator(width: float = 1.0) -> keras.Model:
@@ -200,31 +210,18 @@ def generator(width: float = 1.0) -> keras.Model:
 def discriminator() -> keras.Model:
     """Return the critic: one-hot letters (n, 12, 27) to one number per name.
 
-    Its first layer sees trigrams.
+    Its first layer sees trigrams, its second one half a name.
 
     Example:
     >>> discriminator().output_shape
     (None, 1)
     """
     layers = keras.layers
-
-    def leaky() -> keras.layers.Layer:
-        return layers.LeakyReLU(0.2)
-
-    return keras.Sequential(
-        [
-            keras.Input((letters.LENGTH, len(letters.SYMBOLS))),
-            layers.Conv1D(128, 3, padding="same"),
-            leaky(),
-            layers.Conv1D(64, 4, strides=2, padding="same"),
-            leaky(),
-            layers.Flatten(),
-            layers.Dense(128),
-            leaky(),
-            layers.Dense(1),
-        ],
-        name="discriminator",
-    )
+    x = inputs = keras.Input((letters.LENGTH, len(letters.SYMBOLS)), name="letters")
+    x = layers.LeakyReLU(0.2)(layers.Conv1D(64, 3, padding="same")(x))
+    x = layers.LeakyReLU(0.2)(layers.Conv1D(64, 4, strides=2, padding="same")(x))
+    x = layers.LeakyReLU(0.2)(layers.Dense(64)(layers.Flatten()(x)))
+    return keras.Model(inputs, layers.Dense(1)(x), name="discriminator")
 
 
 def generated_names(network: keras.Model, n: int, seed: int) -> list[str]:
