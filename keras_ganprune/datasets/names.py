@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-import attrs
 import numpy as np
 
 from keras_ganprune.datasets import letters
@@ -14,7 +14,7 @@ from keras_ganprune.errors import DataError
 _OWN_DATA = "the user's own data"
 
 
-@attrs.frozen(eq=False)
+@dataclass(frozen=True, eq=False)
 class Names:
     """Different names of 4 to 12 letters from a to z, in random order.
 
@@ -40,7 +40,7 @@ class Names:
     def part(self, begin: int, end: int) -> Names:
         """Return the names from number `begin` up to, without, number `end`."""
         labels = None if self.labels is None else self.labels[begin:end]
-        return attrs.evolve(self, names=self.names[begin:end], labels=labels)
+        return replace(self, names=self.names[begin:end], labels=labels)
 
     def split(self, most: int = 5000) -> tuple[Names, Names, Names]:
         """Return the names for training, validation and test. No name is in two of them.
