@@ -25,9 +25,9 @@ from keras_ganprune.utils import palette, plotting
 # Noise numbers per letter.
 _NOISE = 16
 LATENT_DIM = letters.LENGTH * _NOISE
-_CRITIC_STEPS = 3
+_CRITIC_STEPS = 2
 _SEED = 1
-_QUICK_TEST_NAMES = 1000
+_QUICK_NAMES, _QUICK_TEST_NAMES = 12800, 1000
 
 
 @documented
@@ -96,8 +96,10 @@ class TextGeneration(Application):
             names = datasets.names_file(self.options.data)
         else:
             names = datasets.geonames(self.options.country)
-        most = _QUICK_TEST_NAMES if self.options.quick else 5000
-        train, validation, test = names.split(most)
+        quick = self.options.quick
+        train, validation, test = names.split(_QUICK_TEST_NAMES if quick else 5000)
+        if quick:
+            train = train.part(0, _QUICK_NAMES)
         known = frozenset(train.names)
         source = Source(names.description, names.license, names.citation)
         return Splits(
@@ -117,7 +119,7 @@ class TextGeneration(Application):
             networks["discriminator"],
             latent_dim=LATENT_DIM,
             loss="wasserstein",
-            gradient_penalty=1.0,
+            gradient_penalty=0.2,
             discriminator_steps=_CRITIC_STEPS,
             ema_decay=0.998,
             value_range=(0.0, 1.0),
@@ -164,7 +166,7 @@ class TextGeneration(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (1, 1) if self.options.quick else (5, 2)
+        return (3, 1) if self.options.quick else (6, 2)
 
     def batch_size(self) -> int:
         """Return the number of names per step."""

@@ -50,7 +50,7 @@ def test_a_training_with_pruned_and_smaller_generator(own_names, tmp_path):
     data = application.data()
     keras.utils.set_random_seed(0)
     gan = application.model(application.networks(data, width=0.25))
-    prune = kgp.Prune(0.8, criterion="taylor", allocation="global_ranking")
+    prune = kgp.Prune(0.8, target="generator", criterion="taylor", allocation="global_ranking")
     gan.fit(data.train.x, batch_size=64, verbose=0, callbacks=[prune])
     network = kgp.strip_pruning(application.network(gan))
     assert kgp.sparsity_report(network).sparsity == pytest.approx(0.8, abs=1e-3)
