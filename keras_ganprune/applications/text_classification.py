@@ -19,7 +19,7 @@ from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.datasets import letters
 from keras_ganprune.utils import optional_imports, palette, plotting
 
-_QUICK_NAMES = 600
+_QUICK_COUNTRIES, _QUICK_NAMES = 6, 1200
 
 
 @documented
@@ -72,7 +72,7 @@ class TextClassification(Application):
         if self.options.data is not None:
             names = datasets.names_file(self.options.data, labels=True)
         elif self.options.quick:
-            names = datasets.geonames_by_country(most=_QUICK_NAMES)
+            names = datasets.geonames_by_country(_QUICK_COUNTRIES, most=_QUICK_NAMES)
         else:
             names = datasets.geonames_by_country()
         train, validation, test = (_split(part) for part in names.split())
@@ -89,7 +89,7 @@ class TextClassification(Application):
         network = networks["network"]
         steps = sum(Plan.of(self, self.data()).steps)
         network.compile(
-            keras.optimizers.Adam(text_schedules.falling(2e-3, steps)),
+            keras.optimizers.Adam(text_schedules.falling(3e-3, steps)),
             keras.losses.SparseCategoricalCrossentropy(),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
@@ -113,11 +113,11 @@ class TextClassification(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (3, 2) if self.options.quick else (8, 6)
+        return (6, 3) if self.options.quick else (10, 4)
 
     def batch_size(self) -> int:
         """Return the number of names per step."""
-        return 64
+        return 64 if self.options.quick else 128
 
     def baselines(self, data: Splits) -> dict[str, dict[str, float]]:
         """Return the numbers of a logistic regression on character n-grams of 1 to 4 letters."""
@@ -140,9 +140,10 @@ class TextClassification(Application):
 
 
 def gru(classes: int, width: float = 1.0) -> keras.Model:
-    """Return an embedding, a convolution, a GRU in each direction and a softmax: letters to classes.
+    """Return an embedding, a convolution, a GRU in each direction, and a softmax.
 
-    The second GRU reads what the first one says of each letter from the last letter to the first one.
+    The second GRU reads what the first one says of each letter, from the last letter to the first one. The
+    softmax sees the largest outputs of the convolution, which are trigrams, and of the second GRU.
 
     Args:
         classes: Positive int, number of classes.
@@ -158,15 +159,15 @@ def gru(classes: int, width: float = 1.0) -> keras.Model:
     """
     layers = keras.layers
     units = max(1, round(96 * width))
-    x = inputs = keras.Input((letters.LENGTH,), dtype="int32", name="letters")
-    x = layers.Embedding(len(letters.SYMBOLS), 48)(x)
-    x = layers.Conv1D(units, 3, padding="same", activation="relu")(x)
-    x = layers.Dropout(0.3)(x)
-    x = layers.GRU(units, return_sequences=True)(x)
-    x = layers.Dropout(0.3)(x)
-    x = layers.GRU(units, return_sequences=True, go_backwards=True)(x)
-    x = layers.Dropout(0.3)(layers.GlobalMaxPooling1D()(x))
-    outputs = layers.Dense(classes, activation="softmax")(x)
+    inputs = keras.Input((letters.LENGTH,), dtype="int32", name="letters")
+    x = layers.Embedding(len(letters.SYMBOLS), 48)(inputs)
+    trigrams = layers.Conv1D(max(1, round(128 * width)), 3, padding="same", activation="relu")(x)
+    x = layers.GRU(units, return_sequences=True)(layers.Dropout(0.2)(trigrams))
+    x = layers.GRU(units, return_sequences=True, go_backwards=True)(layers.Dropout(0.2)(x))
+    x = layers.Concatenate()(
+        [layers.GlobalMaxPooling1D()(trigrams), layers.GlobalMaxPooling1D()(x)]
+    )
+    outputs = layers.Dense(classes, activation="softmax")(layers.Dropout(0.3)(x))
     return keras.Model(inputs, outputs, name="gru")
 
 

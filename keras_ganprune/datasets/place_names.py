@@ -45,14 +45,14 @@ def geonames(country: str | None = None) -> Names:
     return Names(tuple(found), None, (), text, _LICENSE, _CITATION)
 
 
-def geonames_by_country(countries: int = 15, most: int = 2400) -> Names:
+def geonames_by_country(countries: int = 15, most: int = 4000) -> Names:
     """Return names of places, with their country as label.
 
     The countries are those with the most names. A name that is in two of the countries is left out.
 
     Args:
         countries: Int, at least 2, number of countries. Defaults to 15.
-        most: Positive int, largest number of names of a country. Defaults to 2400.
+        most: Positive int, largest number of names of a country. Defaults to 4000.
 
     Returns:
         `Names` with labels.
