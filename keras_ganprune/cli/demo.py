@@ -33,8 +33,9 @@ def application_named(arguments: Sequence[str]) -> str | None:
 
 
 def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] = ()) -> None:
-    """Add the arguments of the command; those of an application if the given arguments begin with its name."""
+    """Add the arguments of the command. They depend on the application that the given arguments name."""
     name = application_named(arguments)
+    parser.set_defaults(named=name)
     parser.add_argument(
         "application",
         nargs="?",
@@ -51,12 +52,28 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] = ()
         add_options(parser, catalog.get(name).options_class)
 
 
+def check_place(arguments: argparse.Namespace) -> None:
+    """Raise unless the name of the application comes before its options, which depend on it.
+
+    Raises:
+        InvalidArgumentError: It comes later, or there is no application with this name.
+    """
+    if arguments.application != arguments.named:
+        catalog.get(arguments.application)
+        raise InvalidArgumentError(
+            "The name of an application must come before its options. Received: "
+            f"'{arguments.application}' after them. Write `keras-ganprune {getattr(arguments, 'command', 'demo')} "
+            f"{arguments.application}` first."
+        )
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Run an application and print its closing text.
 
     Raises:
         InvalidArgumentError: The name of the application does not come first, or an option is wrong.
     """
+    check_place(arguments)
     if getattr(arguments, "list", False):
         rows = [("application", "what it does")]
         rows += [(name, catalog.get(name).help) for name in catalog.names()]
@@ -68,13 +85,6 @@ def run(arguments: argparse.Namespace) -> None:
         )
         print(f"\n{image_generation.closing_text(image_generation.run(options))}")
         return
-    if hasattr(arguments, "list"):
-        catalog.get(arguments.application)
-        raise InvalidArgumentError(
-            "The name of an application must come before its options. Received: "
-            f"'{arguments.application}' after other arguments. Write `keras-ganprune demo "
-            f"{arguments.application}` and then the options."
-        )
     application = catalog.get(arguments.application)
     options = application.options_class(**given_options(arguments, application.options_class))
     print(f"\n{pipeline.run(application(options))}")

@@ -1,16 +1,21 @@
-"""`keras-ganprune sweep`: find the best sparsity for the networks of the demo on your images."""
+"""`keras-ganprune sweep [APPLICATION]`: find the best sparsity for the networks of an application."""
 
 from __future__ import annotations
 
 import argparse
+import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 
 from keras_ganprune import datasets, search
-from keras_ganprune.applications import image_generation
+from keras_ganprune.applications import catalog, image_generation
 from keras_ganprune.applications.image_generation import DemoOptions
+from keras_ganprune.applications.option_fields import options_of
+from keras_ganprune.applications.sweeping import NOT_SWEPT, sweep_application
 from keras_ganprune.cli.command_options import add_options, given_options
+from keras_ganprune.cli.demo import application_named, check_place
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.metrics import ImageQuality
 from keras_ganprune.metrics.extractor_training import split_at
@@ -18,7 +23,7 @@ from keras_ganprune.metrics.quality_report import METRICS
 from keras_ganprune.search.plan import SweepPlan
 from keras_ganprune.utils import files, plotting, validation
 
-HELP = "Find the best sparsity by training a GAN at several sparsities."
+HELP = "Find the best sparsity by training the networks of an application at several sparsities."
 
 _HELD_OUT = 0.2
 # Options that the demo shares with the sweep.
@@ -31,12 +36,32 @@ _PLAN_OPTIONS = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    add_options(parser, DemoOptions, (*_NETWORK_OPTIONS, "mode"))
+def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] = ()) -> None:
+    """Add the arguments of the command. Some depend on the application that the given arguments name."""
+    name = application_named(arguments)
+    parser.set_defaults(named=name)
+    parser.add_argument(
+        "application",
+        nargs="?",
+        metavar="APPLICATION",
+        help=f"One of {', '.join(catalog.names())}. Its options: keras-ganprune sweep APPLICATION --help. "
+        "Defaults to image generation with the options below."
+        if name is None
+        else catalog.get(name).help,
+    )
+    if name is None:
+        add_options(parser, DemoOptions, (*_NETWORK_OPTIONS, "mode"))
+    else:
+        add_options(parser, catalog.get(name).options_class, (*_own_options(name), "batch_size"))
+        add_options(parser, DemoOptions, ("mode",))
     _add_pruning(parser)
-    _add_search(parser)
+    _add_search(parser, name)
     _add_output(parser)
+
+
+def _own_options(name: str) -> list[str]:
+    """Return the names of the options of an application that a sweep does not set itself."""
+    return [key for key in options_of(catalog.get(name).options_class) if key not in NOT_SWEPT]
 
 
 def _add_pruning(parser: argparse.ArgumentParser) -> None:
@@ -70,22 +95,21 @@ def _add_pruning(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_search(parser: argparse.ArgumentParser) -> None:
+def _add_search(parser: argparse.ArgumentParser, name: str | None) -> None:
     parser.add_argument(
         "--seeds",
         type=int,
         default=3,
         help="Number of runs per setting, with the seeds 0, 1, ... Defaults to 3.",
     )
+    if name is None:
+        _add_folds_and_samples(parser)
     parser.add_argument(
-        "--folds",
+        "--steps",
         type=int,
-        default=None,
-        help="Number of folds for cross-validation: each run trains on all folds except one, and is "
-        "evaluated on the remaining fold. Defaults to no cross-validation.",
-    )
-    parser.add_argument(
-        "--steps", type=int, default=2000, help="Training steps per run. Defaults to 2000."
+        default=2000 if name is None else None,
+        help="Training steps per run. Defaults to "
+        + ("2000." if name is None else "the steps of the application."),
     )
     parser.add_argument(
         "--search",
@@ -98,22 +122,35 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="Number of trials; required with --search tpe. Defaults to none.",
     )
+    metrics = [] if name is None else list(catalog.get(name).metrics)
     parser.add_argument(
         "--metric",
-        default="fd",
-        help="Metric that is compared with dense: fd, kd, coverage, ... Defaults to fd.",
-    )
-    parser.add_argument(
-        "--samples",
-        type=int,
-        default=5000,
-        help="Number of generated images that are evaluated per run. Defaults to 5000.",
+        default="fd" if name is None else None,
+        help="Metric that is compared with dense: "
+        + ("fd, kd, coverage, ..." if name is None else f"{' or '.join(metrics)}.")
+        + f" Defaults to {'fd' if name is None else metrics[0]}.",
     )
     parser.add_argument(
         "--tolerance",
         type=float,
         default=0.1,
         help="Maximum relative degradation against dense. Defaults to 0.1, which is 10 %%.",
+    )
+
+
+def _add_folds_and_samples(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=None,
+        help="Number of folds for cross-validation: each run trains on all folds except one, and is "
+        "evaluated on the remaining fold. Defaults to no cross-validation.",
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=5000,
+        help="Number of generated images that are evaluated per run. Defaults to 5000.",
     )
 
 
@@ -146,11 +183,15 @@ def run(arguments: argparse.Namespace) -> None:
         OutputError: The folder exists or cannot be written.
         MissingPackageError: Optuna, matplotlib, scipy or scikit-learn is not installed.
     """
+    check_place(arguments)
+    output = files.check_new_folder(arguments.output, arguments.overwrite)
+    plotting.require_plotting()
+    if arguments.application is not None:
+        _write(_sweep_application(arguments), arguments, output)
+        return
     plan = _plan(arguments)
     SweepPlan(**plan)  # checks the arguments before the images are loaded
     options = DemoOptions(**given_options(arguments, DemoOptions, _NETWORK_OPTIONS))
-    output = files.check_new_folder(arguments.output, arguments.overwrite)
-    plotting.require_plotting()
     images = datasets.load(options.images, options.image_size)
     print(f"Data: {images.description}.", flush=True)
     classes = image_generation.classes_of(options, images)
@@ -176,6 +217,29 @@ def run(arguments: argparse.Namespace) -> None:
         retry_failed=arguments.retry_failed,
         **plan,
     )
+    _write(result, arguments, output)
+
+
+def _sweep_application(arguments: argparse.Namespace) -> search.SweepResult:
+    name = arguments.application
+    cls = catalog.get(name)
+    application = cls(
+        cls.options_class(**given_options(arguments, cls.options_class, _own_options(name)))
+    )
+    if arguments.metric is not None and arguments.metric not in application.metrics:
+        raise InvalidArgumentError(unknown_name("metric", arguments.metric, application.metrics))
+    plan = {**_settings(arguments), "mode": arguments.mode}
+    return sweep_application(
+        application,
+        plan,
+        storage=arguments.storage,
+        name=arguments.name,
+        retry_failed=arguments.retry_failed,
+    )
+
+
+def _write(result: search.SweepResult, arguments: argparse.Namespace, output: pathlib.Path) -> None:
+    """Write the folder of a sweep, and print its table and recommendation."""
     recommendation = result.recommend(arguments.tolerance)
     # If the folder exists now, another process of this sweep has written it, with the same content.
     with files.new_folder(output, overwrite=True) as folder:
@@ -195,10 +259,21 @@ def _evaluator(images: datasets.Images, samples: int) -> ImageQuality:
 
 
 def _plan(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of the sweep itself."""
+    """Return the arguments of the sweep of images."""
+    plan = _settings(arguments)
+    # A metric that is not measured would be found out behind the first run only.
+    if arguments.metric not in METRICS:
+        raise InvalidArgumentError(unknown_name("metric", arguments.metric, METRICS))
+    validation.int_at_least(arguments.samples, "samples", 2)
+    plan["direction"] = METRICS[arguments.metric].direction
+    return plan
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of `SweepPlan` that the arguments give."""
     if arguments.sparsities is not None and arguments.thresholds is not None:
         raise InvalidArgumentError("Give --sparsities or --thresholds, not both.")
-    plan = {name: getattr(arguments, name) for name in _PLAN_OPTIONS}
+    plan = {name: getattr(arguments, name, None) for name in _PLAN_OPTIONS}
     if plan["allocation"] is None:
         ranked = arguments.granularity == "unstructured" and arguments.thresholds is None
         plan["allocation"] = "global_ranking" if ranked else "uniform"
@@ -207,11 +282,6 @@ def _plan(arguments: argparse.Namespace) -> dict[str, Any]:
         if text is not None:
             plan[name] = _numbers(text, f"--{name}")
     plan["criteria"] = tuple(c.strip() for c in arguments.criteria.split(",") if c.strip())
-    # A metric that is not measured would be found out behind the first run only.
-    if arguments.metric not in METRICS:
-        raise InvalidArgumentError(unknown_name("metric", arguments.metric, METRICS))
-    validation.int_at_least(arguments.samples, "samples", 2)
-    plan["direction"] = METRICS[arguments.metric].direction
     return plan
 
 

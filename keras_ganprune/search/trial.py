@@ -14,7 +14,6 @@ import numpy as np
 
 from keras_ganprune.datasets import Batches
 from keras_ganprune.errors import (
-    DataError,
     DivergedError,
     InvalidArgumentError,
     PruningError,
@@ -31,24 +30,12 @@ from keras_ganprune.pruning.shrink_model import shrink
 from keras_ganprune.search.folds import make_folds
 from keras_ganprune.search.plan import SweepPlan
 from keras_ganprune.search.runs import SweepRun
+from keras_ganprune.search.samples import Samples
 from keras_ganprune.training import discovery
 
 
 class SettingError(InvalidArgumentError):
     """An error that every run of a sweep would raise, so the sweep stops."""
-
-
-def digest(*arrays: np.ndarray) -> str:
-    """Return a short hash of the contents of arrays.
-
-    Example:
-    >>> digest(np.zeros(3)) == digest(np.zeros(3)), digest(np.zeros(3)) == digest(np.ones(3))
-    (True, False)
-    """
-    hasher = hashlib.blake2b(digest_size=6)
-    for array in arrays:
-        hasher.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return hasher.hexdigest()
 
 
 class Trainer:
@@ -57,7 +44,7 @@ class Trainer:
     Args:
         plan: The `SweepPlan`.
         build: Function that takes a seed and returns a compiled model.
-        images, labels: Arrays; `labels` may be None.
+        images, labels: Arrays or tuples of arrays; `labels` may be None.
         quality: As for `sweep`.
         callbacks: Function that takes a `SweepRun` and returns more callbacks, or None.
     """
@@ -73,19 +60,9 @@ class Trainer:
     ):
         self.plan = plan
         self.build = build
-        self.images = np.asarray(images)
-        self.labels = None if labels is None else np.asarray(labels)
+        self.samples = Samples(images, labels)
         self.quality = quality
         self.callbacks = callbacks
-        if self.images.ndim < 1 or not len(self.images):
-            raise DataError(
-                f"`images` must be a non-empty array (n, ...). Received: shape {self.images.shape}."
-            )
-        if self.labels is not None and len(self.labels) != len(self.images):
-            raise DataError(
-                f"`labels` must have one entry per image, {len(self.images)}. "
-                f"Received: {len(self.labels)}."
-            )
         if not callable(build) or isinstance(build, (type, keras.layers.Layer)):
             raise InvalidArgumentError(
                 "`build` must be a function that takes a seed and returns a new compiled model. "
@@ -95,7 +72,7 @@ class Trainer:
         self.folds = (
             None
             if plan.folds is None
-            else make_folds(len(self.images), plan.folds, self.labels, plan.seed)
+            else make_folds(len(self.samples), plan.folds, self.samples.labels, plan.seed)
         )
         self._evaluators: dict[int | None, Any] = {}
 
@@ -106,10 +83,8 @@ class Trainer:
         model = self._model(self.plan.seeds[0])
         # An invalid target raises an error now, not after the first dense run.
         discovery.resolve_target(model, self.plan.target)
-        shape = "×".join(str(n) for n in self.images.shape[1:])
         return {
-            "images": f"{len(self.images)} of {shape}, {digest(self.images)}",
-            "labels": None if self.labels is None else digest(self.labels),
+            **self.samples.settings(),
             "model": _describe(model),
             "quality": _name(self.quality),
         }
@@ -136,12 +111,12 @@ class Trainer:
         started = time.perf_counter()
         model = self._model(run.seed)
         train, held_out = self._split(run.fold)
-        images, labels = self.images[train], None if self.labels is None else self.labels[train]
+        images, labels = self.samples.take(train)
         if isinstance(model, GANModel) and not model.conditional:
             labels = None
         prune = self.plan.prune(run)
         extra = [] if self.callbacks is None else list(self.callbacks(run))
-        epochs, per_epoch = self.plan.epochs(len(images))
+        epochs, per_epoch = self.plan.epochs(len(keras.tree.flatten(images)[0]))
         # Set the seed again: `build` may have drawn random numbers, and runs of one seed must draw the same
         # noise.
         keras.utils.set_random_seed(run.seed)
@@ -175,8 +150,7 @@ class Trainer:
         return self.folds[fold]
 
     def _evaluate(self, model: keras.Model, run: SweepRun, held_out: Any) -> dict[str, float]:
-        images = self.images[held_out]
-        labels = None if self.labels is None else self.labels[held_out]
+        images, labels = self.samples.take(held_out)
         if is_evaluator(self.quality):
             # The same latent vectors for all runs of a seed.
             report = self._quality_for(run.fold, images, labels).measure_generator(
