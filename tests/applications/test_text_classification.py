@@ -13,6 +13,7 @@ from keras_ganprune.applications.text_classification import (
     TextClassificationOptions,
 )
 from keras_ganprune.errors import DataError, InvalidArgumentError
+from keras_ganprune.pruning import structured
 
 
 @pytest.fixture
@@ -58,15 +59,16 @@ def test_a_file_with_one_class(tmp_path):
         TextClassification(TextClassificationOptions(data=str(path))).data()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("network", ["gru", "transformer"])
 def test_a_training_with_pruned_and_smaller_network(network, own_names):
     options = TextClassificationOptions(data=own_names, network=network, quick=True)
     application = TextClassification(options)
     data = application.data()
     keras.utils.set_random_seed(0)
-    model = application.model(application.networks(data, width=0.25))
+    model = application.model(application.networks(data, width=0.5))
     prune = kgp.Prune(0.5, target=None, criterion="taylor", allocation="global_ranking")
-    model.fit(data.train.x, data.train.y, batch_size=32, epochs=3, verbose=0, callbacks=[prune])
+    model.fit(data.train.x, data.train.y, batch_size=32, epochs=4, verbose=0, callbacks=[prune])
     plain = kgp.strip_pruning(application.network(model))
     numbers = application.evaluate(plain, data.test)
     assert list(numbers) == list(application.metrics)
@@ -75,6 +77,20 @@ def test_a_training_with_pruned_and_smaller_network(network, own_names):
     assert small.count_params() < plain.count_params()
     figure = application.show({"dense": plain, "smaller": small}, data.test)
     assert len(figure.axes) == 4
+
+
+@pytest.mark.parametrize("network", ["gru", "transformer"])
+def test_channels_can_be_cut_to_a_quarter_of_the_macs(network):
+    build = getattr(text_classification, network)
+    groups = kgp.channel_groups(build(3, width=0.5))
+    costs = structured.Costs(groups)
+    smallest = [np.arange(group.size) == 0 for group in groups]
+    assert costs.macs(smallest) < 0.2 * costs.macs()
+
+
+def test_the_transformer_learns_its_positions():
+    names = {weight.path for weight in text_classification.transformer(3).trainable_weights}
+    assert any("position" in name for name in names)
 
 
 def test_baseline(own_names):

@@ -45,6 +45,7 @@ def test_data_and_options(own_names):
         TextGeneration(TextGenerationOptions(country="Atlantis")).data()
 
 
+@pytest.mark.full
 def test_a_training_with_pruned_and_smaller_generator(own_names, tmp_path):
     application = TextGeneration(TextGenerationOptions(data=own_names, quick=True))
     data = application.data()
