@@ -113,7 +113,7 @@ class TextClassification(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (6, 3) if self.options.quick else (10, 4)
+        return (5, 2) if self.options.quick else (8, 4)
 
     def batch_size(self) -> int:
         """Return the number of names per step."""
@@ -140,10 +140,11 @@ class TextClassification(Application):
 
 
 def gru(classes: int, width: float = 1.0) -> keras.Model:
-    """Return an embedding, a convolution, a GRU in each direction, and a softmax.
+    """Return embeddings, a convolution, a GRU in each direction, and a softmax.
 
-    The second GRU reads what the first one says of each letter, from the last letter to the first one. The
-    softmax sees the largest outputs of the convolution, which are trigrams, and of the second GRU.
+    Each letter has the vector of itself and that of the trigram around it. The second GRU reads what the
+    first one says of each letter, from the last letter to the first one. The softmax sees the largest outputs
+    of the convolution and of the second GRU.
 
     Args:
         classes: Positive int, number of classes.
@@ -155,29 +156,30 @@ def gru(classes: int, width: float = 1.0) -> keras.Model:
     >>> gru(3, width=0.1).output_shape
     (None, 3)
 
-    Reference: [Learning phrase representations](https://arxiv.org/abs/1406.1078), §2.3.
+    References: [Learning phrase representations](https://arxiv.org/abs/1406.1078), §2.3; vectors of
+    n-grams: [Enriching word vectors](https://arxiv.org/abs/1607.04606), §3.2.
     """
     layers = keras.layers
-    units = max(1, round(96 * width))
+    units, filters = max(1, round(64 * width)), max(1, round(128 * width))
     inputs = keras.Input((letters.LENGTH,), dtype="int32", name="letters")
-    x = layers.Embedding(len(letters.SYMBOLS), 48)(inputs)
-    trigrams = layers.Conv1D(max(1, round(128 * width)), 3, padding="same", activation="relu")(x)
-    x = layers.GRU(units, return_sequences=True)(layers.Dropout(0.2)(trigrams))
+    x = layers.Dropout(0.3)(_vectors(inputs))
+    n_grams = layers.Conv1D(filters, 3, padding="same", activation="relu")(x)
+    x = layers.GRU(units, return_sequences=True)(layers.Dropout(0.2)(n_grams))
     x = layers.GRU(units, return_sequences=True, go_backwards=True)(layers.Dropout(0.2)(x))
-    x = layers.Concatenate()(
-        [layers.GlobalMaxPooling1D()(trigrams), layers.GlobalMaxPooling1D()(x)]
-    )
+    x = layers.Concatenate()([layers.GlobalMaxPooling1D()(n_grams), layers.GlobalMaxPooling1D()(x)])
     outputs = layers.Dense(classes, activation="softmax")(layers.Dropout(0.3)(x))
     return keras.Model(inputs, outputs, name="gru")
 
 
 def transformer(classes: int, width: float = 1.0, blocks: int = 2) -> keras.Model:
-    """Return a small transformer: (n, 12) numbers of letters to (n, classes) probabilities.
+    """Return a small transformer on the vectors of letters and trigrams.
 
     Args:
         classes: Positive int, number of classes.
         width: Positive float, factor for its channels and heads. Defaults to 1.
         blocks: Positive int, number of blocks. Defaults to 2.
+
+    Returns: Keras model that maps numbers of letters (n, 12) to probabilities (n, classes).
 
     Example:
     >>> transformer(3, width=0.1).output_shape
@@ -187,23 +189,33 @@ def transformer(classes: int, width: float = 1.0, blocks: int = 2) -> keras.Mode
     [On layer normalization in the transformer](https://arxiv.org/abs/2002.04745).
     """
     layers = keras.layers
-    heads = max(1, round(8 * width))
+    heads = max(1, round(6 * width))
     channels = 12 * heads
     inputs = keras.Input((letters.LENGTH,), dtype="int32", name="letters")
+    x = layers.Dense(channels, name="vectors")(layers.Dropout(0.3)(_vectors(inputs)))
     positions = keras.ops.zeros_like(inputs) + keras.ops.arange(letters.LENGTH)
-    x = layers.Embedding(len(letters.SYMBOLS), channels, name="letter")(inputs)
     x = layers.Add()([x, layers.Embedding(letters.LENGTH, channels, name="position")(positions)])
     for _ in range(blocks):
         y = layers.LayerNormalization()(x)
         y = layers.MultiHeadAttention(heads, 12, dropout=0.1)(y, y)
         x = layers.Add()([x, y])
         y = layers.LayerNormalization()(x)
-        y = layers.Dense(4 * channels, activation="gelu")(y)
+        y = layers.Dense(4 * channels, activation="relu")(y)
         y = layers.Dropout(0.2)(layers.Dense(channels)(y))
         x = layers.Add()([x, y])
     x = layers.GlobalMaxPooling1D()(layers.LayerNormalization()(x))
-    outputs = layers.Dense(classes, activation="softmax")(layers.Dropout(0.2)(x))
+    outputs = layers.Dense(classes, activation="softmax")(layers.Dropout(0.3)(x))
     return keras.Model(inputs, outputs, name="transformer")
+
+
+def _vectors(inputs: Any) -> Any:
+    """Return a vector for each letter: one of the letter itself, and one of the trigram around it."""
+    layers, symbols = keras.layers, len(letters.SYMBOLS)
+    padded = keras.ops.pad(inputs, ((0, 0), (1, 1)))
+    trigrams = (padded[:, :-2] * symbols + inputs) * symbols + padded[:, 2:]
+    letter = layers.Embedding(symbols, 16, name="letter")(inputs)
+    trigram = layers.Embedding(symbols**3, 32, name="trigram")(trigrams)
+    return layers.Concatenate()([letter, trigram])
 
 
 def _split(names: datasets.Names) -> Split:

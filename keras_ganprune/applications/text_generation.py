@@ -27,7 +27,7 @@ _NOISE = 16
 LATENT_DIM = letters.LENGTH * _NOISE
 _CRITIC_STEPS = 2
 _SEED = 1
-_QUICK_NAMES, _QUICK_TEST_NAMES = 12800, 1000
+_QUICK_NAMES, _QUICK_TEST_NAMES = 9600, 1000
 
 
 @documented
@@ -255,6 +255,7 @@ def _scores(names: Sequence[str], data: Split) -> dict[str, float]:
 
 
 def _draw_names(axes: Any, title: str, names: Sequence[str], rows: int = 20) -> None:
+    """Write the first names. A gap in a name is a dot."""
     axes.set_axis_off()
     axes.set_title(title, fontsize=11, loc="left")
     for row, name in enumerate(names[:rows]):
