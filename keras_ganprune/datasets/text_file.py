@@ -70,14 +70,16 @@ def _lines(path: pathlib.Path) -> list[str]:
 def _pairs(path: pathlib.Path, lines: list[str]) -> list[tuple[str, str]]:
     """Return the (name, label) of each line that is not empty."""
     mark, form = (",", "name,label") if path.suffix.lower() == ".csv" else ("\t", "name<TAB>label")
+    quoting = csv.QUOTE_MINIMAL if mark == "," else csv.QUOTE_NONE
+    reader = csv.reader(lines, delimiter=mark, quoting=quoting)
     pairs = []
-    for number, fields in enumerate(csv.reader(lines, delimiter=mark), 1):
+    for fields in reader:
         cells = [field.strip() for field in fields]
         if not any(cells):
             continue
         if len(cells) != 2 or not all(cells):
             raise DataError(
-                f"Each line of '{path}' must be '{form}', and neither part may be empty. Line {number} is "
+                f"Each line of '{path}' must be '{form}', and neither part may be empty. Line {reader.line_num} is "
                 f"{mark.join(fields)!r}. Give each name one label."
             )
         pairs.append((cells[0], cells[1]))

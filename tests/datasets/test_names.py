@@ -120,6 +120,7 @@ BAD_FILES = {
     "no UTF-8": (False, "bonn\nK\xf6ln\n".encode("latin-1"), "must be UTF-8 text. Line 2 is not"),
     "other letters": (False, "\n".join(["Москва"] * 300), "It has 0"),
     "one class": (True, ONE_CLASS, "at least two classes. It has 300 of 'left'"),
+    "a quote": (True, 'bo"nn\tleft\n"bonn\n' + ONE_CLASS, "Line 2 is '\"bonn'"),
     "no label": (True, ONE_CLASS + "\nbonn", "name<TAB>label.* Line 301 is 'bonn'"),
     "empty label": (True, "ulmm\t \n" + ONE_CLASS, "neither part may be empty. Line 1"),
     "empty name": (True, ONE_CLASS + "\n\tleft", "neither part may be empty. Line 301"),
