@@ -19,6 +19,8 @@ from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.datasets import letters
 from keras_ganprune.utils import optional_imports, palette, plotting
 
+# Vectors of n-grams of 4 letters.
+_VECTORS = 2**16
 _QUICK_COUNTRIES, _QUICK_NAMES = 6, 1200
 
 
@@ -89,7 +91,8 @@ class TextClassification(Application):
         network = networks["network"]
         steps = sum(Plan.of(self, self.data()).steps)
         network.compile(
-            keras.optimizers.Adam(text_schedules.falling(3e-3, steps)),
+            # Without the decay the vectors of rare n-grams learn their few names by heart.
+            keras.optimizers.AdamW(text_schedules.falling(3e-3, steps), weight_decay=0.1),
             keras.losses.SparseCategoricalCrossentropy(),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
@@ -142,9 +145,9 @@ class TextClassification(Application):
 def gru(classes: int, width: float = 1.0) -> keras.Model:
     """Return embeddings, a convolution, a GRU in each direction, and a softmax.
 
-    Each letter has the vector of itself and that of the trigram around it. The second GRU reads what the
-    first one says of each letter, from the last letter to the first one. The softmax sees the largest outputs
-    of the convolution and of the second GRU.
+    Each letter has the vectors of the n-grams of 1 to 4 letters that end there. The second GRU reads what the
+    first one says of each letter, from the last letter to the first one. The softmax sees the sum of the
+    vectors, and the largest outputs of the second GRU.
 
     Args:
         classes: Positive int, number of classes.
@@ -162,13 +165,13 @@ def gru(classes: int, width: float = 1.0) -> keras.Model:
     layers = keras.layers
     units, filters = max(1, round(64 * width)), max(1, round(128 * width))
     inputs = keras.Input((letters.LENGTH,), dtype="int32", name="letters")
-    x = layers.Dropout(0.3)(_vectors(inputs))
-    n_grams = layers.Conv1D(filters, 3, padding="same", activation="relu")(x)
-    x = layers.GRU(units, return_sequences=True)(layers.Dropout(0.2)(n_grams))
+    vectors = _vectors(inputs)
+    x = layers.Conv1D(filters, 3, padding="same", activation="relu")(layers.Dropout(0.2)(vectors))
+    x = layers.GRU(units, return_sequences=True)(layers.Dropout(0.2)(x))
     x = layers.GRU(units, return_sequences=True, go_backwards=True)(layers.Dropout(0.2)(x))
-    x = layers.Concatenate()([layers.GlobalMaxPooling1D()(n_grams), layers.GlobalMaxPooling1D()(x)])
-    outputs = layers.Dense(classes, activation="softmax")(layers.Dropout(0.3)(x))
-    return keras.Model(inputs, outputs, name="gru")
+    x = layers.Dropout(0.3)(layers.GlobalMaxPooling1D()(x))
+    x = layers.Concatenate()([keras.ops.sum(vectors, axis=1), x])
+    return keras.Model(inputs, layers.Dense(classes, activation="softmax")(x), name="gru")
 
 
 def transformer(classes: int, width: float = 1.0, blocks: int = 2) -> keras.Model:
@@ -193,8 +196,11 @@ def transformer(classes: int, width: float = 1.0, blocks: int = 2) -> keras.Mode
     channels = 12 * heads
     inputs = keras.Input((letters.LENGTH,), dtype="int32", name="letters")
     x = layers.Dense(channels, name="vectors")(layers.Dropout(0.3)(_vectors(inputs)))
-    positions = keras.ops.zeros_like(inputs) + keras.ops.arange(letters.LENGTH)
-    x = layers.Add()([x, layers.Embedding(letters.LENGTH, channels, name="position")(positions)])
+    ends: Any = keras.ops.pad(inputs, ((0, 0), (0, 1)))
+    positions = keras.ops.add(keras.ops.zeros_like(ends), keras.ops.arange(letters.LENGTH + 1))
+    x = layers.Add()(
+        [x, layers.Embedding(letters.LENGTH + 1, channels, name="position")(positions)]
+    )
     for _ in range(blocks):
         y = layers.LayerNormalization()(x)
         y = layers.MultiHeadAttention(heads, 12, dropout=0.1)(y, y)
@@ -208,14 +214,20 @@ def transformer(classes: int, width: float = 1.0, blocks: int = 2) -> keras.Mode
     return keras.Model(inputs, outputs, name="transformer")
 
 
-def _vectors(inputs: Any) -> Any:
-    """Return a vector for each letter: one of the letter itself, and one of the trigram around it."""
-    layers, symbols = keras.layers, len(letters.SYMBOLS)
-    padded = keras.ops.pad(inputs, ((0, 0), (1, 1)))
-    trigrams = (padded[:, :-2] * symbols + inputs) * symbols + padded[:, 2:]
-    letter = layers.Embedding(symbols, 16, name="letter")(inputs)
-    trigram = layers.Embedding(symbols**3, 32, name="trigram")(trigrams)
-    return layers.Concatenate()([letter, trigram])
+def _vectors(inputs: Any, size: int = 16) -> Any:
+    """Return a vector for each letter: the sum of those of the n-grams of 1 to 4 letters that end there."""
+    symbols = len(letters.SYMBOLS)
+    vectors: list[Any] = []
+    n_gram: Any = 0
+    for n in range(4):
+        # The letter n places before; 0 is the begin or end of a name.
+        letter: Any = keras.ops.pad(inputs, ((0, 0), (n, 1)))[:, : letters.LENGTH + 1]
+        n_gram = n_gram + letter * symbols**n
+        # Of the n-grams of 4 letters, several share a vector.
+        kinds = min(symbols ** (n + 1), _VECTORS)
+        numbers = n_gram if kinds < _VECTORS else n_gram % _VECTORS
+        vectors.append(keras.layers.Embedding(kinds, size, name=f"{n + 1}_grams")(numbers))
+    return keras.layers.Add()(vectors)
 
 
 def _split(names: datasets.Names) -> Split:
@@ -223,7 +235,7 @@ def _split(names: datasets.Names) -> Split:
     return Split(letters.encode(names.names), names.labels, extra)
 
 
-def _predictions(network: keras.Model, data: Split) -> np.ndarray:
+def _predictions(network: Any, data: Split) -> np.ndarray:
     return network.predict(data.x, batch_size=1024, verbose=0).argmax(-1)
 
 

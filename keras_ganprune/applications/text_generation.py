@@ -103,7 +103,9 @@ class TextGeneration(Application):
         known = frozenset(train.names)
         source = Source(names.description, names.license, names.citation)
         return Splits(
-            *(_split(part, known) for part in (train, validation, test)),
+            _split(train, known),
+            _split(validation, known),
+            _split(test, known),
             source,
             f"{names.description}. {len(test):,} of them are held out for the table.",
         )

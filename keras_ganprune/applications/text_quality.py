@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -126,13 +127,13 @@ def two_sample_accuracy(
 
 
 @functools.cache
-def _judge() -> tuple[keras.Model, TrainingState]:
+def _judge() -> tuple[Any, TrainingState]:
     """Return the GRU of the two-sample test, and its state before training.
 
     It is kept, since to compile it takes longer than to train it.
     """
     layers, initial = keras.layers, keras.initializers
-    network = keras.Sequential(
+    network: Any = keras.Sequential(
         [
             keras.Input((letters.LENGTH,), dtype="int32"),
             layers.Embedding(
@@ -151,7 +152,7 @@ def _judge() -> tuple[keras.Model, TrainingState]:
     network.compile(
         keras.optimizers.Adam(5e-3),
         keras.losses.BinaryCrossentropy(from_logits=True),
-        jit_compile=jit,  # pyright: ignore[reportArgumentType]  (Keras's stub says str)
+        jit_compile=jit,
     )
     network.optimizer.build(network.trainable_variables)
     return network, TrainingState(network)

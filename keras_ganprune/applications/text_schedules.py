@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 _LAST = 0.05
 
 
-def falling(rate: float, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+def falling(rate: float, steps: int) -> Any:
     """Return a learning rate that falls to a twentieth, in equal parts, over a number of optimizer steps.
 
     The steps of the dense training and of a compression after it count together, since a compression goes on
@@ -16,6 +18,8 @@ def falling(rate: float, steps: int) -> keras.optimizers.schedules.LearningRateS
     Args:
         rate: Positive float, learning rate of the first step.
         steps: Positive int, number of steps.
+
+    Returns: A `keras.optimizers.schedules.LearningRateSchedule`.
 
     Example:
     >>> schedule = falling(0.001, 100)

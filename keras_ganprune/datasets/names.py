@@ -88,15 +88,16 @@ def labelled(
     found: dict[str, set[str]] = {}
     for name, label in pairs:
         found.setdefault(letters.fold(name), set()).add(label)
-    pairs = {name: label for name, (label, *more) in found.items() if not more}
-    taken, count = [], Counter[str]()
-    for name in unique(pairs):
-        count[pairs[name]] += 1
-        if most is None or count[pairs[name]] <= most:
+    of = {name: label for name, (label, *more) in found.items() if not more}
+    taken: list[str] = []
+    count = Counter[str]()
+    for name in unique(of):
+        count[of[name]] += 1
+        if most is None or count[of[name]] <= most:
             taken.append(name)
     classes = tuple(sorted(count))
     numbers = {label: number for number, label in enumerate(classes)}
-    return taken, np.array([numbers[pairs[name]] for name in taken], "int64"), classes
+    return taken, np.array([numbers[of[name]] for name in taken], "int64"), classes
 
 
 def check_enough(

@@ -79,8 +79,8 @@ def _pairs(path: pathlib.Path, lines: list[str]) -> list[tuple[str, str]]:
             continue
         if len(cells) != 2 or not all(cells):
             raise DataError(
-                f"Each line of '{path}' must be '{form}', and neither part may be empty. Line {reader.line_num} is "
-                f"{mark.join(fields)!r}. Give each name one label."
+                f"Each line of '{path}' must be '{form}', and neither part may be empty. Line "
+                f"{reader.line_num} is {mark.join(fields)!r}. Give each name one label."
             )
         pairs.append((cells[0], cells[1]))
     if pairs and tuple(cell.lower() for cell in pairs[0]) == _HEADER:
