@@ -89,10 +89,10 @@ class TextClassification(Application):
     def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
         """Return the network, compiled with cross-entropy and accuracy."""
         network = networks["network"]
-        steps = sum(Plan.of(self, self.data()).steps)
+        rate = text_schedules.falling(2e-3, *Plan.of(self, self.data()).steps)
         network.compile(
             # Without the decay the vectors of rare n-grams learn their few names by heart.
-            keras.optimizers.AdamW(text_schedules.falling(3e-3, steps), weight_decay=0.1),
+            keras.optimizers.AdamW(rate, weight_decay=0.1),
             keras.losses.SparseCategoricalCrossentropy(),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )

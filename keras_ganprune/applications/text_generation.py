@@ -128,12 +128,13 @@ class TextGeneration(Application):
             balance_frequency=0,
             seed=self.options.seed,
         )
-        steps = sum(Plan.of(self, self.data()).steps)
-        falling = text_schedules.falling
-        gan.compile(
-            keras.optimizers.Adam(falling(5e-4, steps), beta_1=0.0, beta_2=0.9),
-            keras.optimizers.Adam(falling(1e-3, _CRITIC_STEPS * steps), beta_1=0.0, beta_2=0.9),
+        # The critic's optimizer has several steps per step of the generator's.
+        dense, further = Plan.of(self, self.data()).steps
+        rates = (
+            text_schedules.falling(rate, times * dense, times * further)
+            for rate, times in ((5e-4, 1), (1e-3, _CRITIC_STEPS))
         )
+        gan.compile(*(keras.optimizers.Adam(rate, beta_1=0.0, beta_2=0.9) for rate in rates))
         return gan
 
     def evaluate(self, network: keras.Model, data: Split) -> dict[str, float]:
@@ -168,7 +169,7 @@ class TextGeneration(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (3, 1) if self.options.quick else (6, 2)
+        return (3, 1) if self.options.quick else (4, 2)
 
     def batch_size(self) -> int:
         """Return the number of names per step."""
