@@ -36,9 +36,9 @@ def _variants(dense: Any, folder: pathlib.Path) -> dict[str, Callable[[], Any]]:
 
     return {
         "dense": lambda: branches.trained_on(dense),
-        "80 %": lambda: branches.sparse(dense, 0.8, folder / "80"),
-        "90 %": lambda: branches.sparse(dense, 0.9, folder / "90"),
-        "¼ MACs": lambda: branches.small(dense, _SHARE, folder / "small"),
+        "80 %": lambda: branches.sparse(dense, 0.8, folder),
+        "90 %": lambda: branches.sparse(dense, 0.9, folder),
+        "¼ MACs": lambda: branches.small(dense, _SHARE, folder),
         "narrow": lambda: branches.narrow(dense, _SHARE),
     }
 
@@ -98,10 +98,10 @@ def run(name: str, seed: int, quick: bool, path: pathlib.Path, work: pathlib.Pat
                 "seed": seed,
                 "row": row,
                 "metrics": found.metrics,
-                "parameters": found.exported.parameters,
-                "nonzero": found.exported.nonzero_parameters,
+                "parameters": found.costs.parameters,
+                "nonzero": found.costs.nonzero,
                 "macs": int(found.costs.macs),
-                "gzip_bytes": found.exported.gzip_bytes,
+                "gzip_bytes": found.exported and found.exported.gzip_bytes,
                 "steps": sum(dense.plan.steps),
                 "seconds": round(time.perf_counter() - started, 1),
                 "notes": list(branch.notes),

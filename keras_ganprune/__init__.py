@@ -11,6 +11,7 @@ from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.quality_monitor import QualityMonitor
 from keras_ganprune.callbacks.sample_grid import SampleGrid
 from keras_ganprune.callbacks.shrink import Shrink
+from keras_ganprune.callbacks.teach import Teach
 from keras_ganprune.callbacks.tensorboard import PruningSummary
 from keras_ganprune.errors import PruningError, PruningNotice, PruningWarning
 from keras_ganprune.exporters import ExportReport, export_saved_model
@@ -212,6 +213,7 @@ __all__ = [
     "SweepPlan",
     "SweepResult",
     "Taylor",
+    "Teach",
     "Threshold",
     "TiedPair",
     "Uniform",

@@ -12,11 +12,7 @@ import keras
 
 from keras_ganprune.applications.compression import compress
 from keras_ganprune.applications.compression.outputs import kinds_of_outputs
-from keras_ganprune.applications.compression.subjects import (
-    NetworkSubject,
-    compile_arguments,
-    subject_of,
-)
+from keras_ganprune.applications.compression.subjects import NetworkSubject, subject_of
 from keras_ganprune.applications.dense_training import DenseTraining, as_inputs, fit
 from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.metrics import profile
@@ -87,13 +83,13 @@ def trained_on(dense: DenseTraining) -> Branch:
 def sparse(dense: DenseTraining, sparsity: float, folder: pathlib.Path) -> Branch:
     """Return the network compressed to a sparsity; see `branches` for the folder."""
     title = f"{percent(sparsity)} sparse"
-    return _compressed(dense, "sparse", title, folder, sparsity=sparsity)
+    return _compressed(dense, "sparse", title, folder / f"sparse-{sparsity:g}", sparsity=sparsity)
 
 
 def small(dense: DenseTraining, macs: float, folder: pathlib.Path) -> Branch:
     """Return the network compressed to a share of the MACs; see `branches` for the folder."""
     title = f"{percent(macs)} of the MACs"
-    return _compressed(dense, "small", title, folder, budget=Budget(macs=macs))
+    return _compressed(dense, "small", title, folder / f"small-{macs:g}", budget=Budget(macs=macs))
 
 
 def _compressed(
@@ -112,7 +108,7 @@ def _compressed(
         validation_data=None if held_out.y is None else (as_inputs(held_out.x), held_out.y),
         baseline=False,  # `trained_on` is the baseline of all
         callbacks=application.callbacks(data),
-        folder=folder / name,
+        folder=folder,
         seed=dense.seed + 1,
         **goal,
     )
@@ -140,11 +136,14 @@ def narrow(dense: DenseTraining, share: float) -> Branch:
     title = f"built at {percent(share)} of the MACs"
     width = width_for(share, lambda width: _macs(dense, width))
     model = dense.new_model(width)
-    student, notes = taught(model, application.network(dense.trained_model()), data.train.x)
-    lengths = plan.lengths(plan.dense + plan.branch)
-    training = fit(application, student, data, lengths, title, dense.seed)
-    network = strip_pruning(application.network(model))
-    return Branch("narrow", title, network, None, training.history, training.seconds, notes)
+    trainer, notes = taught(model, application.network(dense.trained_model()), data.train.x)
+    # The same batches in the same order as for the dense network.
+    first = fit(application, trainer, data, plan.lengths(plan.dense), title, dense.seed)
+    second = fit(application, trainer, data, plan.lengths(plan.branch), title, dense.seed + 1)
+    network = trainer.student if isinstance(trainer, Distiller) else application.network(model)
+    network = strip_pruning(network)
+    seconds = first.seconds + second.seconds
+    return Branch("narrow", title, network, None, second.history, seconds, notes)
 
 
 def taught(model: Any, teacher: keras.Model, x: Any) -> tuple[keras.Model, tuple[str, ...]]:
@@ -164,9 +163,8 @@ def taught(model: Any, teacher: keras.Model, x: Any) -> tuple[keras.Model, tuple
             "The narrow network had no teacher: its model has a training step of its own.",
         )
     kinds: Any = kinds_of_outputs(teacher, as_inputs(x))
-    trainer = Distiller(model, teacher, outputs=kinds[0] if len(set(kinds)) == 1 else kinds)
-    trainer.compile(**compile_arguments(model), optimizer=model.optimizer)
-    return trainer, ()
+    outputs = kinds[0] if len(set(kinds)) == 1 else kinds
+    return Distiller.of(model, teacher, outputs=outputs), ()
 
 
 def _macs(dense: DenseTraining, width: float) -> int:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import keras
 
 from keras_ganprune.applications.base import Application, Splits
 from keras_ganprune.applications.branches import Branch
+from keras_ganprune.errors import MissingPackageError
 from keras_ganprune.exporters import ExportReport, export_saved_model
 from keras_ganprune.metrics import Profile, measure_latency, profile
+from keras_ganprune.utils import files
 
 LATENCY_BATCH = 16
 
@@ -24,14 +26,14 @@ class MeasuredNetwork:
     Attributes:
         branch: The trained network.
         reloaded: The network as it was read from its files.
-        exported: `ExportReport` of its SavedModel.
+        exported: `ExportReport` of its SavedModel; None if TensorFlow, which writes it, is not installed.
         costs: Its `Profile`.
         metrics: The numbers of the application, on the test data.
     """
 
     branch: Branch
     reloaded: keras.Model
-    exported: ExportReport
+    exported: ExportReport | None
     costs: Profile
     metrics: dict[str, float]
 
@@ -48,12 +50,20 @@ def measure(
         folder: Folder for the files.
     """
     network = branch.network
-    exported = export_saved_model(network, folder / branch.name)
+    exported = _exported(network, folder / branch.name)
     network.save(folder / f"{branch.name}.keras")
     reloaded = read_again(folder / branch.name, network)
     metrics = {k: float(v) for k, v in application.evaluate(reloaded, data.test).items()}
     costs = profile(network, latency=False)
     return MeasuredNetwork(branch, reloaded, exported, costs, metrics)
+
+
+def _exported(network: keras.Model, path: pathlib.Path) -> ExportReport | None:
+    try:
+        files.check_tensorflow()
+    except MissingPackageError:
+        return None  # on JAX and PyTorch, the `.keras` file is enough
+    return export_saved_model(network, path)
 
 
 def read_again(path: pathlib.Path, network: keras.Model) -> keras.Model:
@@ -64,7 +74,8 @@ def read_again(path: pathlib.Path, network: keras.Model) -> keras.Model:
         network: The network that was written, for the shapes of the inputs.
     """
     if keras.backend.backend() != "tensorflow":
-        return keras.saving.load_model(path.with_name(f"{path.name}.keras"), compile=False)
+        file = path.with_name(f"{path.name}.keras")
+        return cast("keras.Model", keras.saving.load_model(file, compile=False))
     specs = measure_latency.input_specs(network)
     inputs = keras.tree.map_structure(
         lambda spec: keras.Input(spec.shape[1:], dtype=spec.dtype, name=spec.name), specs
@@ -74,7 +85,12 @@ def read_again(path: pathlib.Path, network: keras.Model) -> keras.Model:
 
 
 def latencies(networks: list[MeasuredNetwork], folder: pathlib.Path) -> dict[str, float]:
-    """Return the milliseconds per batch of each SavedModel, timed in turns; {} if its inputs have no size."""
+    """Return the milliseconds per batch of each SavedModel, timed in turns.
+
+    It is {} if the inputs of the networks have no fixed size, or if there are no SavedModels.
+    """
+    if any(each.exported is None for each in networks):
+        return {}
     functions: dict[str, Callable[..., Any]] = {
         each.branch.title: measure_latency.served(folder / each.branch.name) for each in networks
     }

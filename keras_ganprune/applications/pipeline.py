@@ -6,8 +6,11 @@ import json
 import pathlib
 import shutil
 
+import keras
+
 from keras_ganprune.applications.base import Application, Splits
 from keras_ganprune.applications.branches import branches
+from keras_ganprune.applications.compression.folder import mark
 from keras_ganprune.applications.dense_training import DenseTraining, Plan, settings_of
 from keras_ganprune.applications.measured_networks import (
     LATENCY_BATCH,
@@ -24,6 +27,8 @@ from keras_ganprune.utils import annotated, files, plotting
 _MINIMUM_FREE_BYTES = 200 * 2**20
 # Options that do not change the training, or that a run records in another field.
 _NOT_IN_SETTINGS = ("output", "overwrite", "seed", "steps", "epochs", "batch_size")
+# Options that do not change the dense training: its state can be used again with others.
+_NOT_OF_DENSE = ("output", "overwrite", "sparsity", "macs", "compare_narrow")
 
 
 def run(application: Application) -> ApplicationResult:
@@ -69,7 +74,7 @@ def run(application: Application) -> ApplicationResult:
         flush=True,
     )
     baselines = application.baselines(data)
-    state = _state(output, application, plan)
+    state = _state(output, application, data, plan)
     dense = DenseTraining(application, data, plan, state)
     with files.new_folder(output, options.overwrite) as work:
         measured = []
@@ -83,25 +88,29 @@ def run(application: Application) -> ApplicationResult:
     return ApplicationResult(output, application, data, networks, baselines, record)
 
 
-def _state(output: pathlib.Path, application: Application, plan: Plan) -> pathlib.Path:
+def _state(
+    output: pathlib.Path, application: Application, data: Splits, plan: Plan
+) -> pathlib.Path:
     """Return the folder for the state of a run that may be interrupted.
 
-    A state of other options is removed.
+    A state of other options, data or packages is removed.
     """
     folder = output.with_name(f"{output.name}_unfinished")
-    mark = folder / "options.json"
+    record = folder / "options.json"
     settings = {**settings_of(application), "application": application.name}
     settings |= {"epochs": [plan.dense, plan.branch], "batch_size": plan.batch_size}
-    text = json.dumps(
-        {k: v for k, v in settings.items() if k not in ("output", "overwrite")}, sort_keys=True
-    )
-    if mark.exists() and mark.read_text(encoding="utf-8") == text:
+    settings |= {"backend": keras.backend.backend(), "keras": keras.__version__}
+    settings |= {"data": mark([data.train.x, data.train.y])}
+    text = json.dumps({k: v for k, v in settings.items() if k not in _NOT_OF_DENSE}, sort_keys=True)
+    if record.exists() and record.read_text(encoding="utf-8") == text:
         print(f"Going on with the interrupted run in '{folder}'.", flush=True)
         return folder
-    if mark.exists():
+    if record.exists():
         shutil.rmtree(folder)
+    # It is removed in the end, so it must be ours.
+    files.check_new_folder(folder)
     files.make_folder(folder)
-    mark.write_text(text, encoding="utf-8")
+    record.write_text(text, encoding="utf-8")
     return folder
 
 
@@ -128,7 +137,7 @@ def _record(
         history=_history(networks),
         networks=masked or None,
         sizes={
-            title: [each.costs, each.exported, {"macs": each.costs.macs}]
+            title: [each.costs, *([] if each.exported is None else [each.exported])]
             for title, each in networks.items()
         },
         latency={title: {label: milliseconds} for title, milliseconds in times.items()},
@@ -153,6 +162,7 @@ def _record(
         steps_per_epoch=dense.plan.lengths(dense.plan.branch).per_epoch,
         seconds=dense.training.seconds + sum(each.branch.seconds for each in networks.values()),
         data=data.description,
+        name=application.name,
         metrics={
             key: (metric.title, metric.higher_is_better, metric.digits)
             for key, metric in application.metrics.items()

@@ -48,14 +48,19 @@ class ApplicationResult:
 
     def __str__(self) -> str:
         table = self.table
-        differences = [network.exported.max_difference for network in self.networks.values()]
-        seconds = self.run.seconds or 0.0
+        reports = [network.exported for network in self.networks.values()]
+        differences = [report.max_difference for report in reports if report is not None]
+        proof = (
+            "Each SavedModel was reloaded and compared with its network: largest difference "
+            f"{max(differences):g}. "
+            if differences
+            else "TensorFlow is not installed, so there are `.keras` files and no SavedModels. "
+        )
         lines = [
             tables.text([table.header, *table.rows]),
             "",
             table.note,
-            f"Each SavedModel was reloaded and compared with its network: largest difference "
-            f"{max(differences):g}. Trained in {seconds:.0f} s.",
+            f"{proof}Trained in {self.run.seconds or 0.0:.0f} s.",
             f"See {self.output}/picture_0.png and {self.output}/report.html.",
         ]
         return "\n".join(lines)

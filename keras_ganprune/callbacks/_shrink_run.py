@@ -13,6 +13,7 @@ from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent, shrink_event
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
+from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.traversal import is_built, masked_weights
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.shrink_alike import shrink_alike
@@ -192,7 +193,7 @@ class ShrinkRun:
         if isinstance(data, (bool, np.bool_)):
             if data and isinstance(self.model, GANModel) and not self.model.conditional:
                 recalibrate_batch_norm(self.model)
-        elif isinstance(self.model, GANModel):
+        elif isinstance(self.model, AdversarialModel):
             recalibrate_batch_norm(self.model, data)
         else:
             for _, network in self.targets:

@@ -20,7 +20,7 @@ from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.utils import files
 
-HELP = "Cut channels out of a saved model."
+HELP = "Cut channels out of a saved model, without training: see compress."
 
 _SHARES = {
     "sparsity": "Share of the channels to remove, such as 0.5.",
@@ -28,6 +28,13 @@ _SHARES = {
     "parameters": "Remaining share of the parameters.",
     "bytes": "Remaining share of the bytes of the weights.",
 }
+
+# The comparison above says that the SavedModel is the shrunk model, and nothing of quality.
+_WARNING = (
+    "\nThe network was cut without training, so its quality is not kept: channels that it used are gone. "
+    "Train it further, or let `keras-ganprune compress MODEL DATA OUT` cut and train it on your data, "
+    "and measure its quality."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,6 +117,8 @@ def run(arguments: argparse.Namespace) -> None:
         (work / "comparison.md").write_text(table.to_markdown() + "\n", encoding="utf-8")
     path = pathlib.Path(arguments.output) / "saved_model"
     print(f"{dataclasses.replace(exported, path=path)}\n{table}")
+    if sparsity is not None or budget is not None:
+        print(_WARNING)
 
 
 def _request(arguments: argparse.Namespace) -> tuple[float | None, Budget | None]:

@@ -84,7 +84,7 @@ class Batches(keras.utils.PyDataset):
     ):
         annotated.check(Batches.__init__, locals())
         counts = [_counts(part) for part in (images, labels, weights)]
-        if not counts[0] or len(set(sum(counts, []))) != 1 or not counts[0][0]:
+        if not counts[0] or len({n for part in counts for n in part}) != 1 or not counts[0][0]:
             raise DataError(
                 "`images` must have at least one image, and `labels` one label for each. Received: "
                 f"{_text(counts[0])} images, {_text(counts[1])} labels"

@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_ganprune.errors import InvalidArgumentError, UnbuiltModelError
 from keras_ganprune.layers.stripping import plain_copy
+from keras_ganprune.training.compiled_copies import compile_arguments, new_optimizer
 from keras_ganprune.utils import annotated, validation
 
 OutputKind = Literal["softmax", "sigmoid", "values"]
@@ -93,6 +94,50 @@ class Distiller(keras.Model):
         if names is not None:
             self.output_names = names
         self.built = True
+
+    @classmethod
+    def of(
+        cls,
+        model: keras.Model,
+        teacher: keras.Model | None = None,
+        weight: float = 1.0,
+        outputs: OutputKind | Sequence[OutputKind] = "values",
+    ) -> Distiller:
+        """Return a distiller of a plain copy of a compiled model, compiled in the same way.
+
+        The copy has its weights, and its optimizer is in the same state. The model is not changed.
+
+        Args:
+            model: Built and compiled Keras model.
+            teacher, weight, outputs: As for the class. The model itself may be the teacher.
+
+        Raises:
+            ArgumentTypeError: `model` is not a Keras model.
+            InvalidArgumentError: The model is not compiled.
+
+        Example:
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        >>> model.compile("adam", "mse")
+        >>> distiller = kgp.Distiller.of(model, teacher=model)
+        >>> history = distiller.fit(np.ones((8, 4)), np.zeros((8, 2)), verbose=0)
+        >>> int(distiller.optimizer.iterations), int(model.optimizer.iterations)
+        (1, 0)
+        """
+        validation.keras_model(model)
+        if not getattr(model, "compiled", False):
+            raise InvalidArgumentError(
+                f"`Distiller.of` needs a compiled model. Received: '{model.name}', which is not compiled. "
+                "Call its `compile` first."
+            )
+        student = plain_copy(
+            model,
+            what="copy",
+            fix="Let the `get_config` of its layers return all arguments of the constructor.",
+        )
+        distiller = cls(student, teacher, weight, outputs)
+        optimizer = new_optimizer(model.optimizer, student.trainable_variables)
+        distiller.compile(optimizer=optimizer, **compile_arguments(model))  # pyright: ignore
+        return distiller
 
     @property
     def teacher(self) -> keras.Model | None:

@@ -107,6 +107,9 @@ def test_history_and_report_say_what_was_done(run):
     assert "1,797 8×8 images from scikit-learn" in text
     assert "requested 0.8000, achieved 0.7999" in text
     assert "SavedModel, gzipped" in text and "samples.png" in text
+    # 58 steps: two passes over 29 batches; pruning begins after 0.3 of them.
+    assert "trained on from step 17, where pruning began, to step 58 without pruning" in text
+    assert "| generator | dense | pruned |" in text
 
 
 def test_report_and_export_work_on_the_saved_file(run, tmp_path, capsys):

@@ -269,6 +269,16 @@ BASES: dict[str, dict[str, Any]] = {
     "GANModel": {"generator": generator, "discriminator": discriminator, "latent_dim": 4},
     "apply_masks": {"model": model},
     "channel_groups": {"model": model},
+    "compress": {
+        "model": compiled,
+        "data": lambda: XY,
+        "sparsity": 0.5,
+        "epochs": 1,
+        "baseline": False,
+        "verbose": 0,
+    },
+    "Distiller": {"student": model},
+    "Teach": {"teacher": generator},
     "compare": {"profiles": lambda: {"a": kgp.profile(model(), latency=False)}},
     "compare_models": {"models": lambda: {"a": model()}, "latency": False},
     "copy_masks": {"source": lambda: kgp.make_prunable(model()), "target": model},
@@ -433,7 +443,7 @@ def _made_by_us(name: str, value: Any) -> bool:
     if issubclass(value, Warning | Exception | tuple) or name.startswith("Prunable"):
         return True
     result = dataclasses.is_dataclass(value) and not issubclass(value, kgp.Schedule)
-    result = result or name == "SweepResult"
+    result = result or name in ("SweepResult", "Compression")
     return (result and name not in BASES) or not parameters(value)
 
 
@@ -584,6 +594,7 @@ RIGHT: dict[str, str] = {
     # A dict of results may have no entry.
     **dict.fromkeys(("networks", "prunes", "channels", "sizes", "latency", "quality"), "dict"),
     "settings": "dict dict_of_object",
+    **dict.fromkeys(("record_run.metrics", "record_run.pictures"), "dict"),
     "record_run.seed": "minus",
     "steps": "zero",
     # What is not used is not looked into.

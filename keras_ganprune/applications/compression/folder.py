@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -82,7 +83,7 @@ class Folder:
         self._write()
 
     def backup(self, name: str) -> list[keras.callbacks.Callback]:
-        """Return the callbacks that back up a training after each epoch, and restore it; [] without a folder."""
+        """Return the callbacks that back up and restore a training; [] without a folder."""
         if self.path is None:
             return []
         place = str(self.path / f"{name}-backup")
@@ -109,21 +110,37 @@ class Folder:
         self.load_random(name, model)
         return True
 
-    def save_random(self, name: str, model: keras.Model) -> None:
-        """Write the states of random generators, such as those of dropout, which Keras does not save."""
+    def save_random(
+        self, name: str, model: keras.Model, more: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Write the states of random generators, such as those of dropout, which Keras does not save.
+
+        Args:
+            name: Name of the state.
+            model: The model.
+            more: Further arrays by name. Defaults to None.
+        """
         if self.path is not None:
             values = {f"{i}": to_numpy(v) for i, v in enumerate(_random_states(model))}
+            values.update(more or {})
             with files.new_file(self.path / f"{name}.npz") as work, work.open("wb") as file:
                 np.savez(file, **values)
 
-    def load_random(self, name: str, model: keras.Model) -> None:
-        """Read what `save_random` wrote."""
+    def load_random(self, name: str, model: keras.Model) -> dict[str, np.ndarray]:
+        """Read what `save_random` wrote; return all arrays by name."""
         if self.path is None or not (self.path / f"{name}.npz").exists():
-            return
+            return {}
         with np.load(self.path / f"{name}.npz") as values:
-            for i, state in enumerate(_random_states(model)):
-                if f"{i}" in values:
-                    state.assign(values[f"{i}"])
+            arrays = dict(values)
+        for i, state in enumerate(_random_states(model)):
+            if f"{i}" in arrays:
+                state.assign(arrays[f"{i}"])
+        return arrays
+
+    def remove(self, name: str) -> None:
+        """Remove what `save_random` wrote."""
+        if self.path is not None:
+            (self.path / f"{name}.npz").unlink(missing_ok=True)
 
 
 def _random_states(model: keras.Model) -> list[keras.Variable]:
@@ -142,6 +159,8 @@ def mark(arrays: Any) -> str:
     """
     digest = hashlib.sha256()
     for array in keras.tree.flatten(arrays):
+        if array is None:
+            continue  # its bytes would be an address, which is another one in each process
         value = np.ascontiguousarray(to_numpy(array) if hasattr(array, "dtype") else array)
         digest.update(f"{value.dtype} {value.shape}".encode())
         digest.update(value.tobytes())

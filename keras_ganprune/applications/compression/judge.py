@@ -15,8 +15,11 @@ from keras_ganprune.metrics.image_quality import is_evaluator
 from keras_ganprune.utils import validation
 
 # Parts of names that say which way is better.
-_HIGHER = r"acc|auc|precision|recall|f1|fbeta|f_beta|iou|dice|psnr|ssim|r2|score|coverage|density|cosine"
-_LOWER = r"loss|error|mse|mae|mape|msle|rmse|entropy|divergence|distance|perplexity|fd|fid|kd|kid|hinge"
+_HIGHER = (
+    r"acc|auc|precision|recall|f1|fbeta|f_beta|iou|io_u|dice|ap50|ap75|map|psnr|ssim|r2|score|coverage|"
+    r"density|cosine"
+)
+_LOWER = r"loss|error|mse|mae|mape|msle|rmse|entropy|divergence|distance|perplexity|fd|fid|kd|kid|kl|hinge"
 
 
 def direction_of(name: str) -> bool | None:

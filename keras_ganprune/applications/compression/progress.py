@@ -63,9 +63,11 @@ class StepLines(keras.callbacks.Callback):
         self._last = self._line = 0.0
 
     def on_train_begin(self, logs=None):
+        """Start the clock."""
         self._last = self._line = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
+        """Count the step; print a line if one is due."""
         now = time.perf_counter()
         self.progress.stepped(now - self._last)
         self._last = now

@@ -55,25 +55,29 @@ def _model(subject: Subject, trainer: Trainer) -> list[str]:
     if isinstance(subject, AdversarialSubject):
         lines = ["gan = model"]
         if taught:
-            lines.append(
-                "gan.set_teacher(kgp.strip_pruning(gan.sampler), kgp.Distillation())"
-            )
+            teacher = trainer.teacher_name or "kgp.strip_pruning(gan.sampler)"
+            lines.append(f"gan.set_teacher({teacher}, kgp.Distillation())")
         return lines
     if isinstance(subject, NetworkSubject):
         kinds: Any = subject.outputs[0] if len(set(subject.outputs)) == 1 else subject.outputs
-        teacher = f", teacher=model, outputs={kinds!r}" if taught else ""
-        return [
-            f"trainer = kgp.Distiller(kgp.strip_pruning(model){teacher})",
-            "trainer.compile(**compiled)  # as you compiled the model, with an optimizer in its state",
-        ]
-    return ["gan = model"]
+        teacher = (
+            f", teacher={trainer.teacher_name or 'model'}, outputs={kinds!r}" if taught else ""
+        )
+        return [f"trainer = kgp.Distiller.of(model{teacher})"]
+    lines = ["gan = model"]
+    if taught and getattr(subject, "teaches", False):
+        teacher = trainer.teacher_name or f"kgp.strip_pruning(gan.{subject.shipped})"  # pyright: ignore
+        lines.append(f"teach = kgp.Teach({teacher}, {subject.targets[0]!r})")  # pyright: ignore
+    return lines
 
 
 def _prune(trainer: Trainer, task: Task) -> list[str]:
     schedule, frequency = trainer.schedule(task)
     targets = trainer.targets
     target = targets[0] if targets is not None and len(targets) == 1 else targets
-    channels = [] if task.kind == "sparsity" else [f'    granularity=kgp.Channel(of="{task.quantity}"),']
+    channels = (
+        [] if task.kind == "sparsity" else [f'    granularity=kgp.Channel(of="{task.quantity}"),']
+    )
     return [
         "prune = kgp.Prune(",
         f"    kgp.PolynomialDecay({schedule.final:.6g}, begin_step={schedule.begin_step}, "
@@ -90,17 +94,22 @@ def _prune(trainer: Trainer, task: Task) -> list[str]:
 
 def _fits(trainer: Trainer, task: Task) -> list[str]:
     plan, name = trainer.plan, trainer.subject.label
+    teach = trainer.teacher is not None and getattr(trainer.subject, "teaches", False)
+    more, alone = (", teach", ", callbacks=[teach]") if teach else ("", "")
     if task.kind == "sparsity":
-        return [f"{name}.fit(batches, epochs={plan.epochs}, shuffle=False, callbacks=[prune])"]
+        return [
+            f"{name}.fit(batches, epochs={plan.epochs}, shuffle=False, callbacks=[prune{more}])"
+        ]
     targets = trainer.targets
     target = targets[0] if targets is not None and len(targets) == 1 else targets
-    first = f"{name}.fit(batches, epochs={plan.cut_epoch}, shuffle=False, callbacks=[prune])"
+    first = f"{name}.fit(batches, epochs={plan.cut_epoch}, shuffle=False, callbacks=[prune{more}])"
     cut = f"kgp.Shrink(None, target={target!r}{_recalibration(trainer)}).cut({name})"
     lines = [first, cut]
     if plan.cut_epoch < plan.epochs:
         lines += [
             f"keras.utils.set_random_seed({trainer.seed})",
-            f"{name}.fit(batches, initial_epoch={plan.cut_epoch}, epochs={plan.epochs}, shuffle=False)",
+            f"{name}.fit(batches, initial_epoch={plan.cut_epoch}, epochs={plan.epochs}, "
+            f"shuffle=False{alone})",
         ]
     return lines
 
@@ -109,6 +118,5 @@ def _recalibration(trainer: Trainer) -> str:
     n = trainer.recalibrated
     if trainer.recalibration is True:
         return ""
-    if trainer.subject.label == "gan":
-        return f", recalibrate=(x[:{n}], y[:{n}])"
-    return f", recalibrate=keras.tree.map_structure(lambda a: a[:{n}], x)"
+    data = "(x, y)" if trainer.subject.label == "gan" else "x"
+    return f", recalibrate=keras.tree.map_structure(lambda a: a[:{n}], {data})"

@@ -9,10 +9,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.applications.compression.judge import Judge
-from keras_ganprune.applications.compression.subjects import (
-    Subject,
-    compile_arguments,
-)
+from keras_ganprune.applications.compression.subjects import Subject
 from keras_ganprune.applications.compression.training import Data, Task
 from keras_ganprune.errors import (
     ArgumentTypeError,
@@ -28,6 +25,7 @@ from keras_ganprune.pruning.structured import budget as budgets
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import channel_groups
 from keras_ganprune.training import discovery
+from keras_ganprune.training.compiled_copies import compile_arguments
 from keras_ganprune.utils import training_data, validation
 
 # How far a search goes if nothing says so.
@@ -87,7 +85,7 @@ def check_model(model: Any) -> None:
         networks = discovery.networks(model)
         if not networks or not any(is_built(network) for network in networks.values()):
             raise UnbuiltModelError(
-                f"`compress` begins from a trained model. '{model.name}' has no weights yet. Call `fit` first."
+                f"`compress` begins from a trained model. '{model.name}' has no weights. Call `fit` first."
             )
 
 
@@ -133,7 +131,12 @@ def data_of(model: keras.Model, data: Any) -> Data:
         return Data(x)
     convert = lambda part: None if part is None else keras.tree.map_structure(np.asarray, part)  # noqa: E731
     x, y, weights = convert(x), convert(y), convert(weights)
-    counts = {len(leaf) for part in (x, y, weights) if part is not None for leaf in keras.tree.flatten(part)}
+    counts = {
+        len(leaf)
+        for part in (x, y, weights)
+        if part is not None
+        for leaf in keras.tree.flatten(part)
+    }
     if len(counts) > 1:
         raise DataError(
             f"`data` must have one label and one weight per sample. Received: {sorted(counts)} entries."
@@ -171,7 +174,9 @@ def compiled_metrics(
             return_dict=True,
         )
         names = [name for name in found if name != "loss" and not name.endswith("_loss")]
-        return {name: float(found[name]) for name in [*names, *(k for k in found if k not in names)]}
+        return {
+            name: float(found[name]) for name in [*names, *(k for k in found if k not in names)]
+        }
 
     return Judge(measure, higher_is_better, "the compiled metrics")
 
@@ -186,7 +191,9 @@ def feasible(goal: Task, subject: Subject) -> Task:
         return goal
     reason = None
     if subject.targets is None and subject.label == "gan":
-        reason = f"{type(subject.model).__name__} has its own training step and is the network itself."
+        reason = (
+            f"{type(subject.model).__name__} has its own training step and is the network itself."
+        )
     for _, network in [] if reason else subject.networks:
         try:
             groups = channel_groups(network)

@@ -109,7 +109,8 @@ def compress(
     [Importance estimation for neural network pruning](https://arxiv.org/abs/1906.10771) for 'taylor';
     [To prune, or not to prune](https://arxiv.org/abs/1710.01878) for the schedule.
     """
-    annotated.check(compress, locals(), "target", "teacher", "verbose")
+    names = ("target", "teacher", "baseline", "callbacks", "folder", "higher_is_better", "verbose")
+    annotated.check(compress, locals(), *names)
     goal = requests.goal_of(sparsity, budget, tolerance)
     requests.check_numbers(epochs, batch_size, seed)
     seed = seed or 0
@@ -142,6 +143,8 @@ def compress(
         seed,
         progress,
     )
+    if teacher is not None and teacher is not False:
+        trainer.teacher_name = "teacher"
     found = search.run(trainer, goal, judge, tolerance, baseline)
     network = found.trained.trainee.network()
     return Compression(
@@ -154,7 +157,9 @@ def compress(
         after=found.after,
         metric=judge.name,
         higher_is_better=judge.higher_is_better,
-        requested=str(goal) if tolerance is None else f"{found.task} within {tolerance:.4g} of dense",
+        requested=str(goal)
+        if tolerance is None
+        else f"{found.task} within {tolerance:.4g} of dense",
         achieved=found.achieved,
         steps=plan.steps,
         trials=found.trials,

@@ -18,6 +18,7 @@ from keras_ganprune.applications.compression.training import (
 )
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.pruning.mask_state import sparsity_of
+from keras_ganprune.training.snapshot import TrainingState
 
 # What stays grows by this factor from one candidate to the next, up to this share.
 _FACTOR, _MOST = 1.25, 0.9
@@ -60,6 +61,7 @@ class Search:
         self.trials: list[dict[str, Any]] = []
         self.baseline: dict[str, float] = {}
         self.best: Found | None = None
+        self._best_state: TrainingState | None = None
 
     def dense(self, given: Any) -> None:
         """Set the numbers of the dense network that was trained on."""
@@ -82,7 +84,15 @@ class Search:
         self._note(str(task), numbers, holds, achieved)
         if holds:
             self.best = Found(task, trained, self.baseline, numbers, achieved, self.trials)
+            if not self.trainer.subject.has_copies:
+                # The next training would be of the same model.
+                self._best_state = TrainingState(self.trainer.subject.model)
         return holds
+
+    def go_back(self) -> None:
+        """Put a model that could not be copied back into the last state that held."""
+        if self._best_state is not None:
+            self._best_state.restore()
 
     def _trained(self, task: Task) -> tuple[Trained, Task]:
         """Train a task, or the next best one where a part of the recipe cannot be used."""
@@ -125,14 +135,21 @@ class Search:
         self, title: str, numbers: Mapping[str, float], holds: bool, achieved: float | None = None
     ) -> None:
         self.trials.append(
-            {"task": title, **numbers, **({} if achieved is None else {"achieved": achieved}), "holds": holds}
+            {
+                "task": title,
+                **numbers,
+                **({} if achieved is None else {"achieved": achieved}),
+                "holds": holds,
+            }
         )
         first = "".join(f", {name} {value:.4g}" for name, value in list(numbers.items())[:1])
         missed = "" if holds else ", outside the tolerance"
         self.trainer.progress.say(f"{title}: trained{first}{missed}{self.trainer.progress.left}")
 
 
-def run(trainer: Trainer, goal: Task, judge: Judge, tolerance: float | None, baseline: Any) -> Found:
+def run(
+    trainer: Trainer, goal: Task, judge: Judge, tolerance: float | None, baseline: Any
+) -> Found:
     """Train what is asked for; with a tolerance, search for the most that holds.
 
     Raises:
@@ -145,8 +162,7 @@ def run(trainer: Trainer, goal: Task, judge: Judge, tolerance: float | None, bas
             "`tolerance` compares with the dense model that is trained on. Received: baseline=False. Leave "
             "`baseline` out, or pass the numbers."
         )
-    if search.attempt(goal):
-        assert search.best is not None
+    if search.attempt(goal) and search.best is not None:
         return search.best
     tasks = candidates(goal)
     low, high = 0, len(tasks)  # all before `low` missed, all from `high` on are taken to hold
@@ -158,6 +174,7 @@ def run(trainer: Trainer, goal: Task, judge: Judge, tolerance: float | None, bas
             low = middle + 1
     if search.best is None:
         raise InvalidArgumentError(_nothing_holds(search, goal))
+    search.go_back()
     return search.best
 
 
@@ -201,7 +218,7 @@ def _nothing_holds(search: Search, goal: Task) -> str:
     name = search.judge.name or ""
     tried = ", ".join(f"{row['task']}: {row[name]:.4g}" for row in search.trials[1:])
     return (
-        f"Nothing is within the tolerance of {search.tolerance:.4g}: dense, trained on for as many steps, has "
+        f"Nothing is within the tolerance of {search.tolerance:.4g}: dense of equal steps has "
         f"{name} = {search.baseline[name]:.4g}. Tried: {tried}. Train for more `epochs`, allow a larger "
         "`tolerance`, or check that the metric does not vary more than that by chance."
     )

@@ -1,4 +1,4 @@
-"""The user's model, and the copies of it that are trained: a GAN, any other compiled model, a foreign class."""
+"""The user's model, and the copies of it that are trained: a GAN, a network, or a class of the user's."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
+from keras_ganprune.applications.compression.twins import NoTwinError, twin_of
 from keras_ganprune.callbacks import fixed_inputs
-from keras_ganprune.errors import InvalidArgumentError, PruningError
+from keras_ganprune.callbacks.teach import Teach
+from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.gan import Distillation
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.stripping import plain_copy, strip_pruning
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.training import discovery
+from keras_ganprune.training.compiled_copies import compile_arguments
 from keras_ganprune.training.distiller import Distiller
 from keras_ganprune.training.snapshot import TrainingState
 
@@ -27,10 +32,12 @@ class Trainee(abc.ABC):
     Attributes:
         model: What `fit` is called on.
         targets: Names of the networks in it that are compressed; None for the model itself.
+        callbacks: What `fit` needs besides the callbacks of the recipe.
     """
 
     model: Any
     targets: list[str] | None
+    callbacks: Sequence[keras.callbacks.Callback] = ()
 
     @abc.abstractmethod
     def network(self) -> keras.Model:
@@ -102,9 +109,11 @@ class AdversarialTrainee(Trainee):
             model.set_teacher(teacher, Distillation())
 
     def network(self) -> keras.Model:
+        """Return a plain copy of the network that would be shipped."""
         return strip_pruning(self.model.sampler)
 
     def finished(self) -> keras.Model:
+        """Return the trained model in the form in which the user passed it."""
         self.model.set_teacher(*self._before)
         return self.model
 
@@ -118,9 +127,11 @@ class AdversarialSubject(Subject):
         super().__init__(model, targets or ["generator"])
 
     def dense(self) -> keras.Model:
+        """Return a plain copy of the network that would be shipped now."""
         return strip_pruning(self.model.sampler)
 
     def new(self, teacher: keras.Model | None) -> AdversarialTrainee:
+        """Return a trainee in the state of the user's model."""
         twin = copy.deepcopy(self.model)
         before = self.model.teacher, self.model.distillation
         return AdversarialTrainee(twin, self.targets or [], teacher, before)
@@ -132,16 +143,17 @@ class AdversarialSubject(Subject):
 class NetworkTrainee(Trainee):
     """A `Distiller` of a copy of a network."""
 
-    targets = ["student"]
-
     def __init__(self, model: Distiller, compiled: dict[str, Any]):
         self.model = model
+        self.targets = ["student"]
         self._compiled = compiled
 
     def network(self) -> keras.Model:
+        """Return a plain copy of the network that would be shipped."""
         return strip_pruning(self.model.student)
 
     def finished(self) -> keras.Model:
+        """Return the trained model in the form in which the user passed it."""
         student = self.model.student
         # The optimizer goes on where it is, also with what it knows of the masks.
         student.compile(**{**self._compiled, "optimizer": self.model.optimizer})
@@ -162,105 +174,121 @@ class NetworkSubject(Subject):
         self.outputs: list[Any] = ["values"]
 
     def dense(self) -> keras.Model:
+        """Return a plain copy of the network that would be shipped now."""
         return plain_copy(self.model, what="copy", fix=_FIX)
 
     def new(self, teacher: keras.Model | None) -> NetworkTrainee:
-        student = plain_copy(self.model, what="copy", fix=_FIX)
+        """Return a trainee in the state of the user's model."""
         outputs: Any = self.outputs[0] if len(set(self.outputs)) == 1 else self.outputs
-        trainer = Distiller(student, teacher, outputs=outputs)
-        compiled = compile_arguments(self.model)
-        compiled["optimizer"] = new_optimizer(self.model.optimizer, student.trainable_variables)
-        trainer.compile(**compiled)
-        return NetworkTrainee(trainer, compiled)
-
-
-def compile_arguments(model: Any) -> dict[str, Any]:
-    """Return the arguments with which a model was compiled, with new metrics and without the optimizer.
-
-    Private attribute of Keras: the public `get_compile_config` gives a serialized form, from which losses and
-    metrics that are functions cannot be made again.
-    """
-    compiled = dict(model._compile_config.config)
-    del compiled["optimizer"]
-    for name in ("metrics", "weighted_metrics"):
-        if compiled[name] is not None:
-            compiled[name] = keras.tree.map_structure(_new_metric, compiled[name])
-    return compiled
-
-
-def _new_metric(metric: Any) -> Any:
-    """Return a metric with a state of its own: a model does not share it with its copies."""
-    if not isinstance(metric, keras.metrics.Metric):
-        return metric
-    return type(metric).from_config(metric.get_config())
-
-
-def new_optimizer(optimizer: Any, variables: Sequence[keras.Variable]) -> keras.optimizers.Optimizer:
-    """Return an optimizer of other variables in the state of an optimizer of like variables."""
-    twin = type(optimizer).from_config(optimizer.get_config())
-    twin.build(variables)
-    if optimizer.built and [v.shape for v in optimizer.variables] == [
-        v.shape for v in twin.variables
-    ]:
-        for old, new in zip(optimizer.variables, twin.variables, strict=True):
-            new.assign(old)
-    return twin
+        trainer = Distiller.of(self.model, teacher, outputs=outputs)
+        return NetworkTrainee(trainer, compile_arguments(self.model))
 
 
 # --- classes with a training step of their own -----------------------------------------------------------
 
 
 class ForeignTrainee(Trainee):
-    """The user's own model, trained as it is."""
+    """A model with its own training step: a copy, or the user's model itself.
 
-    def __init__(self, model: keras.Model, targets: list[str] | None, shipped: str | None):
+    Attributes:
+        callbacks: What `fit` needs besides the callbacks of the recipe.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        targets: list[str] | None,
+        shipped: str | None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ):
         self.model = model
         self.targets = targets
         self.shipped = shipped
+        self.callbacks = list(callbacks)
 
     def network(self) -> keras.Model:
-        network = self.model if self.shipped is None else getattr(self.model, self.shipped)
-        return strip_pruning(network)
+        """Return a plain copy of the network that would be shipped."""
+        if self.shipped is None:
+            return strip_pruning(self.model)
+        return strip_pruning(discovery.resolve_target(self.model, self.shipped)[0][1])  # pyright: ignore
 
     def finished(self) -> keras.Model:
+        """Return the trained model in the form in which the user passed it."""
         return self.model
 
 
 class ForeignSubject(Subject):
-    """A model with a training step of its own, such as a GAN class of the user's."""
+    """A model with a training step of its own, such as a GAN class of the user's.
 
-    has_copies = False
+    Attributes:
+        teaches: Whether a teacher is used; False after it could not be.
+    """
 
     def __init__(self, model: keras.Model, targets: list[str] | None):
         if targets is None and not getattr(model, "inputs", None):
-            targets = [self._generator(model)]
+            targets = [_generator(model)]
         super().__init__(model, targets)
-        self.notes.append(
-            f"{type(model).__name__} has a training step of its own and cannot be copied, so the model that "
-            "you passed was trained itself."
-        )
         average = None
         if targets is not None:
             network = discovery.resolve_target(model, targets[0])[0][1]
             average = next(iter(discovery.averages_of(model, network)), None)
         self.shipped = average or (None if targets is None else targets[0])
+        self.teaches = targets is not None and keras.backend.backend() != "jax"
+        if not self.teaches:
+            self.notes.append(
+                "No teacher was used: it needs a network inside the model, and TensorFlow or PyTorch, for "
+                "a training step that is not Keras's own."
+            )
         self._state = TrainingState(model)
         self._cut = False
+        try:
+            twin_of(model)
+        except NoTwinError as error:
+            self.train_itself(f"it cannot be copied ({error})")
 
-    @staticmethod
-    def _generator(model: keras.Model) -> str:
-        known = discovery.networks(model)
-        for name in ("generator", "G", "gen", "g_model", "g"):
-            if name in known:
-                return name
-        return fixed_inputs.sampled_network(model)[0]
+    def train_itself(self, reason: str) -> None:
+        """Train the user's model itself from now on."""
+        self.has_copies = False
+        self._state.restore()
+        self.notes.append(f"The model that you passed was trained itself, since {reason}")
+
+    def changed(self) -> bool:
+        """Whether the user's model has changed although only copies were trained."""
+        values = self._state.values
+        return self.has_copies and any(not np.array_equal(to_numpy(v), old) for v, old in values)
 
     def dense(self) -> keras.Model:
+        """Return a plain copy of the network that would be shipped now."""
         return ForeignTrainee(self.model, self.targets, self.shipped).network()
 
     def new(self, teacher: keras.Model | None) -> ForeignTrainee:
-        self._state.restore()
-        return ForeignTrainee(self.model, self.targets, self.shipped)
+        """Return a trainee in the state of the user's model."""
+        if self.has_copies:
+            model = twin_of(self.model)
+        else:
+            model = self.model
+            if self._cut:
+                raise InvalidArgumentError(
+                    f"A search by `tolerance` over budgets needs copies of the model. Received: a "
+                    f"{type(model).__name__}, which cannot be copied. Give a `budget` without `tolerance`."
+                )
+            self._state.restore()
+        callbacks = []
+        if teacher is not None and self.teaches and self.targets:
+            callbacks.append(Teach(teacher, self.targets[0]))
+        return ForeignTrainee(model, self.targets, self.shipped, callbacks)
+
+    def note_cut(self) -> None:
+        """Note that the user's model itself was cut, so that it cannot be put back."""
+        self._cut = not self.has_copies
+
+
+def _generator(model: keras.Model) -> str:
+    known = discovery.networks(model)
+    for name in ("generator", "G", "gen", "g_model", "g", "student"):
+        if name in known:
+            return name
+    return fixed_inputs.sampled_network(model)[0]
 
 
 def subject_of(model: Any, targets: list[str] | None) -> Subject:
@@ -281,15 +309,3 @@ def subject_of(model: Any, targets: list[str] | None) -> Subject:
             f"target={targets!r} for '{model.name}', which Keras trains as one network. Leave it out."
         )
     return NetworkSubject(model)
-
-
-def check_copied(subject: Subject) -> None:
-    """Raise if the networks of a model cannot be copied, before anything is trained.
-
-    Raises:
-        PruningError: A network cannot be copied.
-    """
-    try:
-        subject.dense()
-    except PruningError:
-        raise

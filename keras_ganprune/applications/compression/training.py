@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import keras
-import numpy as np
 
 from keras_ganprune.applications.compression.folder import Folder
 from keras_ganprune.applications.compression.plan import Plan, batches
 from keras_ganprune.applications.compression.progress import Progress, StepLines
-from keras_ganprune.applications.compression.subjects import Subject, Trainee
+from keras_ganprune.applications.compression.resumed import (
+    Resumed,
+    place_of,
+    random_numbers,
+    set_place,
+)
+from keras_ganprune.applications.compression.subjects import (
+    AdversarialSubject,
+    ForeignSubject,
+    Subject,
+    Trainee,
+)
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import Shrink
-from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.errors import PruningError, UnsupportedLayerError
 from keras_ganprune.layers.upgrade import make_prunable
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.schedules import PolynomialDecay
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import channel_groups
+from keras_ganprune.training import discovery
 
 
 @attrs.frozen
@@ -102,6 +112,7 @@ class Trainer:
     Attributes:
         steps_per_batch: Steps of the target's optimizer per batch, as measured in the dense training.
         criterion: The criterion that the tasks use: 'magnitude' after 'taylor' could not be used.
+        teacher_name: Name of a teacher that the user has given; None for the model itself.
         notes: What could not be done as usual.
         start: Steps that the target's optimizer had done before.
     """
@@ -130,6 +141,7 @@ class Trainer:
         self.progress = progress
         self.steps_per_batch = 1.0
         self.criterion = "taylor"
+        self.teacher_name: str | None = None
         self.notes: list[str] = []
         self.start = subject.steps_done
         self._costs: dict[str, float] = {}
@@ -153,10 +165,30 @@ class Trainer:
             UnsupportedLayerError: The criterion cannot be used.
             CannotCutError: The channels cannot be cut out.
         """
+        try:
+            trained = self._run(task)
+        except (PruningError, CannotCutError):
+            raise
+        except Exception as error:
+            if not getattr(self.subject, "teaches", False) or task.kind == "dense":
+                raise
+            # The step of a foreign class may keep tensors where they cannot be used again.
+            self.subject.teaches = False  # pyright: ignore[reportAttributeAccessIssue]
+            self.notes.append(
+                "No teacher was used, since the training step of this class did not run with it "
+                f"({type(error).__name__})."
+            )
+            trained = self._run(task)
+        if isinstance(self.subject, ForeignSubject) and self.subject.changed():
+            self.subject.train_itself(
+                "a copy trained the networks of your model: something in it holds them, such as a function."
+            )
+            return self._run(task)
+        return trained
+
+    def _run(self, task: Task) -> Trained:
         trainee = self.subject.new(None if task.kind == "dense" else self.teacher)
-        stream = batches(
-            self.data.x, self.data.y, self.data.weights, self.plan, self.seed
-        )
+        stream = batches(self.data.x, self.data.y, self.data.weights, self.plan, self.seed)
         plan = self.plan
         if task.kind == "dense":
             history = self._fit(task, trainee, stream, "a", 0, plan.epochs, [])
@@ -172,6 +204,8 @@ class Trainer:
                 self.shrink(trainee).cut(trainee.model)
             except UnsupportedLayerError as error:
                 raise CannotCutError(str(error)) from error
+            if isinstance(self.subject, ForeignSubject):
+                self.subject.note_cut()
             later = self._fit(task, trainee, stream, "b", plan.cut_epoch, plan.epochs, [])
             history = _joined(history, later)
         return Trained(trainee, history, self.steps_per_batch)
@@ -217,10 +251,12 @@ class Trainer:
         if self.data.samples is None:
             return True
         if self.subject.label == "trainer":
-            return keras.tree.map_structure(lambda a: a[: self.recalibrated], self.data.x)
-        if getattr(self.subject.model, "conditional", False) is True:
-            return self.data.x[: self.recalibrated], self.data.y[: self.recalibrated]
-        return True
+            data = self.data.x
+        elif isinstance(self.subject, AdversarialSubject) and self.data.y is not None:
+            data = self.data.x, self.data.y
+        else:
+            return True
+        return keras.tree.map_structure(lambda array: array[: self.recalibrated], data)
 
     def shrink(self, trainee: Trainee) -> Shrink:
         """Return the callback that cuts out masked channels."""
@@ -245,14 +281,16 @@ class Trainer:
         if self.folder.get(f"{key} is done"):
             if callbacks:
                 for _, network in trainee.parts():
-                    make_prunable(network)
+                    for part in (network, *discovery.averages_of(model, network).values()):
+                        make_prunable(part)
             self.folder.load(key, model)
+            set_place(stream, self.folder.get(f"{key} place") or 0)
             self.progress.skipped((last - first) * self.plan.per_epoch)
             return self.folder.get(f"{key} history") or {}
         # Before `BackupAndRestore`, which ends the writing of an epoch.
-        resumed = _Resumed(self.folder, key, stream)
+        resumed = Resumed(self.folder, key, stream, callbacks)
         lines = StepLines(self.progress, str(task))
-        with _random_numbers(self.seed):
+        with random_numbers(self.seed):
             model.fit(
                 stream,
                 initial_epoch=first,
@@ -261,6 +299,7 @@ class Trainer:
                 verbose=0,
                 callbacks=[
                     *callbacks,
+                    *trainee.callbacks,
                     *_copies(self.callbacks),
                     lines,
                     resumed,
@@ -268,62 +307,13 @@ class Trainer:
                 ],
             )
         self.folder.put(f"{key} history", resumed.history)
+        self.folder.put(f"{key} place", place_of(stream))
         self.folder.save(key, model)
         return resumed.history
 
 
 def _quantity(task: Task) -> Any:
     return task.quantity
-
-
-class _Resumed(keras.callbacks.Callback):
-    """Gives a resumed training the order of the data, the random states and the logs that it had."""
-
-    def __init__(self, folder: Folder, key: str, stream: Any):
-        super().__init__()
-        self.folder = folder
-        self.key = key
-        self.stream = stream
-        self.rows: list[tuple[int, dict[str, float]]] = []
-        self.begun = False
-
-    @property
-    def history(self) -> dict[str, list[float]]:
-        """Name of a log -> one value per epoch."""
-        names = dict.fromkeys(name for _, logs in self.rows for name in logs)
-        return {name: [logs.get(name, float("nan")) for _, logs in self.rows] for name in names}
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if hasattr(self.stream, "epoch"):
-            self.stream.epoch = epoch
-        if not self.begun:
-            self.begun = True
-            name = f"{self.key} epochs"
-            self.rows = [(e, row) for e, row in self.folder.get(name) or [] if e < epoch]
-            if self.rows:
-                self.folder.load_random(f"{self.key}-{epoch - 1}", self.model)
-
-    def on_epoch_end(self, epoch, logs=None):
-        numbers = {k: float(np.asarray(v)) for k, v in (logs or {}).items()}
-        self.rows.append((epoch, numbers))
-        if self.folder.path is not None:
-            self.folder.put(f"{self.key} epochs", self.rows)
-            self.folder.save_random(f"{self.key}-{epoch}", self.model)
-
-
-class _random_numbers:  # noqa: N801  (a context manager)
-    """Within the context, what is drawn depends on a seed. Python's and NumPy's generators come back after."""
-
-    def __init__(self, seed: int):
-        self.seed = seed
-
-    def __enter__(self):
-        self.before = random.getstate(), np.random.get_state()
-        keras.utils.set_random_seed(self.seed)
-
-    def __exit__(self, *error):
-        random.setstate(self.before[0])
-        np.random.set_state(self.before[1])
 
 
 def _copies(callbacks: Sequence[Any]) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -116,11 +115,15 @@ class ImageGeneration(Application):
         images = datasets.load(self._images, self.options.image_size)
         self._train_extractor(images)
         n = len(images)
-        ends = (0, round((1 - _TEST - _VALIDATION) * n), round((1 - _TEST) * n), n)
-        parts = [_split(images, slice(begin, end)) for begin, end in itertools.pairwise(ends)]
+        first, last = round((1 - _TEST - _VALIDATION) * n), round((1 - _TEST) * n)
+        train, held_out, test = (
+            _split(images, slice(begin, end))
+            for begin, end in ((0, first), (first, last), (last, n))
+        )
         name = self._images
         own = Source(f"your folder '{name}'", "your own", "your own images")
-        return Splits(*parts, _SOURCES.get(name, own), f"{images.description}.")
+        source = _SOURCES.get(name, own)
+        return Splits(train, held_out, test, source, f"{images.description}.")
 
     def _train_extractor(self, images: datasets.Images) -> None:
         """Train the network whose features measure the images, on all images except the test part."""
@@ -176,7 +179,7 @@ class ImageGeneration(Application):
             if len(network.inputs) > 1:
                 classes = int(np.max(data.extra["labels"])) + 1
                 inputs = [z, (np.arange(count) % columns % classes).astype("int32")]
-            panels[title] = network.predict(inputs, verbose=0)
+            panels[title] = network.predict(inputs, verbose=0)  # pyright: ignore
         figure = plotting.require_plotting().Figure(
             figsize=(3.6 * len(panels), 1.9), layout="constrained"
         )
@@ -194,7 +197,7 @@ class ImageGeneration(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (20, 12) if self.options.quick else (30, 20)
+        return (16, 10) if self.options.quick else (30, 20)
 
     def batch_size(self) -> int:
         """Return the number of images per step."""

@@ -138,7 +138,7 @@ def record_run(
     layers, masks = _pruning.layers_of(networks, prunes or {})
     return Run(
         history=logs,
-        samples=_measurements.samples_of(samples) if samples or not pictures else {},
+        samples=_measurements.samples_of(samples) if samples is not None or not pictures else {},
         name=str(name),
         settings={str(key): _json_value(value) for key, value in (settings or {}).items()},
         seed=None if seed is None else int(seed),

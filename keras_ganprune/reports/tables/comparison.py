@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import fmean
 
+from keras_ganprune.metrics.confidence_intervals import mean_interval
 from keras_ganprune.reports.run import MetricColumn, Run
 from keras_ganprune.reports.tables.cells import NOTHING, Table, number
 
@@ -75,6 +78,43 @@ def signed(difference: float, column: MetricColumn) -> str:
         return NOTHING
     text = f"{difference:+.{column.digits}f}"
     return text if float(text) else text[1:]
+
+
+def paired_differences(groups: Sequence[Sequence[Run]]) -> Table | None:
+    """Return the differences to 'dense' in the deciding metric, or None without groups.
+
+    Args:
+        groups: Runs that differ only in the seed.
+    """
+    rows = []
+    for group in groups:
+        for name in dict.fromkeys(name for run in group for name in run.sizes):
+            row = _paired_row(group, name) if name != "dense" else None
+            if row is not None:
+                rows.append(row)
+    if not rows:
+        return None
+    note = "Means over runs that differ only in the seed. The interval of the difference is paired (Student)."
+    header = ("runs", "metric", "seeds", "dense", "value", "difference", "95 % interval")
+    return Table("Paired over seeds", header, tuple(rows), note)
+
+
+def _paired_row(group: Sequence[Run], name: str) -> tuple[str, ...] | None:
+    metric, column = next(iter(group[0].metrics.items()))
+    dense, ours = ([run.mean(key, metric) for run in group] for key in ("dense", name))
+    pairs = [(a, b) for a, b in zip(dense, ours, strict=True) if a is not None and b is not None]
+    if len(pairs) < len(group):
+        return None
+    found = mean_interval([b - a for a, b in pairs])
+    means = [fmean(values) for values in zip(*pairs, strict=True)]
+    return (
+        f"{name}: {', '.join(run.name for run in group)}",
+        column.heading,
+        str(found.count),
+        *(f"{mean:,.{column.digits}f}" for mean in means),
+        signed(found.mean, column),
+        f"{signed(found.low, column)} to {signed(found.high, column)}",
+    )
 
 
 def _note(run: Run) -> str:

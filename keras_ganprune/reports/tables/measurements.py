@@ -38,9 +38,13 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 
 def final_name(run: Run) -> str:
-    """Return the name of the samples that the final generator made."""
-    named = run.samples or run.sizes
-    generated = [name for name in ordered(named) if name not in ("real", "dense")]
+    """Return the name of the samples that the final generator made.
+
+    Of a run with several compressed networks and no samples, it is the first of them.
+    """
+    if not run.samples:
+        return next((name for name in run.sizes if name != "dense"), "dense")
+    generated = [name for name in ordered(run.samples) if name not in ("real", "dense")]
     known = [name for name in generated if name in ORDER]
     return (known or generated or ["dense"])[-1]
 

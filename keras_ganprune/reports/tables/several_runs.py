@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from keras_ganprune.metrics.confidence_intervals import Interval, mean_interval, paired_increase
 from keras_ganprune.reports.run import Run
 from keras_ganprune.reports.tables.cells import NOTHING, Table, interval, number, percent
+from keras_ganprune.reports.tables.comparison import measured as measured_text
+from keras_ganprune.reports.tables.comparison import paired_differences
 from keras_ganprune.reports.tables.measurements import (
     fd_increase,
     final_name,
@@ -67,6 +69,10 @@ def _columns(runs: Sequence[Run]) -> dict[str, _Column]:
         "coverage ↑": lambda run, name: interval(measured(run, name, "coverage")),
         "recall ↑": lambda run, name: interval(measured(run, name, "recall")),
     }
+    if all(run.metrics for run in runs):
+        columns = {}
+    for metric, column in {m: c for run in runs for m, c in run.metrics.items()}.items():
+        columns[column.heading] = _metric_column(metric)
     for network in dict.fromkeys(network for run in runs for network in run.layers):
         columns[f"sparsity, {network}"] = _sparsity_column(network)
     for network in dict.fromkeys(network for run in runs for network in run.channels):
@@ -81,6 +87,10 @@ def _columns(runs: Sequence[Run]) -> dict[str, _Column]:
     for label in dict.fromkeys(timed):
         columns[f"ms: {label}"] = _latency_column(label)
     return columns
+
+
+def _metric_column(metric: str) -> _Column:
+    return lambda run, name: measured_text(run, name, metric) if metric in run.metrics else NOTHING
 
 
 def _sparsity_column(network: str) -> _Column:
@@ -113,7 +123,12 @@ def _mean_change(increase: Interval | None) -> str:
 
 
 def paired(runs: Sequence[Run]) -> Table | None:
-    """Return the increase of the Fréchet distance over runs that differ only in the seed, or None."""
+    """Return the increase of the Fréchet distance over runs that differ only in the seed, or None.
+
+    For runs with metrics of their own, it is the difference of the deciding metric.
+    """
+    if any(run.metrics for run in runs):
+        return paired_differences(_seed_groups([run for run in runs if run.metrics]))
     rows = []
     for group in _seed_groups(runs):
         names = ordered(name for run in group for name in run.quality)

@@ -1,0 +1,184 @@
+"""`keras-ganprune compress`: make a saved model sparse or small, with training on its data."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from keras_ganprune.applications.compression import compress
+from keras_ganprune.cli import saved_models
+from keras_ganprune.datasets import load
+from keras_ganprune.errors import DataError, InvalidArgumentError
+from keras_ganprune.gan import GANModel
+from keras_ganprune.gan.adversarial_model import AdversarialModel
+from keras_ganprune.metrics import ImageQuality
+from keras_ganprune.pruning.structured.budget import Budget
+from keras_ganprune.utils import files, validation
+
+HELP = "Make a saved model sparse or small, and train it to keep its quality."
+
+_BUDGETS = {
+    "macs": "Remaining share of the multiply-accumulates, such as 0.25; channels are cut out.",
+    "parameters": "Remaining share of the parameters; channels are cut out.",
+    "bytes": "Remaining share of the bytes of the weights; channels are cut out.",
+}
+_FEWEST_IMAGES = 200  # for an extractor of features
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("model", help="A .keras file of a trained, compiled model or GANModel.")
+    parser.add_argument(
+        "data",
+        help="What it was trained on: a .npz file with x (and y), a .npy file, a folder of images, or one of "
+        "digits, mnist, mnist-5000.",
+    )
+    parser.add_argument(
+        "output", help="Folder to write: model.keras, saved_model, comparison.md and recipe.py."
+    )
+    parser.add_argument(
+        "--sparsity",
+        type=float,
+        default=None,
+        help="Share of the weights that become zero, such as 0.9. Defaults to none.",
+    )
+    for name, text in _BUDGETS.items():
+        parser.add_argument(f"--{name}", type=float, default=None, help=f"{text} Defaults to none.")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=None,
+        help="How much worse than dense the quality may be, such as 0.02 for 2 %%; the most that holds is "
+        "searched for. Defaults to no search.",
+    )
+    parser.add_argument(
+        "--target",
+        action="append",
+        default=None,
+        help="Network of a GAN that is compressed. Can be repeated. Defaults to the generator.",
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=None, help="Epochs of each training. Defaults to 1,000 steps."
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=None, help="Samples per step. Defaults to 32."
+    )
+    parser.add_argument(
+        "--held-out",
+        type=float,
+        default=0.2,
+        help="Share of the data, the last of it, that judges and is not trained on. Defaults to 0.2.",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=28,
+        help="Height and width of the images of a folder. Defaults to 28.",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="Seed of all that is drawn. Defaults to 0."
+    )
+    parser.add_argument(
+        "--folder",
+        default=None,
+        help="Folder for the state of the run: the same command goes on after a crash. Defaults to none.",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Replace an existing folder. Defaults to no."
+    )
+    saved_models.add_import(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Compress the model, write the result, and print it.
+
+    Raises:
+        InvalidArgumentError: Several targets are given, or the model is not compiled.
+        DataError: The data cannot be read, or does not fit the model.
+        OutputError: The folder exists or cannot be written.
+        FileFormatError: The file does not exist or cannot be loaded.
+    """
+    files.check_new_folder(arguments.output, arguments.overwrite)
+    files.check_saved_model_path(arguments.output)
+    budget = _budget(arguments)
+    validation.fraction(arguments.held_out, "held_out")
+    model: Any = saved_models.load(arguments.model, arguments.modules)
+    x, y = read(arguments.data, arguments.size)
+    if isinstance(model, GANModel) and not model.conditional:
+        y_train = None
+    else:
+        y_train = y
+    split = len(x) - int(arguments.held_out * len(x))
+    held_out = None if split == len(x) else (x[split:], None if y is None else y[split:])
+    settings: dict[str, Any] = {}
+    if isinstance(model, AdversarialModel):
+        settings["metric"] = _quality(model, x, y, arguments)
+    elif held_out is not None:
+        settings["validation_data"] = held_out
+    result = compress(
+        model,
+        x[:split] if y_train is None else (x[:split], y_train[:split]),
+        sparsity=arguments.sparsity,
+        budget=budget,
+        target=arguments.target,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        tolerance=arguments.tolerance,
+        folder=arguments.folder,
+        seed=arguments.seed,
+        **settings,
+    )
+    result.export(arguments.output, overwrite=arguments.overwrite)
+    print(f"{result}\n\nWritten to {pathlib.Path(arguments.output)}.")
+
+
+def _budget(arguments: argparse.Namespace) -> Budget | None:
+    given = {name: getattr(arguments, name) for name in ("sparsity", *_BUDGETS)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) > 1 or (not given and arguments.tolerance is None):
+        raise InvalidArgumentError(
+            "Give one of --sparsity, --macs, --parameters and --bytes, or --tolerance to search. "
+            f"Received: {', '.join(f'--{name}' for name in given) or 'none of them'}."
+        )
+    given.pop("sparsity", None)
+    return Budget(**given) if given else None
+
+
+def _quality(model: Any, x: Any, y: Any, arguments: argparse.Namespace) -> ImageQuality | None:
+    """Return what judges a `GANModel` by the held-out images, or None if there are too few."""
+    if not isinstance(model, GANModel) or x.ndim != 4 or len(x) < _FEWEST_IMAGES:
+        return None
+    labels = y if y is not None and np.issubdtype(y.dtype, np.integer) and y.ndim == 1 else None
+    share = arguments.held_out or 0.2
+    return ImageQuality(x, labels, held_out=share, samples=2000, seed=arguments.seed)
+
+
+def read(data: str, size: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return (x, y or None) of a file, a folder of images, or a data set.
+
+    Raises:
+        DataError: The file cannot be read, or holds no array.
+    """
+    path = pathlib.Path(data)
+    if path.suffix not in (".npy", ".npz"):
+        found = load(data, size)
+        return found.images, found.labels
+    try:
+        loaded = np.load(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{data}' cannot be read as a NumPy file: {error}.") from error
+    if isinstance(loaded, np.ndarray):
+        return loaded, None
+    with loaded:
+        arrays = {name: loaded[name] for name in loaded.files}
+    x = next((arrays[k] for k in ("x", "x_train", "images") if k in arrays), None)
+    y = next((arrays[k] for k in ("y", "y_train", "labels") if k in arrays), None)
+    if x is None:
+        raise DataError(
+            f"A .npz file must hold 'x', and 'y' if there are labels. Received: {sorted(arrays)}. "
+            "Write it by `numpy.savez(file, x=..., y=...)`."
+        )
+    return x, y
