@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_ganprune import datasets
-from keras_ganprune.applications import text_schedules
+from keras_ganprune.applications import text_quality, text_schedules
 from keras_ganprune.applications.base import Application, Metric, Source, Split, Splits
 from keras_ganprune.applications.dense_training import Plan
 from keras_ganprune.applications.option_fields import documented, option
@@ -19,8 +19,8 @@ from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.datasets import letters
 from keras_ganprune.utils import optional_imports, palette, plotting
 
-# Vectors of n-grams of 4 letters.
-_VECTORS = 2**16
+# Most vectors of n-grams of one length.
+_VECTORS = 2**14
 _QUICK_COUNTRIES, _QUICK_NAMES = 6, 1200
 
 
@@ -94,6 +94,7 @@ class TextClassification(Application):
             keras.optimizers.AdamW(rate, weight_decay=0.3),
             keras.losses.SparseCategoricalCrossentropy(),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+            jit_compile=text_quality.compiles_loops(),
         )
         return network
 
@@ -222,7 +223,7 @@ def _vectors(inputs: Any, size: int = 16) -> Any:
         # The letter n places before; 0 is the begin or end of a name.
         letter: Any = keras.ops.pad(inputs, ((0, 0), (n, 1)))[:, : letters.LENGTH + 1]
         n_gram = n_gram + letter * symbols**n
-        # Of the n-grams of 4 letters, several share a vector.
+        # Of the n-grams of 3 and 4 letters, several share a vector.
         kinds = min(symbols ** (n + 1), _VECTORS)
         numbers = n_gram if kinds < _VECTORS else n_gram % _VECTORS
         vector = keras.layers.Embedding(kinds, size, name=f"{n + 1}_grams")(numbers)

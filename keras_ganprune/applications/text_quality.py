@@ -126,6 +126,18 @@ def two_sample_accuracy(
     return float(np.mean((logits > 0) == np.arange(len(test)) % 2))
 
 
+def compiles_loops() -> Any:
+    """Return `jit_compile` for networks with a GRU.
+
+    On TensorFlow, XLA would take longer to compile the loops than a short training takes.
+
+    Example:
+    >>> compiles_loops() in (False, "auto")
+    True
+    """
+    return False if keras.backend.backend() == "tensorflow" else "auto"
+
+
 @functools.cache
 def _judge() -> tuple[Any, TrainingState]:
     """Return the GRU of the two-sample test, and its state before training.
@@ -147,12 +159,10 @@ def _judge() -> tuple[Any, TrainingState]:
             layers.Dense(1, kernel_initializer=initial.GlorotUniform(seed=3)),
         ]
     )
-    # On TensorFlow, XLA would take longer to compile the loop than the training takes.
-    jit = False if keras.backend.backend() == "tensorflow" else "auto"
     network.compile(
         keras.optimizers.Adam(5e-3),
         keras.losses.BinaryCrossentropy(from_logits=True),
-        jit_compile=jit,
+        jit_compile=compiles_loops(),
     )
     network.optimizer.build(network.trainable_variables)
     return network, TrainingState(network)
