@@ -116,7 +116,7 @@ class TextClassification(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (4, 2) if self.options.quick else (5, 3)
+        return (4, 2) if self.options.quick else (6, 3)
 
     def batch_size(self) -> int:
         """Return the number of names per step."""
@@ -228,7 +228,7 @@ def _vectors(inputs: Any, size: int = 16) -> Any:
         numbers = n_gram if kinds < _VECTORS else n_gram % _VECTORS
         vector = keras.layers.Embedding(kinds, size, name=f"{n + 1}_grams")(numbers)
         # Without dropout and weight decay, rare n-grams learn their few names by heart.
-        vectors.append(keras.layers.Dropout(0.5)(vector))
+        vectors.append(keras.layers.Dropout(0.4)(vector))
     return keras.layers.Add()(vectors)
 
 
