@@ -13,7 +13,7 @@ import keras
 from keras_ganprune.applications.compression import compress
 from keras_ganprune.applications.compression.outputs import kinds_of_outputs
 from keras_ganprune.applications.compression.subjects import NetworkSubject, subject_of
-from keras_ganprune.applications.dense_training import DenseTraining, as_inputs, fit
+from keras_ganprune.applications.dense_training import DenseTraining, fit
 from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.metrics import profile
 from keras_ganprune.pruning.structured.budget import Budget
@@ -101,11 +101,11 @@ def _compressed(
     print(f"Compressing: {title}.", flush=True)
     compression = compress(
         dense.trained_model(),
-        as_inputs(train.x) if train.y is None else (as_inputs(train.x), train.y),
+        (train.x, train.y),
         target=application.target,
         epochs=plan.branch,
         batch_size=plan.batch_size,
-        validation_data=None if held_out.y is None else (as_inputs(held_out.x), held_out.y),
+        validation_data=None if held_out.y is None else (held_out.x, held_out.y),
         baseline=False,  # `trained_on` is the baseline of all
         callbacks=application.callbacks(data),
         folder=folder,
@@ -162,7 +162,7 @@ def taught(model: Any, teacher: keras.Model, x: Any) -> tuple[keras.Model, tuple
         return model, (
             "The narrow network had no teacher: its model has a training step of its own.",
         )
-    kinds: Any = kinds_of_outputs(teacher, as_inputs(x))
+    kinds: Any = kinds_of_outputs(teacher, x)
     outputs = kinds[0] if len(set(kinds)) == 1 else kinds
     return Distiller.of(model, teacher, outputs=outputs), ()
 

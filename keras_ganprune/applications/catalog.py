@@ -10,7 +10,7 @@ from keras_ganprune.errors import InvalidArgumentError, unknown_name
 
 #: Name -> (module in this folder, class). To add an application: its file, and a row here.
 PLACES = {
-    "image-generation": ("image_generation", "ImageGeneration"),
+    "image-generation": ("image_generation.application", "ImageGeneration"),
     "inpainting": ("inpainting", "Inpainting"),
     "denoising": ("denoising", "Denoising"),
     "super-resolution": ("super_resolution", "SuperResolution"),

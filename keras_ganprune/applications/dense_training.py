@@ -122,18 +122,13 @@ def fit(
     keras.utils.set_random_seed(seed)
     started = time.perf_counter()
     history = model.fit(
-        batches(as_inputs(data.train.x), data.train.y, None, lengths, seed),
+        batches(data.train.x, data.train.y, None, lengths, seed),
         epochs=lengths.epochs,
         shuffle=False,  # the batches are in an order that depends on the seed
         verbose=0,  # pyright: ignore[reportArgumentType]  (Keras's stub says str)
         callbacks=[*application.callbacks(data), _Lines(title, lengths.steps), *more],
     )
     return Training(history.history, time.perf_counter() - started)
-
-
-def as_inputs(x: Any) -> Any:
-    """Return the inputs as `fit` and `compress` take them from a data set: several inputs as a list."""
-    return list(x) if isinstance(x, tuple) else x
 
 
 class DenseTraining:

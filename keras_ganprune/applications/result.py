@@ -28,8 +28,9 @@ class ApplicationResult:
 
     Example:
     >>> from keras_ganprune.applications import catalog, pipeline
-    >>> denoising = catalog.get("image-generation")  # doctest: +SKIP
-    >>> print(pipeline.run(denoising(denoising.options_class(quick=True))))  # doctest: +SKIP
+    >>> application = catalog.get("image-generation")
+    >>> result = pipeline.run(application(application.options_class(quick=True)))  # doctest: +SKIP
+    >>> result.networks["80 % sparse"].metrics  # doctest: +SKIP
     """
 
     output: pathlib.Path

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from keras_ganprune.callbacks._shrink_run import CutPlan, ShrinkRun
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent
-from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.mask_ops import validate_sparsity
@@ -110,6 +111,7 @@ class Shrink(FreshCopies):
         annotated.check(Shrink.__init__, locals(), "limits", "optimizer")
         annotated.check(Shrink.__init__, locals(), "copies", "verify", "verbose")
         validation.one_of(verbose, "verbose", (0, 1, 2))
+        _check_recalibrate(recalibrate)
         scopes.check(keep, "keep")
         for rule, limit in (limits or {}).items():
             validation.fraction(limit, f"limits[{rule!r}]")
@@ -288,6 +290,22 @@ class Shrink(FreshCopies):
     def _say(self, text: str) -> None:
         if self.verbose:
             terminal.say(f"\nShrink: {text}.")
+
+
+def _check_recalibrate(value: Any) -> None:
+    """Raise `ArgumentTypeError` unless a value is a bool or may be data."""
+    if isinstance(value, (bool, np.bool_)):
+        return
+    leaves: list[Any] = keras.tree.flatten(value)  # pyright: ignore[reportAssignmentType]
+    streams = not isinstance(value, (str, bytes, type, keras.layers.Layer)) and (
+        hasattr(value, "__iter__") or hasattr(value, "__getitem__")
+    )
+    nested = isinstance(value, (list, tuple, Mapping))
+    if not streams or (nested and not all(len(getattr(x, "shape", ())) for x in leaves or [None])):
+        raise ArgumentTypeError(
+            "`recalibrate` must be True, False or data for `recalibrate_batch_norm`. Received: "
+            f"{value!r} (of type {type(value).__name__})."
+        )
 
 
 def _steps(at: Any) -> list[int]:

@@ -39,9 +39,9 @@ class Teach(FreshCopies):
         UnbuiltModelError: The teacher has no weights yet.
 
     Example:
-    >>> dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    >>> dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="dense")
     >>> Teach(dense, "G")
-    <Teach 'G' by 'sequential', weight 20.0>
+    <Teach 'G' by 'dense', weight 20.0>
 
     Reference: [GAN Compression](https://arxiv.org/abs/2003.08936), Eq. 2.
     """

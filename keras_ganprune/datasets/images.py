@@ -111,7 +111,7 @@ class Batches(keras.utils.PyDataset):
         while len(parts) > 1 and parts[-1] is None:
             parts.pop()
         taken = [keras.tree.map_structure(lambda array: array[indices], part) for part in parts]
-        return tuple(taken) if len(taken) > 1 or isinstance(taken[0], tuple) else taken[0]
+        return tuple(taken) if len(taken) > 1 or isinstance(taken[0], (tuple, list)) else taken[0]
 
     def on_epoch_end(self) -> None:
         """Continue with the batches of the next epoch."""
@@ -122,10 +122,11 @@ def _counts(arrays: Any) -> list[int]:
     """Return the number of samples in each array of a structure."""
     leaves: list[Any] = [] if arrays is None else keras.tree.flatten(arrays)  # pyright: ignore
     wrong = [leaf for leaf in leaves if not len(getattr(leaf, "shape", ()))]
-    if wrong:
+    if wrong or (arrays is not None and not leaves):
+        received = wrong[0] if wrong else arrays
         raise ArgumentTypeError(
             "`images`, `labels` and `weights` must be arrays with one row per sample, or structures of "
-            f"them. Received: {wrong[0]!r} (of type {type(wrong[0]).__name__})."
+            f"them. Received: {received!r} (of type {type(received).__name__})."
         )
     return [len(leaf) for leaf in leaves]
 

@@ -20,6 +20,11 @@ from keras_ganprune.errors import InvalidArgumentError, OutputError
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 
+# On the way to a budget, a small network has few sizes to choose from.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The budget, .* is missed:keras_ganprune.errors.PruningWarning"
+)
+
 TITLES = ["dense", "80 % sparse", "25 % of the MACs", "built at 25 % of the MACs"]
 FILES = {"dense", "sparse", "small", "narrow"}
 
@@ -43,7 +48,10 @@ def check_result(result, titles):
         assert set(numbers) <= set(metrics) and next(iter(metrics)) in numbers, name
     costs = {title: network.costs.macs for title, network in result.networks.items()}
     assert costs["80 % sparse"] == costs["dense"]
-    assert 0.1 * costs["dense"] < costs["25 % of the MACs"] <= 0.25 * costs["dense"]
+    # The nearest network of whole channels.
+    assert 0.2 * costs["dense"] < costs["25 % of the MACs"] <= 0.27 * costs["dense"]
+    if "built at 25 % of the MACs" in costs:
+        assert costs["built at 25 % of the MACs"] <= 0.25 * costs["dense"]
     written = {path.name for path in result.output.iterdir()}
     names = {network.branch.name for network in result.networks.values()}
     assert names | {f"{name}.keras" for name in names} <= written
@@ -187,6 +195,12 @@ def test_every_application_is_described(name):
         assert f"{option}: {description}" in documented
     quick, full = (cls(cls.options_class(quick=quick)).epochs() for quick in (True, False))
     assert all(n > 0 for n in (*quick, *full)) and sum(quick) <= sum(full)
+
+
+@pytest.mark.full
+def test_an_application_with_two_inputs(tmp_path):
+    options = ApplicationOptions(output=str(tmp_path / "run"), compare_narrow=True)
+    check_result(pipeline.run(fake_application.TwoInputs(options)), TITLES)
 
 
 @pytest.mark.full

@@ -4,7 +4,6 @@ import fake_application
 import numpy as np
 import pytest
 
-from keras_ganprune.applications.base import Split, Splits
 from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.applications.sweeping import sweep_application
 from keras_ganprune.errors import InvalidArgumentError
@@ -14,30 +13,7 @@ pytest.importorskip("optuna")
 SETTINGS = {"sparsities": (0.5,), "seeds": 1, "steps": 6, "batch_size": None}
 
 
-class TwoInputs(fake_application.Fake):
-    """Fake with its numbers as two inputs."""
-
-    def data(self):
-        data = super().data()
-        parts = [
-            Split((part.x[:, :4], part.x[:, 4:]), part.y, {"x": part.x})
-            for part in (data.train, data.validation, data.test)
-        ]
-        return Splits(*parts, data.source, data.description)
-
-    def networks(self, data, width=1.0):
-        import keras
-
-        a, b = keras.Input((4,)), keras.Input((4,))
-        x = keras.layers.Dense(8, "relu")(keras.layers.Concatenate()([a, b]))
-        return {"network": keras.Model([a, b], keras.layers.Dense(2)(x))}
-
-    def evaluate(self, network, data):
-        errors = (network.predict(list(data.x), verbose=0) - data.y) ** 2
-        return {"error": float(errors.mean()), "worst": float(errors.max())}
-
-
-@pytest.mark.parametrize("cls", [fake_application.Fake, TwoInputs])
+@pytest.mark.parametrize("cls", [fake_application.Fake, fake_application.TwoInputs])
 def test_an_application_is_swept(cls):
     application = cls(ApplicationOptions())
     result = sweep_application(application, SETTINGS, storage=None, progress=False)

@@ -26,7 +26,7 @@ def call(saved, output, *arguments):
 
 
 def test_it_writes_the_network_the_table_and_the_code(saved, tmp_path, capsys):
-    assert call(saved, tmp_path / "out", "--macs", "0.5", "--epochs", "2") == 0
+    assert call(saved, tmp_path / "out", "--macs", "0.5", "--epochs", "8") == 0
     small = keras.saving.load_model(tmp_path / "out" / "model.keras")
     assert small.count_params() < 16 * 8 + 18
     assert "Shrink(None" in (tmp_path / "out" / "recipe.py").read_text(encoding="utf-8")

@@ -129,7 +129,9 @@ def classifier():
             layers.Dense(3, "softmax"),
         ]
     )
-    model.compile(keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(5e-3), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     x = RNG.normal(size=(N, 16)).astype("float32")
     return model, (x, x[:, :3].argmax(axis=1))
 
@@ -156,7 +158,7 @@ def unet():
     c = layers.UpSampling2D()(layers.Conv2D(8, 3, padding="same", activation="relu")(b))
     d = layers.Conv2D(8, 3, padding="same", activation="relu")(layers.Concatenate()([a, c]))
     model = keras.Model(x, layers.Conv2D(1, 1, activation="sigmoid")(d))
-    model.compile("adam", "binary_crossentropy", [keras.metrics.BinaryIoU(name="iou")])
+    model.compile("adam", "binary_crossentropy", metrics=[keras.metrics.BinaryIoU(name="iou")])
     clean = images()[0]
     noisy = clean + RNG.normal(size=clean.shape).astype("float32")
     return model, (noisy, (clean > 0).astype("float32"))
@@ -164,7 +166,7 @@ def unet():
 
 def mobilenet():
     model = keras.applications.MobileNetV2((32, 32, 3), 0.35, weights=None, classes=4)
-    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     y = RNG.integers(0, 4, 48)
     return model, (RNG.normal(size=(48, 32, 32, 3)).astype("float32") + y[:, None, None, None], y)
 
@@ -178,7 +180,7 @@ def lstm():
             layers.Dense(1, "sigmoid"),
         ]
     )
-    model.compile("adam", "binary_crossentropy", ["accuracy"])
+    model.compile("adam", "binary_crossentropy", metrics=["accuracy"])
     x = RNG.integers(0, 12, (N, 6))
     return model, (x, (x.max(axis=1) > 9).astype("float32")[:, None])
 
@@ -190,7 +192,7 @@ def transformer():
     h = layers.LayerNormalization()(h + layers.Dense(16)(layers.Dense(32, "gelu")(h)))
     model = keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling1D()(h)))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, ["accuracy"])
+    model.compile("adam", loss, metrics=["accuracy"])
     tokens = RNG.integers(0, 12, (N, 6))
     return model, (tokens, tokens[:, 0] % 3)
 

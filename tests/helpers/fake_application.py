@@ -67,3 +67,39 @@ class Fake(Application):
         """Return the numbers of a network that always answers 0."""
         errors = data.test.y**2
         return {"always 0": {"error": float(errors.mean()), "worst": float(errors.max())}}
+
+
+class TwoInputs(Fake):
+    """Fake with its numbers as two inputs."""
+
+    def data(self):
+        """Return the numbers in two halves."""
+        data = super().data()
+        parts = [
+            Split((part.x[:, :4], part.x[:, 4:]), part.y, {"x": part.x})
+            for part in (data.train, data.validation, data.test)
+        ]
+        return Splits(*parts, data.source, data.description)
+
+    def networks(self, data, width=1.0):
+        """Return a network that joins both halves."""
+        a, b = keras.Input((4,)), keras.Input((4,))
+        x = keras.layers.Dense(max(1, round(32 * width)), "relu")(
+            keras.layers.Concatenate()([a, b])
+        )
+        return {"network": keras.Model([a, b], keras.layers.Dense(2)(x))}
+
+    def evaluate(self, network, data):
+        """Return the mean and the largest error."""
+        errors = (network.predict(list(data.x), verbose=0) - data.y) ** 2
+        return {"error": float(errors.mean()), "worst": float(errors.max())}
+
+    def show(self, networks, data):
+        """Return a figure of outputs."""
+        from matplotlib.figure import Figure
+
+        figure = Figure()
+        axes = figure.subplots()
+        for title, network in networks.items():
+            axes.plot(network.predict(list(data.x), verbose=0)[:, 0], label=title)
+        return figure

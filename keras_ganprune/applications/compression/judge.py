@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, PruningError
 from keras_ganprune.metrics.image_quality import is_evaluator
 from keras_ganprune.utils import validation
 
@@ -81,7 +81,16 @@ class Judge:
         """
         if self._measure is None:
             return {}
-        numbers = as_numbers(self._measure(network))
+        try:
+            found = self._measure(network)
+        except PruningError:
+            raise
+        except Exception as error:
+            raise InvalidArgumentError(
+                f"`metric` must take the plain network and return a number or a dict. Received: "
+                f"{self.source}, which raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            ) from error
+        numbers = as_numbers(found)
         self.name = next(iter(numbers))
         return numbers
 

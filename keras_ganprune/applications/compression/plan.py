@@ -14,6 +14,8 @@ from keras_ganprune.errors import DataError, InvalidArgumentError
 _STEPS, _FEWEST, _MOST = 1000, 4, 100
 # Fewer epochs than this are cut into more and shorter ones, so that a killed run loses little.
 _SHORTEST_RUN = 4
+# A sampled gradient, a first and a last mask, and a step to recover.
+_FEWEST_STEPS = 4
 # Shares of the steps after which the last mask is made, and channels are cut out.
 _RAMP, _CHANNEL_RAMP, _CUT = 0.6, 0.4, 0.5
 _UPDATES = 40
@@ -41,17 +43,17 @@ class Plan:
     @property
     def ramp(self) -> int:
         """Steps until the last weights are pruned."""
-        return max(1, int(_RAMP * self.steps))
+        return max(2, int(_RAMP * self.steps))
 
     @property
     def channel_ramp(self) -> int:
         """Steps until the last channels are masked: before they are cut out."""
-        return max(1, min(int(_CHANNEL_RAMP * self.steps), self.cut_epoch * self.per_epoch - 1))
+        return max(2, min(int(_CHANNEL_RAMP * self.steps), self.cut_epoch * self.per_epoch))
 
     @property
     def cut_epoch(self) -> int:
         """Epochs after which masked channels are cut out."""
-        return max(1, int(_CUT * self.epochs))
+        return max(-(-2 // self.per_epoch), int(_CUT * self.epochs))
 
     def frequency(self, ramp: int) -> int:
         """Return the number of steps between two mask updates."""
@@ -71,7 +73,7 @@ def plan_for(
 
     Raises:
         DataError: The length of a stream is not known.
-        InvalidArgumentError: `batch_size` is given for a stream, or there are too few epochs for a cut.
+        InvalidArgumentError: `batch_size` is given for a stream, or there are too few epochs or steps.
 
     Example:
     >>> from keras_ganprune.applications.compression.plan import plan_for
@@ -95,8 +97,14 @@ def plan_for(
     size = min(32 if batch_size is None else batch_size, samples)
     per_pass = samples // size
     epochs = _default_epochs(per_pass) if epochs is None else epochs
+    steps = epochs * per_pass
+    if steps < _FEWEST_STEPS:
+        raise InvalidArgumentError(
+            f"`compress` needs at least {_FEWEST_STEPS} training steps: pruning is gradual. Received: "
+            f"{steps} (epochs={epochs}, {samples} samples, {size} per step). Train for more `epochs`, or "
+            "with a smaller `batch_size`."
+        )
     if epochs < _SHORTEST_RUN:
-        steps = epochs * per_pass
         parts = min(10, steps)
         return Plan(parts, steps // parts, size)
     return Plan(epochs, per_pass, size)

@@ -65,6 +65,11 @@ def _model(subject: Subject, trainer: Trainer) -> list[str]:
         )
         return [f"trainer = kgp.Distiller.of(model{teacher})"]
     lines = ["gan = model"]
+    if getattr(subject, "unpacks", False):
+        lines += [
+            "step = gan.train_step  # a data set gives it (x,) where an array gives x",
+            "gan.train_step = lambda *a: step(*a[:-1], a[-1][0])",
+        ]
     if taught and getattr(subject, "teaches", False):
         teacher = trainer.teacher_name or f"kgp.strip_pruning(gan.{subject.shipped})"  # pyright: ignore
         lines.append(f"teach = kgp.Teach({teacher}, {subject.targets[0]!r})")  # pyright: ignore

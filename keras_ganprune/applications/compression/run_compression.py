@@ -17,7 +17,11 @@ from keras_ganprune.applications.compression.plan import plan_for
 from keras_ganprune.applications.compression.progress import Progress
 from keras_ganprune.applications.compression.recipe import recipe
 from keras_ganprune.applications.compression.result import Compression
-from keras_ganprune.applications.compression.subjects import NetworkSubject, subject_of
+from keras_ganprune.applications.compression.subjects import (
+    ForeignSubject,
+    NetworkSubject,
+    subject_of,
+)
 from keras_ganprune.applications.compression.training import Trainer
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.utils import annotated
@@ -125,6 +129,8 @@ def compress(
     goal = requests.feasible(goal, subject)
     if isinstance(subject, NetworkSubject) and teacher is not False:
         subject.outputs = kinds_of_outputs(dense, given.x)
+    if isinstance(subject, ForeignSubject):
+        subject.unpacks = given.samples is not None and given.y is None
     progress = Progress(bool(verbose))
     before = judge(dense)
     requests.check_direction(tolerance, judge)

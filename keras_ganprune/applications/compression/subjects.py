@@ -192,6 +192,7 @@ class ForeignTrainee(Trainee):
 
     Attributes:
         callbacks: What `fit` needs besides the callbacks of the recipe.
+        unpacks: As for `ForeignSubject`.
     """
 
     def __init__(
@@ -200,8 +201,15 @@ class ForeignTrainee(Trainee):
         targets: list[str] | None,
         shipped: str | None,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        unpacks: bool = False,
     ):
         self.model = model
+        if unpacks:
+            step = model.train_step
+            # Past Keras's attribute tracking, which must not track a function.
+            object.__setattr__(
+                model, "train_step", lambda *arguments: step(*arguments[:-1], arguments[-1][0])
+            )
         self.targets = targets
         self.shipped = shipped
         self.callbacks = list(callbacks)
@@ -214,6 +222,8 @@ class ForeignTrainee(Trainee):
 
     def finished(self) -> keras.Model:
         """Return the trained model in the form in which the user passed it."""
+        vars(self.model).pop("train_step", None)
+        self.model.train_function = None
         return self.model
 
 
@@ -222,7 +232,10 @@ class ForeignSubject(Subject):
 
     Attributes:
         teaches: Whether a teacher is used; False after it could not be.
+        unpacks: Whether the training step gets arrays without labels. A data set gives it tuples of one.
     """
+
+    unpacks = False
 
     def __init__(self, model: keras.Model, targets: list[str] | None):
         if targets is None and not getattr(model, "inputs", None):
@@ -272,11 +285,12 @@ class ForeignSubject(Subject):
                     f"A search by `tolerance` over budgets needs copies of the model. Received: a "
                     f"{type(model).__name__}, which cannot be copied. Give a `budget` without `tolerance`."
                 )
+            vars(model).pop("train_step", None)
             self._state.restore()
         callbacks = []
         if teacher is not None and self.teaches and self.targets:
             callbacks.append(Teach(teacher, self.targets[0]))
-        return ForeignTrainee(model, self.targets, self.shipped, callbacks)
+        return ForeignTrainee(model, self.targets, self.shipped, callbacks, self.unpacks)
 
     def note_cut(self) -> None:
         """Note that the user's model itself was cut, so that it cannot be put back."""

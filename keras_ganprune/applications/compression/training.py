@@ -226,8 +226,9 @@ class Trainer:
         ramp = plan.ramp if task.kind == "sparsity" else plan.channel_ramp
         frequency = max(1, round(plan.frequency(ramp) * rate))
         final = task.value if task.kind == "sparsity" else 1.0 - task.value
-        end = self.start + max(1, int(ramp * rate))
-        begin = min(self.start + frequency, end)
+        # Not at once: 'taylor' needs the gradients of at least one step.
+        end = self.start + max(2, int(ramp * rate))
+        begin = min(self.start + frequency, end - 1)
         return PolynomialDecay(final, begin_step=begin, end_step=end), frequency
 
     def prune(self, task: Task, targets: list[str] | None) -> Prune:

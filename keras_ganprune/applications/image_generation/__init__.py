@@ -10,10 +10,6 @@ outputs.py        pictures and the run folder
 summary_table.py  the closing table, and report.md
 """
 
-from keras_ganprune.applications.image_generation.application import (
-    ImageGeneration,
-    ImageGenerationOptions,
-)
 from keras_ganprune.applications.image_generation.options import DemoOptions
 from keras_ganprune.applications.image_generation.pipeline import run
 from keras_ganprune.applications.image_generation.result import DemoResult
@@ -23,8 +19,6 @@ from keras_ganprune.applications.image_generation.training import build, classes
 __all__ = [
     "DemoOptions",
     "DemoResult",
-    "ImageGeneration",
-    "ImageGenerationOptions",
     "build",
     "classes_of",
     "closing_text",

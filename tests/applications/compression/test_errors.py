@@ -15,7 +15,7 @@ def trained():
 
 
 X, Y = np.ones((12, 16), "float32"), np.zeros(12)
-FINE = {"sparsity": 0.5, "epochs": 1, "verbose": 0, "baseline": False}
+FINE = {"sparsity": 0.5, "epochs": 1, "batch_size": 2, "verbose": 0, "baseline": False}
 WRONG = [
     ({"sparsity": 80}, "For 80 %, pass 0.8"),
     ({"sparsity": None}, "`sparsity=0.9`, `budget=Budget"),
@@ -24,6 +24,7 @@ WRONG = [
     ({"tolerance": 2}, "0.02 for 2 %"),
     ({"target": "generator"}, "Leave it out"),
     ({"epochs": 0}, "`epochs`"),
+    ({"batch_size": 12}, "at least 4 training steps"),
     ({"metric": lambda network: float("nan")}, "finite number"),
     ({"metric": lambda network: "good"}, "must return a number"),
     ({"metric": lambda network: 1.0, "tolerance": 0.1, "baseline": None}, "higher_is_better=True"),
@@ -50,7 +51,7 @@ def test_arguments(trained, change, text, tmp_path):
         ((X, Y, Y, Y), "tuple of 4"),
         ("digits", "must be arrays"),
     ],
-    ids=str,
+    ids=["length", "empty", "nan", "shape", "labels", "four", "text"],
 )
 def test_data(trained, data, text):
     with pytest.raises(DataError, match=text):

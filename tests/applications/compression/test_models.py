@@ -89,7 +89,10 @@ def test_one_call_meets_the_target_and_its_code_does_the_same(name, kind):
 
 def test_the_masks_of_the_result_hold_in_a_later_fit():
     model, data = models.trained(models.classifier)
-    result = kgp.compress(model, data, sparsity=0.5, epochs=1, baseline=False, verbose=0)
+    result = kgp.compress(
+        model, data, sparsity=0.5, epochs=1, batch_size=16, baseline=False, verbose=0
+    )
+    assert result.achieved == 0.5
     result.model.fit(*data, verbose=0)
     assert kgp.sparsity_report(result.model).sparsity == result.achieved
     assert set(result.after) == {"accuracy", "loss"} and result.metric == "accuracy"
@@ -104,7 +107,7 @@ def test_a_dense_model_is_trained_for_as_many_steps_and_can_be_shared():
     batches = kgp.datasets.Batches(*data, batch_size=16, per_epoch=6, seed=0)
     keras.utils.set_random_seed(0)
     trainer.fit(batches, epochs=4, shuffle=False, verbose=0)
-    trainer.student.compile("sgd", "sparse_categorical_crossentropy", ["accuracy"])
+    trainer.student.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
     expected = trainer.student.evaluate(*data, batch_size=256, verbose=0, return_dict=True)
     assert first.baseline == pytest.approx(expected) and first.steps == 24
     second = kgp.compress(
