@@ -1,9 +1,23 @@
-"""Data sets of real images for the demo, the tests and the notebooks, and batches of any images."""
+"""Data sets of real images and names for the demo, the tests and the notebooks, and batches of any images."""
 
 from keras_ganprune.datasets.image_folder import folder
 from keras_ganprune.datasets.images import Batches, Images
 from keras_ganprune.datasets.lookup import load
 from keras_ganprune.datasets.mnist_digits import mnist
+from keras_ganprune.datasets.names import Names
 from keras_ganprune.datasets.optical_digits import digits
+from keras_ganprune.datasets.place_names import geonames, geonames_by_country
+from keras_ganprune.datasets.text_file import names_file
 
-__all__ = ["Batches", "Images", "digits", "folder", "load", "mnist"]
+__all__ = [
+    "Batches",
+    "Images",
+    "Names",
+    "digits",
+    "folder",
+    "geonames",
+    "geonames_by_country",
+    "load",
+    "mnist",
+    "names_file",
+]

@@ -194,6 +194,15 @@ def pictures() -> str:
     return path
 
 
+def names_file() -> str:
+    """Return a file with 676 names."""
+    path = folder("names.txt")
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names = [f"{first}an{second}" for first in letters for second in letters]
+    pathlib.Path(path).write_text("\n".join(names), encoding="utf-8")
+    return path
+
+
 def compiled() -> keras.Model:
     """Return a model that can be trained."""
     made = model()
@@ -407,6 +416,7 @@ BASES: dict[str, dict[str, Any]] = {
     "multi_worker_strategy": {},
     "DemoOptions": {},
     "folder": {"path": pictures},
+    "names_file": {"path": names_file},
 }
 
 # Methods: a function that makes the object, and the arguments of a valid call.
