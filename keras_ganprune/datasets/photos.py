@@ -114,14 +114,11 @@ def check_sizes(photos: Mapping[str, np.ndarray], size: int) -> None:
 
 def _shipped(channels: int) -> dict[str, dict[str, np.ndarray]]:
     """Return the photos of the packages by split and name, as uint8 arrays (height, width, channels)."""
-    names = {split: (*COLOUR[split], *(GREY[split] if channels == 1 else ())) for split in COLOUR}
     folders = [
         pathlib.Path(packages.require(module).__file__).parent / below
         for module, below in (("skimage", "data"), ("sklearn", "datasets/images"))
     ]
-    return {
-        split: {n: _read(n, folders, channels) for n in group} for split, group in names.items()
-    }
+    return {s: {n: _read(n, folders, channels) for n in group} for s, group in PHOTOS.items()}
 
 
 def _read(name: str, folders: Sequence[pathlib.Path], channels: int) -> np.ndarray:
