@@ -11,6 +11,7 @@ import attrs
 
 from keras_ganprune.applications.image_generation import _schedules
 from keras_ganprune.applications.option_fields import name_or_mixture, names, option
+from keras_ganprune.applications.options import check_seed
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.gan import losses
 from keras_ganprune.layers.mask_ops import validate_sparsity
@@ -21,11 +22,6 @@ from keras_ganprune.pruning.modes import Mode
 from keras_ganprune.utils import validation
 
 TARGETS = ("generator", "discriminator")
-
-
-def _check_seed(value: Any, name: str) -> None:
-    if not validation.is_int(value) or not 0 <= value < 2**32:
-        raise InvalidArgumentError(f"`{name}` must be an int in [0, 2**32). Received: {value!r}.")
 
 
 def _check_targets(value: Any, name: str) -> None:
@@ -174,7 +170,7 @@ class DemoFields:
     output: str = option("ganprune_run", "Run folder to write.")
     overwrite: bool = option(False, "Replace an existing run folder.", kind=bool, default_text="no")
     seed: int = option(
-        0, "Seed of weights, data order and latent vectors.", kind=int, check=_check_seed
+        0, "Seed of weights, data order and latent vectors.", kind=int, check=check_seed
     )
     quick: bool = option(
         False,
