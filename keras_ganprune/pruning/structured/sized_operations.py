@@ -92,9 +92,18 @@ class Lines:
                 line = self.of(size) * 0
                 if len(shape) > 1:
                     line = ops.expand_dims(line, [a for a in range(len(shape)) if a != axis])
-                total = line if total is None else total + line
+                total = line if total is None else _sum(total, line)
         repeats = tuple(1 if isinstance(n, Size) else n for n in shape)
         return ops.tile(total, repeats) if any(n != 1 for n in repeats) else total
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """Return the sum of two tensors that are broadcast.
+
+    A difference, because `add` of Keras on TensorFlow takes (1, n, 1) beside (1, 1, n) for a bias of the last
+    axis, and returns (1, 1, n).
+    """
+    return ops.subtract(one, ops.negative(other))
 
 
 def _full(op: Sized, lines: Lines) -> Any:
@@ -132,7 +141,7 @@ def _broadcast(op: Sized, lines: Lines, x: Any) -> Any:
     zeros = lines.zeros(op.numbers["shape"])
     if op.dtype == "bool":
         return ops.logical_or(ops.cast(zeros, "bool"), x)
-    return ops.add(ops.cast(zeros, op.dtype), x)
+    return _sum(ops.cast(zeros, op.dtype), x)
 
 
 def _slice(op: Sized, lines: Lines, x: Any) -> Any:
@@ -184,7 +193,7 @@ def _places(op: Sized, lines: Lines, x: Any) -> Any:
             line = line * stride
         others = [a for a in range(last + 1) if a != axis]
         line = ops.expand_dims(line, others) if others else line
-        index = line if index is None else index + line
+        index = line if index is None else _sum(index, line)
         stride = lines.number(size, "int32") * stride
     return ops.take(rows, index, axis=0)
 
