@@ -13,7 +13,19 @@ from keras_ganprune.callbacks.shrink import Shrink
 from keras_ganprune.callbacks.tensorboard import PruningSummary
 from keras_ganprune.errors import PruningError, PruningNotice, PruningWarning
 from keras_ganprune.exporters import ExportReport, export_saved_model
-from keras_ganprune.gan import DiffAugment, Distillation, GANLoss, GANModel
+from keras_ganprune.gan import (
+    PSNR,
+    DiffAugment,
+    Distillation,
+    GANLoss,
+    GANModel,
+    ImageToImageGAN,
+    L1Loss,
+    L2Loss,
+    PerceptualLoss,
+    ReconstructionLoss,
+    keep_known_pixels,
+)
 from keras_ganprune.layers.covered_kernels import mask_coverage
 from keras_ganprune.layers.lora import merge_lora
 from keras_ganprune.layers.prunable import (
@@ -119,6 +131,7 @@ __version__ = "0.2.0"
 __all__ = [
     "ERK",
     "NM",
+    "PSNR",
     "SET",
     "AdaptiveSparsity",
     "Allocation",
@@ -150,7 +163,10 @@ __all__ = [
     "Hard",
     "Hybrid",
     "ImageQuality",
+    "ImageToImageGAN",
     "IterativeRewind",
+    "L1Loss",
+    "L2Loss",
     "LayerwiseOrder",
     "Linear",
     "Magnitude",
@@ -159,6 +175,7 @@ __all__ = [
     "NaNGuard",
     "OneShot",
     "PerLayer",
+    "PerceptualLoss",
     "PolynomialDecay",
     "PrunableBatchNormalization",
     "PrunableConv1D",
@@ -198,6 +215,7 @@ __all__ = [
     "QualityReport",
     "Random",
     "Recommendation",
+    "ReconstructionLoss",
     "RigL",
     "SampleGrid",
     "Schedule",
@@ -220,6 +238,7 @@ __all__ = [
     "copy_masks",
     "export_saved_model",
     "frechet_distance",
+    "keep_known_pixels",
     "kernel_distance",
     "load_model",
     "load_run",

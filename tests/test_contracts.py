@@ -13,6 +13,7 @@ import pytest
 from members import FAMILIES, MEMBERS, NAMES, each_family, each_member
 
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
+from keras_ganprune.gan import reconstruction
 from keras_ganprune.pruning import allocation, criteria, granularity, modes
 from keras_ganprune.utils.registry import PACKAGE, Configurable, Family, snake_case
 
@@ -47,6 +48,7 @@ def names_alone(kind) -> set[str]:
         ("granularity", granularity.GranularityName),
         ("allocation", allocation.AllocationName),
         ("mode", modes.ModeName),
+        ("reconstruction loss", reconstruction.ReconstructionName),
         ("schedule", None),  # no schedule has defaults for all arguments
     ],
 )

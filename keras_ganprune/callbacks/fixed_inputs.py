@@ -12,7 +12,8 @@ import numpy as np
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import DataError, InvalidArgumentError, UnbuiltModelError, unknown_name
-from keras_ganprune.gan import GANModel, latents, network_checks
+from keras_ganprune.gan import latents, network_checks
+from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import is_built
 from keras_ganprune.training import discovery
@@ -39,7 +40,7 @@ def sampled_network(model: keras.Model, target: Any = None) -> tuple[str, keras.
                 f"{', '.join(name for name, _ in pairs)}. Add one callback for each."
             )
         return pairs[0]
-    if isinstance(model, GANModel):
+    if isinstance(model, AdversarialModel):
         name = "generator" if model.sampler is model.generator else "ema_generator"
         return name, model.sampler
     known = discovery.networks(model)

@@ -10,7 +10,7 @@ import keras
 from keras_ganprune.callbacks._shrink_run import CutPlan, ShrinkRun
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.gan import GANModel
+from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.pruning import compatibility
@@ -232,10 +232,15 @@ class Shrink(FreshCopies):
                 )
         average = getattr(self.model, "ema_generator", None)
         cuts_generator = any(n is getattr(self.model, "generator", None) for _, n in targets)
-        if not self.copies and isinstance(self.model, GANModel) and average and cuts_generator:
+        if (
+            not self.copies
+            and isinstance(self.model, AdversarialModel)
+            and average
+            and cuts_generator
+        ):
             raise InvalidArgumentError(
-                "The averaged generator of a `GANModel` follows the generator, so it must be cut in the "
-                f"same way. Received: copies={self.copies!r}. Leave `copies` at 'auto'."
+                f"The averaged generator of a `{type(self.model).__name__}` follows the generator, so "
+                f"it must be cut in the same way. Received: copies={self.copies!r}. Leave `copies` at 'auto'."
             )
 
     def _say(self, text: str) -> None:

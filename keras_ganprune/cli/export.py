@@ -14,7 +14,8 @@ HELP = "Write a saved model as a stripped SavedModel."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "model", help="A .keras file. If it contains a GANModel, the generator is exported."
+        "model",
+        help="A .keras file. If it contains a GAN of this package, the generator is exported.",
     )
     parser.add_argument("output", help="Folder to write.")
     saved_models.add_live(parser, "Export")

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from keras_ganprune.errors import PruningError
-from keras_ganprune.gan import GANModel
+from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers import saving
 
 AVERAGED = "averaged generator"
@@ -33,11 +33,11 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 
 
 def add_live(parser: argparse.ArgumentParser, action: str) -> None:
-    """Add `--live`, for commands that read one generator of a `GANModel`."""
+    """Add `--live`, for commands that read one generator of a GAN."""
     parser.add_argument(
         "--live",
         action="store_true",
-        help=f"{action} the live generator of a GANModel. Defaults to the averaged generator, if there is "
+        help=f"{action} the live generator of a GAN. Defaults to the averaged generator, if there is "
         "one.",
     )
 
@@ -63,8 +63,8 @@ def load(path: str | os.PathLike[str], modules: Sequence[str] = ()) -> Any:
 
 
 def networks(model: keras.Model) -> dict[str, keras.Model]:
-    """Return the networks of a `GANModel` by name, or any other model by its own name."""
-    if not isinstance(model, GANModel):
+    """Return the networks of a GAN of this package by name, or any other model by its own name."""
+    if not isinstance(model, AdversarialModel):
         return {model.name: model}
     by_name = {"generator": model.generator, "discriminator": model.discriminator}
     if model.ema_generator is not None:

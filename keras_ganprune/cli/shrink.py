@@ -12,7 +12,7 @@ import keras
 from keras_ganprune.cli import saved_models
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.exporters import export_saved_model
-from keras_ganprune.gan import GANModel
+from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.metrics import compare_models
 from keras_ganprune.pruning import shrink_model
@@ -33,7 +33,8 @@ _SHARES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "model", help="A .keras file. If it contains a GANModel, one network of it is shrunk."
+        "model",
+        help="A .keras file. If it contains a GAN of this package, one network of it is shrunk.",
     )
     parser.add_argument(
         "output", help="Folder to write: model.keras, saved_model and comparison.md."
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--network",
         default="generator",
-        help="Network of a GANModel: generator or discriminator. Defaults to generator.",
+        help="Network of a GAN: generator or discriminator. Defaults to generator.",
     )
     saved_models.add_live(parser, "Shrink")
     for name, text in _SHARES.items():
@@ -127,7 +128,7 @@ def _request(arguments: argparse.Namespace) -> tuple[float | None, Budget | None
 
 def _network(arguments: argparse.Namespace) -> keras.Model:
     model: Any = saved_models.load(arguments.model, arguments.modules)
-    if not isinstance(model, GANModel):
+    if not isinstance(model, AdversarialModel):
         return model
     networks = saved_models.networks(model)
     average = networks.pop(saved_models.AVERAGED, None)

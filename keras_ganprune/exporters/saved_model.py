@@ -12,7 +12,7 @@ import keras
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.exporters import _tensorflow, other_backends
 from keras_ganprune.exporters._comparison import inputs_for
-from keras_ganprune.gan import GANModel
+from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.as_saved import uncompiled
 from keras_ganprune.layers.stripping import mask_written_values, plain_classes
 from keras_ganprune.metrics.sparsity import count_parameters
@@ -78,9 +78,9 @@ def export_saved_model(
     error is raised.
 
     Args:
-        model: A built Keras model. For a `GANModel`, the generator is exported.
+        model: A built Keras model. For a `GANModel` or an `ImageToImageGAN`, the generator is exported.
         path: The folder to write. It is created only if the export succeeds.
-        average: Whether to export the averaged generator of a `GANModel` with `ema_decay`. Defaults to
+        average: Whether to export the averaged generator of such a GAN with `ema_decay`. Defaults to
             False.
         overwrite: Whether to replace an existing folder. Defaults to False.
         tolerance: Non-negative float, largest valid difference, relative to the largest output. Between two
@@ -134,7 +134,7 @@ def export_saved_model(
 
 def _network(model: keras.Model, average: bool) -> keras.Model:
     """Return the network to export."""
-    if isinstance(model, GANModel):
+    if isinstance(model, AdversarialModel):
         if not average:
             return model.generator
         if model.ema_generator is None:
@@ -145,7 +145,8 @@ def _network(model: keras.Model, average: bool) -> keras.Model:
         return model.ema_generator
     if average:
         raise InvalidArgumentError(
-            "`average=True` is for a `GANModel`. For any other model pass the averaged network itself."
+            "`average=True` is for a `GANModel` or an `ImageToImageGAN`. For any other model pass the "
+            "averaged network itself."
         )
     return model
 

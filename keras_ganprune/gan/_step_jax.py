@@ -14,7 +14,7 @@ from keras_ganprune.backend._gradients_jax import differentiate, run_on, value_a
 from keras_ganprune.backend.operations import ops
 from keras_ganprune.gan import adversarial_step
 from keras_ganprune.gan.adversarial_step import Batch, logits
-from keras_ganprune.gan.training_log import Balance, StepResult
+from keras_ganprune.gan.training_log import Balance, Judged, StepResult
 from keras_ganprune.training.discovery import trained_variables
 
 
@@ -95,7 +95,7 @@ def _penalties(gan, real, fake, condition):
     return total
 
 
-def _discriminator_update(gan, batch, fake):
+def _discriminator_update(gan, batch, fake) -> Judged:
     fake = jax.lax.stop_gradient(fake)
 
     def scaled_loss():
@@ -104,7 +104,7 @@ def _discriminator_update(gan, batch, fake):
         loss = gan.loss_pair.discriminator(real_logits, fake_logits)
         loss += _penalties(gan, batch.real, fake, batch.condition)
         loss += _regularization(gan.discriminator)
-        return gan.discriminator_optimizer.scale_loss(loss), (loss, real_logits, fake_logits)
+        return gan.discriminator_optimizer.scale_loss(loss), Judged(loss, real_logits, fake_logits)
 
     weights = gan.discriminator.trainable_weights
     _, result, gradients = value_and_gradients(scaled_loss, weights)
@@ -120,7 +120,7 @@ def _steps_done(gan):
 def _train(gan, data):
     batch = _batch(gan, data)
     draw = functools.partial(_sample, gan, batch.size)
-    for _ in range(gan.discriminator_steps - 1):
+    for _ in range(gan.discriminator_steps - 1 if gan.trains_discriminator else 0):
         inputs = gan.generator_inputs(batch.condition, draw)
         _discriminator_update(gan, batch, gan.generator(inputs, training=True))
 
@@ -133,15 +133,15 @@ def _train(gan, data):
         fake = gan.generator(inputs, training=True)
         # Read before the discriminator runs: a layer of both networks loses its losses there.
         regularization = _regularization(gan.generator)
-        d_loss, real_logits, fake_logits = _discriminator_update(gan, batch, fake)
-        g_loss, scaled = adversarial_step.generator_loss(
-            gan, batch, fake, True, _gradient_at, scale
+        judged = _discriminator_update(gan, batch, fake) if gan.trains_discriminator else None
+        g_loss, scaled = adversarial_step.weighted_generator_loss(
+            gan, batch, fake, _gradient_at, scale
         )
-        distance = gan.distance_to_teacher(inputs, batch.condition, fake)
-        if distance is not None:
-            scaled += scale(distance)
-        result = (d_loss, g_loss + regularization, real_logits, fake_logits, distance)
-        return scaled + scale(regularization), result
+        further = adversarial_step.further_losses(gan, batch, inputs, fake)
+        for term in further.values():
+            scaled += scale(term)
+        shown = jax.lax.stop_gradient(fake)
+        return scaled + scale(regularization), (judged, g_loss + regularization, further, shown)
 
     weights = gan.generator.trainable_weights
     # Read before the update, which counts a step.
@@ -153,10 +153,8 @@ def _train(gan, data):
         # The first steps follow faster, so that the average soon forgets the initial weights.
         decay = ops.minimum(gan.ema_decay, (1.0 + step) / (10.0 + step))
         adversarial_step.update_average(gan, decay)
-    d_loss, g_loss, real_logits, fake_logits, distance = result
-    return gan.log(
-        StepResult(d_loss, g_loss, real_logits, fake_logits, batch.weight, balance, distance)
-    )
+    judged, g_loss, further, fake = result
+    return gan.log(StepResult(g_loss, judged, batch.weight, balance, further, (batch.real, fake)))
 
 
 def _update_generator(gan, batch, inputs, gradients, weights, due) -> Balance | None:

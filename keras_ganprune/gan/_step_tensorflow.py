@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_ganprune.gan import adversarial_step
 from keras_ganprune.gan.adversarial_step import Batch, logits
-from keras_ganprune.gan.training_log import Balance, StepResult
+from keras_ganprune.gan.training_log import Balance, Judged, StepResult
 
 # Named, because TensorFlow's default depends on the device and on XLA. (XLA also makes other normal
 # numbers of the same bits, so a seed still gives another run there.)
@@ -77,7 +77,7 @@ def _penalties(gan, real, fake, condition):
     return total
 
 
-def _discriminator_update(gan, batch, fake):
+def _discriminator_update(gan, batch, fake) -> Judged:
     fake = tf.stop_gradient(fake)
     with tf.GradientTape() as tape:
         real_logits = logits(gan, batch.real, batch.condition, True)
@@ -87,7 +87,7 @@ def _discriminator_update(gan, batch, fake):
         loss += _regularization(gan.discriminator)
         scaled = _scale(loss, gan.discriminator_optimizer)
     _apply(tape, scaled, gan.discriminator, gan.discriminator_optimizer)
-    return loss, real_logits, fake_logits
+    return Judged(loss, real_logits, fake_logits)
 
 
 def _regularization(network):
@@ -112,7 +112,7 @@ def train_step(gan, data: Any) -> dict[str, Any]:
     """
     batch = _batch(gan, data)
     draw = functools.partial(_sample, gan, batch.size)
-    for _ in range(gan.discriminator_steps - 1):
+    for _ in range(gan.discriminator_steps - 1 if gan.trains_discriminator else 0):
         inputs = gan.generator_inputs(batch.condition, draw)
         _discriminator_update(gan, batch, gan.generator(inputs, training=True))
 
@@ -122,19 +122,14 @@ def train_step(gan, data: Any) -> dict[str, Any]:
         # Read before the discriminator runs: a layer of both networks loses its losses there.
         regularization = _regularization(gan.generator)
         with tape.stop_recording():
-            d_loss, real_logits, fake_logits = _discriminator_update(gan, batch, fake)
-        g_loss, scaled = adversarial_step.generator_loss(
-            gan,
-            batch,
-            fake,
-            True,
-            _gradient_at,
-            lambda loss: _scale(loss, gan.generator_optimizer),
+            judged = _discriminator_update(gan, batch, fake) if gan.trains_discriminator else None
+        g_loss, scaled = adversarial_step.weighted_generator_loss(
+            gan, batch, fake, _gradient_at, lambda loss: _scale(loss, gan.generator_optimizer)
         )
         scaled += _scale(regularization, gan.generator_optimizer)
-        distance = gan.distance_to_teacher(inputs, batch.condition, fake)
-        if distance is not None:
-            scaled += _scale(distance, gan.generator_optimizer)
+        further = adversarial_step.further_losses(gan, batch, inputs, fake)
+        for term in further.values():
+            scaled += _scale(term, gan.generator_optimizer)
     g_loss += regularization
 
     balance = _update_generator(gan, batch, inputs, tape, scaled)
@@ -143,9 +138,7 @@ def train_step(gan, data: Any) -> dict[str, Any]:
         # The first steps follow faster, so that the average soon forgets the initial weights.
         decay = tf.minimum(gan.ema_decay, (1.0 + step) / (10.0 + step))
         adversarial_step.update_average(gan, decay)
-    return gan.log(
-        StepResult(d_loss, g_loss, real_logits, fake_logits, batch.weight, balance, distance)
-    )
+    return gan.log(StepResult(g_loss, judged, batch.weight, balance, further, (batch.real, fake)))
 
 
 def _update_generator(gan, batch, inputs, tape, scaled) -> Balance | None:

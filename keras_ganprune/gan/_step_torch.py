@@ -18,7 +18,7 @@ from keras import ops
 
 from keras_ganprune.gan import adversarial_step
 from keras_ganprune.gan.adversarial_step import Batch, logits
-from keras_ganprune.gan.training_log import Balance, StepResult
+from keras_ganprune.gan.training_log import Balance, Judged, StepResult
 
 
 class _HostCopies:
@@ -153,7 +153,7 @@ def _penalties(gan, real, fake, condition):
     return total
 
 
-def _discriminator_update(gan, batch, fake):
+def _discriminator_update(gan, batch, fake) -> Judged:
     fake = fake.detach()
     with _recorded_as_used(_normalized(gan.discriminator)):
         real_logits = logits(gan, batch.real, batch.condition, True)
@@ -163,7 +163,7 @@ def _discriminator_update(gan, batch, fake):
         loss = loss + _regularization(gan.discriminator)
         scaled = _scale(loss, gan.discriminator_optimizer)
         _apply(scaled, gan.discriminator, gan.discriminator_optimizer)
-    return loss.detach(), real_logits.detach(), fake_logits.detach()
+    return Judged(loss.detach(), real_logits.detach(), fake_logits.detach())
 
 
 def _regularization(network):
@@ -220,7 +220,7 @@ def train_step(gan, data: Any) -> dict[str, Any]:
     """
     batch = _batch(gan, data)
     draw = functools.partial(_sample, gan, batch.size)
-    for _ in range(gan.discriminator_steps - 1):
+    for _ in range(gan.discriminator_steps - 1 if gan.trains_discriminator else 0):
         inputs = gan.generator_inputs(batch.condition, draw)
         with torch.no_grad():
             fake = gan.generator(inputs, training=True)
@@ -231,23 +231,18 @@ def train_step(gan, data: Any) -> dict[str, Any]:
         fake = gan.generator(inputs, training=True)
         # Read before the discriminator runs: a layer of both networks loses its losses there.
         regularization = _regularization(gan.generator)
-    d_loss, real_logits, fake_logits = _discriminator_update(gan, batch, fake)
+    judged = _discriminator_update(gan, batch, fake) if gan.trains_discriminator else None
     with _recorded_as_used(_normalized(gan.discriminator)):
-        g_loss, scaled = adversarial_step.generator_loss(
-            gan,
-            batch,
-            fake,
-            True,
-            _gradient_at,
-            lambda loss: _scale(loss, gan.generator_optimizer),
+        g_loss, scaled = adversarial_step.weighted_generator_loss(
+            gan, batch, fake, _gradient_at, lambda loss: _scale(loss, gan.generator_optimizer)
         )
         if torch.is_tensor(regularization):
             scaled = scaled + _scale(regularization, gan.generator_optimizer)
-        distance = gan.distance_to_teacher(inputs, batch.condition, fake)
-        if distance is not None:
-            scaled = scaled + _scale(distance, gan.generator_optimizer)
-            distance = distance.detach()
+        further = adversarial_step.further_losses(gan, batch, inputs, fake)
+        for term in further.values():
+            scaled = scaled + _scale(term, gan.generator_optimizer)
     g_loss = (g_loss + regularization).detach()
+    further = {name: term.detach() for name, term in further.items()}
 
     balance = _update_generator(gan, batch, inputs, scaled)
     if gan.ema_generator is not None:
@@ -256,9 +251,8 @@ def train_step(gan, data: Any) -> dict[str, Any]:
             # The first steps follow faster, so that the average soon forgets the initial weights.
             decay = torch.clamp((1.0 + step) / (10.0 + step), max=gan.ema_decay)
             adversarial_step.update_average(gan, decay)
-    return gan.log(
-        StepResult(d_loss, g_loss, real_logits, fake_logits, batch.weight, balance, distance)
-    )
+    pair = (batch.real, fake.detach())
+    return gan.log(StepResult(g_loss, judged, batch.weight, balance, further, pair))
 
 
 def _update_generator(gan, batch, inputs, scaled) -> Balance | None:

@@ -48,6 +48,9 @@ class AdversarialModel(TwoNetworks):
       latent vectors calls `draw()`, once.
     - `discriminator_inputs(images, condition)` returns the inputs of the discriminator.
 
+    It may also define `further_losses`, the terms of the generator's loss beside the adversarial one, with
+    a running mean in `_trackers` for each; `augmented`, what the augmentation changes; and `check_data`.
+
     It calls `set_teacher` at the end of its constructor, when these methods can be called.
 
     Args:
@@ -88,7 +91,10 @@ class AdversarialModel(TwoNetworks):
         self.value_range = None if value_range is None else validation.value_range(value_range)
         self.loss_pair = losses.smoothed(losses.get(loss), label_smoothing)
         self.seed = seed
-        self.augmentation = network_checks.augmentation(augmentation, discriminator)
+        seen = network_checks.inputs_of(discriminator)
+        self.augmentation = network_checks.augmentation(
+            augmentation, tuple(seen[0].shape) if seen else None
+        )
         self.noise_seed = keras.random.SeedGenerator(seed)
         self._teaching: Teaching | None = None
         self._trackers = training_log.new_trackers(bool(self.balance_frequency))
@@ -113,6 +119,33 @@ class AdversarialModel(TwoNetworks):
         """Return the inputs of the discriminator for real or generated images."""
         raise NotImplementedError
 
+    #: Factor of the adversarial loss of the generator.
+    adversarial_weight: float = 1.0
+    #: Whether the discriminator is updated.
+    trains_discriminator: bool = True
+    #: Whether the images in the result of a test step are those of `sampler`.
+    measures_sampler: bool = False
+
+    def further_losses(self, images: Any, real: Any, condition: Any) -> dict[str, Any]:
+        """Return the terms of the generator's loss beside the adversarial one.
+
+        Args:
+            images: Images (batch, ...) of the generator, with their derivative in training.
+            real: Real images (batch, ...).
+            condition: The condition that `unpack` returned.
+
+        Returns: Scalar float32 tensors by log name. Defaults to none.
+        """
+        return {}
+
+    def augmented(self, images: Any, condition: Any) -> tuple[Any, Any]:
+        """Return (images, condition) as the augmentation changes them; by default the images alone.
+
+        It is called in training, and only if there is an augmentation.
+        """
+        layer: Any = self.augmentation
+        return layer(images, training=True), condition
+
     # --- the two networks ------------------------------------------------------------------------
 
     def judge(self, x: Any, labels: Any = None, training: bool = False) -> Any:
@@ -123,10 +156,10 @@ class AdversarialModel(TwoNetworks):
             labels: The condition of these images, such as their labels. Defaults to None.
             training: Whether the network runs in training mode. Defaults to False.
 
-        Returns: Tensor (batch, 1).
+        Returns: Tensor (batch, ...).
         """
         if training and self.augmentation is not None:
-            x = self.augmentation(x, training=True)
+            x, labels = self.augmented(x, labels)
         return self.discriminator(self.discriminator_inputs(x, labels), training=training)
 
     def call(self, inputs, training=False):
@@ -267,9 +300,17 @@ class AdversarialModel(TwoNetworks):
         optimizer_pair.check_trains(
             self.discriminator_optimizer, self.discriminator, "discriminator"
         )
-        batch_checks.data(self, x, y)
+        self.check_data(x, y)
         callbacks = _with_guards(callbacks)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, **kwargs)
+
+    def check_data(self, x: Any, y: Any) -> None:
+        """Check the data of `fit` before the first step.
+
+        Raises:
+            DataError: The data cannot be used.
+        """
+        batch_checks.data(self, x, y)
 
     def _symbolic_build(self, iterator=None, data_batch=None):
         # On JAX and PyTorch Keras calls a model that has an unbuilt layer on a batch of images. The

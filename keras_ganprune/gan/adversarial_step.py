@@ -14,7 +14,7 @@ import keras
 
 from keras_ganprune.backend.operations import ops
 from keras_ganprune.gan.adversarial_model import AdversarialModel
-from keras_ganprune.gan.training_log import StepResult
+from keras_ganprune.gan.training_log import Judged, StepResult
 from keras_ganprune.layers.guard import unchecked
 
 
@@ -90,6 +90,32 @@ def generator_loss(
     return loss, ops.stop_gradient(scaled) + ops.cast(through_images, scaled.dtype)
 
 
+def weighted_generator_loss(
+    gan: AdversarialModel,
+    batch: Batch,
+    fake: Any,
+    gradient_at: Callable[..., Any],
+    scale: Callable[[Any], Any],
+) -> tuple[Any, Any]:
+    """Return what `generator_loss` does, times the weight of the adversarial loss, for training."""
+    weight = gan.adversarial_weight
+    if not weight:
+        return ops.zeros((), "float32"), ops.zeros((), "float32")
+    loss, scaled = generator_loss(
+        gan, batch, fake, True, gradient_at, lambda loss: scale(weight * loss)
+    )
+    return weight * loss, scaled
+
+
+def further_losses(gan: AdversarialModel, batch: Batch, inputs: Any, fake: Any) -> dict[str, Any]:
+    """Return the terms of the generator's loss beside the adversarial one, by log name."""
+    terms = dict(gan.further_losses(fake, batch.real, batch.condition))
+    distance = gan.distance_to_teacher(inputs, batch.condition, fake)
+    if distance is not None:
+        terms["distillation_loss"] = distance
+    return terms
+
+
 def mean_logits(gan: AdversarialModel, batch: Batch, inputs: Any) -> tuple[Any, Any]:
     """Return mean D(G(inputs)) and mean D(real) in inference mode, which changes no state."""
     fake = gan.generator(inputs, training=False)
@@ -128,12 +154,19 @@ def test_step(gan: AdversarialModel, batch: Batch, draw: Callable[[], Any]) -> d
         batch: The batch.
         draw: Function that returns new latent vectors for the batch.
     """
-    fake = gan.generator(gan.generator_inputs(batch.condition, draw), training=False)
-    real_logits = logits(gan, batch.real, batch.condition, False)
-    fake_logits = logits(gan, fake, batch.condition, False)
-    d_loss = gan.loss_pair.discriminator(real_logits, fake_logits)
-    g_loss = gan.loss_pair.generator(fake_logits, real_logits)
-    return gan.log(StepResult(d_loss, g_loss, real_logits, fake_logits, batch.weight))
+    inputs = gan.generator_inputs(batch.condition, draw)
+    fake = gan.generator(inputs, training=False)
+    g_loss, judged = ops.zeros((), "float32"), None
+    if gan.trains_discriminator:
+        real_logits = logits(gan, batch.real, batch.condition, False)
+        fake_logits = logits(gan, fake, batch.condition, False)
+        d_loss = gan.loss_pair.discriminator(real_logits, fake_logits)
+        judged = Judged(d_loss, real_logits, fake_logits)
+        g_loss = gan.adversarial_weight * gan.loss_pair.generator(fake_logits, real_logits)
+    further = gan.further_losses(fake, batch.real, batch.condition)
+    # The metrics are those of the network that `predict` uses.
+    shown = gan.sampler(inputs, training=False) if gan.measures_sampler else fake
+    return gan.log(StepResult(g_loss, judged, batch.weight, None, further, (batch.real, shown)))
 
 
 def adversarial_loss(

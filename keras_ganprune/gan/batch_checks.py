@@ -63,7 +63,7 @@ def data(gan: Any, x: Any, y: Any) -> None:
             "`fit` takes images as one array (and labels as a second argument), a `tf.data.Dataset` or a "
             f"`PyDataset`. Received: a {type(x).__name__} of {len(x)}."
         )
-    if isinstance(x, np.ndarray) or _is_tensor(x):
+    if isinstance(x, np.ndarray) or is_tensor(x):
         _check_images(gan, np.asarray(x), whole=True)
         gan.unpack((x, y) if y is not None else (x,))
         if y is not None and len(y) != len(x):
@@ -71,7 +71,7 @@ def data(gan: Any, x: Any, y: Any) -> None:
                 f"There must be one label per image. Received: {len(x)} images, {len(y)} labels."
             )
         return
-    batch = _first_batch(x)
+    batch = first_batch(x)
     if batch is not None:
         images, _ = gan.unpack(batch)
         _check_images(gan, np.asarray(images), whole=False)
@@ -81,11 +81,12 @@ def _short(x: Any) -> str:
     return f"a dict with {list(x)}" if isinstance(x, Mapping) else repr(x)
 
 
-def _is_tensor(x: Any) -> bool:
+def is_tensor(x: Any) -> bool:
+    """Return whether an object looks like a tensor."""
     return hasattr(x, "shape") and hasattr(x, "dtype") and not callable(x)
 
 
-def _first_batch(stream: Any) -> Any:
+def first_batch(stream: Any) -> Any:
     """Return the first batch of a stream that can be read twice, or None for another stream."""
     if isinstance(stream, keras.utils.PyDataset):
         if not len(stream):  # pyright: ignore[reportArgumentType]  (subclasses define it)
@@ -98,12 +99,37 @@ def _first_batch(stream: Any) -> Any:
     return None
 
 
+def check_numbers(array: np.ndarray, what: str, part: str) -> None:
+    """Check that an array is not empty, and that its values are finite numbers.
+
+    Args:
+        array: The array.
+        what: What it holds, at the begin of a sentence, such as "Images".
+        part: Which part of the data it is, such as " (in the first batch)", or "".
+
+    Raises:
+        DataError: It is not so.
+    """
+    if array.size == 0:
+        raise DataError(f"The data is empty. Received: shape {array.shape}.")
+    if array.dtype.kind not in "fiub":
+        raise DataError(
+            f"{what} must be numbers in one array. Received: dtype {array.dtype}. Images of several sizes "
+            "make no array: resize them to one size."
+            if array.dtype.kind == "O"
+            else f"{what} must be numbers. Received: dtype {array.dtype}."
+        )
+    if not math.isfinite(float(np.min(array))) or not math.isfinite(float(np.max(array))):
+        bad = int(np.count_nonzero(~np.isfinite(array)))
+        raise DataError(
+            f"{what} must be finite. Received: {bad} NaN or infinite value(s) of {array.size}{part}. "
+            "Remove or replace them (`np.nan_to_num`) before `fit`."
+        )
+
+
 def _check_images(gan: Any, images: np.ndarray, whole: bool) -> None:
     part = "" if whole else " (in the first batch)"
-    if images.size == 0:
-        raise DataError(f"The data is empty. Received: shape {images.shape}.")
-    if images.dtype.kind not in "fiub":
-        raise DataError(f"Images must be numbers. Received: dtype {images.dtype}.")
+    check_numbers(images, "Images", part)
     expected = output_shape(gan.generator)
     if expected and not shapes_match(tuple(images.shape[1:]), expected[1:]):
         raise DataError(
@@ -111,12 +137,6 @@ def _check_images(gan: Any, images: np.ndarray, whole: bool) -> None:
             f"Received: {images.shape[1:]}{part}."
         )
     low, high = float(np.min(images)), float(np.max(images))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        bad = int(np.count_nonzero(~np.isfinite(images)))
-        raise DataError(
-            f"Images must be finite. Received: {bad} NaN or infinite value(s) of {images.size}{part}. "
-            "Remove or replace them (`np.nan_to_num`) before `fit`."
-        )
     if gan.value_range is not None:
         lowest, highest = gan.value_range
         slack = _SLACK * (highest - lowest)

@@ -12,9 +12,9 @@ from keras_ganprune.errors import (
     ArgumentTypeError,
     InvalidArgumentError,
     UnbuiltModelError,
-    UnsupportedLayerError,
 )
 from keras_ganprune.gan import network_checks
+from keras_ganprune.gan.features import Features
 from keras_ganprune.layers.stripping import plain_copy
 from keras_ganprune.utils import annotated, validation
 from keras_ganprune.utils.registry import PACKAGE, Configurable
@@ -88,8 +88,7 @@ class Distillation(Configurable):
                 f"`layers` needs `features` above 0. Received: layers={self.layers}, features=0. Pass a "
                 "positive `features`, or leave `layers` out."
             )
-        # The discriminator, and the model of its features.
-        self._feature_cache: tuple[keras.Model, keras.Model] | None = None
+        self._inner = Features(self.layers, "`Distillation(features=...)`", "use `output` alone")
 
     def get_config(self):
         """Return the arguments of the constructor."""
@@ -122,17 +121,8 @@ class Distillation(Configurable):
         return total
 
     def _features(self, gan: TwoPlayers, images: Any, condition: Any) -> list[Any]:
-        outputs = self._feature_model(gan.discriminator)(
-            gan.discriminator_inputs(images, condition), training=False
-        )
-        outputs = outputs if isinstance(outputs, (list, tuple)) else [outputs]
-        return [ops.cast(x, "float32") for x in outputs]
-
-    def _feature_model(self, discriminator: keras.Model) -> keras.Model:
-        # Cached, because PyTorch needs it in every step. `Shrink` may replace the discriminator.
-        if self._feature_cache is None or self._feature_cache[0] is not discriminator:
-            self._feature_cache = discriminator, feature_model(discriminator, self.layers)
-        return self._feature_cache[1]
+        inputs = gan.discriminator_inputs(images, condition)
+        return self._inner.of(gan.discriminator, inputs)
 
     def check(self, gan: TwoPlayers) -> None:
         """Check that the discriminator of a GAN has the features.
@@ -148,7 +138,7 @@ class Distillation(Configurable):
                 "`Distillation(features=...)` needs networks that share no weights: its gradient would "
                 "change the shared weights to the discriminator's disadvantage. Use `output` alone."
             )
-        self._feature_model(gan.discriminator)
+        self._inner.model(gan.discriminator)
 
 
 def get(identifier: Any, teacher: keras.Model | None) -> Distillation | None:
@@ -187,45 +177,6 @@ def get(identifier: Any, teacher: keras.Model | None) -> Distillation | None:
         "`distillation` must be None, a number (the weight of the distance between images) or a "
         f"`Distillation`. Received: {identifier!r} (of type {type(identifier).__name__})."
     )
-
-
-def feature_model(discriminator: keras.Model, layers: Sequence[str] | None = None) -> keras.Model:
-    """Return a model from images to features of a discriminator, made of its own layers.
-
-    Args:
-        discriminator: A Sequential or functional model.
-        layers: Names of the layers whose outputs are the features. Defaults to None, which means the
-            input of the last layer with weights.
-
-    Raises:
-        UnsupportedLayerError: The discriminator is subclassed, so its inner outputs are not known.
-        InvalidArgumentError: It has no such layer, or no layer with weights.
-    """
-    inputs = network_checks.inputs_of(discriminator)
-    if not inputs:
-        raise UnsupportedLayerError(
-            f"`Distillation(features=...)` needs inner outputs of the discriminator, but "
-            f"{type(discriminator).__name__} is a subclassed model. Use a Sequential or functional "
-            "discriminator, or `output` alone."
-        )
-    if layers is None:
-        last = next((x for x in reversed(discriminator.layers) if x.weights), None)
-        if last is None:
-            raise InvalidArgumentError(
-                "The discriminator must have a layer with weights, whose input gives the features. "
-                f"Received: '{discriminator.name}' without weights. Name `layers`, or use `output` alone."
-            )
-        outputs = last.input
-    else:
-        known = {layer.name: layer for layer in discriminator.layers}
-        missing = [name for name in layers if name not in known]
-        if missing:
-            raise InvalidArgumentError(
-                f"`layers` must be names of layers of the discriminator. Received: {missing}. Known: "
-                f"{', '.join(known)}."
-            )
-        outputs = [known[name].output for name in layers]
-    return keras.Model(inputs if len(inputs) > 1 else inputs[0], outputs)
 
 
 class Teaching:

@@ -146,8 +146,8 @@ def _build(
         ) from error
 
 
-def augmentation(layer: Any, discriminator: keras.Model) -> keras.layers.Layer | None:
-    """Return an augmentation layer, built for the images of a discriminator, or None.
+def augmentation(layer: Any, shape: tuple | None) -> keras.layers.Layer | None:
+    """Return an augmentation layer, built for images of a shape if it is known, or None.
 
     Raises:
         ArgumentTypeError: `layer` is neither None nor a Keras layer.
@@ -160,9 +160,8 @@ def augmentation(layer: Any, discriminator: keras.Model) -> keras.layers.Layer |
             "`augmentation` must be None or a Keras layer that maps images to images, such as "
             f"`DiffAugment()`. Received: {layer!r} (of type {type(layer).__name__})."
         )
-    inputs = inputs_of(discriminator)
-    if not layer.built and inputs:
-        layer.build(tuple(inputs[0].shape))
+    if not layer.built and shape:
+        layer.build(shape)
         layer.built = True
     if layer.trainable_weights:
         raise InvalidArgumentError(

@@ -34,26 +34,38 @@ class Balance(NamedTuple):
     after: tuple[Any, Any]
 
 
+class Judged(NamedTuple):
+    """What the discriminator made of a batch.
+
+    Attributes:
+        loss: Scalar, the loss of the discriminator.
+        real_logits: Discriminator outputs for real images.
+        fake_logits: Discriminator outputs for generated images.
+    """
+
+    loss: Any
+    real_logits: Any
+    fake_logits: Any
+
+
 class StepResult(NamedTuple):
     """What one training or test step has computed.
 
     Attributes:
-        discriminator_loss: Scalar.
-        generator_loss: Scalar, without the distance to a teacher.
-        real_logits: Discriminator outputs for real images.
-        fake_logits: Discriminator outputs for generated images.
+        generator_loss: Scalar, without the further terms.
+        judged: `Judged`, or None if the discriminator is not trained.
         samples: Number of real images, the weight of this step in the mean of an epoch.
         balance: `Balance`, or None if the balance is not measured.
-        distance: Scalar distance to the teacher, or None without a teacher.
+        further: Further terms of the generator's loss by log name, such as 'distillation_loss'.
+        pair: (real images, generated images).
     """
 
-    discriminator_loss: Any
     generator_loss: Any
-    real_logits: Any
-    fake_logits: Any
+    judged: Judged | None
     samples: Any
-    balance: Balance | None = None
-    distance: Any = None
+    balance: Balance | None
+    further: Mapping[str, Any]
+    pair: tuple[Any, Any]
 
 
 def new_trackers(with_balance: bool) -> dict[str, keras.metrics.Mean]:
@@ -68,25 +80,20 @@ def update(
     trackers: Mapping[str, keras.metrics.Mean], loss: GANLoss, step: StepResult
 ) -> dict[str, Any]:
     """Add one step to the running means; return the means that belong into its logs."""
-    real_accuracy, fake_accuracy = loss.accuracy(step.real_logits, step.fake_logits)
-    values = {
-        "generator_loss": step.generator_loss,
-        "discriminator_loss": step.discriminator_loss,
-        "discriminator_real_accuracy": real_accuracy,
-        "discriminator_fake_accuracy": fake_accuracy,
-    }
-    if step.distance is not None:
-        values["distillation_loss"] = step.distance
+    values = {"generator_loss": step.generator_loss}
+    if step.judged is not None:
+        values["discriminator_loss"] = step.judged.loss
+        values["discriminator_real_accuracy"], values["discriminator_fake_accuracy"] = (
+            loss.accuracy(step.judged.real_logits, step.judged.fake_logits)
+        )
+    values.update(step.further)
     for key, value in values.items():
         trackers[key].update_state(value, sample_weight=step.samples)
-    shown = dict(trackers)
-    if step.distance is None:
-        shown.pop("distillation_loss", None)
-    if step.balance is None:
-        shown.pop("balance_ratio", None)
-    else:
+    shown = set(values)
+    if step.balance is not None:
         _update_balance(trackers["balance_ratio"], step.balance)
-    return {key: tracker.result() for key, tracker in shown.items()}
+        shown.add("balance_ratio")
+    return {key: tracker.result() for key, tracker in trackers.items() if key in shown}
 
 
 def _update_balance(tracker: keras.metrics.Mean, balance: Balance) -> None:

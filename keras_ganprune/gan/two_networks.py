@@ -16,7 +16,15 @@ from keras_ganprune.layers.weight_sharing import share_again, shared_positions, 
 from keras_ganprune.training.discovery import optimizer_config
 
 # The entries of a configuration that are serialized Keras objects.
-_OBJECTS = ("generator", "discriminator", "loss", "augmentation", "teacher", "distillation")
+_OBJECTS = (
+    "generator",
+    "discriminator",
+    "loss",
+    "reconstruction",
+    "augmentation",
+    "teacher",
+    "distillation",
+)
 
 
 class TwoNetworks(keras.Model):
@@ -47,6 +55,10 @@ class TwoNetworks(keras.Model):
     def teacher(self) -> keras.Model | None:
         """The frozen generator that the generator stays close to, or None."""
         return None
+
+    def frozen_networks(self) -> dict[str, keras.Model]:
+        """Return networks that are saved with the model, but are not trained, pruned or exported."""
+        return {} if self.teacher is None else {"teacher": self.teacher}
 
     def _networks(self) -> dict[str, keras.Model]:
         """Return the networks by attribute name, with the averaged generator if there is one."""
@@ -149,20 +161,27 @@ class TwoNetworks(keras.Model):
         super().save_own_variables(store)
         for i, state in enumerate(self._random_states()):
             store[f"random_{i}"] = to_numpy(state)
-        # The teacher is not among the model's weights: it is not trained, pruned or exported.
-        for i, weight in enumerate(self.teacher.weights if self.teacher else ()):
-            store[f"teacher_{i}"] = to_numpy(weight)
+        # They are not among the model's weights.
+        for name, weight in self._frozen_weights():
+            store[name] = to_numpy(weight)
 
     def load_own_variables(self, store):
         """Read what `save_own_variables` wrote; entries that a file lacks keep their values."""
         for i, state in enumerate(self._random_states()):
             if f"random_{i}" in store.keys():
                 state.assign(np.asarray(store[f"random_{i}"]))
-        for i, weight in enumerate(self.teacher.weights if self.teacher else ()):
-            if f"teacher_{i}" in store.keys():
-                weight.assign(np.asarray(store[f"teacher_{i}"]))
-        rest = {k: store[k] for k in store.keys() if not k.startswith(("random_", "teacher_"))}
-        super().load_own_variables(rest)
+        for name, weight in self._frozen_weights():
+            if name in store.keys():
+                weight.assign(np.asarray(store[name]))
+        own = ("random_", "teacher_", *(f"{name}_" for name in self.frozen_networks()))
+        super().load_own_variables({k: store[k] for k in store.keys() if not k.startswith(own)})
+
+    def _frozen_weights(self) -> list[tuple[str, keras.Variable]]:
+        return [
+            (f"{name}_{i}", weight)
+            for name, network in self.frozen_networks().items()
+            for i, weight in enumerate(network.weights)
+        ]
 
 
 def _untrained_copy(network: keras.Model) -> keras.Model:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, UnsupportedLayerError
-from keras_ganprune.gan import GANModel
+from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.stripping import plain_classes
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.metrics import measure_latency
@@ -278,10 +278,10 @@ def _shared_specs(models: Mapping[str, keras.Model], inputs: Any) -> Any:
 
 
 def _untimed_profile(model: keras.Model, inputs: Any) -> Profile:
-    if isinstance(model, GANModel):
+    if isinstance(model, AdversarialModel):
         raise InvalidArgumentError(
-            "`model` must be one network, but a `GANModel` has two. Profile `gan.generator` and "
-            "`gan.discriminator` separately."
+            f"`model` must be one network, but a `{type(model).__name__}` has two. Profile `gan.generator` "
+            "and `gan.discriminator` separately."
         )
     validation.built_model(model, "is profiled")
     with plain_classes(model):

@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.gan import GANModel
+from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.gan.distillation import Distillation
 from keras_ganprune.layers.traversal import apply_masks, masked_weights
 from keras_ganprune.pruning.pruner import Pruner
@@ -66,11 +66,11 @@ def recover(
     averaged copies (EMA).
 
     Args:
-        model: A compiled `GANModel`, a GAN class of your own, or any compiled model.
+        model: A compiled `GANModel` or `ImageToImageGAN`, a GAN class of your own, or any compiled model.
         data: Training data, as the `x` of `fit`.
         epochs: Positive int, epochs to train. Defaults to 5.
         labels: Labels, as the `y` of `fit`. Defaults to None.
-        teacher: For a `GANModel`: the dense generator, from which the pruned one also learns during
+        teacher: For these two: the dense generator, from which the pruned one also learns during
             this training. None keeps the teacher that the model has, if any. Defaults to None.
         distillation: How the teacher is used, as for `GANModel`. Defaults to None.
         learning_rate: Positive float, learning rate of all optimizers during this training; a tenth of
@@ -84,7 +84,7 @@ def recover(
 
     Raises:
         InvalidArgumentError: The model is not compiled.
-        InvalidArgumentError: `teacher` or `distillation` is given, and `model` is not a `GANModel`.
+        InvalidArgumentError: `teacher` or `distillation` is given, and `model` is neither of these two.
         InvalidArgumentError: `learning_rate` is not a positive number, or an optimizer follows a
             learning-rate schedule, which `learning_rate` cannot replace.
 
@@ -108,13 +108,15 @@ def recover(
         raise InvalidArgumentError(
             f"`recover` trains, so '{model.name}' must be compiled. Call its `compile` first."
         )
-    if not isinstance(model, GANModel) and (teacher is not None or distillation is not None):
+    if not isinstance(model, AdversarialModel) and (
+        teacher is not None or distillation is not None
+    ):
         raise InvalidArgumentError(
-            "`teacher` and `distillation` need a `GANModel`, whose training step uses them. "
-            f"Received: a {type(model).__name__}. Leave them out, or build a `GANModel` of the networks."
+            "`teacher` and `distillation` need a `GANModel` or an `ImageToImageGAN`, whose training step "
+            f"uses them. Received: a {type(model).__name__}. Leave them out, or build such a GAN."
         )
     annotated.check(recover, locals(), "callbacks", "learning_rate", "teacher")
-    if not isinstance(model, GANModel):
+    if not isinstance(model, AdversarialModel):
         training_data.check(model, data, labels)
     with _teacher_set(model, teacher, distillation), _learning_rates_set(optimizers, learning_rate):
         return model.fit(
@@ -129,7 +131,7 @@ def recover(
 
 @contextlib.contextmanager
 def _teacher_set(model: Any, teacher: Any, distillation: Any) -> Iterator[None]:
-    """Within the context, a `GANModel` has this teacher; afterwards it has the old one."""
+    """Within the context, a GAN has this teacher; afterwards it has the old one."""
     if teacher is None and distillation is None:
         yield
         return

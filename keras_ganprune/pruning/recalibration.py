@@ -20,6 +20,7 @@ from keras_ganprune.errors import (
     UnbuiltModelError,
 )
 from keras_ganprune.gan import GANModel
+from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.utils import validation
@@ -42,14 +43,16 @@ def recalibrate_batch_norm(
     not change its kernel. Only the statistics change; the state of random generators stays as it is.
 
     For a `GANModel`, the generator and `ema_generator` are called on latent vectors (drawn from its
-    `seed`, the same in each call), and the discriminator on the real images in `data`, if there are any.
+    `seed`, the same in each call), and the discriminator on the real images in `data`, if there are any. For
+    an `ImageToImageGAN`, `data` holds (inputs, targets).
 
     Args:
-        model: A built model, or a `GANModel`.
+        model: A built model, a `GANModel` or an `ImageToImageGAN`.
         data: The inputs: arrays (a list or dict for a model with several inputs), a tuple (x, y) of which
             only x is used, a `PyDataset`, a `tf.data.Dataset`, or any iterable of batches. For a
             `GANModel`: images, or images and labels, as for `fit`; or an int, the number of latent
-            vectors to draw, for networks without labels. None draws 1024. Defaults to None.
+            vectors to draw, for networks without labels. None draws 1024. For an `ImageToImageGAN`:
+            (inputs, targets), as for `fit`. Defaults to None.
         steps: Positive int, the largest number of batches to use; None for all. Defaults to None.
         batch_size: Positive int, samples per batch of arrays and latent vectors. Use the batch size of
             the training to get statistics of the same kind. Defaults to 32.
@@ -82,7 +85,7 @@ def recalibrate_batch_norm(
     validation.positive_int(batch_size, "batch_size")
     if steps is not None:
         validation.positive_int(steps, "steps")
-    if isinstance(model, GANModel):
+    if isinstance(model, AdversarialModel):
         jobs = _gan_jobs(model, data, steps, batch_size)
     else:
         jobs = [(model, lambda: _input_batches(model, data, steps, batch_size))]
@@ -295,18 +298,22 @@ def _stream(data: Any, steps: int | None) -> Iterator[Any]:
     return itertools.islice(batches, steps)
 
 
-# --- the data of a GANModel ----------------------------------------------------------------------
+# --- the data of a GAN ---------------------------------------------------------------------------
 
 
 def _gan_jobs(
-    gan: GANModel, data: Any, steps: int | None, batch_size: int
+    gan: AdversarialModel, data: Any, steps: int | None, batch_size: int
 ) -> list[tuple[Any, Callable[[], Iterable[Any]]]]:
     """Return (network, function that returns its batches) for each network of a GAN."""
-    count = _SAMPLES if data is None else data
     jobs: list[tuple[Any, Callable[[], Iterable[Any]]]] = []
-    shown: list[tuple[int, Any]] = []  # (size, labels) of each batch
-    if validation.is_int(count):
-        count = validation.positive_int(count, "data")
+    shown: list[tuple[int, Any]] = []  # (size, condition) of each batch
+    if data is None or validation.is_int(data):
+        count = _SAMPLES if data is None else validation.positive_int(data, "data")
+        if not isinstance(gan, GANModel):
+            raise DataError(
+                "The generator takes images, which cannot be drawn. Pass (inputs, targets) as `data`, as for "
+                "`fit`."
+            )
         if gan.conditional:
             raise DataError(
                 "The networks are conditional, and the distribution of labels is not known. Pass images "
@@ -321,20 +328,21 @@ def _gan_jobs(
         else:
             for _ in real:
                 pass
-    jobs.append((gan.generator, lambda: _latents(gan, shown)))
+    jobs.append((gan.generator, lambda: _generator_inputs(gan, shown)))
     if gan.ema_generator is not None:
-        jobs.append((gan.ema_generator, lambda: _latents(gan, shown)))
+        jobs.append((gan.ema_generator, lambda: _generator_inputs(gan, shown)))
     return jobs
 
 
-def _real(gan: GANModel, batches: Iterator[Any], shown: list[tuple[int, Any]]) -> Iterator[Any]:
-    """Yield inputs of the discriminator, and append (number of images, labels) to `shown`."""
+def _real(
+    gan: AdversarialModel, batches: Iterator[Any], shown: list[tuple[int, Any]]
+) -> Iterator[Any]:
+    """Yield inputs of the discriminator, and append (number of images, condition) to `shown`."""
     for batch in batches:
-        x, labels = gan.unpack(batch)
-        shown.append((len(x), labels))
+        x, condition = gan.unpack(batch)
+        shown.append((len(x), condition))
         # As in the training step: images may be stored as integers.
-        x = ops.cast(x, "float32")
-        yield [x, labels] if gan.conditional else x
+        yield gan.discriminator_inputs(ops.cast(x, "float32"), condition)
 
 
 def _batch_sizes(count: int, batch_size: int) -> list[int]:
@@ -344,14 +352,22 @@ def _batch_sizes(count: int, batch_size: int) -> list[int]:
 def _gan_batches(data: Any, steps: int | None, batch_size: int) -> Iterator[Any]:
     if _is_array(data):
         return ((x,) for x in _slices(data, steps, batch_size))
-    if isinstance(data, tuple) and data and all(_is_array(x) for x in data):
-        return (tuple(batch) for batch in _slices(data, steps, batch_size))
+    parts = keras.tree.flatten(data) if isinstance(data, tuple) else []
+    if parts and all(_is_array(x) for x in parts):
+        # (images, labels), or (inputs, targets) with several inputs.
+        return (
+            keras.tree.pack_sequence_as(data, batch) for batch in _slices(parts, steps, batch_size)
+        )
     return _stream(data, steps)
 
 
-def _latents(gan: GANModel, shown: list[tuple[int, Any]]) -> Iterator[Any]:
+def _generator_inputs(gan: AdversarialModel, shown: list[tuple[int, Any]]) -> Iterator[Any]:
     """Yield inputs of the generator: the same in each call, so that two runs can be compared."""
     rng = np.random.default_rng(gan.seed or 0)
-    for n, labels in shown:
-        z = ops.convert_to_tensor(rng.standard_normal((n, gan.latent_dim), dtype="float32"))
-        yield [z, labels] if gan.conditional else z
+
+    def draw(n: int) -> Any:
+        size = getattr(gan, "latent_dim", 1)
+        return ops.convert_to_tensor(rng.standard_normal((n, size), dtype="float32"))
+
+    for n, condition in shown:
+        yield gan.generator_inputs(condition, lambda n=n: draw(n))

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from keras_ganprune.gan import losses
+from keras_ganprune.gan import losses, reconstruction
 from keras_ganprune.pruning import allocation, criteria, granularity, modes, schedules
 
 FAMILIES = {
@@ -13,6 +13,7 @@ FAMILIES = {
     "granularity": granularity,
     "loss": losses,
     "mode": modes,
+    "reconstruction loss": reconstruction,
     "schedule": schedules,
 }
 
@@ -53,6 +54,10 @@ MEMBERS = [
     ("mode", modes.RigL(0.2, "constant", "previous", batches=2)),
     ("mode", modes.SET(0.4, "cosine", "initializer", seed=5)),
     ("mode", modes.Splice(0.3, 0.1, "constant", "previous")),
+    ("reconstruction loss", reconstruction.L1Loss(5.0)),
+    ("reconstruction loss", reconstruction.L2Loss(0.5)),
+    ("reconstruction loss", reconstruction.PerceptualLoss()),
+    ("reconstruction loss", reconstruction.PerceptualLoss(layers=["conv"], weight=2.0)),
     ("schedule", schedules.ConstantSparsity(0.5, 10, 20)),
     ("schedule", schedules.ConstantSparsity(0.5)),
     ("schedule", schedules.PolynomialDecay(0.8, 5, 50, initial_sparsity=0.1, power=2)),

@@ -11,7 +11,7 @@ import numpy as np
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import ShrinkEvent
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
-from keras_ganprune.gan import GANModel
+from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.pruning.allocation import Tensor
@@ -69,7 +69,7 @@ def layers_of(
     networks: Any, prunes: Mapping[str, Any]
 ) -> tuple[dict[str, tuple[LayerRow, ...]], dict[str, tuple[np.ndarray, ...]]]:
     """Return the rows and the masks of each network with masks."""
-    if isinstance(networks, GANModel):
+    if isinstance(networks, AdversarialModel):
         networks = {"generator": networks.generator, "discriminator": networks.discriminator}
     elif isinstance(networks, keras.layers.Layer):
         networks = {networks.name: networks}
