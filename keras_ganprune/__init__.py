@@ -3,6 +3,7 @@
 import importlib
 
 from keras_ganprune.utils import keras_check  # isort: skip  (first: it says why Keras does not start)
+from keras_ganprune.applications.compression import Compression, compress
 from keras_ganprune.backend.distribution import multi_worker_strategy
 from keras_ganprune.callbacks.balance_controller import BalanceController
 from keras_ganprune.callbacks.diversity_guard import DiversityGuard
@@ -124,6 +125,7 @@ from keras_ganprune.pruning.structured import (
 from keras_ganprune.reports import write_report
 from keras_ganprune.reports.run import load_run, save_run
 from keras_ganprune.search import Recommendation, SweepPlan, SweepResult, sweep
+from keras_ganprune.training.distiller import Distiller
 from keras_ganprune.training.nan_guard import NaNGuard
 
 __version__ = "0.2.0"
@@ -142,6 +144,7 @@ __all__ = [
     "Budget",
     "Channel",
     "Channels",
+    "Compression",
     "ConstantSparsity",
     "Cosine",
     "Criterion",
@@ -150,6 +153,7 @@ __all__ = [
     "DiffAugment",
     "DiscriminatorSaliency",
     "Distillation",
+    "Distiller",
     "DiversityGuard",
     "DynamicThreshold",
     "ExportReport",
@@ -235,6 +239,7 @@ __all__ = [
     "channel_groups",
     "compare",
     "compare_models",
+    "compress",
     "copy_masks",
     "export_saved_model",
     "frechet_distance",

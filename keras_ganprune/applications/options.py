@@ -1,7 +1,5 @@
 """`ApplicationOptions`: the options that every application has."""
 
-# ruff: noqa: RUF009  (`option` makes attrs fields, which are descriptions and not values)
-
 from __future__ import annotations
 
 from typing import Any

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import keras
+import numpy as np
 
 from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent, shrink_event
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
-from keras_ganprune.layers.traversal import is_built
+from keras_ganprune.layers.traversal import is_built, masked_weights
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.shrink_alike import shrink_alike
 from keras_ganprune.pruning.shrink_model import Shrunk, shrink_with_cuts
@@ -20,6 +21,7 @@ from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import channel_groups
 from keras_ganprune.pruning.structured.replace_networks import replace_networks
+from keras_ganprune.training import discovery
 from keras_ganprune.training.step_clock import Clock
 from keras_ganprune.training.weight_averages import Copies
 
@@ -36,7 +38,7 @@ class CutPlan:
         sparsity: One share of channels per step, or None.
         budget: One `Budget` per step, or None.
         settings: Further arguments of `shrink`: criterion, granularity, allocation, keep, limits.
-        recalibrate: Whether a `GANModel` gets new batch statistics after a cut.
+        recalibrate: Whether a `GANModel` gets new batch statistics after a cut, or the data for that.
         verify: Whether the smaller networks are compared with the old ones.
     """
 
@@ -44,7 +46,7 @@ class CutPlan:
     sparsity: Sequence[float | None]
     budget: Sequence[Budget | None]
     settings: dict[str, Any]
-    recalibrate: bool
+    recalibrate: Any
     verify: bool = True
 
 
@@ -111,6 +113,23 @@ class ShrinkRun:
             events += self._cut(step, number)
         return events
 
+    def cut_now(self) -> list[ShrinkEvent]:
+        """Make the only cut of the plan, outside `fit`; return its events."""
+        self.pending.clear()
+        if self.copies.automatic:
+            self._note_averages()
+        return self._cut(self.clock.read(), 0)
+
+    def _note_averages(self) -> None:
+        """Find the averages without training, which would show them: by name, or by the masks of `Prune`."""
+        for _, network in self.targets:
+            known = {id(copy) for _, copy in self.copies.pairs}
+            found = dict(discovery.averages_of(self.model, network))
+            if masked_weights(network):
+                others = discovery.possible_copies(self.model, network)
+                found |= {name: other for name, other in others.items() if masked_weights(other)}
+            self.copies.pairs += [(network, x) for x in found.values() if id(x) not in known]
+
     def missed(self) -> list[int]:
         """Return the steps of cuts that this training should have reached, but did not."""
         first = self.clock.step if self.first_step is None else self.first_step
@@ -164,10 +183,20 @@ class ShrinkRun:
         replacements = {id(old): new for old, new, _ in rows}
         for run in self._siblings:
             run._follow(replacements)
-        if self.plan.recalibrate and isinstance(self.model, GANModel):
-            if not self.model.conditional:
-                recalibrate_batch_norm(self.model)
+        self._recalibrate()
         return [shrink_event(step, name, network, shrunk) for name, network, shrunk in results]
+
+    def _recalibrate(self) -> None:
+        """Give the cut networks new batch statistics."""
+        data = self.plan.recalibrate
+        if isinstance(data, (bool, np.bool_)):
+            if data and isinstance(self.model, GANModel) and not self.model.conditional:
+                recalibrate_batch_norm(self.model)
+        elif isinstance(self.model, GANModel):
+            recalibrate_batch_norm(self.model, data)
+        else:
+            for _, network in self.targets:
+                recalibrate_batch_norm(cast(keras.Model, network), data)
 
     def _check_loose_averages(self) -> None:
         """Refuse to cut a network whose average is kept as variables: its arrays cannot be cut alike."""

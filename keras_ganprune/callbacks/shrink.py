@@ -35,7 +35,8 @@ class Shrink(FreshCopies):
     the model (`gan.save`) and continue with the saved one.
 
     Args:
-        at: Positive int, or rising list of ints: optimizer steps of the first target at which to cut.
+        at: Positive int, or rising list of ints: optimizer steps of the first target at which to cut. None
+            for `cut`, which cuts between two calls of `fit`.
         target: Attribute name of a network in the model, or a list of names. For `GANModel`:
             'generator', 'discriminator' or both. Defaults to 'generator'.
         sparsity: Float in [0, 1), share of the present channels to remove at each step, or a list with
@@ -49,7 +50,8 @@ class Shrink(FreshCopies):
         keep: Layers that keep all their channels, as for `shrink`. Defaults to None.
         limits: Largest share of channels to remove per layer, as for `shrink`. Defaults to None.
         recalibrate: Whether a `GANModel` without labels gets new batch statistics after a cut
-            (`recalibrate_batch_norm`). Defaults to True.
+            (`recalibrate_batch_norm`). Or the data for that: what `recalibrate_batch_norm` takes for a
+            `GANModel`; the inputs of the target for any other model. Defaults to True.
         optimizer: The optimizer whose steps count, or its attribute name. None finds the optimizer of
             the first target. Defaults to None.
         copies: Weight averages of a target, which are cut like it: 'auto' finds them; or a name, a
@@ -83,7 +85,7 @@ class Shrink(FreshCopies):
 
     def __init__(
         self,
-        at: int | Sequence[int],
+        at: int | Sequence[int] | None,
         target: str | keras.layers.Layer | Sequence[str | keras.layers.Layer] = "generator",
         *,
         sparsity: float | Sequence[float] | None = None,
@@ -99,20 +101,21 @@ class Shrink(FreshCopies):
         | Mapping[Any, float] = "uniform",
         keep: Any = None,
         limits: Mapping[Any, float] | None = None,
-        recalibrate: bool = True,
+        recalibrate: Any = True,
         optimizer: keras.optimizers.Optimizer | str | None = None,
         copies: Literal["auto"] | str | Sequence[str] | keras.layers.Layer | None = "auto",
         verify: bool = True,
         verbose: int | bool = 1,
     ):
-        annotated.check(Shrink.__init__, locals(), "recalibrate", "limits", "optimizer")
+        annotated.check(Shrink.__init__, locals(), "limits", "optimizer")
         annotated.check(Shrink.__init__, locals(), "copies", "verify", "verbose")
         validation.one_of(verbose, "verbose", (0, 1, 2))
         scopes.check(keep, "keep")
         for rule, limit in (limits or {}).items():
             validation.fraction(limit, f"limits[{rule!r}]")
         super().__init__()
-        self.at = _steps(at)
+        # One cut, which `cut` makes, has no step.
+        self.at = [] if at is None else _steps(at)
         if sparsity is not None and budget is not None:
             raise InvalidArgumentError(
                 "Give one of `sparsity` and `budget`, or neither to remove what `Prune` has masked. "
@@ -160,7 +163,7 @@ class Shrink(FreshCopies):
     def _per_step(self, name: str, value: Any) -> list[Any]:
         """Return one value per step of `at`."""
         if not isinstance(value, (list, tuple)):
-            return [value] * len(self.at)
+            return [value] * max(1, len(self.at))
         if len(value) != len(self.at):
             raise InvalidArgumentError(
                 f"`{name}` as a list must have one entry for each of the {len(self.at)} steps of `at`. "
@@ -168,12 +171,54 @@ class Shrink(FreshCopies):
             )
         return list(value)
 
+    def cut(self, model: keras.Model) -> list[ShrinkEvent]:
+        """Cut now, between two calls of `fit`. The next `fit` trains the smaller networks.
+
+        Args:
+            model: The model that has the target.
+
+        Returns: One `ShrinkEvent` per network. They are added to `events`.
+
+        Raises: As for the class, and InvalidArgumentError: `at` has several steps.
+
+        Example:
+        >>> latent, images = keras.Input((4,)), keras.Input((2,))
+        >>> dense = keras.layers.Dense
+        >>> generator = keras.Model(latent, dense(2)(dense(8, "relu")(latent)))
+        >>> gan = kgp.GANModel(generator, keras.Model(images, dense(1)(images)), 4, value_range=None)
+        >>> gan.compile()
+        >>> event, = kgp.Shrink(None, sparsity=0.5, verbose=0).cut(gan)
+        >>> event.channels
+        (8, 4)
+        """
+        validation.keras_model(model)
+        if len(self.at) > 1:
+            raise InvalidArgumentError(
+                f"`cut` makes one cut. Received: `Shrink` with at={self.at}. Write at=None."
+            )
+        targets = discovery.resolve_target(model, self.target)
+        self._check_targets(model, targets)
+        plan = CutPlan(
+            [0], self.sparsity, self.budget, self.settings, self.recalibrate, self.verify
+        )
+        run = ShrinkRun(model, targets, plan, self.optimizer, self.copies, self._say, [])
+        events = run.cut_now()
+        for event in events:
+            self.events.append(event)
+            self._say(str(event))
+        return events
+
     # --- Keras's hooks ---------------------------------------------------------------------------
 
     def on_train_begin(self, logs=None):
         """Find the networks, and check that they can be replaced."""
+        if not self.at:
+            raise InvalidArgumentError(
+                "In `fit`, `Shrink` needs the step `at` which to cut. Received: at=None. Give a step, or "
+                "call `cut(model)` instead of passing the callback to `fit`."
+            )
         targets = discovery.resolve_target(self.model, self.target)
-        self._check_targets(targets)
+        self._check_targets(self.model, targets)
         siblings = vars(self.model).get("_shrunk_by")
         if siblings is None or siblings[0] is not self.params:  # those of an earlier `fit`
             siblings = (self.params, [])
@@ -223,23 +268,20 @@ class Shrink(FreshCopies):
             )
         return self._run
 
-    def _check_targets(self, targets: Sequence[tuple[str, keras.layers.Layer]]) -> None:
+    def _check_targets(
+        self, model: keras.Model, targets: Sequence[tuple[str, keras.layers.Layer]]
+    ) -> None:
         for name, network in targets:
-            if network is self.model:
+            if network is model:
                 raise InvalidArgumentError(
                     f"`target` must be a network inside the model, not the model itself ('{name}'). "
                     "After `fit`, call `shrink(model)` instead."
                 )
-        average = getattr(self.model, "ema_generator", None)
-        cuts_generator = any(n is getattr(self.model, "generator", None) for _, n in targets)
-        if (
-            not self.copies
-            and isinstance(self.model, AdversarialModel)
-            and average
-            and cuts_generator
-        ):
+        average = getattr(model, "ema_generator", None)
+        cuts_generator = any(n is getattr(model, "generator", None) for _, n in targets)
+        if not self.copies and isinstance(model, AdversarialModel) and average and cuts_generator:
             raise InvalidArgumentError(
-                f"The averaged generator of a `{type(self.model).__name__}` follows the generator, so "
+                f"The averaged generator of a `{type(model).__name__}` follows the generator, so "
                 f"it must be cut in the same way. Received: copies={self.copies!r}. Leave `copies` at 'auto'."
             )
 

@@ -1,7 +1,7 @@
 """The command line: keras-ganprune demo | sweep | shrink | export | report.
 
 One file per command, with `HELP`, `add_arguments(parser)` and `run(arguments)`. To add a command: one file
-here and one row in `COMMANDS`. To add an application: one row in `keras_ganprune.cli.demo.APPLICATIONS`.
+here and one row in `COMMANDS`. To add an application: one row in `keras_ganprune.applications.catalog`.
 """
 
 from __future__ import annotations
@@ -23,28 +23,31 @@ class Command(NamedTuple):
 
     Attributes:
         help: One line for the list of commands.
-        add_arguments: Function that adds the arguments to a parser.
+        add_arguments: Function that adds the arguments to a parser, for the given arguments of the command:
+            those of an application depend on its name.
         run: Function that does the work, from the parsed arguments.
     """
 
     help: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
+    add_arguments: Callable[..., None]
     run: Callable[[argparse.Namespace], None]
 
 
 COMMANDS = {
-    **{
-        name: Command(application.help, application.add_arguments, application.run)
-        for name, application in demo.APPLICATIONS.items()
-    },
+    "demo": Command(demo.HELP, demo.add_arguments, demo.run),
     "sweep": Command(sweep.HELP, sweep.add_arguments, sweep.run),
     "export": Command(export.HELP, export.add_arguments, export.run),
     "shrink": Command(shrink.HELP, shrink.add_arguments, shrink.run),
     "report": Command(report.HELP, report.add_arguments, report.run),
 }
 
+# Commands whose first argument may be the name of an application, on which the others depend.
+WITH_APPLICATIONS = ("demo", "sweep")
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+
+def _parser(
+    argv: Sequence[str],
+) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser(
         prog="keras-ganprune",
         description="Prune Keras 3 GANs inside model.fit, and export the result.",
@@ -53,7 +56,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     parsers = {}
     for name, command in COMMANDS.items():
         parsers[name] = commands.add_parser(name, help=command.help, description=command.help)
-        command.add_arguments(parsers[name])
+        given = argv[1:] if argv and argv[0] == name else []
+        command.add_arguments(parsers[name], *([given] if name in WITH_APPLICATIONS else []))
     return parser, parsers
 
 
@@ -67,12 +71,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 after success, 2 after an error (its text is printed), 130 after Ctrl-C, 141 if the
         reader of the output has ended (`| head`).
     """
-    parser, parsers = _parser()
+    argv = sys.argv[1:] if argv is None else argv
     flags: dict[str, str] = {}
     # TensorFlow's messages at start-up would hide the output.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         with terminal.any_terminal():
+            parser, parsers = _parser(argv)
             arguments = parser.parse_args(argv)
             flags = error_texts.flags_of(parsers[arguments.command])
             COMMANDS[arguments.command].run(arguments)

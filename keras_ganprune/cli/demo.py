@@ -1,48 +1,80 @@
-"""`keras-ganprune demo`, and one command per further application."""
+"""`keras-ganprune demo [APPLICATION]`: run an application on real data."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from keras_ganprune.applications import image_generation
+from keras_ganprune.applications import catalog, image_generation, pipeline
 from keras_ganprune.cli.command_options import add_options, given_options
+from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.utils import tables
+
+HELP = (
+    "Train networks on real data and prune them in fit; then strip, export and report them. Without "
+    "APPLICATION: image generation, with all options of pruning."
+)
 
 
-@dataclass(frozen=True)
-class Application:
-    """An application as a command: its options become arguments, and its closing text is printed.
+def application_named(arguments: Sequence[str]) -> str | None:
+    """Return the name of an application that the arguments of a command begin with, or None.
 
-    Attributes:
-        help: One line for the list of commands.
-        options: An attrs class whose fields are made by `option_fields.option`.
-        start: Function that runs the application with such options and returns a result.
-        closing_text: Function that returns the text to print about a result.
+    Raises:
+        InvalidArgumentError: There is no application with this name.
+
+    Example:
+    >>> application_named(["image-generation", "--quick"]), application_named(["--quick"])
+    ('image-generation', None)
     """
-
-    help: str
-    options: type
-    start: Callable[[Any], Any]
-    closing_text: Callable[[Any], str]
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the arguments of the command."""
-        add_options(parser, self.options)
-
-    def run(self, arguments: argparse.Namespace) -> None:
-        """Run the application and print its closing text."""
-        result = self.start(self.options(**given_options(arguments, self.options)))
-        print(f"\n{self.closing_text(result)}")
+    if not arguments or arguments[0].startswith("-"):
+        return None
+    catalog.get(arguments[0])
+    return arguments[0]
 
 
-# Command -> application.
-APPLICATIONS = {
-    "demo": Application(
-        "Train a GAN on real images and prune it in the same fit; then strip, export and report it.",
-        image_generation.DemoOptions,
-        image_generation.run,
-        image_generation.closing_text,
-    ),
-}
+def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] = ()) -> None:
+    """Add the arguments of the command; those of an application if the given arguments begin with its name."""
+    name = application_named(arguments)
+    parser.add_argument(
+        "application",
+        nargs="?",
+        metavar="APPLICATION",
+        help=f"One of {', '.join(catalog.names())}. Its options: keras-ganprune demo APPLICATION --help. "
+        "Defaults to image generation with the options below."
+        if name is None
+        else catalog.get(name).help,
+    )
+    if name is None:
+        parser.add_argument("--list", action="store_true", help="List the applications, and end.")
+        add_options(parser, image_generation.DemoOptions)
+    else:
+        add_options(parser, catalog.get(name).options_class)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run an application and print its closing text.
+
+    Raises:
+        InvalidArgumentError: The name of the application does not come first, or an option is wrong.
+    """
+    if getattr(arguments, "list", False):
+        rows = [("application", "what it does")]
+        rows += [(name, catalog.get(name).help) for name in catalog.names()]
+        print(tables.text(rows, left=2))
+        return
+    if arguments.application is None:
+        options = image_generation.DemoOptions(
+            **given_options(arguments, image_generation.DemoOptions)
+        )
+        print(f"\n{image_generation.closing_text(image_generation.run(options))}")
+        return
+    if hasattr(arguments, "list"):
+        catalog.get(arguments.application)
+        raise InvalidArgumentError(
+            "The name of an application must come before its options. Received: "
+            f"'{arguments.application}' after other arguments. Write `keras-ganprune demo "
+            f"{arguments.application}` and then the options."
+        )
+    application = catalog.get(arguments.application)
+    options = application.options_class(**given_options(arguments, application.options_class))
+    print(f"\n{pipeline.run(application(options))}")

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.errors import DataError
+from keras_ganprune.errors import ArgumentTypeError, DataError
 from keras_ganprune.utils import annotated, validation
 
 
@@ -48,17 +48,23 @@ class Images:
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of images in random order. Equal seeds give equal orders. An incomplete last batch is left out.
+    """Batches of arrays in random order. Equal seeds give equal orders. An incomplete last batch is left out.
 
-    Each pass over the images has its own random order. A pass continues in the next epoch, so an epoch may
+    Each pass over the data has its own random order. A pass continues in the next epoch, so an epoch may
     have any number of batches.
 
     Args:
-        images: Array (n, ...).
-        labels: Array (n, ...), or None to return images without labels.
+        images: Array (n, ...), or a tuple, list or dict of such arrays for networks with several inputs.
+        labels: Array (n, ...), or a tuple, list or dict of such arrays, or None to return images without
+            labels.
         batch_size: Positive int, images per batch. If there are fewer images, a batch contains all of them.
         per_epoch: Positive int, batches per epoch.
         seed: Int, seed of the random order.
+        weights: Array (n,) of sample weights, for `fit` with labels. Defaults to None.
+
+    Raises:
+        ArgumentTypeError: An argument is not an array.
+        DataError: There is no image, or not one label or weight for each.
 
     Example:
     >>> from keras_ganprune.datasets import Batches
@@ -69,21 +75,25 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        images: np.ndarray,
-        labels: np.ndarray | None,
+        images: Any,
+        labels: Any,
         batch_size: int,
         per_epoch: int,
         seed: int,
+        weights: np.ndarray | None = None,
     ):
         annotated.check(Batches.__init__, locals())
-        if not len(images) or (labels is not None and len(labels) != len(images)):
+        counts = [_counts(part) for part in (images, labels, weights)]
+        if not counts[0] or len(set(sum(counts, []))) != 1 or not counts[0][0]:
             raise DataError(
                 "`images` must have at least one image, and `labels` one label for each. Received: "
-                f"{len(images)} images, {None if labels is None else len(labels)} labels."
+                f"{_text(counts[0])} images, {_text(counts[1])} labels"
+                f"{f', {_text(counts[2])} weights' if weights is not None else ''}."
             )
         super().__init__()
-        self.images, self.labels = images, labels
-        self.batch_size = min(validation.positive_int(batch_size, "batch_size"), len(images))
+        self.images, self.labels, self.weights = images, labels, weights
+        self.count = counts[0][0]
+        self.batch_size = min(validation.positive_int(batch_size, "batch_size"), self.count)
         self.per_epoch = validation.positive_int(per_epoch, "per_epoch")
         self.seed = validation.non_negative_int(seed, "seed")
         self.epoch = 0
@@ -92,17 +102,36 @@ class Batches(keras.utils.PyDataset):
         return self.per_epoch
 
     def __getitem__(self, index: int) -> Any:
-        whole = len(self.images) // self.batch_size
+        whole = self.count // self.batch_size
         passes, batch = divmod(self.epoch * self.per_epoch + index, whole)
         # The order of a pass is computed from its number, since Keras may read batches in any order.
-        order = np.random.default_rng((self.seed, passes)).permutation(len(self.images))
+        order = np.random.default_rng((self.seed, passes)).permutation(self.count)
         indices = order[batch * self.batch_size :][: self.batch_size]
-        images = self.images[indices]
-        return images if self.labels is None else (images, self.labels[indices])
+        parts = [self.images, self.labels, self.weights]
+        while len(parts) > 1 and parts[-1] is None:
+            parts.pop()
+        taken = [keras.tree.map_structure(lambda array: array[indices], part) for part in parts]
+        return tuple(taken) if len(taken) > 1 or isinstance(taken[0], tuple) else taken[0]
 
     def on_epoch_end(self) -> None:
         """Continue with the batches of the next epoch."""
         self.epoch += 1
+
+
+def _counts(arrays: Any) -> list[int]:
+    """Return the number of samples in each array of a structure."""
+    leaves: list[Any] = [] if arrays is None else keras.tree.flatten(arrays)  # pyright: ignore
+    wrong = [leaf for leaf in leaves if not len(getattr(leaf, "shape", ()))]
+    if wrong:
+        raise ArgumentTypeError(
+            "`images`, `labels` and `weights` must be arrays with one row per sample, or structures of "
+            f"them. Received: {wrong[0]!r} (of type {type(wrong[0]).__name__})."
+        )
+    return [len(leaf) for leaf in leaves]
+
+
+def _text(counts: list[int]) -> str:
+    return " and ".join(map(str, dict.fromkeys(counts))) or "None"
 
 
 def scaled(images: np.ndarray, highest: float) -> np.ndarray:

@@ -20,6 +20,7 @@ class DrawnRun:
         latents: One row per generator, and their difference.
         training: Charts over the steps.
         masks: Dict, network -> one picture per mask.
+        pictures: Pictures that the run itself has.
     """
 
     run: Run
@@ -27,6 +28,7 @@ class DrawnRun:
     latents: Sequence[Picture]
     training: Sequence[Picture]
     masks: Mapping[str, Sequence[Picture]]
+    pictures: Sequence[Picture]
 
 
 def draw(run: Run) -> DrawnRun:
@@ -41,4 +43,5 @@ def draw(run: Run) -> DrawnRun:
         latents=images.same_latents(run),
         training=charts.training(run),
         masks=images.masks(run),
+        pictures=images.pictures(run),
     )

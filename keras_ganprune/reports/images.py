@@ -104,6 +104,14 @@ def samples(run: Run) -> list[Picture]:
     return pictures
 
 
+def pictures(run: Run) -> list[Picture]:
+    """Return the pictures that a run has already."""
+    return [
+        Picture(f"picture-{number}.png", data, f"{title} of '{run.name}'", title)
+        for number, (title, data) in enumerate(run.pictures.items())
+    ]
+
+
 def same_latents(run: Run) -> list[Picture]:
     """Return one row of images per generator, one latent vector per column, and their difference."""
     names = [name for name in ordered(run.samples) if name != "real"]

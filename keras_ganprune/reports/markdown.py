@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from keras_ganprune.reports.figures import DrawnRun
 from keras_ganprune.reports.images import Picture
-from keras_ganprune.reports.tables import one_run, several_runs
+from keras_ganprune.reports.tables import comparison, one_run, several_runs
 from keras_ganprune.reports.tables.cells import Table
 from keras_ganprune.utils import tables as text_tables
 
@@ -73,8 +73,13 @@ def _one_run(
     drawn: DrawnRun, level: str, prefix: str, folder: str, files: dict[str, bytes]
 ) -> list[str]:
     run = drawn.run
-    samples = [*drawn.samples, *drawn.latents]
-    lines = [f"{level} Samples", "", *_pictures(samples, prefix, folder, files)]
+    lines = _table(comparison.comparison(run), level)
+    for title, pictures in (
+        ("Pictures", drawn.pictures),
+        ("Samples", [*drawn.samples, *drawn.latents]),
+    ):
+        if pictures:
+            lines += [f"{level} {title}", "", *_pictures(pictures, prefix, folder, files)]
     lines += [*_table(one_run.quality(run), level), *_table(one_run.sizes(run), level)]
     if drawn.training:
         lines += [f"{level} Training", "", *_pictures(drawn.training, prefix, folder, files)]

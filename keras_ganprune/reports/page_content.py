@@ -11,7 +11,7 @@ from keras_ganprune.reports import inline_svg
 from keras_ganprune.reports.figures import DrawnRun
 from keras_ganprune.reports.images import Picture
 from keras_ganprune.reports.run import Run
-from keras_ganprune.reports.tables import one_run, several_runs
+from keras_ganprune.reports.tables import comparison, one_run, several_runs
 from keras_ganprune.reports.tables.cells import Table, interval, number, percent
 from keras_ganprune.reports.tables.measurements import fd_increase, final_name, measured
 from keras_ganprune.utils.palette import LIGHT
@@ -89,7 +89,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures:
-    """Pictures side by side. `style` is a class of the style sheet: samples, rows, masks or charts."""
+    """Pictures side by side. `style` is a class of the style sheet: samples, rows, masks, charts or
+    wide."""
 
     figures: tuple[Figure, ...]
     style: str
@@ -188,6 +189,8 @@ def _cards(run: Run) -> tuple[Card, ...]:
 
 
 def _quality_cards(run: Run) -> list[Card]:
+    if run.metrics:
+        return _metric_cards(run)
     cards, last = [], final_name(run)
     fd, increase = measured(run, last, "fd"), fd_increase(run, last)
     if fd is not None:
@@ -199,6 +202,17 @@ def _quality_cards(run: Run) -> list[Card]:
         remark = "" if dense is None else f"dense {interval(dense)}"
         cards.append(Card(f"coverage, {last}", interval(coverage), remark))
     return cards
+
+
+def _metric_cards(run: Run) -> list[Card]:
+    """Return the deciding metric of each network, beside that of the dense one."""
+    metric, column = next(iter(run.metrics.items()))
+    dense = comparison.measured(run, "dense", metric)
+    names = [name for name in run.quality if name in run.sizes and name != "dense"]
+    return [
+        Card(f"{column.heading}, {name}", comparison.measured(run, name, metric), f"dense {dense}")
+        for name in names
+    ]
 
 
 def _size_cards(run: Run) -> list[Card]:
@@ -232,7 +246,10 @@ def _one_run(drawn: DrawnRun, prefix: str) -> tuple[Section, ...]:
     """Return the sections of one run. A section without content is left out."""
     run = drawn.run
     quality, sizes = one_run.quality(run), one_run.sizes(run)
+    results = comparison.comparison(run)
     blocks: dict[tuple[str, str], list[Block]] = {
+        ("results", "Results"): [TableBlock(results, "Results")] if results else [],
+        ("pictures", "Pictures"): [_figures(drawn.pictures, "wide")] if drawn.pictures else [],
         ("samples", "Samples"): _samples(drawn),
         ("quality", "Quality"): [TableBlock(quality, "Quality")] if quality else [],
         ("size", "Size and speed"): [TableBlock(sizes, "Size and speed")] if sizes else [],
@@ -250,6 +267,8 @@ def _one_run(drawn: DrawnRun, prefix: str) -> tuple[Section, ...]:
 
 
 def _samples(drawn: DrawnRun) -> list[Block]:
+    if not drawn.samples:
+        return []
     blocks: list[Block] = [_figures(drawn.samples, "samples")]
     if drawn.latents:
         heading = Heading("One latent vector per column")
@@ -304,13 +323,18 @@ def _several_runs(drawn: Sequence[DrawnRun], together: Sequence[Picture]) -> tup
         several_runs.paired(runs),
         several_runs.differing(runs),
     )
-    comparison = tuple(TableBlock(table, "Side by side") for table in tables if table is not None)
-    sections = [Section("side-by-side", "Side by side", comparison)]
+    tables_of_all = tuple(
+        TableBlock(table, "Side by side") for table in tables if table is not None
+    )
+    sections = [Section("side-by-side", "Side by side", tables_of_all)]
     columns = []
     for pictures in drawn:
         ends = ("dense", final_name(pictures.run))
         grids = [picture for picture in pictures.samples if picture.title in ends]
-        columns.append((pictures.run.name, _figures(grids, "samples")))
+        # A run of an application may have pictures instead of samples.
+        wide = [] if grids else pictures.pictures
+        figures = _figures(wide, "wide") if wide else _figures(grids, "samples")
+        columns.append((pictures.run.name, figures))
     sections.append(Section("samples", "Samples", (Columns(tuple(columns)),)))
     if together:
         blocks: list[Block] = [_figures(together, "charts", "all-")]

@@ -2,6 +2,7 @@
 
 pipeline.py       `run`, step by step
 options.py        `DemoOptions`, with one description per option
+application.py    `ImageGeneration`, the same networks behind the contract of all applications
 training.py       the GAN, the plan of its training, and `fit`
 evaluation.py     image quality and latency
 result.py         `DemoResult`
@@ -9,6 +10,10 @@ outputs.py        pictures and the run folder
 summary_table.py  the closing table, and report.md
 """
 
+from keras_ganprune.applications.image_generation.application import (
+    ImageGeneration,
+    ImageGenerationOptions,
+)
 from keras_ganprune.applications.image_generation.options import DemoOptions
 from keras_ganprune.applications.image_generation.pipeline import run
 from keras_ganprune.applications.image_generation.result import DemoResult
@@ -18,6 +23,8 @@ from keras_ganprune.applications.image_generation.training import build, classes
 __all__ = [
     "DemoOptions",
     "DemoResult",
+    "ImageGeneration",
+    "ImageGenerationOptions",
     "build",
     "classes_of",
     "closing_text",

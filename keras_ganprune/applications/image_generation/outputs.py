@@ -36,7 +36,7 @@ def _network(result: DemoResult, name: str) -> keras.Model:
 def _write_pictures(result: DemoResult, folder: pathlib.Path) -> None:
     panels = {
         "real": result.real_samples,
-        f"dense, step {result.dense_step:,}": result.dense_samples,
+        "dense": result.dense_samples,
         _final_title(result): result.samples,
     }
     plotting.save_samples(folder / "samples.png", panels, COLUMNS)
@@ -92,7 +92,7 @@ def _run(result: DemoResult) -> Run:
         quality=result.quality or None,
         settings={
             **{key: value for key, value in settings.items() if key not in _NOT_IN_SETTINGS},
-            "step of the dense generator": result.dense_step,
+            "step at which pruning began": result.dense_step,
         },
         seed=options.seed,
         steps=result.steps,

@@ -30,12 +30,12 @@ class DemoResult:
         history: Dict, as `History.history`.
         prunes: Dict of pruned network -> its `Prune` callback. With `joint`, both networks have the same
             callback.
-        dense: `ExportReport` of the generator just before pruning began.
+        dense: `ExportReport` of the dense generator, trained on without pruning for as many steps.
         pruned: `ExportReport` of the generator at the end.
         dense_samples: Images of the dense generator.
         samples: Images of the final generator, from the same latent vectors and labels.
         real_samples: Real images, of the same classes if the networks are class-conditional.
-        seconds: Training time.
+        seconds: Training time of the pruned GAN.
         events: With `structured`, dict of network -> its `ShrinkEvent`; otherwise empty.
         latency: With `structured`, dict of 'dense' and 'generator' -> milliseconds of the SavedModel per
             batch; otherwise empty.

@@ -35,7 +35,7 @@ def changed_options(options: DemoOptions) -> str:
 
 
 def summary(result: DemoResult) -> list[tuple[str, ...]]:
-    """Return the closing table: the generator when pruning began, and at the end.
+    """Return the closing table: the pruned generator beside the dense one, after equally many steps.
 
     Args:
         result: The result of `run`.
@@ -49,10 +49,7 @@ def summary(result: DemoResult) -> list[tuple[str, ...]]:
     """
     annotated.check(summary, locals())
     end = result.end_name
-    # This is the generator when pruning began. A generator that was trained without pruning for all steps
-    # would be better.
-    dense = f"dense, step {result.dense_step:,}"
-    rows: list[tuple[str, ...]] = [("generator", dense, end, f"{end} / dense")]
+    rows: list[tuple[str, ...]] = [("generator", "dense", end, f"{end} / dense")]
 
     def add(label: str, before: float, after: float, form: Callable[[float], str]) -> None:
         rows.append((label, form(before), form(after), f"{after / before:.2f}"))
@@ -107,6 +104,7 @@ def closing_text(result: DemoResult) -> str:
     if pruner is not None:
         lines.append(f"both: sparsity {pruner.sparsity:.4f}, allocated by {pruner.allocation!r}")
     lines += [
+        _equal_steps(result),
         "The SavedModel was reloaded and compared with the generator: largest difference "
         f"{result.pruned.max_difference:g}. Trained in {result.seconds:.0f} s.",
         f"See {result.output}/samples.png and {result.output}/report.md.",
@@ -134,6 +132,8 @@ def report_markdown(result: DemoResult) -> str:
         "",
         tables.markdown(summary(result)),
         "",
+        _equal_steps(result),
+        "",
         "The SavedModel, reloaded from disk, differs from the generator by "
         f"{result.pruned.max_difference:g} at most. It is the averaged generator.",
         _how_to_serve(result),
@@ -142,6 +142,13 @@ def report_markdown(result: DemoResult) -> str:
         is_shrunk = name in result.events
         lines += ["", *(_channels if is_shrunk else _sparsity)(result, name, prune)]
     return "\n".join(lines) + "\n"
+
+
+def _equal_steps(result: DemoResult) -> str:
+    return (
+        f"'dense' is the dense generator, trained on from step {result.dense_step:,}, where pruning began, "
+        f"to step {result.steps:,} without pruning."
+    )
 
 
 def _how_to_serve(result: DemoResult) -> str:

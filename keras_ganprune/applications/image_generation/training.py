@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import time
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
@@ -52,19 +52,45 @@ def build(
     64
     """
     annotated.check(build, locals(), "options")
+    return compiled(options, *new_networks(options, image_shape, classes))
+
+
+def new_networks(
+    options: DemoOptions,
+    image_shape: tuple[int, int, int],
+    classes: int | None = None,
+    width: float = 1.0,
+) -> tuple[keras.Model, keras.Model]:
+    """Return the new generator and discriminator of the demo.
+
+    Args:
+        options: The options.
+        image_shape: (height, width, channels).
+        classes: Number of classes, or None. Defaults to None.
+        width: Factor for the channels of the generator. Defaults to 1.
+    """
     if options.network == "mlp":
-        networks, latent_dim, rate = mlp(image_shape), 100, 5e-4
-    else:
-        channels = options.channels or (24 if options.quick else 32)
-        networks, latent_dim, rate = dcgan(image_shape, 64, channels, classes), 64, 2e-3
+        return mlp(image_shape, width=width)[0], mlp(image_shape)[1]
+    channels = options.channels or (24 if options.quick else 32)
+    networks = dcgan(image_shape, 64, channels, classes)
+    if width == 1.0:
+        return networks
+    return dcgan(image_shape, 64, max(1, round(width * channels)), classes)[0], networks[1]
+
+
+def compiled(options: DemoOptions, generator: keras.Model, discriminator: keras.Model) -> GANModel:
+    """Return the compiled GAN of two networks of the demo."""
+    is_mlp = options.network == "mlp"
+    latent_dim, rate = (100, 5e-4) if is_mlp else (64, 2e-3)
     if options.tie:
-        tie_mirrored(*networks)
+        tie_mirrored(generator, discriminator)
     # A digit of 28 pixels stays recognizable if it is shifted by two pixels. Shifts keep the discriminator
     # from memorising a small data set.
-    augmentation = None if options.network == "mlp" else DiffAugment(0.08, 0.0, seed=options.seed)
+    augmentation = None if is_mlp else DiffAugment(0.08, 0.0, seed=options.seed)
     wasserstein = options.loss == "wasserstein"
     gan = GANModel(
-        *networks,
+        generator,
+        discriminator,
         latent_dim=latent_dim,
         loss=losses.get(options.loss),
         ema_decay=0.99,
@@ -167,10 +193,10 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class DenseGenerator:
-    """The generator just before pruning began.
+    """The generator that was never pruned, after as many steps as the pruned one.
 
     Attributes:
-        network: A stripped copy.
+        network: A plain copy.
         samples: Its images.
         export: `ExportReport` of its SavedModel.
     """
@@ -181,34 +207,27 @@ class DenseGenerator:
 
 
 class _DensePhase(keras.callbacks.Callback):
-    """Keeps the generator just before pruning begins: a copy, samples and a SavedModel."""
+    """Writes the weights, optimizers and seeds of the GAN to a file just before pruning begins."""
 
-    def __init__(self, begin_step: int, folder: pathlib.Path, labels: np.ndarray | None):
+    def __init__(self, begin_step: int, file: pathlib.Path):
         super().__init__()
         self.begin_step = begin_step
-        self.folder = folder
-        self.labels = labels
+        self.file = file
         self.steps = 0  # of the generator: one per batch
-        self.dense: DenseGenerator | None = None
 
     # `Prune` comes later in the list of callbacks. It updates masks at the end of a batch, or before step 0.
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._keep_if_due()
+        self._write_if_due()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.steps += 1
-        self._keep_if_due()
+        self._write_if_due()
 
-    def _keep_if_due(self) -> None:
-        if self.dense is None and self.steps >= self.begin_step:
-            # `fit` of a `GANModel` has set this model.
-            self.dense = self._keep(cast(GANModel, self.model))
-
-    def _keep(self, gan: GANModel) -> DenseGenerator:
-        tracing.sync(gan)
-        samples = gan.generate(SAMPLES, self.labels, seed=0)
-        export = export_saved_model(gan, self.folder, average=True)
-        return DenseGenerator(strip_pruning(gan.sampler), samples, export)
+    def _write_if_due(self) -> None:
+        if self.steps >= self.begin_step and not self.file.exists():
+            gan: Any = self.model
+            tracing.sync(gan)
+            gan.save_weights(self.file)
 
 
 @dataclass(frozen=True)
@@ -217,8 +236,8 @@ class Training:
 
     Attributes:
         history: `History.history`.
-        dense: The generator just before pruning began.
-        seconds: Training time.
+        dense: The generator that was never pruned.
+        seconds: Training time of the pruned GAN.
     """
 
     history: dict[str, list[float]]
@@ -234,9 +253,12 @@ def fit(
     plan: TrainingPlan,
     folder: pathlib.Path,
 ) -> Training:
-    """Train and prune the GAN; the SavedModel of the dense generator is written to `folder`."""
-    dense_phase = _DensePhase(plan.schedule.begin_step, folder, shown_classes(classes))
-    callbacks = [dense_phase, *dict.fromkeys(plan.prunes.values()), *plan.shrinks]
+    """Train and prune the GAN. Then train the dense GAN on, from where pruning began to the same step.
+
+    The SavedModel of the dense generator is written to `folder`.
+    """
+    phase = _DensePhase(plan.schedule.begin_step, folder.with_name("dense_phase.weights.h5"))
+    callbacks = [phase, *dict.fromkeys(plan.prunes.values()), *plan.shrinks]
     arguments: dict[str, Any] = {"epochs": plan.epochs, "callbacks": callbacks}
     labels = None if classes is None else images.labels
     started = time.perf_counter()
@@ -248,9 +270,35 @@ def fit(
     else:
         history = gan.fit(images.images, labels, batch_size=options.batch_size, **arguments)
     seconds = time.perf_counter() - started
-    if dense_phase.dense is None:
+    if not phase.file.exists():
         raise DataError(
             f"Pruning must begin within the training. It begins at step {plan.schedule.begin_step}, and the "
-            f"training ended after {dense_phase.steps} steps. Train for more steps."
+            f"training ended after {phase.steps} steps. Train for more steps."
         )
-    return Training(history.history, dense_phase.dense, seconds)
+    dense = _train_dense_on(phase, options, images, classes, plan.steps)
+    phase.file.unlink()
+    samples = dense.generate(SAMPLES, shown_classes(classes), seed=0)
+    export = export_saved_model(dense, folder, average=True)
+    network = strip_pruning(dense.sampler)
+    return Training(history.history, DenseGenerator(network, samples, export), seconds)
+
+
+def _train_dense_on(
+    phase: _DensePhase,
+    options: DemoOptions,
+    images: datasets.Images,
+    classes: int | None,
+    steps: int,
+) -> GANModel:
+    """Return the GAN that was never pruned, at step `steps`."""
+    height, width, channels = images.images.shape[1:]
+    gan = build(options, (height, width, channels), classes)
+    gan.load_weights(phase.file)
+    labels = None if classes is None else images.labels
+    remaining = steps - phase.begin_step
+    print(f"The dense GAN goes on from step {phase.begin_step:,} to step {steps:,}.", flush=True)
+    keras.utils.set_random_seed(options.seed + 1)
+    gan.fit(
+        datasets.Batches(images.images, labels, options.batch_size, remaining, options.seed + 1)
+    )
+    return gan

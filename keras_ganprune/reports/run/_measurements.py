@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,10 @@ from keras_ganprune.errors import DivergedError, InvalidArgumentError, PruningWa
 from keras_ganprune.exporters import ExportReport
 from keras_ganprune.metrics import Profile
 from keras_ganprune.pruning.structured.counted_macs import CountedMacs
+from keras_ganprune.reports.run.run import MetricColumn
 from keras_ganprune.utils import validation
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _SIZES = ("parameters", "nonzero", "macs", "bytes", "saved_bytes", "gzip_bytes")
 
 
@@ -103,6 +106,46 @@ def samples_of(samples: Any) -> dict[str, np.ndarray]:
             f"Received: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}."
         )
     return arrays
+
+
+def pictures_of(pictures: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return pictures as the bytes of PNG files. Pictures are such bytes, or matplotlib figures."""
+    files = {str(title): _png(picture) for title, picture in pictures.items()}
+    for title, data in files.items():
+        if not data.startswith(_PNG):
+            raise InvalidArgumentError(
+                "A picture must be a matplotlib figure, or the bytes of a PNG file. Received for "
+                f"'{title}': bytes that begin with {data[:8]!r}."
+            )
+    return files
+
+
+def _png(picture: Any) -> bytes:
+    if isinstance(picture, bytes):
+        return picture
+    if not hasattr(picture, "savefig"):
+        raise InvalidArgumentError(
+            "A picture must be a matplotlib figure, or the bytes of a PNG file. Received: "
+            f"{picture!r} (of type {type(picture).__name__})."
+        )
+    buffer = io.BytesIO()
+    picture.savefig(buffer, format="png", dpi=130)
+    return buffer.getvalue()
+
+
+def metrics_of(metrics: Mapping[str, Any]) -> dict[str, MetricColumn]:
+    """Return descriptions of metrics: (title, whether higher is better) or (title, ..., digits)."""
+    columns = {}
+    for name, given in metrics.items():
+        try:
+            title, higher_is_better, *digits = given
+            columns[str(name)] = MetricColumn(str(title), bool(higher_is_better), *map(int, digits))
+        except (TypeError, ValueError) as error:
+            raise InvalidArgumentError(
+                "`metrics` must be a dict of metric -> (title, whether higher is better) or (title, whether "
+                f"higher is better, digits). Received for {name!r}: {given!r}."
+            ) from error
+    return columns
 
 
 def _image(images: Any, name: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_ganprune.reports.run import _typed_json
-from keras_ganprune.reports.run.run import LayerRow, PruneLog, Run
+from keras_ganprune.reports.run.run import LayerRow, MetricColumn, PruneLog, Run
 from keras_ganprune.utils.checksums import of_json
 
 FORMAT = 1
@@ -60,13 +60,16 @@ class RunJson:
     quality: Mapping[str, tuple[Mapping[str, float], ...]]
     samples: tuple[str, ...]
     masks: int
+    # Runs before version 0.3 have neither.
+    metrics: Mapping[str, MetricColumn] = dataclasses.field(default_factory=dict)
+    pictures: tuple[str, ...] = ()
     # File -> its checksum. Runs of version 0.1 have none.
     checksums: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, run: Run, checksums: Mapping[str, str]) -> RunJson:
         """Return the content of run.json for a run whose other files have these checksums."""
-        converted = {"format", "layers", "samples", "masks", "checksums"}
+        converted = {"format", "layers", "samples", "masks", "pictures", "checksums"}
         copied = [field.name for field in dataclasses.fields(cls) if field.name not in converted]
         return cls(
             format=FORMAT,
@@ -76,6 +79,7 @@ class RunJson:
                 for row in rows
             ),
             samples=tuple(run.samples),
+            pictures=tuple(run.pictures),
             masks=sum(len(masks) for masks in run.masks.values()),
             checksums=dict(checksums),
             **{name: getattr(run, name) for name in copied},
@@ -90,7 +94,12 @@ class RunJson:
 
     def fields_of_run(self) -> dict[str, Any]:
         """Return the arguments of `Run` that run.json holds."""
-        names = {field.name for field in dataclasses.fields(Run)} - {"samples", "masks", "layers"}
+        names = {field.name for field in dataclasses.fields(Run)} - {
+            "samples",
+            "pictures",
+            "masks",
+            "layers",
+        }
         fields = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)

@@ -38,13 +38,13 @@ _CHECKED = (
     "steps",
     "seconds",
 )
-_CHECKED += ("steps_per_epoch", "data", "name", "hardware")
+_CHECKED += ("steps_per_epoch", "data", "name", "hardware", "metrics", "pictures")
 
 
 def record_run(
     *,
     history: keras.callbacks.History | Mapping[str, Sequence[float | None]],
-    samples: Mapping[str, Any],
+    samples: Mapping[str, Any] | None = None,
     networks: keras.Model | Mapping[str, keras.Model] | None = None,
     prunes: Mapping[str, Prune | Iterable[Any]] | None = None,
     channels: Mapping[str, ShrinkEvent | Iterable[tuple[str, int, int]]] | None = None,
@@ -59,17 +59,19 @@ def record_run(
     data: str = "",
     name: str = "",
     hardware: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    pictures: Mapping[str, Any] | None = None,
 ) -> Run:
     """Collect the settings, logs, images and measurements of a run.
 
-    Only `history` and `samples` are required.
+    Only `history`, and `samples` or `pictures`, are required.
 
     Args:
         history: The result of `fit`, or a dict of log -> list with one value per epoch. A shorter list holds
             the values of every second, third, ... epoch. None means that an epoch has no measurement.
         samples: Dict of name -> images (n, height, width, channels), 1 or 3 channels, floats in [-1, 1] or
             uint8. Use the names 'real', 'dense', 'pruned' and 'shrunk' where they apply. All except 'real'
-            must come from the same latent vectors.
+            must come from the same latent vectors. Defaults to none.
         networks: A `GANModel`, a pruned Keras model, or a dict of name -> pruned Keras model. Masks and
             sparsity are read from it. Defaults to none.
         prunes: Dict of network -> its `Prune` callback. For your own training loop: a list of
@@ -94,6 +96,11 @@ def record_run(
         data: One line about the data set. Defaults to ''.
         name: Name in reports. Defaults to '', which `load_run` replaces by the name of the folder.
         hardware: One line about the machine. Defaults to the processor and its number of cores.
+        metrics: Dict of metric -> (title, whether higher is better), and optionally the digits after the
+            point, for metrics of your own in `quality`. The first one decides: the others follow it in
+            the table, which has one row per name of `quality`. Defaults to none.
+        pictures: Dict of title -> matplotlib figure, or bytes of a PNG file, for results that are not
+            samples of images. Defaults to none.
 
     Returns:
         A `Run`, which `write_run` writes.
@@ -131,7 +138,7 @@ def record_run(
     layers, masks = _pruning.layers_of(networks, prunes or {})
     return Run(
         history=logs,
-        samples=_measurements.samples_of(samples),
+        samples=_measurements.samples_of(samples) if samples or not pictures else {},
         name=str(name),
         settings={str(key): _json_value(value) for key, value in (settings or {}).items()},
         seed=None if seed is None else int(seed),
@@ -150,6 +157,8 @@ def record_run(
         quality=measurements,
         extractor=extractor,
         masks=masks,
+        metrics=_measurements.metrics_of(metrics or {}),
+        pictures=_measurements.pictures_of(pictures or {}),
     )
 
 
@@ -159,7 +168,7 @@ def save_run(path: str | os.PathLike[str], *, overwrite: bool = False, **argumen
     Args:
         path: Folder to write. It appears only when everything is written.
         overwrite: Whether to replace an existing folder. Defaults to False.
-        **arguments: The arguments of `record_run`; `history` and `samples` are required.
+        **arguments: The arguments of `record_run`; `history`, and `samples` or `pictures`, are required.
 
     Returns:
         The `Run`.

@@ -81,6 +81,29 @@ class LayerRow:
         return 1.0 - self.kept / self.total
 
 
+class MetricColumn(NamedTuple):
+    """How a metric of a run is shown.
+
+    Attributes:
+        title: Words, with the unit.
+        higher_is_better: Whether a larger number is better.
+        digits: Digits after the point.
+
+    Example:
+    >>> MetricColumn("PSNR, dB", True, 2).heading
+    'PSNR, dB ↑'
+    """
+
+    title: str
+    higher_is_better: bool
+    digits: int = 3
+
+    @property
+    def heading(self) -> str:
+        """The title with an arrow in the better direction."""
+        return f"{self.title} {'↑' if self.higher_is_better else '↓'}"
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """One training run: its settings, logs, images, masks and measurements.
@@ -110,6 +133,9 @@ class Run:
         extractor: Fingerprint of the feature extractor that measured the quality, or ''. Distances from
             different extractors are not comparable.
         masks: Dict of network -> tuple of bool arrays, one per row of `layers`. True means keep.
+        metrics: Dict of metric -> `MetricColumn`, for metrics that reports do not know by name. The first one
+            decides. If it is not empty, reports show one table with a row per network or baseline.
+        pictures: Dict of title -> bytes of a PNG file, for results that are not samples of images.
 
     Example:
     >>> run = Run({"loss": [0.7, 0.4]}, samples={}, quality={"pruned": ({"fd": 7.0}, {"fd": 9.0})})
@@ -137,6 +163,8 @@ class Run:
     quality: Mapping[str, tuple[Mapping[str, float], ...]] = field(default_factory=dict)
     extractor: str = ""
     masks: Mapping[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
+    metrics: Mapping[str, MetricColumn] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:

@@ -52,8 +52,13 @@ def write_run(run: Run, folder: str | os.PathLike[str]) -> None:
         with files.new_file(folder / "history.csv") as work:
             _write_history(work, run.history)
             written = {"history.csv": checksums.of_file(work)}
-        samples = {f"sample_{i}": images for i, images in enumerate(run.samples.values())}
-        written["samples.npz"] = _write_arrays(folder / "samples.npz", samples)
+        if run.samples:
+            samples = {f"sample_{i}": images for i, images in enumerate(run.samples.values())}
+            written["samples.npz"] = _write_arrays(folder / "samples.npz", samples)
+        for i, picture in enumerate(run.pictures.values()):
+            with files.new_file(folder / _picture(i)) as work:
+                work.write_bytes(picture)
+            written[_picture(i)] = checksums.of_bytes(picture)
         masks = [mask for arrays in run.masks.values() for mask in arrays]
         if masks:
             packed = {f"mask_{i}": np.packbits(mask) for i, mask in enumerate(masks)}
@@ -65,6 +70,10 @@ def write_run(run: Run, folder: str | os.PathLike[str]) -> None:
             f"The run cannot be written to '{folder}': {files.reason(error)}. The folder must exist "
             "and have free space; `save_run` creates one."
         ) from error
+
+
+def _picture(number: int) -> str:
+    return f"picture_{number}.png"
 
 
 def _write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> str:
@@ -120,7 +129,15 @@ def _read_folder(folder: pathlib.Path) -> Run:
     fields = run_json.fields_of_run()
     fields["name"] = run_json.name or folder.resolve().name
     fields["history"] = _read_history(folder, run_json)
-    fields["samples"] = _read_samples(folder, run_json)
+    # A run has samples, pictures or both.
+    if run_json.samples or not run_json.pictures:
+        fields["samples"] = _read_samples(folder, run_json)
+    else:
+        fields["samples"] = {}
+    fields["pictures"] = {
+        title: _read_bytes(folder, _picture(i), f"the picture '{title}'", run_json)
+        for i, title in enumerate(run_json.pictures)
+    }
     if run_json.masks:
         fields["masks"] = _read_masks(folder, run_json)
     return Run(**fields)

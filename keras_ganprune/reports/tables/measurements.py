@@ -39,7 +39,8 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 def final_name(run: Run) -> str:
     """Return the name of the samples that the final generator made."""
-    generated = [name for name in ordered(run.samples) if name not in ("real", "dense")]
+    named = run.samples or run.sizes
+    generated = [name for name in ordered(named) if name not in ("real", "dense")]
     known = [name for name in generated if name in ORDER]
     return (known or generated or ["dense"])[-1]
 

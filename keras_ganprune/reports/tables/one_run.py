@@ -29,7 +29,12 @@ _SIZES = {
 
 
 def quality(run: Run) -> Table | None:
-    """Return the metrics of each name, with intervals where there are several measurements."""
+    """Return the metrics of each name, with intervals where there are several measurements.
+
+    A run with metrics of its own has the table `comparison` instead.
+    """
+    if run.metrics:
+        return None
     # 'real' comes last: readers compare the generators.
     names = sorted(ordered(run.quality), key=lambda name: name == "real")
     logged = {metric for reports in run.quality.values() for report in reports for metric in report}

@@ -1,0 +1,90 @@
+"""The lines that `compress` prints, with the time left."""
+
+from __future__ import annotations
+
+import time
+
+import keras
+
+from keras_ganprune.utils import terminal
+
+_SECONDS = 10.0  # between two lines of one training
+
+
+class Progress:
+    """Counts the steps of all trainings of one compression.
+
+    Args:
+        enabled: Whether to print.
+    """
+
+    def __init__(self, enabled: bool):
+        self.enabled = enabled
+        self.planned = 0
+        self.done = 0
+        self._trained = 0
+        self._seconds = 0.0
+
+    def plan(self, steps: int) -> None:
+        """Add steps that are going to be trained."""
+        self.planned += steps
+
+    def skipped(self, steps: int) -> None:
+        """Count steps that an earlier process has trained."""
+        self.done += steps
+
+    def stepped(self, seconds: float) -> None:
+        """Count a step that was trained now."""
+        self.done += 1
+        self._trained += 1
+        self._seconds += seconds
+
+    @property
+    def left(self) -> str:
+        """The time left, as text; empty before it is known."""
+        steps = self.planned - self.done
+        if not self._trained or steps <= 0:
+            return ""
+        return f"; {duration(steps * self._seconds / self._trained)} left"
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        if self.enabled:
+            terminal.say(f"compress: {text}.")
+
+
+class StepLines(keras.callbacks.Callback):
+    """Prints how far one training is, every ten seconds."""
+
+    def __init__(self, progress: Progress, title: str):
+        super().__init__()
+        self.progress = progress
+        self.title = title
+        self._last = self._line = 0.0
+
+    def on_train_begin(self, logs=None):
+        self._last = self._line = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.perf_counter()
+        self.progress.stepped(now - self._last)
+        self._last = now
+        if now - self._line > _SECONDS:
+            self._line = now
+            self.progress.say(
+                f"{self.title}: step {self.progress.done:,} of {self.progress.planned:,}"
+                f"{self.progress.left}"
+            )
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in rounded units.
+
+    Example:
+    >>> from keras_ganprune.applications.compression.progress import duration
+    >>> duration(42), duration(600), duration(9000)
+    ('about 42 s', 'about 10 min', 'about 2.5 h')
+    """
+    if seconds < 120:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"

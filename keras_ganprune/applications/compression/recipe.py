@@ -1,0 +1,114 @@
+"""The code that a user pastes to do by hand what `compress` did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_ganprune.applications.compression.plan import Plan
+from keras_ganprune.applications.compression.subjects import (
+    AdversarialSubject,
+    NetworkSubject,
+    Subject,
+)
+from keras_ganprune.applications.compression.training import Task, Trainer
+
+
+def recipe(trainer: Trainer, task: Task) -> str:
+    """Return the code of one training.
+
+    Args:
+        trainer: What ran it.
+        task: The task that gave the result.
+    """
+    subject, plan = trainer.subject, trainer.plan
+    lines = [
+        "# `model` is the compiled model that was compressed, in the state that it had then.",
+        "import keras",
+        "",
+        "import keras_ganprune as kgp",
+        "",
+        *_data(trainer, plan),
+        *_model(subject, trainer),
+        *_prune(trainer, task),
+        *_fits(trainer, task),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _data(trainer: Trainer, plan: Plan) -> list[str]:
+    data = trainer.data
+    if data.samples is None:
+        return ["batches = data  # as it was passed to `compress`"]
+    weights = ", weights" if data.weights is not None else ""
+    labels = "y" if data.y is not None else "None"
+    names = "x, y, weights" if weights else "x, y" if data.y is not None else "x"
+    keyword = ", weights=weights" if weights else ""
+    return [
+        f"{names} = data  # as it was passed to `compress`",
+        f"batches = kgp.datasets.Batches(x, {labels}, batch_size={plan.batch_size}, "
+        f"per_epoch={plan.per_epoch}, seed={trainer.seed}{keyword})",
+    ]
+
+
+def _model(subject: Subject, trainer: Trainer) -> list[str]:
+    taught = trainer.teacher is not None
+    if isinstance(subject, AdversarialSubject):
+        lines = ["gan = model"]
+        if taught:
+            lines.append(
+                "gan.set_teacher(kgp.strip_pruning(gan.sampler), kgp.Distillation())"
+            )
+        return lines
+    if isinstance(subject, NetworkSubject):
+        kinds: Any = subject.outputs[0] if len(set(subject.outputs)) == 1 else subject.outputs
+        teacher = f", teacher=model, outputs={kinds!r}" if taught else ""
+        return [
+            f"trainer = kgp.Distiller(kgp.strip_pruning(model){teacher})",
+            "trainer.compile(**compiled)  # as you compiled the model, with an optimizer in its state",
+        ]
+    return ["gan = model"]
+
+
+def _prune(trainer: Trainer, task: Task) -> list[str]:
+    schedule, frequency = trainer.schedule(task)
+    targets = trainer.targets
+    target = targets[0] if targets is not None and len(targets) == 1 else targets
+    channels = [] if task.kind == "sparsity" else [f'    granularity=kgp.Channel(of="{task.quantity}"),']
+    return [
+        "prune = kgp.Prune(",
+        f"    kgp.PolynomialDecay({schedule.final:.6g}, begin_step={schedule.begin_step}, "
+        f"end_step={schedule.end_step}),",
+        f"    target={target!r},",
+        f"    frequency={frequency},",
+        f'    criterion="{task.criterion}",',
+        '    allocation="global_ranking",',
+        *channels,
+        ")",
+        f"keras.utils.set_random_seed({trainer.seed})",
+    ]
+
+
+def _fits(trainer: Trainer, task: Task) -> list[str]:
+    plan, name = trainer.plan, trainer.subject.label
+    if task.kind == "sparsity":
+        return [f"{name}.fit(batches, epochs={plan.epochs}, shuffle=False, callbacks=[prune])"]
+    targets = trainer.targets
+    target = targets[0] if targets is not None and len(targets) == 1 else targets
+    first = f"{name}.fit(batches, epochs={plan.cut_epoch}, shuffle=False, callbacks=[prune])"
+    cut = f"kgp.Shrink(None, target={target!r}{_recalibration(trainer)}).cut({name})"
+    lines = [first, cut]
+    if plan.cut_epoch < plan.epochs:
+        lines += [
+            f"keras.utils.set_random_seed({trainer.seed})",
+            f"{name}.fit(batches, initial_epoch={plan.cut_epoch}, epochs={plan.epochs}, shuffle=False)",
+        ]
+    return lines
+
+
+def _recalibration(trainer: Trainer) -> str:
+    n = trainer.recalibrated
+    if trainer.recalibration is True:
+        return ""
+    if trainer.subject.label == "gan":
+        return f", recalibrate=(x[:{n}], y[:{n}])"
+    return f", recalibrate=keras.tree.map_structure(lambda a: a[:{n}], x)"

@@ -1,0 +1,209 @@
+"""The arguments of `compress`: what is asked for, the data, and what judges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import keras
+import numpy as np
+
+from keras_ganprune.applications.compression.judge import Judge
+from keras_ganprune.applications.compression.subjects import (
+    Subject,
+    compile_arguments,
+)
+from keras_ganprune.applications.compression.training import Data, Task
+from keras_ganprune.errors import (
+    ArgumentTypeError,
+    DataError,
+    InvalidArgumentError,
+    UnbuiltModelError,
+    UnsupportedLayerError,
+)
+from keras_ganprune.gan.adversarial_model import AdversarialModel
+from keras_ganprune.layers.mask_ops import validate_sparsity
+from keras_ganprune.layers.traversal import is_built
+from keras_ganprune.pruning.structured import budget as budgets
+from keras_ganprune.pruning.structured.costs import Costs
+from keras_ganprune.pruning.structured.groups import channel_groups
+from keras_ganprune.training import discovery
+from keras_ganprune.utils import training_data, validation
+
+# How far a search goes if nothing says so.
+_FURTHEST = 0.98
+
+
+def goal_of(sparsity: Any, budget: Any, tolerance: Any) -> Task:
+    """Return what is asked for.
+
+    Raises:
+        InvalidArgumentError: Not exactly one of `sparsity` and `budget` is given (or none of them with a
+            tolerance), or one is out of range.
+    """
+    if sparsity is not None and budget is not None:
+        raise InvalidArgumentError(
+            "Give one of `sparsity` (weights become zero) and `budget` (channels are cut out). Received: "
+            f"sparsity={sparsity!r}, budget={budget!r}."
+        )
+    if tolerance is not None:
+        validation.non_negative(tolerance, "tolerance", "a share of the metric such as 0.02")
+        if validation.looks_like_percent(tolerance):
+            raise InvalidArgumentError(
+                f"`tolerance` is a share of the metric, such as 0.02 for 2 %. Received: {tolerance!r}."
+            )
+    if budget is not None:
+        budget = budgets.get(budget)
+        return Task("budget", budget.fraction, budget.quantity)
+    if sparsity is None:
+        if tolerance is None:
+            raise InvalidArgumentError(
+                "Say what to compress to: `sparsity=0.9`, `budget=Budget(macs=0.25)`, or `tolerance=0.02` "
+                "for the most that holds. Received: none of them."
+            )
+        return Task("sparsity", _FURTHEST)
+    validate_sparsity(sparsity)
+    return Task("sparsity", float(sparsity))
+
+
+def check_numbers(epochs: Any, batch_size: Any, seed: Any) -> None:
+    """Raise `InvalidArgumentError` if a number is out of range."""
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value is not None:
+            validation.positive_int(value, name)
+    if seed is not None:
+        validation.non_negative_int(seed, "seed")
+
+
+def check_model(model: Any) -> None:
+    """Raise unless a model is compiled and has weights."""
+    validation.keras_model(model)
+    if not discovery.optimizers(model):
+        raise InvalidArgumentError(
+            f"`compress` trains, so '{model.name}' must be compiled. Received: a model without an optimizer. "
+            "Call its `compile` first; a file keeps what it was compiled with."
+        )
+    if not is_built(model) and not isinstance(model, AdversarialModel):
+        networks = discovery.networks(model)
+        if not networks or not any(is_built(network) for network in networks.values()):
+            raise UnbuiltModelError(
+                f"`compress` begins from a trained model. '{model.name}' has no weights yet. Call `fit` first."
+            )
+
+
+def check_tolerance(tolerance: Any, judge: Judge) -> None:
+    """Raise if a tolerance has nothing that it could be compared by."""
+    if tolerance is not None and not judge.judges:
+        raise InvalidArgumentError(
+            "`tolerance` needs a `metric`. Received: none, and the model has no compiled metrics that judge "
+            "a generator. Pass a function of a network, or an `ImageQuality`."
+        )
+
+
+def check_direction(tolerance: Any, judge: Judge) -> None:
+    """Raise if a tolerance is given and it is not known which way the metric is better."""
+    if tolerance is not None and judge.higher_is_better is None:
+        raise InvalidArgumentError(
+            f"`tolerance` needs to know which way '{judge.name}' is better. Received: "
+            "higher_is_better=None. Pass higher_is_better=True or False."
+        )
+
+
+def data_of(model: keras.Model, data: Any) -> Data:
+    """Return the data, checked.
+
+    Raises:
+        DataError: It is empty, not finite, or not of one length.
+        ArgumentTypeError: It is no data.
+    """
+    x, y, weights = data, None, None
+    if isinstance(data, tuple):
+        if not 1 <= len(data) <= 3:
+            raise DataError(
+                "`data` must be x, (x, y) or (x, y, sample_weight). Received: a tuple of "
+                f"{len(data)}. Several inputs are a list or dict: ([a, b], y)."
+            )
+        x, y, weights = (*data, None, None)[:3]
+    leaves: list[Any] = [] if x is None else keras.tree.flatten(x)  # pyright: ignore
+    arrays = bool(leaves) and all(hasattr(leaf, "shape") for leaf in leaves)
+    if isinstance(x, (list, tuple)) and leaves and not arrays:
+        x, arrays = np.asarray(x), True
+    training_data.check(model, x, y)
+    if not arrays:
+        return Data(x)
+    convert = lambda part: None if part is None else keras.tree.map_structure(np.asarray, part)  # noqa: E731
+    x, y, weights = convert(x), convert(y), convert(weights)
+    counts = {len(leaf) for part in (x, y, weights) if part is not None for leaf in keras.tree.flatten(part)}
+    if len(counts) > 1:
+        raise DataError(
+            f"`data` must have one label and one weight per sample. Received: {sorted(counts)} entries."
+        )
+    return Data(x, y, weights, counts.pop())
+
+
+def compiled_metrics(
+    subject: Subject, data: Data, validation_data: Any, higher_is_better: bool | None
+) -> Judge:
+    """Return the judge that evaluates by the compiled loss and metrics.
+
+    The first metric decides, or the loss if there is none.
+    """
+    if validation_data is None:
+        subject.notes.append(
+            "The metrics are those of the training data, since `validation_data` was not given."
+        )
+        held_out = data
+    else:
+        if not isinstance(validation_data, tuple):
+            validation_data = (validation_data,)
+        held_out = data_of(subject.model, tuple(validation_data))
+    model = subject.model
+
+    def measure(network: keras.Model) -> dict[str, float]:
+        arguments = compile_arguments(model)
+        network.compile(optimizer="sgd", **arguments)
+        found = network.evaluate(
+            held_out.x,
+            held_out.y,
+            sample_weight=held_out.weights,
+            batch_size=None if held_out.samples is None else 256,
+            verbose=0,
+            return_dict=True,
+        )
+        names = [name for name in found if name != "loss" and not name.endswith("_loss")]
+        return {name: float(found[name]) for name in [*names, *(k for k in found if k not in names)]}
+
+    return Judge(measure, higher_is_better, "the compiled metrics")
+
+
+def feasible(goal: Task, subject: Subject) -> Task:
+    """Return the goal, or the next best one if channels cannot be cut out.
+
+    Raises:
+        InvalidArgumentError: The budget cannot be met.
+    """
+    if goal.kind != "budget":
+        return goal
+    reason = None
+    if subject.targets is None and subject.label == "gan":
+        reason = f"{type(subject.model).__name__} has its own training step and is the network itself."
+    for _, network in [] if reason else subject.networks:
+        try:
+            groups = channel_groups(network)
+        except UnsupportedLayerError as error:
+            reason = str(error).split(". ")[0] + "."
+            break
+        if not len(groups):
+            reason = f"'{network.name}' has no channels that could be removed."
+            break
+        if goal.quantity not in Costs.QUANTITIES:
+            raise ArgumentTypeError(f"Unknown quantity {goal.quantity!r}.")
+        scores = [np.arange(group.size, dtype="float64") for group in groups]
+        budgets.fit(groups, scores, {goal.quantity: goal.value})
+    if reason is None:
+        return goal
+    subject.notes.append(
+        "Channels cannot be cut out of this model, so weights were masked: the network is sparse, and as "
+        f"fast as before. {reason}"
+    )
+    return attrs.evolve(goal, kind="sparsity", value=round(1.0 - goal.value, 6), quantity="weights")

@@ -1,0 +1,350 @@
+"""One training of a compression: dense, to a sparsity, or to a budget."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import keras
+import numpy as np
+
+from keras_ganprune.applications.compression.folder import Folder
+from keras_ganprune.applications.compression.plan import Plan, batches
+from keras_ganprune.applications.compression.progress import Progress, StepLines
+from keras_ganprune.applications.compression.subjects import Subject, Trainee
+from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.callbacks.shrink import Shrink
+from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.layers.upgrade import make_prunable
+from keras_ganprune.pruning.granularity import Channel
+from keras_ganprune.pruning.schedules import PolynomialDecay
+from keras_ganprune.pruning.structured.costs import Costs
+from keras_ganprune.pruning.structured.groups import channel_groups
+
+
+@attrs.frozen
+class Task:
+    """What one training does.
+
+    Attributes:
+        kind: 'dense', 'sparsity' or 'budget'.
+        value: The sparsity, or the share of the quantity that stays.
+        quantity: 'macs', 'parameters' or 'bytes' of a budget.
+        criterion: Criterion of `Prune`.
+    """
+
+    kind: str
+    value: float = 0.0
+    quantity: str = "weights"
+    criterion: str = "taylor"
+
+    @property
+    def key(self) -> str:
+        """Name of the states of this training."""
+        return f"{self.kind}-{self.quantity}-{self.value:.6f}-{self.criterion}"
+
+    def __str__(self) -> str:
+        if self.kind == "sparsity":
+            return f"sparsity {self.value:.4g}"
+        return "dense" if self.kind == "dense" else f"{self.value:.4g} of the {self.quantity}"
+
+
+@attrs.frozen
+class Data:
+    """What `fit` gets.
+
+    Attributes:
+        x, y, weights: Arrays, structures of arrays, or None; `x` is a stream if there is no `samples`.
+        samples: Number of samples, or None for a stream.
+    """
+
+    x: Any
+    y: Any = None
+    weights: Any = None
+    samples: int | None = None
+
+
+@attrs.frozen(eq=False)
+class Trained:
+    """A finished training.
+
+    Attributes:
+        trainee: The trained model.
+        history: Name of a log -> one value per epoch.
+        steps_per_batch: Steps of the optimizer of the first target per batch.
+    """
+
+    trainee: Trainee
+    history: dict[str, list[float]]
+    steps_per_batch: float = 1.0
+
+
+class CannotCutError(Exception):
+    """Channels cannot be cut out of this model, although masks can be made."""
+
+
+class Trainer:
+    """Runs the trainings of one compression.
+
+    Args:
+        subject: The user's model.
+        data: The data.
+        plan: The length of each training.
+        teacher: The dense network that pruned ones stay close to, or None.
+        folder: Where states are kept.
+        callbacks: The user's callbacks.
+        seed: Seed of the order of the data and of everything that is drawn.
+        progress: What prints lines.
+
+    Attributes:
+        steps_per_batch: Steps of the target's optimizer per batch, as measured in the dense training.
+        criterion: The criterion that the tasks use: 'magnitude' after 'taylor' could not be used.
+        notes: What could not be done as usual.
+        start: Steps that the target's optimizer had done before.
+    """
+
+    #: Samples that give the new batch statistics after a cut.
+    recalibrated = 2048
+
+    def __init__(
+        self,
+        subject: Subject,
+        data: Data,
+        plan: Plan,
+        teacher: keras.Model | None,
+        folder: Folder,
+        callbacks: Sequence[keras.callbacks.Callback],
+        seed: int,
+        progress: Progress,
+    ):
+        self.subject = subject
+        self.data = data
+        self.plan = plan
+        self.teacher = teacher
+        self.folder = folder
+        self.callbacks = list(callbacks)
+        self.seed = seed
+        self.progress = progress
+        self.steps_per_batch = 1.0
+        self.criterion = "taylor"
+        self.notes: list[str] = []
+        self.start = subject.steps_done
+        self._costs: dict[str, float] = {}
+
+    @property
+    def targets(self) -> list[str] | None:
+        """Names of the compressed networks in a trainee."""
+        return ["student"] if self.subject.label == "trainer" else self.subject.targets
+
+    def dense_cost(self, quantity: str) -> float:
+        """Return the cost of the user's networks in 'macs', 'parameters' or 'bytes'."""
+        if quantity not in self._costs:
+            networks = [network for _, network in self.subject.networks]
+            self._costs[quantity] = cost(*networks, quantity=quantity)
+        return self._costs[quantity]
+
+    def run(self, task: Task) -> Trained:
+        """Train a copy of the user's model.
+
+        Raises:
+            UnsupportedLayerError: The criterion cannot be used.
+            CannotCutError: The channels cannot be cut out.
+        """
+        trainee = self.subject.new(None if task.kind == "dense" else self.teacher)
+        stream = batches(
+            self.data.x, self.data.y, self.data.weights, self.plan, self.seed
+        )
+        plan = self.plan
+        if task.kind == "dense":
+            history = self._fit(task, trainee, stream, "a", 0, plan.epochs, [])
+            steps = self._steps(trainee) - self.start
+            self.steps_per_batch = steps / plan.steps if steps > 0 else 1.0
+        elif task.kind == "sparsity":
+            prune = self.prune(task, trainee.targets)
+            history = self._fit(task, trainee, stream, "a", 0, plan.epochs, [prune])
+        else:
+            prune = self.prune(task, trainee.targets)
+            history = self._fit(task, trainee, stream, "a", 0, plan.cut_epoch, [prune])
+            try:
+                self.shrink(trainee).cut(trainee.model)
+            except UnsupportedLayerError as error:
+                raise CannotCutError(str(error)) from error
+            later = self._fit(task, trainee, stream, "b", plan.cut_epoch, plan.epochs, [])
+            history = _joined(history, later)
+        return Trained(trainee, history, self.steps_per_batch)
+
+    def _steps(self, trainee: Trainee) -> int:
+        from_user = self.subject.model
+        try:
+            self.subject.model = trainee.model
+            return self.subject.steps_done
+        finally:
+            self.subject.model = from_user
+
+    # --- the callbacks of the recipe -------------------------------------------------------------
+
+    def schedule(self, task: Task) -> tuple[PolynomialDecay, int]:
+        """Return (schedule, frequency) of the mask updates of a task."""
+        plan, rate = self.plan, self.steps_per_batch
+        ramp = plan.ramp if task.kind == "sparsity" else plan.channel_ramp
+        frequency = max(1, round(plan.frequency(ramp) * rate))
+        final = task.value if task.kind == "sparsity" else 1.0 - task.value
+        end = self.start + max(1, int(ramp * rate))
+        begin = min(self.start + frequency, end)
+        return PolynomialDecay(final, begin_step=begin, end_step=end), frequency
+
+    def prune(self, task: Task, targets: list[str] | None) -> Prune:
+        """Return the callback that prunes along the schedule."""
+        schedule, frequency = self.schedule(task)
+        return Prune(
+            schedule,
+            target=targets,
+            frequency=frequency,
+            criterion=task.criterion,
+            allocation="global_ranking",
+            granularity=(
+                "unstructured" if task.kind == "sparsity" else Channel(of=_quantity(task))
+            ),
+            verbose=0,
+        )
+
+    @property
+    def recalibration(self) -> Any:
+        """What `Shrink` gets as `recalibrate`."""
+        if self.data.samples is None:
+            return True
+        if self.subject.label == "trainer":
+            return keras.tree.map_structure(lambda a: a[: self.recalibrated], self.data.x)
+        if getattr(self.subject.model, "conditional", False) is True:
+            return self.data.x[: self.recalibrated], self.data.y[: self.recalibrated]
+        return True
+
+    def shrink(self, trainee: Trainee) -> Shrink:
+        """Return the callback that cuts out masked channels."""
+        return Shrink(None, trainee.targets or [], recalibrate=self.recalibration, verbose=0)
+
+    # --- one `fit` -------------------------------------------------------------------------------
+
+    def _fit(
+        self,
+        task: Task,
+        trainee: Trainee,
+        stream: Any,
+        part: str,
+        first: int,
+        last: int,
+        callbacks: list[keras.callbacks.Callback],
+    ) -> dict[str, list[float]]:
+        """Train from one epoch to another; or read the end of that training, if it is there."""
+        key, model = f"{task.key}-{part}", trainee.model
+        if last <= first:
+            return {}
+        if self.folder.get(f"{key} is done"):
+            if callbacks:
+                for _, network in trainee.parts():
+                    make_prunable(network)
+            self.folder.load(key, model)
+            self.progress.skipped((last - first) * self.plan.per_epoch)
+            return self.folder.get(f"{key} history") or {}
+        # Before `BackupAndRestore`, which ends the writing of an epoch.
+        resumed = _Resumed(self.folder, key, stream)
+        lines = StepLines(self.progress, str(task))
+        with _random_numbers(self.seed):
+            model.fit(
+                stream,
+                initial_epoch=first,
+                epochs=last,
+                shuffle=False,
+                verbose=0,
+                callbacks=[
+                    *callbacks,
+                    *_copies(self.callbacks),
+                    lines,
+                    resumed,
+                    *self.folder.backup(key),
+                ],
+            )
+        self.folder.put(f"{key} history", resumed.history)
+        self.folder.save(key, model)
+        return resumed.history
+
+
+def _quantity(task: Task) -> Any:
+    return task.quantity
+
+
+class _Resumed(keras.callbacks.Callback):
+    """Gives a resumed training the order of the data, the random states and the logs that it had."""
+
+    def __init__(self, folder: Folder, key: str, stream: Any):
+        super().__init__()
+        self.folder = folder
+        self.key = key
+        self.stream = stream
+        self.rows: list[tuple[int, dict[str, float]]] = []
+        self.begun = False
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Name of a log -> one value per epoch."""
+        names = dict.fromkeys(name for _, logs in self.rows for name in logs)
+        return {name: [logs.get(name, float("nan")) for _, logs in self.rows] for name in names}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if hasattr(self.stream, "epoch"):
+            self.stream.epoch = epoch
+        if not self.begun:
+            self.begun = True
+            name = f"{self.key} epochs"
+            self.rows = [(e, row) for e, row in self.folder.get(name) or [] if e < epoch]
+            if self.rows:
+                self.folder.load_random(f"{self.key}-{epoch - 1}", self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        numbers = {k: float(np.asarray(v)) for k, v in (logs or {}).items()}
+        self.rows.append((epoch, numbers))
+        if self.folder.path is not None:
+            self.folder.put(f"{self.key} epochs", self.rows)
+            self.folder.save_random(f"{self.key}-{epoch}", self.model)
+
+
+class _random_numbers:  # noqa: N801  (a context manager)
+    """Within the context, what is drawn depends on a seed. Python's and NumPy's generators come back after."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+
+    def __enter__(self):
+        self.before = random.getstate(), np.random.get_state()
+        keras.utils.set_random_seed(self.seed)
+
+    def __exit__(self, *error):
+        random.setstate(self.before[0])
+        np.random.set_state(self.before[1])
+
+
+def _copies(callbacks: Sequence[Any]) -> list[Any]:
+    """Return callbacks that begin anew, where they can be copied."""
+    copies = []
+    for callback in callbacks:
+        try:
+            copies.append(copy.deepcopy(callback))
+        except Exception:  # such as one that holds a lock, or a model that cannot be copied
+            copies.append(callback)
+    return copies
+
+
+def _joined(first: dict[str, list[float]], later: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Return the logs of two trainings as those of one."""
+    lengths = [max((len(v) for v in part.values()), default=0) for part in (first, later)]
+    names = dict.fromkeys((*first, *later))
+    parts = list(zip((first, later), lengths, strict=True))
+    return {k: [v for part, n in parts for v in part.get(k, [float("nan")] * n)] for k in names}
+
+
+def cost(*networks: Any, quantity: str) -> float:
+    """Return the cost of networks in 'macs', 'parameters' or 'bytes'."""
+    return sum(Costs(channel_groups(network)).of(quantity) for network in networks)

@@ -1,0 +1,61 @@
+"""`ApplicationResult`: the networks of an application with their numbers, and its closing text."""
+
+from __future__ import annotations
+
+import pathlib
+
+import attrs
+
+from keras_ganprune.applications.base import Application, Splits
+from keras_ganprune.applications.measured_networks import MeasuredNetwork
+from keras_ganprune.reports.run import Run
+from keras_ganprune.reports.tables.cells import Table
+from keras_ganprune.reports.tables.comparison import comparison
+from keras_ganprune.utils import tables
+
+
+@attrs.frozen(eq=False)
+class ApplicationResult:
+    """The result of an application.
+
+    Attributes:
+        output: The run folder.
+        application: The application, with its options.
+        data: Its data.
+        networks: Title in the table -> `MeasuredNetwork`: 'dense' first.
+        baselines: Name -> numbers of what the networks have to beat.
+        run: The run, as the folder has it.
+
+    Example:
+    >>> from keras_ganprune.applications import catalog, pipeline
+    >>> denoising = catalog.get("image-generation")  # doctest: +SKIP
+    >>> print(pipeline.run(denoising(denoising.options_class(quick=True))))  # doctest: +SKIP
+    """
+
+    output: pathlib.Path
+    application: Application
+    data: Splits
+    networks: dict[str, MeasuredNetwork]
+    baselines: dict[str, dict[str, float]]
+    run: Run
+
+    @property
+    def table(self) -> Table:
+        """The table of all networks and baselines."""
+        table = comparison(self.run)
+        assert table is not None  # noqa: S101  (an application has metrics)
+        return table
+
+    def __str__(self) -> str:
+        table = self.table
+        differences = [network.exported.max_difference for network in self.networks.values()]
+        seconds = self.run.seconds or 0.0
+        lines = [
+            tables.text([table.header, *table.rows]),
+            "",
+            table.note,
+            f"Each SavedModel was reloaded and compared with its network: largest difference "
+            f"{max(differences):g}. Trained in {seconds:.0f} s.",
+            f"See {self.output}/picture_0.png and {self.output}/report.html.",
+        ]
+        return "\n".join(lines)
