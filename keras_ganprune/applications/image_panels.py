@@ -22,15 +22,11 @@ def panel(columns: Mapping[str, np.ndarray], notes: Mapping[str, str] | None = N
     Returns:
         A matplotlib figure.
     """
-    plt = plotting.require_plotting()
     rows = min(len(images) for images in columns.values())
-    figure, axes = plt.subplots(
-        rows,
-        len(columns),
-        figsize=(_INCHES * len(columns), _INCHES * rows + 0.5),
-        squeeze=False,
-        layout="constrained",
+    figure = plotting.require_plotting().Figure(
+        figsize=(_INCHES * len(columns), _INCHES * rows + 0.5), layout="constrained"
     )
+    axes = figure.subplots(rows, len(columns), squeeze=False)
     for column, (title, images) in enumerate(columns.items()):
         note = (notes or {}).get(title)
         axes[0, column].set_title(title if note is None else f"{title}\n{note}", fontsize=9)

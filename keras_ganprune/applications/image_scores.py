@@ -21,7 +21,9 @@ def restored(network: keras.Model, inputs: Any) -> np.ndarray:
     return np.clip(np.asarray(network.predict(inputs, batch_size=32, verbose=0)), -1.0, 1.0)
 
 
-def scores(images: np.ndarray, originals: np.ndarray, holes: np.ndarray | None = None) -> dict[str, float]:
+def scores(
+    images: np.ndarray, originals: np.ndarray, holes: np.ndarray | None = None
+) -> dict[str, float]:
     """Return the means of PSNR and SSIM over images.
 
         PSNR = 10 log10(R^2 / mean((x - y)^2)), with R = 2, the length of the range of values
@@ -49,7 +51,11 @@ def scores(images: np.ndarray, originals: np.ndarray, holes: np.ndarray | None =
         _, similarity = measure.structural_similarity(
             original, image, data_range=_RANGE, channel_axis=-1, full=True
         )
-        kept = np.ones(image.shape, bool) if holes is None else np.broadcast_to(holes[place], image.shape)
+        kept = (
+            np.ones(image.shape, bool)
+            if holes is None
+            else np.broadcast_to(holes[place], image.shape)
+        )
         error = max(float(np.mean((image - original)[kept] ** 2)), 1e-12)
         psnr.append(10.0 * np.log10(_RANGE**2 / error))
         ssim.append(float(np.mean(similarity[kept])))
