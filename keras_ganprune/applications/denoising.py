@@ -12,7 +12,7 @@ import numpy as np
 from keras_ganprune.applications import image_restoration as restoration
 from keras_ganprune.applications import image_scores
 from keras_ganprune.applications.base import Application, Split, Splits
-from keras_ganprune.applications.image_blocks import PixelShuffle, residual_block
+from keras_ganprune.applications.image_blocks import PixelShuffle, residual_block, small_start
 from keras_ganprune.applications.option_fields import documented, option
 from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.datasets import packages
@@ -127,11 +127,11 @@ class Denoising(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (2, 1) if self.options.quick else (14, 7)
+        return (2, 1) if self.options.quick else (12, 6)
 
     def batch_size(self) -> int:
         """Return the number of patches per step."""
-        return 32
+        return 16
 
 
 def denoiser(shape: tuple[int, ...], channels: int, blocks: int) -> keras.Model:
@@ -147,6 +147,8 @@ def denoiser(shape: tuple[int, ...], channels: int, blocks: int) -> keras.Model:
     x = layers.Conv2D(channels, 4, strides=2, padding="same", name="half")(x)
     for block in range(blocks):
         x = residual_block(x, channels, f"block_{block}")
-    x = layers.Conv2D(4 * shape[-1], 3, padding="same", name="noise")(x)
+    x = layers.Conv2D(
+        4 * shape[-1], 3, padding="same", kernel_initializer=small_start(), name="noise"
+    )(x)
     x = PixelShuffle(2, name="full")(x)
     return keras.Model(image, layers.Subtract(name="clean")([image, x]), name="generator")

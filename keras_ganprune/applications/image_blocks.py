@@ -73,3 +73,8 @@ def activated(x: Any, activation: str, name: str) -> Any:
     if activation == "prelu":
         return keras.layers.PReLU(shared_axes=[1, 2], name=name)(x)
     return keras.layers.Activation(activation, name=name)(x)
+
+
+def small_start() -> keras.initializers.Initializer:
+    """Return the initializer of a last layer whose result is added to the input: it begins near zero."""
+    return keras.initializers.VarianceScaling(0.01)

@@ -12,10 +12,16 @@ import numpy as np
 from keras_ganprune.applications import image_restoration as restoration
 from keras_ganprune.applications import image_scores
 from keras_ganprune.applications.base import Application, Split, Splits
-from keras_ganprune.applications.image_blocks import PixelShuffle, activated, residual_block
+from keras_ganprune.applications.image_blocks import (
+    PixelShuffle,
+    activated,
+    residual_block,
+    small_start,
+)
 from keras_ganprune.applications.option_fields import documented, option
 from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.datasets import packages
+from keras_ganprune.datasets.images import scaled
 from keras_ganprune.errors import InvalidArgumentError
 
 _SIZE, _PATCHES = 48, 3072
@@ -80,11 +86,8 @@ class SuperResolution(Application):
         )
 
     def _smaller(self, images: np.ndarray) -> np.ndarray:
-        """Return images resized by bicubic interpolation with antialiasing."""
-        size = images.shape[1] // self.options.factor
-        return np.concatenate(
-            [_resized(images[k : k + 256], size) for k in range(0, len(images), 256)]
-        )
+        """Return images made smaller by bicubic interpolation, which averages over the pixels it drops."""
+        return _resized(images, images.shape[1] // self.options.factor)
 
     def networks(self, data: Splits, width: float = 1.0) -> dict[str, keras.Model]:
         """Return the generator and the discriminator, which sees the result alone."""
@@ -123,9 +126,10 @@ class SuperResolution(Application):
 
 
 def _resized(images: np.ndarray, size: int) -> np.ndarray:
-    resize = packages.require("skimage.transform").resize
-    shape = (len(images), size, size, images.shape[-1])
-    return resize(images, shape, order=3, anti_aliasing=size < images.shape[1]).astype("float32")
+    pil = packages.require("PIL.Image")
+    bytes_ = np.clip(np.round((images + 1.0) * 127.5), 0, 255).astype("uint8")
+    resized = [pil.fromarray(i).resize((size, size), pil.Resampling.BICUBIC) for i in bytes_]
+    return scaled(np.stack([np.asarray(i) for i in resized]), 255.0)
 
 
 def super_resolver(shape: tuple[int, ...], channels: int, blocks: int, factor: int) -> keras.Model:
@@ -147,7 +151,9 @@ def super_resolver(shape: tuple[int, ...], channels: int, blocks: int, factor: i
     if factor == 4:
         x = layers.Conv2D(4 * channels, 3, padding="same", name="up")(x)
         x = activated(PixelShuffle(2, name="up_shuffle")(x), "prelu", "up_activation")
-    x = layers.Conv2D(4 * shape[-1], 3, padding="same", name="detail")(x)
+    x = layers.Conv2D(
+        4 * shape[-1], 3, padding="same", kernel_initializer=small_start(), name="detail"
+    )(x)
     x = PixelShuffle(2, name="shuffle")(x)
     large = layers.UpSampling2D(factor, interpolation="bicubic", name="bicubic")(image)
     return keras.Model(image, layers.Add(name="result")([large, x]), name="generator")
