@@ -75,6 +75,6 @@ def activated(x: Any, activation: str, name: str) -> Any:
     return keras.layers.Activation(activation, name=name)(x)
 
 
-def small_start() -> keras.initializers.Initializer:
+def small_start() -> Any:
     """Return the initializer of a last layer whose result is added to the input: it begins near zero."""
     return keras.initializers.VarianceScaling(0.01)
