@@ -118,12 +118,11 @@ class Denoising(Application):
 
     def show(self, networks: Mapping[str, keras.Model], data: Split) -> Any:
         """Return noisy photos, what each network makes of them, and the photos without noise."""
-        return restoration.show(
-            networks, data, {"noisy": lambda part: part.x, "non-local means": self._of(data)}
-        )
-
-    def _of(self, data: Split) -> Any:
-        return lambda part: self._non_local_means(part.x)
+        before = {
+            "noisy": lambda part: part.x,
+            "non-local means": lambda part: self._non_local_means(part.x),
+        }
+        return restoration.show(networks, data, before)
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""

@@ -122,7 +122,7 @@ class SuperResolution(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (2, 1) if self.options.quick else (14, 7)
+        return (2, 1) if self.options.quick else (8, 4)
 
 
 def _resized(images: np.ndarray, size: int) -> np.ndarray:
