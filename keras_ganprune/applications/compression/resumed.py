@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -64,7 +64,9 @@ class Resumed(keras.callbacks.Callback):
             rows = self.folder.get(f"{self.key} epochs") or []
             self.rows = [(number, logs, place) for number, logs, place in rows if number < epoch]
             if self.rows:
-                self._sampled = self.folder.load_random(f"{self.key}-{epoch - 1}", self.model)
+                self._sampled = self.folder.load_random(
+                    f"{self.key}-{epoch - 1}", cast(keras.Model, self.model)
+                )
                 set_place(self.stream, self.rows[-1][2] + 1)
         self._place = place_of(self.stream)
 
@@ -94,7 +96,7 @@ class Resumed(keras.callbacks.Callback):
                 for name, value in sampled(sampler).items()
             }
             self.folder.put(f"{self.key} epochs", self.rows)
-            self.folder.save_random(f"{self.key}-{epoch}", self.model, gradients)
+            self.folder.save_random(f"{self.key}-{epoch}", cast(keras.Model, self.model), gradients)
             # `BackupAndRestore` keeps the last two states, and may stop while it writes.
             self.folder.remove(f"{self.key}-{epoch - 3}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import keras
@@ -238,7 +238,7 @@ class Trainer:
             schedule,
             target=targets,
             frequency=frequency,
-            criterion=task.criterion,
+            criterion=cast(Any, task.criterion),
             allocation="global_ranking",
             granularity=(
                 "unstructured" if task.kind == "sparsity" else Channel(of=_quantity(task))

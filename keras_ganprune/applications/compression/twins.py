@@ -92,7 +92,8 @@ class _Copier:
             self.twin = clone(self.model)
             self._pair(self.model, self.twin)
         else:
-            self.twin = type(self.model).__new__(type(self.model))
+            cls: Any = type(self.model)
+            self.twin = cls.__new__(cls)
             keras.Model.__init__(self.twin, name=self.model.name)
         return self.twin
 
