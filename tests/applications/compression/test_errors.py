@@ -64,6 +64,7 @@ def test_a_model_that_is_not_compiled():
         kgp.compress(model, (X, Y), **FINE)
 
 
+@pytest.mark.full
 def test_nothing_is_within_the_tolerance(trained):
     values = iter([1.0, 1.0, *[0.0] * 20])
     with pytest.raises(InvalidArgumentError, match=r"Tried: sparsity 0.5: 0, .*Train for more"):

@@ -38,8 +38,8 @@ def recompute(result, name):
 
 
 ROWS = [
-    *[("gan_model", kind) for kind in ("sparsity",)],
     ("classifier", "budget"),
+    pytest.param("gan_model", "sparsity", marks=pytest.mark.full),
     *[
         pytest.param(
             name,
@@ -98,6 +98,7 @@ def test_the_masks_of_the_result_hold_in_a_later_fit():
     assert set(result.after) == {"accuracy", "loss"} and result.metric == "accuracy"
 
 
+@pytest.mark.full
 def test_a_dense_model_is_trained_for_as_many_steps_and_can_be_shared():
     model, data = models.trained(models.classifier)
     first = kgp.compress(
