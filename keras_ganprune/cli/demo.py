@@ -60,9 +60,10 @@ def check_place(arguments: argparse.Namespace) -> None:
     """
     if arguments.application != arguments.named:
         catalog.get(arguments.application)
+        command = getattr(arguments, "command", "demo")
         raise InvalidArgumentError(
             "The name of an application must come before its options. Received: "
-            f"'{arguments.application}' after them. Write `keras-ganprune {getattr(arguments, 'command', 'demo')} "
+            f"'{arguments.application}' after them. Write `keras-ganprune {command} "
             f"{arguments.application}` first."
         )
 
