@@ -139,7 +139,7 @@ class Inpainting(Application):
 
 
 def _of_cells() -> tuple[str, str]:
-    from keras_ganprune.datasets.solar_cells import CITATION, LICENSE
+    from keras_ganprune.datasets.elpv_cells import CITATION, LICENSE
 
     return LICENSE, CITATION
 

@@ -123,7 +123,9 @@ def documented(cls: type[T]) -> type[T]:
     lines = ["Args:"]
     for name, described in options_of(cls).items():
         text = f"{name}: {described}"
-        lines += textwrap.wrap(text, 100, initial_indent=" " * 4, subsequent_indent=" " * 8)
+        lines += textwrap.wrap(
+            text, 100, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False
+        )
     before, heading, after = inspect.cleandoc(cls.__doc__ or "").partition("Raises:")
     cls.__doc__ = f"{before}{chr(10).join(lines)}\n\n{heading}{after}"
     return cls

@@ -1,5 +1,6 @@
 """Data sets of real images and names for the demo, the tests and the notebooks, and batches of any images."""
 
+from keras_ganprune.datasets.elpv_cells import solar_cells
 from keras_ganprune.datasets.image_folder import folder
 from keras_ganprune.datasets.images import Batches, Images
 from keras_ganprune.datasets.lookup import load
@@ -8,7 +9,6 @@ from keras_ganprune.datasets.names import Names
 from keras_ganprune.datasets.optical_digits import digits
 from keras_ganprune.datasets.photos import photo_patches
 from keras_ganprune.datasets.place_names import geonames, geonames_by_country
-from keras_ganprune.datasets.solar_cells import solar_cells
 from keras_ganprune.datasets.text_file import names_file
 
 __all__ = [
