@@ -14,12 +14,25 @@ PSNR = Metric("PSNR, dB", higher_is_better=True, digits=2)
 SSIM = Metric("SSIM", higher_is_better=True, digits=4)
 #: Length of the range of values, [-1, 1].
 _RANGE = 2.0
+_BATCH = 32
 
 
 def restored(network: keras.Model, inputs: Any) -> np.ndarray:
-    """Return the images that a network makes, clipped to [-1, 1]."""
-    predict: Any = network.predict
-    return np.clip(np.asarray(predict(inputs, batch_size=32, verbose=0)), -1.0, 1.0)
+    """Return the images that a network makes, clipped to [-1, 1].
+
+    Args:
+        network: The network.
+        inputs: Array, or tuple of arrays, (n, ...).
+    """
+    several = isinstance(inputs, (list, tuple))
+    count = len(inputs[0]) if several else len(inputs)
+    made = []
+    # Not `predict`, which compiles a function for each network.
+    for start in range(0, count, _BATCH):
+        batch = keras.tree.map_structure(lambda array, k=start: array[k : k + _BATCH], inputs)
+        images = network(list(batch) if several else batch, training=False)
+        made.append(keras.ops.convert_to_numpy(images))
+    return np.clip(np.concatenate(made), -1.0, 1.0)
 
 
 def scores(
