@@ -29,7 +29,7 @@ def restored(network: keras.Model, inputs: Any) -> np.ndarray:
     made = []
     # Not `predict`, which compiles a function for each network.
     for start in range(0, count, _BATCH):
-        batch = keras.tree.map_structure(lambda array, k=start: array[k : k + _BATCH], inputs)
+        batch: Any = keras.tree.map_structure(lambda array, k=start: array[k : k + _BATCH], inputs)
         images = network(list(batch) if several else batch, training=False)
         made.append(keras.ops.convert_to_numpy(images))
     return np.clip(np.concatenate(made), -1.0, 1.0)
