@@ -60,6 +60,11 @@ class Batches(keras.utils.PyDataset):
         per_epoch: Positive int, batches per epoch.
         seed: Int, seed of the random order.
 
+    Raises:
+        DataError: `images` or `labels` are no real, finite numbers, or have no axis of samples; there is no
+            image, or not one label for each image.
+        InvalidArgumentError: A number is not positive, or `seed` is negative.
+
     Example:
     >>> from keras_ganprune.datasets import Batches
     >>> batches = Batches(np.arange(6), None, batch_size=3, per_epoch=5, seed=0)
@@ -76,6 +81,9 @@ class Batches(keras.utils.PyDataset):
         seed: int,
     ):
         annotated.check(Batches.__init__, locals())
+        validation.samples(images, "images")
+        if labels is not None:
+            validation.samples(labels, "labels")
         if not len(images) or (labels is not None and len(labels) != len(images)):
             raise DataError(
                 "`images` must have at least one image, and `labels` one label for each. Received: "
