@@ -202,6 +202,20 @@ KNOWN = {
     "too_many_images": (lambda _: trained_gan().generate(10**15), "must fit into memory"),
     "no_target": (lambda _: image_generation.DemoOptions(targets=()), "at least one network"),
     "outside_of_fit": (lambda _: kgp.Prune(0.5).set_model(None), "works on a Keras model"),
+    "labels_beside_a_stream": (
+        lambda _: kgp.recover(wrong_arguments.compiled(), iter(()), 1, labels=np.ones((8, 3))),
+        "`labels` must be None if `data` is a stream",
+    ),
+    "set_of_criteria": (
+        lambda _: kgp.SweepPlan(steps=20, batch_size=8, criteria={"magnitude", "random"}),
+        "a set has none",
+    ),
+    "settings_of_numbers": (lambda _: recorded(settings={1: "a", "1": "b"}), "must be texts"),
+    "coverage_of_nothing": (
+        lambda _: kgp.mask_coverage(keras.Sequential([keras.layers.Dense(2)])),
+        "must be built before its kernels are counted",
+    ),
+    "scope_of_no_argument": (lambda _: kgp.Prune(0.5, scope=[lambda: 3]), "take one argument"),
     "config_of_nothing": (lambda _: kgp.Prune({"class_name": "Nope", "config": {}}), "schedule"),
 }
 

@@ -20,7 +20,7 @@ class PixelShuffle(keras.layers.Layer):
 
     Example:
     >>> from keras_ganprune.applications.image_blocks import PixelShuffle
-    >>> PixelShuffle(2)(np.zeros((1, 4, 5, 12))).shape
+    >>> tuple(PixelShuffle(2)(np.zeros((1, 4, 5, 12))).shape)
     (1, 8, 10, 3)
 
     Reference: [ESPCN](https://arxiv.org/abs/1609.05158), Eq. 4.

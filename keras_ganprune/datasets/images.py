@@ -64,7 +64,9 @@ class Batches(keras.utils.PyDataset):
 
     Raises:
         ArgumentTypeError: An argument is not an array.
-        DataError: There is no image, or not one label or weight for each.
+        DataError: `images` or `labels` are no real, finite numbers, or have no axis of samples; there is no
+            image, or not one label or weight for each image.
+        InvalidArgumentError: A number is not positive, or `seed` is negative.
 
     Example:
     >>> from keras_ganprune.datasets import Batches
@@ -90,6 +92,8 @@ class Batches(keras.utils.PyDataset):
                 f"{_text(counts[0])} images, {_text(counts[1])} labels"
                 f"{f', {_text(counts[2])} weights' if weights is not None else ''}."
             )
+        for name, part in (("images", images), ("labels", labels), ("weights", weights)):
+            keras.tree.map_structure(lambda array, name=name: validation.samples(array, name), part)
         super().__init__()
         self.images, self.labels, self.weights = images, labels, weights
         self.count = counts[0][0]

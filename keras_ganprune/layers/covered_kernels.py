@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import keras
 
+from keras_ganprune.errors import UnbuiltModelError
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.computed_kernels import has_lora, owner_of
 from keras_ganprune.layers.kernels import (
@@ -130,6 +131,7 @@ def mask_coverage(*models: keras.layers.Layer, scope: Scope | None = None) -> Ma
     Raises:
         ArgumentTypeError: A model is not a Keras 3 model or layer, or `scope` has another type.
         InvalidArgumentError: An entry of `scope` matches no layer.
+        UnbuiltModelError: A model has no weights yet.
 
     Example:
     >>> class Mix(keras.layers.Layer):
@@ -144,6 +146,16 @@ def mask_coverage(*models: keras.layers.Layer, scope: Scope | None = None) -> Ma
     """
     for model in models:
         check_layer(model)
+        if not model.built and not model.weights:
+            raise UnbuiltModelError(
+                f"'{model.name}' must be built before its kernels are counted; it has no weights yet. Call "
+                "it once on a batch (`model(x)`), or `model.build(input_shape)`, first."
+            )
+    return coverage(models, scope)
+
+
+def coverage(models: Sequence[keras.layers.Layer], scope: Scope | None = None) -> MaskCoverage:
+    """Return what `mask_coverage` returns. A model without weights has no kernel here."""
     pairs = [pair for model in models for pair in walk(model)]
     if scope is not None:
         candidates = [pair for model in models for pair in prunable_candidates(model)]

@@ -12,7 +12,7 @@ import numpy as np
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, unknown_name
 from keras_ganprune.layers.name_patterns import matching
 from keras_ganprune.layers.prunable import is_redefined, pruned_names_of
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 
 # A class, a name or path, a regular expression, a layer, or a function that returns whether a layer is in
 # scope.
@@ -77,6 +77,12 @@ def check(scope: Any, name: str) -> None:
         raise ArgumentTypeError(_rule_of(name, scope))
     for rule in _rules(scope):
         _matching(rule, [], name)
+        other = isinstance(rule, (type, str, re.Pattern, keras.layers.Layer))
+        if not other and not annotated.takes(rule, 1):
+            raise ArgumentTypeError(
+                f"A function in `{name}` must take one argument, the layer. Received: {rule!r}, which does "
+                "not."
+            )
 
 
 def check_not_empty(scope: Any, name: str) -> None:

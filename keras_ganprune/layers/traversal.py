@@ -157,7 +157,8 @@ def masked_weights(*models: keras.layers.Layer, scope: Scope | None = None) -> l
             layers).
 
     Returns:
-        List of `MaskedWeight`, in the order of the layers. Empty if no layer is Prunable.
+        List of `MaskedWeight`, in the order of the layers. Empty if no layer is Prunable, or if the models
+        are not built: masks are made with the weights.
 
     Raises:
         ArgumentTypeError: `scope` has another type.

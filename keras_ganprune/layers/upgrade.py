@@ -17,7 +17,7 @@ from keras_ganprune.errors import (
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.class_swap import swap_class
 from keras_ganprune.layers.computed_kernels import has_lora, integer_mode, owner_of
-from keras_ganprune.layers.covered_kernels import mask_coverage
+from keras_ganprune.layers.covered_kernels import coverage
 from keras_ganprune.layers.guard import MaskConstraint
 from keras_ganprune.layers.prunable import (
     PRUNABLE_CLASSES,
@@ -173,7 +173,7 @@ def _unbuilt(model: keras.layers.Layer, paths: Sequence[str]) -> UnbuiltModelErr
 def _nothing_to_prune(model: keras.layers.Layer) -> UnsupportedLayerError:
     """Return the error for a model without a registered layer class; it names the classes to register."""
     known = ", ".join(sorted(base.__name__ for base in PRUNABLE_CLASSES))
-    missing = mask_coverage(model).not_covered
+    missing = coverage([model]).not_covered
     if missing:
         hint = f"It has kernels in: {'; '.join(str(row) for row in missing[:3])}."
     else:

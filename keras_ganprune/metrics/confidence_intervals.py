@@ -106,7 +106,7 @@ def relative_increase(
 
     Raises:
         InvalidArgumentError: `direction` is neither 'min' nor 'max', `axis` is none of the arrays, or they
-            are empty or hold no numbers.
+            are empty, hold no numbers or hold infinite ones. NaN is valid, and gives NaN.
 
     Example:
     >>> float(relative_increase([10.0, 10.0], [11.0, 13.0]))
@@ -122,6 +122,12 @@ def relative_increase(
         if not array.shape[axis]:
             raise InvalidArgumentError(
                 f"`{name}` must not be empty. Received: shape {array.shape}."
+            )
+        if np.isinf(array).any():
+            raise InvalidArgumentError(
+                f"`{name}` must be finite: no ratio can be told of an infinite metric. Received: "
+                f"{int(np.isinf(array).sum())} infinite value(s) of {array.size}. Leave these runs out, or "
+                "write NaN for them: then the result is NaN."
             )
     base = np.mean(first, axis=axis)
     degradation = sign * (np.mean(second, axis=axis) - base)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import ArgumentTypeError, DataError, InvalidArgumentError
 from keras_ganprune.gan import GANModel, latents, network_checks
-from keras_ganprune.utils import validation
+from keras_ganprune.utils import annotated, validation
 
 Source = keras.layers.Layer | Callable[[int, int], Any]
 """A `GANModel`, a model with an attribute `generator`, a generator, or a function of (n, seed)."""
@@ -45,7 +45,7 @@ def generated(
         batch_size: Positive int, images per forward pass. Defaults to 256.
 
     Raises:
-        ArgumentTypeError: `source` has none of these types.
+        ArgumentTypeError: `source` has none of these types, or is a function that does not take (n, seed).
         DataError: The generator takes labels but `labels` is None, or a function does not return `n` images.
         InvalidArgumentError: The generator has more than two inputs, the length of its latent vectors is
             not known, or `n` or `batch_size` is not a positive int.
@@ -73,6 +73,11 @@ def _from_function(
             "Images must come from a `GANModel`, a Keras model with an attribute `generator`, a "
             f"generator, or a function of (n, seed). Received: {source!r} (of type "
             f"{type(source).__name__})."
+        )
+    if not annotated.takes(source, 2):
+        raise ArgumentTypeError(
+            "A function that makes images must take two arguments, the number of images and a seed: "
+            f"(n, seed). Received: {source!r}, which does not."
         )
     images = np.asarray(source(n, seed))
     if images.ndim == 0:

@@ -17,7 +17,7 @@ from keras_ganprune.layers.computed_kernels import (
     integer_mode,
     owner_of,
 )
-from keras_ganprune.layers.covered_kernels import MaskCoverage, mask_coverage
+from keras_ganprune.layers.covered_kernels import MaskCoverage, coverage
 from keras_ganprune.layers.initial_values import initial_values
 from keras_ganprune.layers.prunable import pruned_names, weight_variable
 from keras_ganprune.layers.tensors import to_numpy
@@ -253,7 +253,7 @@ def sparsity_report(model: keras.layers.Layer) -> SparsityReport:
                 rows.append(row)
             if mode == "int4":
                 packed[id(variable)] = row
-    return SparsityReport(tuple(rows), *_count(model.weights, packed), mask_coverage(model))
+    return SparsityReport(tuple(rows), *_count(model.weights, packed), coverage([model]))
 
 
 def _masked_row(weight: MaskedWeight) -> SparsityRow:

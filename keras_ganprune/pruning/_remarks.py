@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_ganprune.errors import PruningWarning
-from keras_ganprune.layers.covered_kernels import NOTABLE_SHARE, mask_coverage
+from keras_ganprune.layers.covered_kernels import NOTABLE_SHARE, coverage
 from keras_ganprune.pruning.rankings.base import RankedWeights
 from keras_ganprune.pruning.rankings.weights import frozen_remark
 from keras_ganprune.pruning.settings import PruningSettings
@@ -40,7 +40,7 @@ class Remarks:
         self.frozen = frozen_remark(ranked.weights)
         self.warned: str | None = None
         # Coupled channels reach all layers, also those that cannot be pruned by themselves.
-        found = None if settings.coupled else mask_coverage(*models, scope=settings.scope)
+        found = None if settings.coupled else coverage(models, settings.scope)
         text = None if found is None else found.remark()
         if found is not None and text is not None:
             self.texts.append(text)

@@ -104,6 +104,7 @@ def write_report(
 
 def _named_runs(runs: RunOrFolder | Iterable[RunOrFolder]) -> list[Run]:
     """Return the runs. Runs with equal names get their folder, or their position in the list, as a suffix."""
+    validation.check_ordered(runs, "runs")
     several = list(runs) if isinstance(runs, Iterator) else validation.entries(runs)
     given: list[Any] = [runs] if several is None else several
     for run in given:

@@ -31,6 +31,7 @@ def _sequence(values: Any, name: str) -> tuple[Any, ...]:
     """Return one number or several as a tuple."""
     if validation.is_number(values):
         values = [values]
+    validation.check_ordered(values, name)
     received = values
     values = tuple(validation.entries(values) or ())
     if not values or isinstance(values[0], str):
@@ -58,6 +59,7 @@ def _thresholds(values: Any) -> tuple[float, ...]:
 
 
 def _criteria(values: Any) -> tuple[Any, ...]:
+    validation.check_ordered(values, "criteria")
     single = isinstance(values, (str, dict, criteria.Criterion))
     several = None if single else validation.entries(values)
     values = (values,) if several is None else tuple(several)
@@ -68,6 +70,7 @@ def _criteria(values: Any) -> tuple[Any, ...]:
 
 
 def _seeds(values: Any) -> tuple[int, ...]:
+    validation.check_ordered(values, "seeds")
     if validation.is_int(values) and values > _MOST_SEEDS:
         raise InvalidArgumentError(
             f"`seeds` must be at most {_MOST_SEEDS} seeds, or a list of them. Received: {values!r}. For one "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import keras
+import numpy as np
 
 from keras_ganprune.datasets import Images
 from keras_ganprune.errors import (
@@ -113,6 +115,7 @@ def sweep(
             is_several = isinstance(value, tuple) and any(hasattr(each, "shape") for each in value)
             for each in value if is_several else [value]:
                 _check_array(each, name_of)
+    validation.check_keys(settings or {}, "settings")
     plan = _plan_of(plan, options)
     if isinstance(images, Images):
         if labels is not None:
@@ -152,6 +155,8 @@ def _check_array(value: Any, name: str) -> None:
             f"`{name}` must be an array with one entry per sample. Received: {value!r} (of type "
             f"{type(value).__name__})."
         )
+    if isinstance(array, np.ndarray):
+        validation.samples(array, name)
 
 
 def _plan_of(plan: SweepPlan | None, options: dict[str, Any]) -> SweepPlan:
@@ -181,5 +186,11 @@ def _plan_of(plan: SweepPlan | None, options: dict[str, Any]) -> SweepPlan:
 
 
 def _json_values(settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    plain = (str, int, float, bool, type(None))
-    return {str(k): v if isinstance(v, plain) else repr(v) for k, v in dict(settings or {}).items()}
+    """Return settings as JSON values. NaN is a text: as a number it would differ from itself."""
+
+    def value_of(value: Any) -> Any:
+        finite = not isinstance(value, float) or math.isfinite(value)
+        plain = isinstance(value, (str, int, float, bool, type(None)))
+        return value if plain and finite else repr(value)
+
+    return {key: value_of(value) for key, value in (settings or {}).items()}

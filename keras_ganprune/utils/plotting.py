@@ -58,6 +58,11 @@ def image_grid(images: np.ndarray, columns: int = 8, gap: int = 1) -> np.ndarray
         raise InvalidArgumentError(
             f"`images` must have the shape (n, height, width, channels). Received: {images.shape}."
         )
+    if np.isinf(images).any():
+        raise InvalidArgumentError(
+            f"`images` must be finite. Received: {int(np.isinf(images).sum())} infinite value(s) of "
+            f"{images.size}. Has the training diverged? See `NaNGuard`."
+        )
     images = np.clip(images / 2.0 + 0.5, 0.0, 1.0)
     n, height, width, channels = images.shape
     rows = -(-n // columns)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import DataError
+from keras_ganprune.utils import validation
 
 _FORMS = "arrays, a `tf.data.Dataset`, a `PyDataset` or a generator of batches"
 
@@ -24,7 +25,7 @@ def check(model: keras.Model, data: Any, labels: Any) -> None:
 
     Raises:
         DataError: They are no data, empty, not numeric, not finite, of another length, or do not have the
-            shape of the model's input.
+            shape of the model's input; or `labels` are given although `data` is a stream.
 
     Example:
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
@@ -34,6 +35,12 @@ def check(model: keras.Model, data: Any, labels: Any) -> None:
         raise DataError(f"`data` must be {_FORMS}. Received: {_short(data)}.")
     arrays = _arrays(data, "data")
     targets = [] if labels is None else _arrays(labels, "labels")
+    if labels is not None and not arrays and not hasattr(data, "shape"):
+        raise DataError(
+            "`labels` must be None if `data` is a stream: each batch of a stream is a pair (inputs, labels). "
+            f"Received: {_short(labels)}, with `data` of type {type(data).__name__}. Put the labels into the "
+            "batches, or pass `data` as an array."
+        )
     if labels is not None and arrays and not targets:
         raise DataError(f"`labels` must be arrays, as `data` is. Received: {_short(labels)}.")
     if arrays and len({len(array) for array in (*arrays, *targets)}) > 1:
@@ -85,17 +92,13 @@ def _arrays(value: Any, name: str) -> list[Any]:
 
 def _check_numbers(array: Any, name: str) -> None:
     kind = array.dtype.kind if isinstance(array, np.ndarray) else "f"
-    if kind in "OcMm" or not tuple(array.shape):
+    if kind in "OcMm" or not tuple(array.shape) or isinstance(array, keras.KerasTensor):
         raise DataError(
-            f"`{name}` must be arrays of numbers, one row per sample. Received: shape {array.shape}, "
-            f"dtype {array.dtype}."
+            f"`{name}` must be arrays of numbers, one row per sample. Received: a "
+            f"{type(array).__name__} of shape {tuple(array.shape)}, dtype {array.dtype}."
         )
-    if isinstance(array, np.ndarray) and kind == "f" and not np.isfinite(array).all():
-        bad = int(np.count_nonzero(~np.isfinite(array)))
-        raise DataError(
-            f"`{name}` must be finite. Received: {bad} NaN or infinite value(s) of {array.size}. Remove or "
-            "replace them (`np.nan_to_num`)."
-        )
+    if isinstance(array, np.ndarray):
+        validation.check_finite(array, name)
 
 
 def _check_shape(model: keras.Model, arrays: list[Any]) -> None:

@@ -216,6 +216,54 @@ def array(value: Any, name: str) -> np.ndarray:
         ) from error
 
 
+def samples(value: Any, name: str) -> np.ndarray:
+    """Return a value as an array of real, finite numbers with an axis of samples.
+
+    Raises:
+        DataError: `value` is no array, has no axis, or holds something else.
+
+    Example:
+    >>> samples([1, 2], "labels").shape
+    (2,)
+    """
+    made = array(value, name)
+    if made.ndim == 0 or made.dtype.kind in "OSUcMm" or made.dtype.names:
+        raise DataError(
+            f"`{name}` must be an array of real numbers, one entry per sample. Received: shape "
+            f"{made.shape}, dtype {made.dtype}."
+        )
+    check_finite(made, name)
+    return made
+
+
+def check_finite(values: np.ndarray, name: str) -> None:
+    """Raise `DataError` if an array of floats holds NaN or an infinite value."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        bad = int(np.count_nonzero(~np.isfinite(values)))
+        raise DataError(
+            f"`{name}` must be finite. Received: {bad} NaN or infinite value(s) of {values.size}. Remove or "
+            "replace them (`np.nan_to_num`)."
+        )
+
+
+def check_ordered(value: Any, name: str) -> None:
+    """Raise `InvalidArgumentError` for a set: its order may differ in the next process."""
+    if isinstance(value, (set, frozenset)):
+        raise InvalidArgumentError(
+            f"`{name}` must have an order, and a set has none. Received: {value!r}. Pass a list."
+        )
+
+
+def check_keys(value: Mapping[Any, Any], name: str) -> None:
+    """Raise `InvalidArgumentError` if a key of a dict is no text: two keys could get the same name."""
+    other = [key for key in value if not isinstance(key, str)]
+    if other:
+        raise InvalidArgumentError(
+            f"The keys of `{name}` must be texts. Received: {other[0]!r} (of type "
+            f"{type(other[0]).__name__}). Write '{other[0]}' instead."
+        )
+
+
 def is_member(value: Any, choices: Iterable[Any]) -> bool:
     """Return whether a value is one of some choices. An array or a list is none."""
     plain = isinstance(value, (str, bool, int, float, np.generic, type(None)))

@@ -592,6 +592,9 @@ _BY_TYPE = (
     "unbuilt_sequential",
 )
 
+# What names layers, whether or not a network has them.
+_LAYERS = "None text text_number class layer_class schedule_class function model unbuilt unbuilt_sequential"
+
 # Argument -> values that are right for it. 'Name.argument' is for one callable, 'argument' for all.
 RIGHT: dict[str, str] = {
     # Steps and epochs count from 0, and so do seeds and axes.
@@ -599,7 +602,8 @@ RIGHT: dict[str, str] = {
     "end_step": "zero",
     "rewind_step": "zero",
     "start_from_epoch": "zero",
-    "step": "zero half minus",
+    # No end of a schedule is later than any int, so its last value is exact.
+    "step": "zero half minus huge",
     "epoch": "zero",
     "seed": "zero",
     "axis": "zero minus",
@@ -650,9 +654,9 @@ RIGHT: dict[str, str] = {
     "PruningSummary.images": "zero",
     "verbose": "zero",
     "warmup": "zero",
-    # Which layers a name or a function means is known when the networks are.
-    "scope": "None text class layer_class function model texts",
-    "keep": "None text list class layer_class function model texts empty_array",
+    # Which layers a name, a class or a function means is known when the networks are.
+    "scope": f"{_LAYERS} texts",
+    "keep": f"{_LAYERS} list texts empty_array",
     "drop": "None",
     "target": "list",
     "copies": "list",
@@ -665,14 +669,17 @@ RIGHT: dict[str, str] = {
     "schedule": "zero",
     # A dict of results may have no entry.
     **dict.fromkeys(("networks", "prunes", "channels", "sizes", "latency", "quality"), "dict"),
-    "settings": "dict dict_of_object",
+    # A setting may have any value; what JSON cannot hold becomes a text.
+    "settings": "dict dict_of_object config_alone nan_in_dict",
     **dict.fromkeys(("record_run.metrics", "record_run.pictures"), "dict"),
     "record_run.seed": "minus",
     "steps": "zero",
     # What is not used is not looked into.
-    "growth": "list dict dict_of_object empty_array nan_array texts array",
+    "growth": "list dict dict_of_object empty_array nan_array texts array mixed nested complex_array objects "
+    "dates infinite other_keys config_alone nan_in_dict",
     "distillation": "percent half",
-    "latency.inputs": " ".join(WRONG),
+    # Functions of the user may take anything.
+    "latency.inputs": " ".join(WRONG | MORE),
     # NaN of a run that diverged stays NaN.
     "before": "nan_array",
     "after": "zero minus nan_array",
@@ -682,9 +689,15 @@ RIGHT: dict[str, str] = {
     # For every step one.
     "Shrink.sparsity": "zero list_of_none",
     "Shrink.budget": "list_of_none",
+    # One criterion stands for a list of one.
+    "SweepPlan.criteria": "criterion",
+    # An array without axes is a number.
+    "Pruner.update.sparsity": "zero_d",
+    # Masks are made with the weights, so a model without weights has none.
+    "masked_weights.models": "unbuilt unbuilt_sequential",
     "models": "model",
     "layer_classes": "layer_class",
-    "config": "None function class layer_class model",
+    "config": "None",
     "GANModel.seed": "minus",
     "ImageToImageGAN.seed": "minus",
     "weight": "percent half",
@@ -700,8 +713,6 @@ RIGHT: dict[str, str] = {
 # A function of the user's own raises its own error.
 OF_THE_USER = {
     ("sensitivity", "metric", "function"),
-    ("measure_generator", "generator", "function"),
-    ("ImageQuality.measure_generator", "generator", "function"),
     ("sweep", "build", "function"),
     ("sweep", "quality", "function"),
 }

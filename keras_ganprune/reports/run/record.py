@@ -87,7 +87,8 @@ def record_run(
             these, each measured with different latent vectors. For a list, reports show 95 % intervals. The
             i-th measurements of two names form a pair, so use the same latent vectors for both. Defaults to
             none.
-        settings: Dict of the settings of the run, shown in reports. Runs that differ only in the seed are
+        settings: Dict of name -> setting of the run, shown in reports. What JSON cannot hold, also NaN,
+            becomes a text. Runs that differ only in the seed are
             compared in pairs. Defaults to none.
         seed: Seed of the training. Defaults to None.
         steps: Training steps. Defaults to None.
@@ -119,6 +120,7 @@ def record_run(
     (2, 10.0, dtype('uint8'))
     """
     annotated.check(record_run, locals(), *_CHECKED)
+    validation.check_keys(settings or {}, "settings")
     for count, title in ((seconds, "seconds"), (steps_per_epoch, "steps_per_epoch")):
         if count is not None:
             validation.non_negative(count, title)

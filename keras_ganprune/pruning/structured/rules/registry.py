@@ -155,8 +155,12 @@ def register_rule(
       in    b/kernel axis 0
     b: all channels stay, because they are those of the network's output.
     """
-    if config is not None and not callable(config):
-        raise ArgumentTypeError(f"`config` must be a function or None. Received: {config!r}.")
+    function = callable(config) and not isinstance(config, (type, keras.layers.Layer))
+    if config is not None and not (function and annotated.takes(config, 3)):
+        raise ArgumentTypeError(
+            "`config` must be a function of three arguments, (layer, config, sizes) -> config, or None. "
+            f"Received: {config!r}."
+        )
     check_layer_classes(layer_classes, "register_rule")
 
     def register(rule: Rule) -> Rule:
