@@ -289,7 +289,7 @@ class Trainer:
             self.progress.skipped((last - first) * self.plan.per_epoch)
             return self.folder.get(f"{key} history") or {}
         # Before `BackupAndRestore`, which ends the writing of an epoch.
-        resumed = Resumed(self.folder, key, stream, callbacks)
+        resumed = Resumed(self.folder, key, stream)
         lines = StepLines(self.progress, str(task))
         with random_numbers(self.seed):
             model.fit(
