@@ -29,7 +29,8 @@ class FrozenWeights:
 
     def __init__(self, model: keras.Model, weights: Sequence[MaskedWeight]):
         # Private name of the modules of Keras: there is no public way to ask who has defined a method.
-        self.own_step = not model.train_step.__module__.startswith("keras.")
+        module = model.train_step.__module__ or ""  # None for a function made by `exec`
+        self.own_step = not module.startswith("keras.")
         self._before = {
             weight.path: (weight, *_sample(weight))
             for weight in weights

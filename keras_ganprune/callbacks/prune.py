@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import keras
 
-from keras_ganprune.callbacks._gradient_sampler import GradientSampler
 from keras_ganprune.callbacks._restored_optimizers import build_optimizers
 from keras_ganprune.callbacks._torn_backup import backup_follows, mend, note_epochs
 from keras_ganprune.callbacks._training_start import release_layers
@@ -142,11 +141,6 @@ class Prune(FreshCopies):
     def report(self) -> MaskReport | None:
         """The `MaskReport` of the last update, or None."""
         return self.reports[-1] if self.reports else None
-
-    @property
-    def gradient_sampler(self) -> GradientSampler | None:
-        """What samples gradients for the next update, or None if no gradients are needed."""
-        return self._targets.sampler if self._targets is not None else None
 
     def _say(self, text: str) -> None:
         if self.verbose:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -110,34 +109,22 @@ class Folder:
         self.load_random(name, model)
         return True
 
-    def save_random(
-        self, name: str, model: keras.Model, more: Mapping[str, np.ndarray] | None = None
-    ) -> None:
-        """Write the states of random generators, such as those of dropout, which Keras does not save.
-
-        Args:
-            name: Name of the state.
-            model: The model.
-            more: Further arrays by name. Defaults to None.
-        """
+    def save_random(self, name: str, model: keras.Model) -> None:
+        """Write the states of random generators, such as those of dropout, which Keras does not save."""
         if self.path is not None:
             values: dict[str, Any] = {
                 f"{i}": to_numpy(v) for i, v in enumerate(_random_states(model))
             }
-            values.update(more or {})
             with files.new_file(self.path / f"{name}.npz") as work, work.open("wb") as file:
                 np.savez(file, allow_pickle=False, **values)
 
-    def load_random(self, name: str, model: keras.Model) -> dict[str, np.ndarray]:
-        """Read what `save_random` wrote; return all arrays by name."""
+    def load_random(self, name: str, model: keras.Model) -> None:
+        """Read what `save_random` wrote, if there is such a file."""
         if self.path is None or not (self.path / f"{name}.npz").exists():
-            return {}
+            return
         with np.load(self.path / f"{name}.npz") as values:
-            arrays = dict(values)
-        for i, state in enumerate(_random_states(model)):
-            if f"{i}" in arrays:
-                state.assign(arrays[f"{i}"])
-        return arrays
+            for i, state in enumerate(_random_states(model)):
+                state.assign(values[f"{i}"])
 
     def remove(self, name: str) -> None:
         """Remove what `save_random` wrote."""

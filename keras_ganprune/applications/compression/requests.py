@@ -207,7 +207,8 @@ def feasible(goal: Task, subject: Subject) -> Task:
         if goal.quantity not in Costs.QUANTITIES:
             raise ArgumentTypeError(f"Unknown quantity {goal.quantity!r}.")
         scores = [np.arange(group.size, dtype="float64") for group in groups]
-        budgets.fit(groups, scores, {goal.quantity: goal.value})
+        with budgets.missed_silently():
+            budgets.fit(groups, scores, {goal.quantity: goal.value})
     if reason is None:
         return goal
     subject.notes.append(

@@ -169,7 +169,7 @@ def compress(
         achieved=found.achieved,
         steps=plan.steps,
         trials=found.trials,
-        notes=[*subject.notes, *trainer.notes],
+        notes=[*subject.notes, *trainer.notes, *search.missed(found)],
         recipe=recipe(trainer, found.task),
     )
 

@@ -18,6 +18,7 @@ from keras_ganprune.applications.compression.training import (
 )
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.pruning.mask_state import sparsity_of
+from keras_ganprune.pruning.structured.budget import TOLERANCE
 from keras_ganprune.training.snapshot import TrainingState
 
 # What stays grows by this factor from one candidate to the next, up to this share.
@@ -202,6 +203,17 @@ def achieved_by(trainer: Trainer, task: Task, trained: Trained) -> float:
     if task.kind == "sparsity":
         return sparsity_of(*networks)
     return cost(*networks, quantity=task.quantity) / trainer.dense_cost(task.quantity)
+
+
+def missed(found: Found) -> list[str]:
+    """Return the note that a budget is missed by more than 2 %, or []."""
+    task = found.task
+    if task.kind != "budget" or abs(found.achieved - task.value) <= TOLERANCE * task.value:
+        return []
+    return [
+        f"The nearest network of whole channels has {found.achieved:.4f} of the {task.quantity}, not "
+        f"{task.value:.4g}."
+    ]
 
 
 def _given(given: Any, judge: Judge) -> dict[str, float]:

@@ -24,7 +24,7 @@ WRONG = [
     ({"tolerance": 2}, "0.02 for 2 %"),
     ({"target": "generator"}, "Leave it out"),
     ({"epochs": 0}, "`epochs`"),
-    ({"batch_size": 12}, "at least 4 training steps"),
+    ({"batch_size": 48}, "at least 4 training steps"),
     ({"metric": lambda network: float("nan")}, "finite number"),
     ({"metric": lambda network: "good"}, "must return a number"),
     ({"metric": lambda network: 1.0, "tolerance": 0.1, "baseline": None}, "higher_is_better=True"),
