@@ -12,7 +12,7 @@ from keras_ganprune.utils.registry import PACKAGE
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class PixelShuffle(keras.layers.Layer):
-    """Turns groups of channels into pixels: (b, h, w, c·r²) → (b, h·r, w·r, c).
+    """Turns groups of channels into pixels: (b, h, w, c·r^2) → (b, h·r, w·r, c).
 
     Args:
         factor: Positive int r, the growth of height and width.

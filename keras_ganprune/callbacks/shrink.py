@@ -12,7 +12,7 @@ from keras_ganprune.callbacks._cut_backup import check_not_cut
 from keras_ganprune.callbacks._shrink_run import CutPlan, ShrinkRun
 from keras_ganprune.callbacks.callback_list import callbacks_beside
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent
-from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
+from keras_ganprune.errors import ArgumentTypeError, DataError, InvalidArgumentError
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.mask_ops import validate_sparsity
@@ -314,6 +314,9 @@ def _check_recalibrate(value: Any) -> None:
             "`recalibrate` must be True, False or data for `recalibrate_batch_norm`. Received: "
             f"{value!r} (of type {type(value).__name__})."
         )
+    for array in leaves:
+        if isinstance(array, np.ndarray) and not validation.samples(array, "recalibrate").size:
+            raise DataError(f"`recalibrate` must have samples. Received: shape {array.shape}.")
 
 
 def _steps(at: Any) -> list[int]:

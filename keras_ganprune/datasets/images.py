@@ -93,7 +93,8 @@ class Batches(keras.utils.PyDataset):
                 f"{f', {_text(counts[2])} weights' if weights is not None else ''}."
             )
         for name, part in (("images", images), ("labels", labels), ("weights", weights)):
-            keras.tree.map_structure(lambda array, name=name: validation.samples(array, name), part)
+            for array in [] if part is None else keras.tree.flatten(part):
+                validation.samples(array, name)
         super().__init__()
         self.images, self.labels, self.weights = images, labels, weights
         self.count = counts[0][0]

@@ -82,8 +82,8 @@ def labelled(
         most: Largest number of names of a class, or None for all. Defaults to None.
 
     Example:
-    >>> labelled([("Köln", "DE"), ("Nice", "FR"), ("Paris", "FR"), ("Paris", "US")])[0]
-    ['nice', 'koln']
+    >>> sorted(labelled([("Köln", "DE"), ("Nice", "FR"), ("Paris", "FR"), ("Paris", "US")])[0])
+    ['koln', 'nice']
     """
     found: dict[str, set[str]] = {}
     for name, label in pairs:

@@ -29,7 +29,7 @@ EPOCH = 5  # of schedules that decide at epoch ends; they get ten epochs
 LONGEST = 60
 
 # Losses prune nothing; test_gan_model.py trains, saves and loads them.
-FAMILIES = [kind for kind in members.FAMILIES if kind != "loss"]
+FAMILIES = [kind for kind in members.FAMILIES if "loss" not in kind]
 # Whole blocks need a network that has some: rankings/test_blocks.py.
 ROWS = [row for row in members.MEMBERS if row[0] != "loss" and not isinstance(row[1], Layer)]
 IDS = [f"{kind}-{member!r}" for kind, member in ROWS]

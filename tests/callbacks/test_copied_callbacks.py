@@ -72,6 +72,7 @@ CASES = {
         kgp.BalanceController(0.1, 0.2, monitor="loss", target=None, frequency=2)
     ],
     "Shrink": lambda folder: [kgp.Shrink(at=4, sparsity=0.25, target="part")],
+    "Teach": lambda folder: [kgp.Teach(make_model().part, "part")],
     "NaNGuard": lambda folder: [kgp.NaNGuard(2)],
     "QualityMonitor and DiversityGuard": monitors,
     "SampleGrid": lambda folder: [

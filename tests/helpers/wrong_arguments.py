@@ -689,6 +689,9 @@ RIGHT: dict[str, str] = {
     # For every step one.
     "Shrink.sparsity": "zero list_of_none",
     "Shrink.budget": "list_of_none",
+    "Shrink.recalibrate": "True array",
+    # One kind of output for each.
+    "Distiller.outputs": "list",
     # One criterion stands for a list of one.
     "SweepPlan.criteria": "criterion",
     # An array without axes is a number.

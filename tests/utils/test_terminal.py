@@ -31,7 +31,9 @@ def test_a_text_reaches_an_ascii_terminal(monkeypatch):
 def test_all_signs_of_this_package_are_known():
     """What the package itself writes is written in ASCII as a person would."""
     root = pathlib.Path(cli.__file__).parents[1]
-    text = "".join(path.read_text(encoding="utf-8") for path in root.rglob("*.py"))
+    # The letters that names of places are folded from are data.
+    files = [path for path in root.rglob("*.py") if path.name != "letters.py"]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
     names = set("éőö")  # of persons, in references
     assert {c for c in text if not c.isascii()} - names <= set(terminal._ASCII)
 
