@@ -690,6 +690,7 @@ RIGHT: dict[str, str] = {
     "Shrink.sparsity": "zero list_of_none",
     "Shrink.budget": "list_of_none",
     "Shrink.recalibrate": "True array",
+    **dict.fromkeys(("compress.validation_data", "compress.metric"), "None"),
     # One kind of output for each.
     "Distiller.outputs": "list",
     # One criterion stands for a list of one.
