@@ -118,6 +118,24 @@ def conditional_gan():
     return gan, (x, np.eye(3, dtype="float32")[rows // 2])
 
 
+def image_to_image():
+    clean = images()[0]
+    noisy = clean + RNG.normal(0, 0.3, size=clean.shape).astype("float32")
+    x, y = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
+    h = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    h = layers.Conv2D(8, 3, padding="same", activation="relu")(h)
+    critic = layers.Conv2D(8, 3, 2, activation="relu")(layers.Concatenate()([x, y]))
+    gan = kgp.ImageToImageGAN(
+        keras.Model(x, layers.Conv2D(1, 3, padding="same")(h)),
+        keras.Model([x, y], layers.Conv2D(1, 2)(critic)),
+        "least_squares",
+        reconstruction=50,
+        seed=0,
+    )
+    gan.compile(_adam(), _adam())
+    return gan, (noisy, clean)
+
+
 def classifier():
     model = keras.Sequential(
         [

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_ganprune.applications.compression.judge import Judge
 from keras_ganprune.applications.compression.subjects import Subject
-from keras_ganprune.applications.compression.training import Data, Task
+from keras_ganprune.applications.compression.training import Data, Task, missed_silently
 from keras_ganprune.errors import (
     ArgumentTypeError,
     DataError,
@@ -207,7 +207,7 @@ def feasible(goal: Task, subject: Subject) -> Task:
         if goal.quantity not in Costs.QUANTITIES:
             raise ArgumentTypeError(f"Unknown quantity {goal.quantity!r}.")
         scores = [np.arange(group.size, dtype="float64") for group in groups]
-        with budgets.missed_silently():
+        with missed_silently():
             budgets.fit(groups, scores, {goal.quantity: goal.value})
     if reason is None:
         return goal

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import attrs
@@ -26,11 +28,10 @@ from keras_ganprune.applications.compression.subjects import (
 )
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import Shrink
-from keras_ganprune.errors import PruningError, UnsupportedLayerError
+from keras_ganprune.errors import PruningError, PruningWarning, UnsupportedLayerError
 from keras_ganprune.layers.upgrade import make_prunable
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.schedules import PolynomialDecay
-from keras_ganprune.pruning.structured.budget import missed_silently
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import channel_groups
 from keras_ganprune.training import discovery
@@ -292,7 +293,6 @@ class Trainer:
         # Before `BackupAndRestore`, which ends the writing of an epoch.
         resumed = Resumed(self.folder, key, stream)
         lines = StepLines(self.progress, str(task))
-        # A small network misses the budgets on the way. The result tells what was achieved in the end.
         with random_numbers(self.seed), missed_silently():
             model.fit(
                 stream,
@@ -313,6 +313,14 @@ class Trainer:
         self.folder.put(f"{key} place", place_of(stream))
         self.folder.save(key, model)
         return resumed.history
+
+
+@contextlib.contextmanager
+def missed_silently() -> Iterator[None]:
+    """Within the context, no warning says that a budget is missed: small networks miss those on the way."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The budget, .* is missed by", PruningWarning)
+        yield
 
 
 def _quantity(task: Task) -> Any:

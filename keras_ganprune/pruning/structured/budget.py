@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -334,14 +333,6 @@ def _warn_of_missed(
         PruningWarning,
         stacklevel=3,
     )
-
-
-@contextlib.contextmanager
-def missed_silently() -> Iterator[None]:
-    """Within the context, no warning says that a budget is missed by more than `TOLERANCE`."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The budget, .* is missed by", PruningWarning)
-        yield
 
 
 def _warn_of_uncounted(costs: Costs) -> None:

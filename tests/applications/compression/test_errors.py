@@ -83,7 +83,15 @@ def test_a_folder_of_something_else(trained, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
+class Interrupt(keras.callbacks.Callback):
+    """Ends a run before its first step."""
+
+    def on_train_begin(self, logs=None):
+        raise KeyboardInterrupt
+
+
 def test_a_folder_of_other_options(trained, tmp_path):
-    kgp.compress(*trained, folder=tmp_path / "state", **FINE)
+    with pytest.raises(KeyboardInterrupt):
+        kgp.compress(*trained, folder=tmp_path / "state", callbacks=[Interrupt()], **FINE)
     with pytest.raises(FileFormatError, match="another options"):
         kgp.compress(*trained, folder=tmp_path / "state", **{**FINE, "sparsity": 0.6})

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import keras_ganprune as kgp
-from keras_ganprune.pruning.structured.budget import missed_silently
+from keras_ganprune.applications.compression.training import missed_silently
 
-GANS = ("wgan_gp", "conditional_gan")
+GANS = ("wgan_gp", "conditional_gan", "gan_model", "image_to_image")
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the class of the user is of TensorFlow"
 )
@@ -41,19 +41,17 @@ def recompute(result, name):
 
 ROWS = [
     ("classifier", "budget"),
-    pytest.param("gan_model", "sparsity", marks=pytest.mark.full),
+    ("gan_model", "sparsity"),
+    ("image_to_image", "budget"),
     *[
-        pytest.param(
-            name,
-            kind,
-            marks=[pytest.mark.full, *([needs_tensorflow] if name == "wgan_gp" else [])],
-        )
+        pytest.param(name, kind, marks=[needs_tensorflow] if name == "wgan_gp" else [])
         for name in models.MODELS
         for kind in ("sparsity", "budget")
     ],
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("name", "kind"), ROWS)
 def test_one_call_meets_the_target_and_its_code_does_the_same(name, kind):
     make = models.MODELS.get(name) or getattr(models, name)
@@ -61,7 +59,6 @@ def test_one_call_meets_the_target_and_its_code_does_the_same(name, kind):
     before = state(model)
     request = {"sparsity": 0.8} if kind == "sparsity" else {"budget": kgp.Budget(macs=0.4)}
     baseline = {"baseline": False} if name == "gan_model" else {}
-    gan = {"metric": models.spread, "higher_is_better": True} if name == "gan_model" else {}
     result = kgp.compress(
         model,
         data,
@@ -70,7 +67,6 @@ def test_one_call_meets_the_target_and_its_code_does_the_same(name, kind):
         verbose=0,
         **request,
         **baseline,
-        **gan,
         **settings_for(name),
     )
     assert same(before, state(model))
