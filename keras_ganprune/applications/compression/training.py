@@ -281,6 +281,9 @@ class Trainer:
         key, model = f"{task.key}-{part}", trainee.model
         if last <= first:
             return {}
+        if self.folder.path is not None:
+            # Keras saves no model that is not; a class without a `call` never is, but its networks are.
+            model.built = True
         if self.folder.get(f"{key} is done"):
             if callbacks:
                 for _, network in trainee.parts():
