@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 
 from keras_ganprune.applications.base import Application
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
@@ -16,8 +15,6 @@ PLACES = {
     "super-resolution": ("super_resolution", "SuperResolution"),
     "text-generation": ("text_generation", "TextGeneration"),
     "text-classification": ("text_classification", "TextClassification"),
-    "recognition": ("recognition", "Recognition"),
-    "detection": ("detection", "Detection"),
 }
 
 
@@ -28,7 +25,7 @@ def names() -> list[str]:
     >>> names()[0]
     'image-generation'
     """
-    return [name for name, (module, _) in PLACES.items() if importlib.util.find_spec(_path(module))]
+    return [*PLACES]
 
 
 def get(name: str) -> type[Application]:
