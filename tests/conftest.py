@@ -1,6 +1,5 @@
 """Shared by all tests: CPU only, two logical devices for tf.distribute, one seed for every test."""
 
-import gc
 import os
 import sys
 import tempfile
@@ -19,9 +18,6 @@ if "KERAS_GANPRUNE_CACHE" not in os.environ:
 
 import keras
 import pytest
-
-# Modules and tests make a million objects that stay. Until all are there, a search for garbage finds none.
-gc.disable()
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -85,8 +81,3 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     order = {f"test_{name}": number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
-
-
-def pytest_collection_finish(session):
-    gc.freeze()
-    gc.enable()
