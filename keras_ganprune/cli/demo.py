@@ -32,19 +32,33 @@ def application_named(arguments: Sequence[str]) -> str | None:
     return arguments[0]
 
 
-def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] = ()) -> None:
-    """Add the arguments of the command. They depend on the application that the given arguments name."""
+def add_application(
+    parser: argparse.ArgumentParser, arguments: Sequence[str], command: str
+) -> str | None:
+    """Add the argument with the name of an application; return the name, or None without one.
+
+    Args:
+        parser: Parser of the command.
+        arguments: The given arguments of the command.
+        command: Name of the command, for its help.
+    """
     name = application_named(arguments)
     parser.set_defaults(named=name)
     parser.add_argument(
         "application",
         nargs="?",
         metavar="APPLICATION",
-        help=f"One of {', '.join(catalog.names())}. Its options: keras-ganprune demo APPLICATION --help. "
-        "Defaults to image generation with the options below."
+        help=f"One of {', '.join(catalog.names())}. Its options: keras-ganprune {command} APPLICATION "
+        "--help. Defaults to image generation with the options below."
         if name is None
         else catalog.get(name).help,
     )
+    return name
+
+
+def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] = ()) -> None:
+    """Add the arguments of the command. They depend on the application that the given arguments name."""
+    name = add_application(parser, arguments, "demo")
     if name is None:
         parser.add_argument("--list", action="store_true", help="List the applications, and end.")
         add_options(parser, image_generation.DemoOptions)

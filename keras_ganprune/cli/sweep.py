@@ -15,7 +15,7 @@ from keras_ganprune.applications.image_generation import DemoOptions
 from keras_ganprune.applications.option_fields import options_of
 from keras_ganprune.applications.sweeping import NOT_SWEPT, sweep_application
 from keras_ganprune.cli.command_options import add_options, given_options
-from keras_ganprune.cli.demo import application_named, check_place
+from keras_ganprune.cli.demo import add_application, check_place
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.metrics import ImageQuality
 from keras_ganprune.metrics.extractor_training import split_at
@@ -39,17 +39,7 @@ _PLAN_OPTIONS = (
 
 def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] = ()) -> None:
     """Add the arguments of the command. Some depend on the application that the given arguments name."""
-    name = application_named(arguments)
-    parser.set_defaults(named=name)
-    parser.add_argument(
-        "application",
-        nargs="?",
-        metavar="APPLICATION",
-        help=f"One of {', '.join(catalog.names())}. Its options: keras-ganprune sweep APPLICATION --help. "
-        "Defaults to image generation with the options below."
-        if name is None
-        else catalog.get(name).help,
-    )
+    name = add_application(parser, arguments, "sweep")
     if name is None:
         add_options(parser, DemoOptions, (*_NETWORK_OPTIONS, "mode"))
     else:
