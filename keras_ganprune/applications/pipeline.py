@@ -21,6 +21,7 @@ from keras_ganprune.applications.measured_networks import (
 from keras_ganprune.applications.result import ApplicationResult
 from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.reports import write_report
+from keras_ganprune.reports.html import require_page
 from keras_ganprune.reports.run import Run, record_run, write_run
 from keras_ganprune.utils import annotated, files, plotting
 
@@ -65,6 +66,7 @@ def run(application: Application) -> ApplicationResult:
     files.check_saved_model_path(name)
     files.check_free_space(output, _MINIMUM_FREE_BYTES)
     plotting.require_plotting()
+    require_page()
     data = application.data()
     plan = Plan.of(application, data)
     steps, further = plan.steps

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from keras_ganprune.reports.figures import DrawnRun
 from keras_ganprune.reports.images import Picture
 from keras_ganprune.reports.page_content import page_content
 from keras_ganprune.utils import optional_imports
 from keras_ganprune.utils.palette import DARK, LIGHT
+
+
+def require_page() -> Any:
+    """Return jinja2, which fills the page. Call it before a training whose end writes a page.
+
+    Raises:
+        MissingPackageError: jinja2 is not installed.
+    """
+    return optional_imports.require("jinja2", "demo", "Reports")
 
 
 def page(drawn: Sequence[DrawnRun], together: Sequence[Picture], title: str) -> str:
@@ -22,7 +32,7 @@ def page(drawn: Sequence[DrawnRun], together: Sequence[Picture], title: str) -> 
     Raises:
         MissingPackageError: jinja2 is not installed.
     """
-    jinja2 = optional_imports.require("jinja2", "demo", "Reports")
+    jinja2 = require_page()
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("keras_ganprune.reports", "templates"),
         autoescape=True,

@@ -38,6 +38,7 @@ def test_the_run_folder_holds_everything(run):
         "history.csv",
         "masks.npz",
         "masks.png",
+        "report.html",
         "report.md",
         "run.json",
         "samples.npz",
@@ -107,6 +108,8 @@ def test_history_and_report_say_what_was_done(run):
     assert "1,797 8×8 images from scikit-learn" in text
     assert "requested 0.8000, achieved 0.7999" in text
     assert "SavedModel, gzipped" in text and "samples.png" in text
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "image-generation, dense and pruned" in page and page.count("data:image/") > 3
     # 58 steps: two passes over 29 batches; pruning begins after 0.3 of them.
     assert "trained on from step 17, where pruning began, to step 58 without pruning" in text
     assert "| generator | dense | pruned |" in text

@@ -1,4 +1,4 @@
-"""The files of the demo: pictures, report.md and the run that `keras-ganprune report` reads."""
+"""The files of the demo: pictures, report.html, report.md and the run that `keras-ganprune report` reads."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from keras_ganprune.applications.image_generation.summary_table import report_ma
 from keras_ganprune.applications.image_generation.training import COLUMNS
 from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.metrics import profile, sparsity_report
+from keras_ganprune.reports.figures import draw
+from keras_ganprune.reports.html import page
 from keras_ganprune.reports.run import Run, record_run, write_run
 from keras_ganprune.training.discovery import resolve_target
 from keras_ganprune.utils import plotting
@@ -23,9 +25,13 @@ _NOT_IN_SETTINGS = ("output", "overwrite", "seed", "steps", "epochs", "quality")
 
 
 def write(result: DemoResult, folder: pathlib.Path) -> None:
-    """Write the pictures, the run and report.md into an existing folder."""
+    """Write the pictures, the run, report.html and report.md into an existing folder."""
     _write_pictures(result, folder)
-    write_run(_run(result), folder)
+    run = _run(result)
+    write_run(run, folder)
+    # The Markdown of a report is not needed: report.md says more of the demo.
+    text = page([draw(run)], [], f"image-generation, dense and {result.end_name}")
+    (folder / "report.html").write_text(text, encoding="utf-8")
     (folder / "report.md").write_text(report_markdown(result), encoding="utf-8")
 
 

@@ -18,6 +18,7 @@ from keras_ganprune.applications.image_generation.summary_table import (
 )
 from keras_ganprune.applications.image_generation.training import TrainingPlan
 from keras_ganprune.exporters import export_saved_model
+from keras_ganprune.reports.html import require_page
 from keras_ganprune.utils import annotated, files, plotting
 
 _MINIMUM_FREE_BYTES = 100 * 2**20
@@ -48,6 +49,7 @@ def run(options: DemoOptions) -> DemoResult:
     files.check_saved_model_path(options.output)
     files.check_free_space(output, _MINIMUM_FREE_BYTES)
     plotting.require_plotting()
+    require_page()
     images = datasets.load(options.images, options.image_size)
     print(f"Data: {images.description}.")
     classes = training.classes_of(options, images)

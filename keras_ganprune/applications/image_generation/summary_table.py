@@ -107,7 +107,7 @@ def closing_text(result: DemoResult) -> str:
         _equal_steps(result),
         "The SavedModel was reloaded and compared with the generator: largest difference "
         f"{result.pruned.max_difference:g}. Trained in {result.seconds:.0f} s.",
-        f"See {result.output}/samples.png and {result.output}/report.md.",
+        f"See {result.output}/report.html and {result.output}/samples.png.",
     ]
     return "\n".join(lines)
 
