@@ -13,6 +13,7 @@ from typing import Any
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
+import image_pairs
 import keras
 import numpy as np
 from interruptions import KillAt
@@ -153,11 +154,13 @@ def decaying():
 KINDS = {
     "gan_model": Kind(prune(target=["generator", "discriminator"])),
     "foreign": Kind(prune(target=["G", "D"])),
+    "image_to_image": Kind(prune(target=["generator", "discriminator"])),
     "rigl": Kind(prune(0.5, mode=kgp.RigL())),
     "soft": Kind(prune(mode="soft")),
     "taylor": Kind(prune(criterion=kgp.Taylor(batches=2))),
     "adaptive": Kind(adaptive()),
 }
+IMAGES_TO_IMAGES = ("image_to_image", "optimizers-image_to_image_float16")
 # In one process: test_interruptions.py.
 GRADIENTS = {
     "gradient": Kind(prune(criterion=kgp.Gradient(batches=3))),
@@ -205,6 +208,7 @@ OPTIMIZERS = {
     "decaying": Kind(prune(), decaying),
     "averaging": Kind(prune(), lambda: keras.optimizers.Adam(1e-2, use_ema=True)),
     "scaled": Kind(prune(), policy="mixed_float16"),
+    "image_to_image_float16": Kind(prune(), policy="mixed_float16"),
 }
 MODES = {
     "set": Kind(prune(0.5, mode="set")),
@@ -240,6 +244,13 @@ def make(name):
         if name == "foreign":
             gan = ForeignGAN(*networks(dropout=False))
             gan.compile(*optimizers)
+        elif name in IMAGES_TO_IMAGES:
+            losses = [kgp.L1Loss(10.0), "perceptual"]
+            gan = kgp.ImageToImageGAN(
+                *image_pairs.pair(norm=True), reconstruction=losses, seed=1, ema_decay=0.9
+            )
+            gan.compile(*optimizers)
+            optimizers = [gan.generator_optimizer, gan.discriminator_optimizer]
         else:
             # On PyTorch, Keras draws dropout from the generator of PyTorch, which no file holds.
             pair = networks(dropout=keras.backend.backend() != "torch")
@@ -272,8 +283,10 @@ def train(name, folder, end=None, early=False):
     )
     pair = [backup, ALL[name].prune()] if early else [ALL[name].prune(), backup]
     callbacks = [Script(), *pair, *([end] if end else [])]
-    x = np.random.default_rng(0).uniform(-1, 1, (4 * BATCHES, 4, 4, 1)).astype("float32")
-    gan.fit(x, batch_size=4, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=callbacks)
+    x, y = np.random.default_rng(0).uniform(-1, 1, (4 * BATCHES, 4, 4, 1)).astype("float32"), None
+    if name in IMAGES_TO_IMAGES:
+        x, y = image_pairs.data(n=4 * BATCHES)
+    gan.fit(x, y, batch_size=4, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=callbacks)
     arrays = [*gan.weights, *(w.mask for w in kgp.masked_weights(gan))]
     arrays += [v for optimizer in optimizers for v in optimizer.variables]
     return [keras.ops.convert_to_numpy(array) for array in arrays]
