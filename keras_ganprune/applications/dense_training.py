@@ -13,13 +13,12 @@ import keras
 from keras_ganprune.applications.base import Application, Splits
 from keras_ganprune.applications.compression.plan import Plan as Lengths
 from keras_ganprune.applications.compression.plan import batches, plan_for
-from keras_ganprune.applications.compression.progress import duration
+from keras_ganprune.applications.compression.progress import Progress, StepLines
 from keras_ganprune.errors import DataError
 from keras_ganprune.training import discovery
-from keras_ganprune.utils import files, terminal
+from keras_ganprune.utils import files
 
 _WEIGHTS, _RECORD = "dense.weights.h5", "dense.json"
-_SECONDS = 10.0  # between two lines of a training
 
 
 @attrs.frozen
@@ -80,25 +79,6 @@ class Training:
     seconds: float
 
 
-class _Lines(keras.callbacks.Callback):
-    """Prints how far a training is, and the time left."""
-
-    def __init__(self, title: str, steps: int):
-        super().__init__()
-        self.title, self.steps, self.done = title, steps, 0
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self._begin = self._line = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.done += 1
-        now = time.perf_counter()
-        if now - self._line > _SECONDS:
-            self._line = now
-            left = duration((self.steps - self.done) * (now - self._begin) / self.done)
-            terminal.say(f"{self.title}: step {self.done:,} of {self.steps:,}; {left} left.")
-
-
 def fit(
     application: Application,
     model: keras.Model,
@@ -120,13 +100,15 @@ def fit(
         *more: Further callbacks.
     """
     keras.utils.set_random_seed(seed)
+    progress = Progress()
+    progress.plan(lengths.steps)
     started = time.perf_counter()
     history = model.fit(
         batches(data.train.x, data.train.y, None, lengths, seed),
         epochs=lengths.epochs,
         shuffle=False,  # the batches are in an order that depends on the seed
         verbose=0,  # pyright: ignore[reportArgumentType]  (Keras's stub says str)
-        callbacks=[*application.callbacks(data), _Lines(title, lengths.steps), *more],
+        callbacks=[*application.callbacks(data), StepLines(progress, title), *more],
     )
     return Training(history.history, time.perf_counter() - started)
 

@@ -1,4 +1,4 @@
-"""The lines that `compress` prints, with the time left."""
+"""The lines that a training prints, with the time left."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ _SECONDS = 10.0  # between two lines of one training
 
 
 class Progress:
-    """Counts the steps of all trainings of one compression.
+    """Counts the steps of all trainings of one run.
 
     Args:
-        enabled: Whether to print.
+        enabled: Whether to print. Defaults to True.
+        begin: Begin of each line. Defaults to "".
     """
 
-    def __init__(self, enabled: bool):
+    def __init__(self, enabled: bool = True, begin: str = ""):
         self.enabled = enabled
+        self.begin = begin
         self.planned = 0
         self.done = 0
         self._trained = 0
@@ -30,7 +32,7 @@ class Progress:
         self.planned += steps
 
     def skipped(self, steps: int) -> None:
-        """Count steps that an earlier process has trained."""
+        """Count steps whose time says nothing of the others, such as those of an earlier process."""
         self.done += steps
 
     def stepped(self, seconds: float) -> None:
@@ -50,7 +52,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Print a line."""
         if self.enabled:
-            terminal.say(f"compress: {text}.")
+            terminal.say(f"{self.begin}{text}.")
 
 
 class StepLines(keras.callbacks.Callback):
@@ -60,16 +62,21 @@ class StepLines(keras.callbacks.Callback):
         super().__init__()
         self.progress = progress
         self.title = title
-        self._last = self._line = 0.0
+        self._last: float | None = None
+        self._line = 0.0
 
     def on_train_begin(self, logs=None):
         """Start the clock."""
-        self._last = self._line = time.perf_counter()
+        self._last = None
+        self._line = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
         """Count the step; print a line if one is due."""
         now = time.perf_counter()
-        self.progress.stepped(now - self._last)
+        if self._last is None:
+            self.progress.skipped(1)  # the first step takes the time of compiling
+        else:
+            self.progress.stepped(now - self._last)
         self._last = now
         if now - self._line > _SECONDS:
             self._line = now

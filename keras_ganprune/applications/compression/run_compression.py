@@ -131,7 +131,7 @@ def compress(
         subject.outputs = kinds_of_outputs(dense, given.x)
     if isinstance(subject, ForeignSubject):
         subject.unpacks = given.samples is not None and given.y is None
-    progress = Progress(bool(verbose))
+    progress = Progress(bool(verbose), "compress: ")
     before = judge(dense)
     requests.check_direction(tolerance, judge)
     identity = {
