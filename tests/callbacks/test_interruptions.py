@@ -58,7 +58,7 @@ def half_of_the_weights(folder):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@cases(1, "leave", [older_number, begun_number, no_number, half_of_the_weights])
+@cases(0, "leave", [older_number, begun_number, no_number, half_of_the_weights])
 def test_a_backup_that_was_not_written_to_its_end(leave, tmp_path):
     """Two of three batches are sampled at the end of the first epoch."""
     expected = kill_script.train("gradients-rigl", tmp_path / "whole")
