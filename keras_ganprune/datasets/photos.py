@@ -108,7 +108,7 @@ def check_sizes(photos: Mapping[str, np.ndarray], size: int) -> None:
         if min(photo.shape[:2]) < size:
             raise DataError(
                 f"Each photo must be at least as large as a patch, {size}×{size} pixels. Received: '{name}' "
-                f"with {photo.shape[0]}×{photo.shape[1]}. Remove it, or use smaller patches."
+                f"with {photo.shape[0]}×{photo.shape[1]}. Use larger photos, or remove this one."
             )
 
 

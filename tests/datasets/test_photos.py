@@ -47,7 +47,7 @@ def test_photos_of_a_folder_may_have_any_size(tmp_path):
     ("sizes", "text"),
     [
         ([(40, 40)] * 2, "at least 3 photos: for training, validation and test. Received: 2"),
-        ([(40, 40), (40, 40), (12, 40)], "'2.png' with 12×40. Remove it, or use smaller patches."),
+        ([(40, 40), (40, 40), (12, 40)], "'2.png' with 12×40. Use larger photos, or remove this one."),
         ([], "has no file that ends in"),
     ],
 )
