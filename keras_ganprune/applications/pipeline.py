@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+from collections.abc import Mapping
 
 import keras
 
@@ -26,6 +27,8 @@ from keras_ganprune.reports.run import Run, record_run, write_run
 from keras_ganprune.utils import annotated, files, plotting
 
 _MINIMUM_FREE_BYTES = 200 * 2**20
+# The losses of a network that may be shown. The adversarial one, of a generator, says least.
+_LOSSES = ("loss", "reconstruction_loss", "generator_loss")
 # Options that do not change the training, or that a run records in another field.
 _NOT_IN_SETTINGS = ("output", "overwrite", "seed", "steps", "epochs", "batch_size")
 # Options that do not change the dense training: its state can be used again with others.
@@ -180,5 +183,10 @@ def _history(networks: dict[str, MeasuredNetwork]) -> dict[str, list[float]]:
         f"{key}, {title}": values
         for title, each in networks.items()
         for key, values in each.branch.history.items()
-        if key in ("loss", "generator_loss") and len(values) == epochs
+        if key == _shown_loss(each.branch.history) and len(values) == epochs
     }
+
+
+def _shown_loss(history: Mapping[str, list[float]]) -> str:
+    """Return the loss that says most of the quality of the network."""
+    return next((key for key in _LOSSES if key in history), "loss")
