@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import keras
 import numpy as np
 
@@ -39,12 +42,53 @@ def inputs_for(network: keras.Model, inputs: Any) -> Any:
         raise cannot_be_called(network, inputs, error) from error
 
 
-def signature(network: keras.Model, inputs: Any) -> list[Any]:
+@attrs.frozen
+class Form:
+    """How a SavedModel calls and sizes its inputs.
+
+    Attributes:
+        named: Whether each input has a valid and unique name. Defaults to False: the names of Keras.
+        batch_size: Positive int, fixed batch size. Defaults to None: any, if the model has no fixed one.
+    """
+
+    named: bool = False
+    batch_size: int | None = None
+
+
+AS_IT_IS = Form()
+
+
+def input_names(specs: Sequence[Any]) -> list[str]:
+    """Return a valid and unique name for each input: that of the model, or 'input_0', ..."""
+    names = [re.sub(r"\W", "_", spec.name or f"input_{n}") for n, spec in enumerate(specs)]
+    if len(set(names)) < len(names):
+        return [f"input_{n}" for n in range(len(names))]
+    return names
+
+
+def signature(network: keras.Model, inputs: Any, form: Form = AS_IT_IS) -> list[Any]:
     """Return the `keras.InputSpec`s of the positional arguments of a network.
 
     Sizes that may vary are those that the model does not fix. A batch size is fixed only if the model has
-    a fixed one, such as a stateful recurrent layer.
+    a fixed one, such as a stateful recurrent layer, or if `form` has one.
     """
+    specs = _signature(network, inputs)
+    if form == AS_IT_IS:
+        return specs
+    flat = keras.tree.flatten(specs)
+    names = input_names(flat) if form.named else [spec.name for spec in flat]
+
+    def formed(spec: Any, name: str | None) -> keras.InputSpec:
+        shape = spec.shape
+        if shape and form.batch_size is not None:
+            shape = (form.batch_size, *shape[1:])
+        return keras.InputSpec(shape=shape, dtype=spec.dtype, name=name)
+
+    new = [formed(spec, name) for spec, name in zip(flat, names, strict=True)]
+    return keras.tree.pack_sequence_as(specs, new)
+
+
+def _signature(network: keras.Model, inputs: Any) -> list[Any]:
     function = inner_function(network)
     stateful = any(getattr(layer, "stateful", False) for _, layer in walk(network))
     if function is not None:

@@ -51,7 +51,9 @@ class NotRebuiltError(Exception):
         self.fix = fix
 
 
-def write(network: keras.Model, folder: pathlib.Path, tolerance: float, inputs: Any) -> None:
+def write(
+    network: keras.Model, folder: pathlib.Path, tolerance: float, inputs: Any, form: Any
+) -> None:
     """Write a model, what its file does not hold, and the inputs of the comparison.
 
     Raises:
@@ -78,6 +80,7 @@ def write(network: keras.Model, folder: pathlib.Path, tolerance: float, inputs: 
     request = {
         "tolerance": tolerance,
         "inputs": inputs,
+        "form": form,
         "functions": functions,
         "classes": own_classes(folder / _MODEL, set(functions)),
         "data": {path: _picklable(snapshot(layer)) for path, layer in walk(network)},

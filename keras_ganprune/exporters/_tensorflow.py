@@ -12,6 +12,7 @@ import keras
 
 from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.exporters import _comparison
+from keras_ganprune.exporters._comparison import AS_IT_IS, Form
 from keras_ganprune.exporters._inference import write_inference
 from keras_ganprune.layers.inference import inner_function
 from keras_ganprune.layers.same_outputs import arrays_of
@@ -33,7 +34,11 @@ class Comparison:
 
 
 def write_and_compare(
-    network: keras.Model, folder: pathlib.Path, tolerance: float, inputs: Any
+    network: keras.Model,
+    folder: pathlib.Path,
+    tolerance: float,
+    inputs: Any,
+    form: Form = AS_IT_IS,
 ) -> Comparison:
     """Write a model as a SavedModel, load it and run both.
 
@@ -42,6 +47,7 @@ def write_and_compare(
         folder: An empty folder.
         tolerance: Largest valid difference, relative to the largest output.
         inputs: Structure of arrays, as `probe_inputs` returns it.
+        form: How the SavedModel calls and sizes its inputs.
 
     Raises:
         ExportError: The outputs differ, or are not finite.
@@ -55,7 +61,7 @@ def write_and_compare(
     _check_outputs(outputs, network)
     expected = arrays_of(outputs)
     try:
-        write(network, folder, _comparison.signature(network, inputs))
+        write(network, folder, _comparison.signature(network, inputs, form))
         serve = measure_latency.served(folder)
     except tf.errors.OpError as error:
         # TensorFlow raises its own error class if the disk is full.

@@ -33,7 +33,7 @@ def _write(exchange: pathlib.Path) -> dict[str, Any]:
     folder = exchange / "saved_model"
     folder.mkdir()
     comparison = _tensorflow.write_and_compare(
-        model, folder, request["tolerance"], request["inputs"]
+        model, folder, request["tolerance"], request["inputs"], request["form"]
     )
     # NumPy's files cannot hold bfloat16.
     arrays: Any = {

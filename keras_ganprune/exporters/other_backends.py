@@ -18,6 +18,7 @@ import numpy as np
 
 from keras_ganprune.errors import ExportError, UnsupportedLayerError
 from keras_ganprune.exporters import _comparison, _exchange
+from keras_ganprune.exporters._comparison import AS_IT_IS, Form
 from keras_ganprune.exporters._exchange import NotRebuiltError
 from keras_ganprune.exporters._inference import write_inference
 from keras_ganprune.layers.same_outputs import arrays_of, gap, outputs_of
@@ -41,7 +42,11 @@ def not_rebuilt(model: keras.Model, error: NotRebuiltError) -> UnsupportedLayerE
 
 
 def write_and_compare(
-    network: keras.Model, folder: pathlib.Path, tolerance: float, inputs: Any
+    network: keras.Model,
+    folder: pathlib.Path,
+    tolerance: float,
+    inputs: Any,
+    form: Form = AS_IT_IS,
 ) -> float:
     """Write a SavedModel of a model of this backend, and return the largest difference of its outputs.
 
@@ -50,6 +55,7 @@ def write_and_compare(
         folder: An empty folder.
         tolerance: As for `export_saved_model`.
         inputs: Structure of arrays, as `probe_inputs` returns it.
+        form: How the SavedModel calls and sizes its inputs.
 
     Raises:
         ExportError: The outputs differ, or the process failed.
@@ -58,11 +64,11 @@ def write_and_compare(
     """
     allowed = max(_ACROSS * tolerance, _STEPS * _coarsest_step(network))
     try:
-        return _by_process(network, folder, tolerance, allowed, inputs)
+        return _by_process(network, folder, tolerance, allowed, inputs, form)
     except NotRebuiltError as error:
         if keras.backend.backend() != "jax":
             raise not_rebuilt(network, error) from error
-    return _by_jax(network, folder, allowed, inputs)
+    return _by_jax(network, folder, allowed, inputs, form)
 
 
 def _coarsest_step(model: keras.Model) -> float:
@@ -94,7 +100,12 @@ def _full_precision() -> Iterator[None]:
 
 
 def _by_process(
-    network: keras.Model, folder: pathlib.Path, tolerance: float, allowed: float, inputs: Any
+    network: keras.Model,
+    folder: pathlib.Path,
+    tolerance: float,
+    allowed: float,
+    inputs: Any,
+    form: Form,
 ) -> float:
     if _draws(network, inputs):
         raise NotRebuiltError(
@@ -105,7 +116,7 @@ def _by_process(
     # The temporary folder is beside `folder`, so that both are on one disk and files can be moved.
     with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as name:
         exchange = pathlib.Path(name)
-        _exchange.write(network, exchange, tolerance, inputs)
+        _exchange.write(network, exchange, tolerance, inputs, form)
         # Before the long process starts: what a file of this model does not hold is missing here, too.
         _exchange.check(exchange, network, inputs)
         answer = _run_process(exchange)
@@ -191,13 +202,15 @@ def _last(output: bytes | None) -> str:
 # --- JAX's converter -----------------------------------------------------------------------------
 
 
-def _by_jax(network: keras.Model, folder: pathlib.Path, allowed: float, inputs: Any) -> float:
+def _by_jax(
+    network: keras.Model, folder: pathlib.Path, allowed: float, inputs: Any, form: Form
+) -> float:
     """Write a model with Keras's exporter on JAX: a SavedModel of compiled code for CPU and GPU."""
     expected = _outputs_here(network, inputs)
     write_inference(
         network,
         folder,
-        _comparison.signature(network, inputs),
+        _comparison.signature(network, inputs, form),
         jax2tf_kwargs={"native_serialization_platforms": ("cpu", "cuda")},
     )
     serve = measure_latency.served(folder)

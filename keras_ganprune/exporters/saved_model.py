@@ -11,7 +11,7 @@ import keras
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.exporters import _tensorflow, other_backends
-from keras_ganprune.exporters._comparison import inputs_for
+from keras_ganprune.exporters._comparison import AS_IT_IS, Form, inputs_for
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.as_saved import uncompiled
 from keras_ganprune.layers.stripping import mask_written_values, plain_classes
@@ -125,7 +125,7 @@ def export_saved_model(
         with files.new_folder(path, overwrite) as folder:
             return ExportReport(
                 pathlib.Path(path),
-                _write(network, folder, tolerance, batch),
+                write_and_compare(network, folder, tolerance, batch),
                 files.folder_bytes(folder),
                 files.folder_gzip_bytes(folder),
                 *count_parameters(network.weights),
@@ -151,8 +151,22 @@ def _network(model: keras.Model, average: bool) -> keras.Model:
     return model
 
 
-def _write(network: keras.Model, folder: pathlib.Path, tolerance: float, inputs: Any) -> float:
-    """Write a SavedModel and compare it; return the largest difference."""
+def write_and_compare(
+    network: keras.Model,
+    folder: pathlib.Path,
+    tolerance: float,
+    inputs: Any,
+    form: Form = AS_IT_IS,
+) -> float:
+    """Write a SavedModel and compare it; return the largest difference.
+
+    Args:
+        network: A model whose layers have their plain classes. No state of it changes.
+        folder: An empty folder.
+        tolerance: As for `export_saved_model`.
+        inputs: Structure of arrays, as `probe_inputs` returns it.
+        form: How the SavedModel calls and sizes its inputs.
+    """
     if keras.backend.backend() == "tensorflow":
-        return _tensorflow.write_and_compare(network, folder, tolerance, inputs).difference
-    return other_backends.write_and_compare(network, folder, tolerance, inputs)
+        return _tensorflow.write_and_compare(network, folder, tolerance, inputs, form).difference
+    return other_backends.write_and_compare(network, folder, tolerance, inputs, form)

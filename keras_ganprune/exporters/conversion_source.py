@@ -1,0 +1,79 @@
+"""The SavedModel that the converters of other formats read, with a name for each input and output."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.exporters._comparison import Form, signature
+from keras_ganprune.exporters.contract import Arrays, ConversionSource
+from keras_ganprune.exporters.saved_model import write_and_compare
+
+_NAMED = Form(named=True)
+
+
+def conversion_source(
+    network: keras.Model,
+    folder: pathlib.Path,
+    inputs: Any,
+    batch_size: int | None,
+    tolerance: float,
+) -> ConversionSource:
+    """Write a SavedModel, compare it with the network, and return it.
+
+    Args:
+        network: A model whose layers have their plain classes.
+        folder: An empty folder.
+        inputs: Structure of arrays, as `probe_inputs` returns it.
+        batch_size: Positive int, or None: any batch size.
+        tolerance: As for `export_saved_model`.
+
+    Raises:
+        UnsupportedLayerError: An input is text, which the converters cannot read.
+        ExportError: The SavedModel gives other outputs.
+    """
+    import tensorflow as tf
+
+    for spec in keras.tree.flatten(signature(network, inputs, _NAMED)):
+        if spec.dtype == "string":
+            raise UnsupportedLayerError(
+                f"Only a SavedModel takes text. The input '{spec.name}' is text. Write a SavedModel, or "
+                "export the network behind the layer that turns text into numbers."
+            )
+    form = Form(True, batch_size)
+    write_and_compare(network, folder, tolerance, sized(inputs, batch_size), form)
+    loaded: Any = tf.saved_model.load(str(folder))
+    function = loaded.signatures["serving_default"]
+    source = ConversionSource(folder, tuple(function.structured_outputs), function)
+    vars(function)["_kept"] = loaded  # a function alone does not keep its variables
+    return source
+
+
+def sized(inputs: Any, batch_size: int | None) -> Any:
+    """Return inputs with as many rows as a batch size: rows are repeated or left out."""
+    if batch_size is None:
+        return inputs
+    return keras.tree.map_structure(
+        lambda a: np.resize(a, (batch_size, *a.shape[1:])) if a.ndim else a, inputs
+    )
+
+
+def named_inputs(network: keras.Model, inputs: Any) -> Arrays:
+    """Return arrays by the names of the inputs of a file, in the types of its signature."""
+    specs = keras.tree.flatten(signature(network, inputs, _NAMED))
+    arrays = keras.tree.flatten(inputs)
+    return {
+        spec.name: np.asarray(array, spec.dtype) for array, spec in zip(arrays, specs, strict=True)
+    }
+
+
+def named_outputs(outputs: Any) -> dict[str, Any]:
+    """Return the outputs of a model by name: the keys of its dict, or 'output_0', ..."""
+    if isinstance(outputs, Mapping):
+        return {str(key): value for key, value in outputs.items()}
+    return {f"output_{n}": value for n, value in enumerate(keras.tree.flatten(outputs))}

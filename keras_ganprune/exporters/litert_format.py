@@ -1,0 +1,95 @@
+"""LiteRT files (TensorFlow Lite), for phones, browsers and small computers."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.exporters.contract import Arrays, ConversionSource, Exporter, ExportOptions
+from keras_ganprune.utils import optional_imports
+from keras_ganprune.utils.foreign_errors import sentence_of
+
+# Measured with LiteRT 2.3: with the sparse encoding, ...
+_NO_ZEROS = {
+    "float16": "a sparse float16 file gives NaN in LiteRT. Leave zeros out of float32 files only.",
+    "int8": "LiteRT cannot run, or runs wrongly, sparse int8 files. Leave zeros out of float32 files only.",
+}
+
+
+class LiteRtExporter(Exporter):
+    """LiteRT, by the converter of TensorFlow; proven by LiteRT with XNNPACK, as it runs by itself."""
+
+    name: ClassVar[str] = "litert"
+    title: ClassVar[str] = "LiteRT"
+    runtime: ClassVar[str] = "LiteRT"
+    suffix: ClassVar[str] = ".tflite"
+    precisions: ClassVar[Mapping[str, str]] = {"float32": "", "float16": "", "int8": ""}
+
+    def check_installed(self, precision: str) -> None:
+        """See `Exporter`."""
+        optional_imports.require("ai_edge_litert.interpreter", "litert", "LiteRT files")
+
+    def write(self, source: ConversionSource, path: pathlib.Path, options: ExportOptions) -> None:
+        """See `Exporter`."""
+        import tensorflow as tf
+
+        lite: Any = getattr(tf, "lite")  # noqa: B009  (TensorFlow loads it lazily)
+        converter = lite.TFLiteConverter.from_saved_model(str(source.folder))
+        if options.precision == "float16":
+            converter.optimizations = [lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        elif options.precision == "int8":
+            converter.optimizations = [lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: map(dict, options.calibration)
+            converter.target_spec.supported_ops = [lite.OpsSet.TFLITE_BUILTINS_INT8]
+        elif options.sparse:
+            converter.optimizations = [lite.Optimize.EXPERIMENTAL_SPARSITY]
+        try:
+            content = converter.convert()
+        except Exception as error:
+            raise UnsupportedLayerError(_reason(error)) from error
+        path.write_bytes(content)
+
+    def can_leave_out(self, precision: str) -> str | None:
+        """See `Exporter`."""
+        if precision == "float32":
+            return None
+        return _NO_ZEROS[precision]
+
+    def load(self, path: pathlib.Path, *, exact: bool = False) -> Callable[[Arrays], Arrays]:
+        """See `Exporter`."""
+        runner = _interpreter(path).get_signature_runner()
+        return lambda arrays: runner(**dict(arrays))
+
+    def constants(self, path: pathlib.Path) -> Iterable[np.ndarray]:
+        """See `Exporter`."""
+        interpreter = _interpreter(path)
+        interpreter.allocate_tensors()
+        for detail in interpreter.get_tensor_details():
+            try:
+                yield interpreter.get_tensor(detail["index"])
+            except ValueError:  # a tensor between two operators, which has no value yet
+                continue
+
+
+def _interpreter(path: pathlib.Path) -> Any:
+    runtime = optional_imports.require("ai_edge_litert.interpreter", "litert", "LiteRT files")
+    return runtime.Interpreter(model_path=str(path), num_threads=1)
+
+
+def _reason(error: Exception) -> str:
+    """Return why the converter fails, and what helps."""
+    text = str(error)
+    if "TensorList" in text or "tensor list" in text:
+        return (
+            "LiteRT needs a fixed batch size for a recurrent layer. Pass `batch_size=1` (on the command "
+            "line: --batch-size 1), or unroll the layer: `GRU(..., unroll=True)`."
+        )
+    return (
+        f"LiteRT has no operator for a layer of this model: {sentence_of(error)} Write an ONNX file or a "
+        "SavedModel."
+    )

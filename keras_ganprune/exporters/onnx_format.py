@@ -1,0 +1,138 @@
+"""ONNX files, for ONNX Runtime."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.exporters.contract import Arrays, ConversionSource, Exporter, ExportOptions
+from keras_ganprune.utils import optional_imports
+from keras_ganprune.utils.foreign_errors import sentence_of
+
+# The highest set of operators that tf2onnx 1.17 writes without errors.
+_OPSET = 18
+
+
+class OnnxExporter(Exporter):
+    """ONNX, by tf2onnx; proven by ONNX Runtime."""
+
+    name: ClassVar[str] = "onnx"
+    title: ClassVar[str] = "ONNX"
+    runtime: ClassVar[str] = "ONNX Runtime"
+    suffix: ClassVar[str] = ".onnx"
+    precisions: ClassVar[Mapping[str, str]] = {"float32": "", "float16": "", "int8": ""}
+
+    def check_installed(self, precision: str) -> None:
+        """See `Exporter`."""
+        for module in ("tf2onnx", "onnx", "onnxruntime"):
+            optional_imports.require(module, "onnx", "ONNX files")
+
+    def write(self, source: ConversionSource, path: pathlib.Path, options: ExportOptions) -> None:
+        """See `Exporter`."""
+        onnx = optional_imports.require("onnx", "onnx", "ONNX files")
+        model = _converted(source)
+        if options.precision == "float16":
+            half = optional_imports.require(
+                "onnxruntime.transformers.float16", "onnx", "ONNX files"
+            )
+            # Inputs and outputs stay float32, so the same program runs both files.
+            model = half.convert_float_to_float16(model, keep_io_types=True)
+        if options.precision == "int8":
+            _write_int8(model, path, options)
+        else:
+            onnx.save(model, str(path))
+
+    def load(self, path: pathlib.Path, *, exact: bool = False) -> Callable[[Arrays], Arrays]:
+        """See `Exporter`."""
+        runtime = optional_imports.require("onnxruntime", "onnx", "ONNX files")
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return lambda arrays: dict(zip(names, session.run(names, dict(arrays)), strict=True))
+
+    def constants(self, path: pathlib.Path) -> Iterable[np.ndarray]:
+        """See `Exporter`."""
+        onnx = optional_imports.require("onnx", "onnx", "ONNX files")
+        for tensor in onnx.load(str(path)).graph.initializer:
+            yield onnx.numpy_helper.to_array(tensor)
+
+
+def _converted(source: ConversionSource) -> Any:
+    """Return the ONNX model of a SavedModel, with the names of its inputs and outputs."""
+    convert = optional_imports.require("tf2onnx.convert", "onnx", "ONNX files")
+    loader = optional_imports.require("tf2onnx.tf_loader", "onnx", "ONNX files")
+    function = source.function
+    inputs = [t.name for t in function.inputs if t.dtype != "resource"]
+    outputs = [t.name for t in function.outputs]
+    with _quiet():
+        try:
+            # Not `convert.from_function`, which takes no function of a SavedModel that calls others.
+            graph = loader.from_function(function, inputs, outputs)
+            model, _ = convert.from_graph_def(
+                graph, input_names=inputs, output_names=outputs, opset=_OPSET
+            )
+        except Exception as error:
+            raise UnsupportedLayerError(
+                f"tf2onnx cannot write this model as ONNX: {sentence_of(error)} Write a SavedModel, which "
+                "holds every model."
+            ) from error
+    _rename(model.graph, source)
+    return model
+
+
+def _rename(graph: Any, source: ConversionSource) -> None:
+    """Give inputs and outputs the names of the SavedModel; tf2onnx adds ':0' and calls outputs 'Identity'."""
+    new = {value.name: value.name.split(":")[0] for value in graph.input}
+    # TensorFlow sorts the outputs of a signature by name, as `source.outputs` is.
+    new |= dict(zip([value.name for value in graph.output], source.outputs, strict=True))
+    for value in (*graph.input, *graph.output):
+        value.name = new[value.name]
+    for node in graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+
+
+def _write_int8(model: Any, path: pathlib.Path, options: ExportOptions) -> None:
+    """Write a model with weights and activations of 8 bits: each is quantized and dequantized (QDQ)."""
+    onnx = optional_imports.require("onnx", "onnx", "ONNX files")
+    quantization = optional_imports.require("onnxruntime.quantization", "onnx", "ONNX files")
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self.batches = iter(options.calibration)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else dict(batch)
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        full = pathlib.Path(folder) / "float32.onnx"
+        onnx.save(model, str(full))
+        quantization.quantize_static(
+            str(full),
+            str(path),
+            Reader(),
+            per_channel=True,
+            # Weights are symmetric, so a zero stays a zero.
+            extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Within the context, the converters print warnings only if they are errors."""
+    loggers = [logging.getLogger(), logging.getLogger("tf2onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

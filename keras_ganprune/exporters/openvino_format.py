@@ -1,0 +1,82 @@
+"""OpenVINO files (IR), for processors, graphics and NPUs of Intel."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from keras_ganprune.errors import UnsupportedLayerError
+from keras_ganprune.exporters.contract import Arrays, ConversionSource, Exporter, ExportOptions
+from keras_ganprune.utils import optional_imports
+from keras_ganprune.utils.foreign_errors import sentence_of
+
+
+class OpenVinoExporter(Exporter):
+    """OpenVINO IR: a graph (.xml) and its weights (.bin); proven by OpenVINO on the CPU."""
+
+    name: ClassVar[str] = "openvino"
+    title: ClassVar[str] = "OpenVINO"
+    runtime: ClassVar[str] = "OpenVINO"
+    suffix: ClassVar[str] = ".xml"
+    precisions: ClassVar[Mapping[str, str]] = {"float32": "", "float16": "", "int8": ""}
+
+    has_other_precision: ClassVar[bool] = True
+
+    def other_precision(self, default: float, exact: float) -> str | None:
+        """See `Exporter`."""
+        if default <= 2 * exact + 1e-6:
+            return None
+        return (
+            f"On this processor, OpenVINO computes in bfloat16 by itself, and differs by {default:.2g} at "
+            "most. For the precision of the file, compile it with {'INFERENCE_PRECISION_HINT': 'f32'}."
+        )
+
+    def check_installed(self, precision: str) -> None:
+        """See `Exporter`."""
+        optional_imports.require("openvino", "openvino", "OpenVINO files")
+        if precision == "int8":
+            optional_imports.require("nncf", "int8", "OpenVINO files of 8 bits")
+
+    def write(self, source: ConversionSource, path: pathlib.Path, options: ExportOptions) -> None:
+        """See `Exporter`."""
+        openvino = optional_imports.require("openvino", "openvino", "OpenVINO files")
+        try:
+            model = openvino.convert_model(str(source.folder))
+        except Exception as error:
+            raise UnsupportedLayerError(
+                f"OpenVINO has no operator for a layer of this model: {sentence_of(error)} Write an ONNX "
+                "file or a SavedModel."
+            ) from error
+        if options.precision == "int8":
+            nncf = optional_imports.require("nncf", "int8", "OpenVINO files of 8 bits")
+            batches = list(map(dict, options.calibration))
+            model = nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
+        openvino.save_model(model, str(path), compress_to_fp16=options.precision == "float16")
+
+    def load(self, path: pathlib.Path, *, exact: bool = False) -> Callable[[Arrays], Arrays]:
+        """See `Exporter`."""
+        openvino = optional_imports.require("openvino", "openvino", "OpenVINO files")
+        # By itself, OpenVINO computes in bfloat16 on processors that have it.
+        config = {"INFERENCE_PRECISION_HINT": "f32"} if exact else {}
+        compiled = openvino.Core().compile_model(str(path), "CPU", config)
+        names = [output.get_any_name() for output in compiled.outputs]
+
+        def outputs(arrays: Arrays) -> Arrays:
+            found = compiled(dict(arrays))
+            return {name: found[place] for place, name in enumerate(names)}
+
+        return outputs
+
+    def constants(self, path: pathlib.Path) -> Iterable[np.ndarray]:
+        """See `Exporter`."""
+        openvino = optional_imports.require("openvino", "openvino", "OpenVINO files")
+        for node in openvino.Core().read_model(str(path)).get_ops():
+            if node.get_type_name() == "Constant":
+                yield np.asarray(node.data)
+
+    def files_of(self, path: pathlib.Path) -> list[pathlib.Path]:
+        """See `Exporter`."""
+        return [path, path.with_suffix(".bin")]
