@@ -17,6 +17,9 @@ from keras_ganprune.exporters import _comparison, proof
 from keras_ganprune.exporters.contract import Arrays, ConversionSource, Exporter, ExportOptions
 from keras_ganprune.exporters.conversion_source import named_inputs, named_outputs, sized
 from keras_ganprune.exporters.file_report import FileReport
+from keras_ganprune.layers.kernels import own_kernels
+from keras_ganprune.layers.tensors import to_numpy
+from keras_ganprune.layers.traversal import walk
 from keras_ganprune.metrics import measure_latency
 from keras_ganprune.utils import files
 
@@ -69,8 +72,8 @@ class ExportJob:
 
     def kernels(self) -> list[tuple[str, np.ndarray]]:
         """Return path and values of each kernel of the network."""
-        weights = [w for w in self.network.weights if len(w.shape) > 1]
-        return [(w.path, np.asarray(keras.ops.convert_to_numpy(w))) for w in weights]
+        kernels = {id(w): w for _, layer in walk(self.network) for w in own_kernels(layer)}
+        return [(w.path, to_numpy(w)) for w in kernels.values()]
 
     def is_sparse(self) -> bool:
         """Return whether a kernel has so many zeros that it is worth leaving them out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -37,6 +37,11 @@ class LiteRtExporter(Exporter):
         """See `Exporter`."""
         import tensorflow as tf
 
+        if options.precision == "int8" and _loops(source.function):
+            raise UnsupportedLayerError(
+                "LiteRT has no recurrent layers of 8 bits: the file would end the process that runs it. "
+                "Choose float16, or the format ONNX."
+            )
         lite: Any = getattr(tf, "lite")  # noqa: B009  (TensorFlow loads it lazily)
         converter = lite.TFLiteConverter.from_saved_model(str(source.folder))
         if options.precision == "float16":
@@ -66,14 +71,41 @@ class LiteRtExporter(Exporter):
         return lambda arrays: runner(**dict(arrays))
 
     def constants(self, path: pathlib.Path) -> Iterable[np.ndarray]:
-        """See `Exporter`."""
-        interpreter = _interpreter(path)
-        interpreter.allocate_tensors()
-        for detail in interpreter.get_tensor_details():
-            try:
-                yield interpreter.get_tensor(detail["index"])
-            except ValueError:  # a tensor between two operators, which has no value yet
+        """See `Exporter`. Of a sparse tensor the stored numbers come first, and then its zeros."""
+        schema = optional_imports.require(
+            "ai_edge_litert.schema_py_generated", "litert", "LiteRT files"
+        )
+        model = schema.Model.GetRootAs(path.read_bytes(), 0)
+        for tensor in _tensors(model):
+            buffer = model.Buffers(tensor.Buffer())
+            kind = _TYPES.get(tensor.Type())
+            if kind is None or not buffer.DataLength():
                 continue
+            stored = buffer.DataAsNumpy().view(kind)
+            if tensor.Sparsity() is None:
+                yield stored
+                continue
+            full = np.zeros(int(np.prod(tensor.ShapeAsNumpy())), stored.dtype)
+            full[: stored.size] = stored
+            yield full
+
+
+# Types of tensors that may hold weights, by their numbers in the format.
+_TYPES = {0: np.float32, 1: np.float16, 2: np.int32, 9: np.int8}
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    for place in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(place)
+        for number in range(graph.TensorsLength()):
+            yield graph.Tensors(number)
+
+
+def _loops(function: Any) -> bool:
+    """Return whether a function of TensorFlow has a loop, as a recurrent layer does."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
+    return any(node.op in ("While", "StatelessWhile") for node in nodes)
 
 
 def _interpreter(path: pathlib.Path) -> Any:
