@@ -14,7 +14,7 @@ from keras_ganprune.callbacks.shrink import Shrink
 from keras_ganprune.callbacks.teach import Teach
 from keras_ganprune.callbacks.tensorboard import PruningSummary
 from keras_ganprune.errors import PruningError, PruningNotice, PruningWarning
-from keras_ganprune.exporters import ExportReport, export_saved_model
+from keras_ganprune.exporters import ExportReport, FileReport, export, export_saved_model
 from keras_ganprune.gan import (
     PSNR,
     DiffAugment,
@@ -159,6 +159,7 @@ __all__ = [
     "DynamicThreshold",
     "ExportReport",
     "FeatureExtractor",
+    "FileReport",
     "GANLoss",
     "GANModel",
     "GeometricMedian",
@@ -243,6 +244,7 @@ __all__ = [
     "compare_models",
     "compress",
     "copy_masks",
+    "export",
     "export_saved_model",
     "frechet_distance",
     "keep_known_pixels",

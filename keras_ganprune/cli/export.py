@@ -1,14 +1,21 @@
-"""`keras-ganprune export`: a saved model as a stripped SavedModel."""
+"""`keras-ganprune export`: a network of a saved model as a file for the runtime where it will live."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from keras_ganprune.cli import saved_models
-from keras_ganprune.exporters import export_saved_model
-from keras_ganprune.utils import files
+import keras
 
-HELP = "Write a saved model as a stripped SavedModel."
+from keras_ganprune.cli import compress, saved_models
+from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.exporters import export
+from keras_ganprune.exporters.formats import FORMATS, PRECISIONS
+from keras_ganprune.gan.adversarial_model import AdversarialModel
+from keras_ganprune.layers.inference import inner_function
+from keras_ganprune.training import discovery
+
+HELP = "Write a network of a saved model as a SavedModel, ONNX, LiteRT or OpenVINO file."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,26 +24,100 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model",
         help="A .keras file. If it contains a GAN of this package, the generator is exported.",
     )
-    parser.add_argument("output", help="Folder to write.")
+    parser.add_argument("output", help="File to write; for a SavedModel the folder.")
+    parser.add_argument(
+        "--format",
+        choices=tuple(FORMATS),
+        default="saved_model",
+        help="Format of the file. Defaults to saved_model.",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="Precision of the file: float16 is half as large, int8 a quarter. Defaults to float32.",
+    )
+    parser.add_argument(
+        "--calibration",
+        default=None,
+        metavar="DATA",
+        help="For int8: inputs like those that the file will see. A .npz file with x, a .npy file, or a "
+        "folder of images. Defaults to latent vectors for a GANModel.",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=None,
+        help="Fixed batch size of the file; recurrent layers in LiteRT need one. Defaults to any.",
+    )
+    parser.add_argument(
+        "--network",
+        default=None,
+        help="Network of a model that is exported: the name of an attribute, such as generator or D. "
+        "Defaults to the generator of a GAN of this package, or the model itself.",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=None,
+        help="Largest valid difference, relative to the largest output. Defaults to that of the precision.",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=28,
+        help="Height and width of the images of a folder with --calibration. Defaults to 28.",
+    )
     saved_models.add_live(parser, "Export")
     parser.add_argument(
-        "--overwrite", action="store_true", help="Replace an existing folder. Defaults to no."
+        "--overwrite", action="store_true", help="Replace an existing file. Defaults to no."
     )
     saved_models.add_import(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Export the model and print the comparison with it.
+    """Export the network and print the comparison with it.
 
     Raises:
-        OutputError: The folder exists or cannot be written.
-        FileFormatError: The file does not exist or cannot be loaded.
-        ExportError: The outputs of the SavedModel differ from those of the model.
+        InvalidArgumentError: The model has no such network, or an option has no effect.
+        OutputError: The file exists or cannot be written.
+        FileFormatError: The saved model does not exist or cannot be loaded.
+        ExportError: The outputs of the file differ from those of the network.
     """
-    files.check_new_folder(arguments.output, arguments.overwrite)
-    files.check_saved_model_path(arguments.output)
     model = saved_models.load(arguments.model, arguments.modules)
-    average = saved_models.AVERAGED in saved_models.networks(model) and not arguments.live
+    calibration = arguments.calibration
+    if calibration is not None:
+        calibration = compress.read(calibration, arguments.size)[0]
     print(
-        export_saved_model(model, arguments.output, average=average, overwrite=arguments.overwrite)
+        export(
+            _exported(model, arguments.network, arguments.live),
+            arguments.output,
+            arguments.format,
+            precision=arguments.precision,
+            calibration=calibration,
+            batch_size=arguments.batch_size,
+            tolerance=arguments.tolerance,
+            overwrite=arguments.overwrite,
+        )
     )
+
+
+def _exported(model: Any, name: str | None, live: bool) -> keras.Model:
+    """Return what is exported.
+
+    Raises:
+        InvalidArgumentError: The model has no such network, or it has networks and no `call`.
+    """
+    if name is not None:
+        network: Any = discovery.resolve_target(model, name)[0][1]
+        return network
+    if isinstance(model, AdversarialModel):
+        return model.generator if live else model
+    overridden = type(model).call is not keras.Model.call
+    if not overridden and inner_function(model) is None:
+        known = ", ".join(discovery.networks(model)) or "none"
+        raise InvalidArgumentError(
+            "--network must name the network to export, as the model itself has no `call`. Networks: "
+            f"{known}."
+        )
+    return model

@@ -1,5 +1,7 @@
 """Exporters: write a model to files that another runtime reads, load them again and compare the outputs."""
 
+from keras_ganprune.exporters.file_report import FileReport
+from keras_ganprune.exporters.run_export import export
 from keras_ganprune.exporters.saved_model import ExportReport, export_saved_model
 
-__all__ = ["ExportReport", "export_saved_model"]
+__all__ = ["ExportReport", "FileReport", "export", "export_saved_model"]

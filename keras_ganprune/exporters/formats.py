@@ -15,3 +15,5 @@ FORMATS: Mapping[str, Exporter] = {
     exporter.name: exporter
     for exporter in (SavedModelExporter(), OnnxExporter(), LiteRtExporter(), OpenVinoExporter())
 }
+
+PRECISIONS = ("float32", "float16", "int8")

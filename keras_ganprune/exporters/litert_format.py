@@ -82,6 +82,9 @@ class LiteRtExporter(Exporter):
             if kind is None or not buffer.DataLength():
                 continue
             stored = buffer.DataAsNumpy().view(kind)
+            if kind is np.int8:
+                # A table that is looked up may have another number than 0 for the value 0.
+                stored = stored.astype(np.int32) - _zero_point(tensor)
             if tensor.Sparsity() is None:
                 yield stored
                 continue
@@ -99,6 +102,14 @@ def _tensors(model: Any) -> Iterator[Any]:
         graph = model.Subgraphs(place)
         for number in range(graph.TensorsLength()):
             yield graph.Tensors(number)
+
+
+def _zero_point(tensor: Any) -> int:
+    """Return the number that stands for the value 0; with one per channel it is 0."""
+    quantization = tensor.Quantization()
+    if quantization is None or quantization.ZeroPointLength() != 1:
+        return 0
+    return int(quantization.ZeroPoint(0))
 
 
 def _loops(function: Any) -> bool:

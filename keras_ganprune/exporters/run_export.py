@@ -17,7 +17,7 @@ from keras_ganprune.exporters.contract import Arrays, Exporter, ExportOptions
 from keras_ganprune.exporters.conversion_source import conversion_source
 from keras_ganprune.exporters.export_job import ExportJob
 from keras_ganprune.exporters.file_report import FileReport
-from keras_ganprune.exporters.formats import FORMATS
+from keras_ganprune.exporters.formats import FORMATS, PRECISIONS
 from keras_ganprune.exporters.saved_model import export_saved_model
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.as_saved import uncompiled
@@ -26,7 +26,6 @@ from keras_ganprune.utils import files, validation
 
 Format = Literal["saved_model", "onnx", "litert", "openvino"]
 Precision = Literal["float32", "float16", "int8"]
-_PRECISIONS = ("float32", "float16", "int8")
 
 
 def export(
@@ -120,7 +119,7 @@ def export(
 def _checked(values: dict[str, Any]) -> Exporter:
     """Return the format; raise `InvalidArgumentError` if an argument is wrong or has no effect."""
     name = validation.one_of(values["format"], "format", FORMATS)
-    precision = validation.one_of(values["precision"], "precision", _PRECISIONS)
+    precision = validation.one_of(values["precision"], "precision", PRECISIONS)
     exporter = FORMATS[name]
     validation.one_of(values["sparse"], "sparse", ("auto", True, False))
     if values["tolerance"] is not None:
@@ -159,10 +158,12 @@ def _target(exporter: Exporter, path: pathlib.Path, overwrite: bool) -> pathlib.
     """
     others = {each.suffix for each in FORMATS.values()} - {exporter.suffix}
     if path.suffix in others and path.suffix:
-        ending = f"'{exporter.suffix}'" if exporter.suffix else "no ending: it is a folder"
-        raise InvalidArgumentError(
-            f"The path of a file of the format {exporter.name!r} must have {ending}. Received: '{path}'."
+        rule = (
+            f"A file of the format {exporter.name!r} must end in '{exporter.suffix}'"
+            if exporter.suffix
+            else "A SavedModel is a folder, whose name must have no ending"
         )
+        raise InvalidArgumentError(f"{rule}. Received: '{path}'.")
     if exporter.suffix and path.suffix != exporter.suffix:
         path = path.with_name(path.name + exporter.suffix)
     if exporter.suffix and not overwrite:
