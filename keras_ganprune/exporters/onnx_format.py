@@ -59,8 +59,15 @@ class OnnxExporter(Exporter):
     def constants(self, path: pathlib.Path) -> Iterable[np.ndarray]:
         """See `Exporter`."""
         onnx = optional_imports.require("onnx", "onnx", "ONNX files")
-        for tensor in onnx.load(str(path)).graph.initializer:
-            yield onnx.numpy_helper.to_array(tensor)
+        graph = onnx.load(str(path)).graph
+        arrays = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+        # Weights of 8 bits: the number that stands for the value 0 is subtracted.
+        for node in graph.node:
+            if node.op_type == "DequantizeLinear" and len(node.input) > 2:
+                weights, zero = arrays.get(node.input[0]), arrays.get(node.input[2])
+                if weights is not None and zero is not None and zero.size == 1:
+                    arrays[node.input[0]] = weights.astype(np.int32) - zero.astype(np.int32)
+        yield from arrays.values()
 
 
 def _converted(source: ConversionSource) -> Any:
