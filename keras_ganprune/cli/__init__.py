@@ -1,4 +1,4 @@
-"""The command line: keras-ganprune demo | sweep | compress | shrink | export | report.
+"""The command line: keras-ganprune demo | sweep | compress | shrink | export | benchmark | report.
 
 One file per command, with `HELP`, `add_arguments(parser)` and `run(arguments)`. To add a command: one file
 here and one row in `COMMANDS`. To add an application: one row in `keras_ganprune.applications.catalog`.
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from keras_ganprune.cli import compress, demo, error_texts, export, report, shrink, sweep
+from keras_ganprune.cli import benchmark, compress, demo, error_texts, export, report, shrink, sweep
 from keras_ganprune.errors import PruningError
 from keras_ganprune.utils import terminal
 
@@ -38,6 +38,7 @@ COMMANDS = {
     "sweep": Command(sweep.HELP, sweep.add_arguments, sweep.run),
     "compress": Command(compress.HELP, compress.add_arguments, compress.run),
     "export": Command(export.HELP, export.add_arguments, export.run),
+    "benchmark": Command(benchmark.HELP, benchmark.add_arguments, benchmark.run),
     "shrink": Command(shrink.HELP, shrink.add_arguments, shrink.run),
     "report": Command(report.HELP, report.add_arguments, report.run),
 }

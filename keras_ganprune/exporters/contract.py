@@ -14,6 +14,19 @@ import numpy as np
 Arrays = Mapping[str, np.ndarray]
 
 
+@attrs.frozen
+class InputForm:
+    """The form of an input of a file.
+
+    Attributes:
+        shape: Tuple of ints, or None for sizes that may vary.
+        dtype: Name of its type.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
 @attrs.frozen(eq=False)
 class ConversionSource:
     """A SavedModel that the converters of all formats read.
@@ -83,6 +96,10 @@ class Exporter(abc.ABC):
             exact: Whether the runtime must compute in the precision of the file. Defaults to False: as it
                 does by itself on this machine.
         """
+
+    @abc.abstractmethod
+    def inputs(self, path: pathlib.Path) -> Mapping[str, InputForm]:
+        """Return the inputs of a file by name."""
 
     @abc.abstractmethod
     def constants(self, path: pathlib.Path) -> Iterable[np.ndarray]:

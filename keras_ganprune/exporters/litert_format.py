@@ -9,7 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_ganprune.errors import UnsupportedLayerError
-from keras_ganprune.exporters.contract import Arrays, ConversionSource, Exporter, ExportOptions
+from keras_ganprune.exporters.contract import (
+    Arrays,
+    ConversionSource,
+    Exporter,
+    ExportOptions,
+    InputForm,
+)
 from keras_ganprune.utils import optional_imports
 from keras_ganprune.utils.foreign_errors import sentence_of
 
@@ -69,6 +75,17 @@ class LiteRtExporter(Exporter):
         """See `Exporter`."""
         runner = _interpreter(path).get_signature_runner()
         return lambda arrays: runner(**dict(arrays))
+
+    def inputs(self, path: pathlib.Path) -> Mapping[str, InputForm]:
+        """See `Exporter`."""
+        details = _interpreter(path).get_signature_runner().get_input_details()
+        return {
+            name: InputForm(
+                tuple(int(size) if size >= 0 else None for size in detail["shape_signature"]),
+                np.dtype(detail["dtype"]).name,
+            )
+            for name, detail in details.items()
+        }
 
     def constants(self, path: pathlib.Path) -> Iterable[np.ndarray]:
         """See `Exporter`. Of a sparse tensor the stored numbers come first, and then its zeros."""

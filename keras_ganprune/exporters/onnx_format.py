@@ -12,12 +12,26 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_ganprune.errors import UnsupportedLayerError
-from keras_ganprune.exporters.contract import Arrays, ConversionSource, Exporter, ExportOptions
+from keras_ganprune.exporters.contract import (
+    Arrays,
+    ConversionSource,
+    Exporter,
+    ExportOptions,
+    InputForm,
+)
 from keras_ganprune.utils import optional_imports
 from keras_ganprune.utils.foreign_errors import sentence_of
 
 # The highest set of operators that tf2onnx 1.17 writes without errors.
 _OPSET = 18
+# Types of inputs in ONNX -> in NumPy.
+_NUMPY_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
 
 
 class OnnxExporter(Exporter):
@@ -55,6 +69,18 @@ class OnnxExporter(Exporter):
         session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         return lambda arrays: dict(zip(names, session.run(names, dict(arrays)), strict=True))
+
+    def inputs(self, path: pathlib.Path) -> Mapping[str, InputForm]:
+        """See `Exporter`."""
+        runtime = optional_imports.require("onnxruntime", "onnx", "ONNX files")
+        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return {
+            each.name: InputForm(
+                tuple(size if isinstance(size, int) else None for size in each.shape),
+                _NUMPY_TYPES.get(each.type, "float32"),
+            )
+            for each in session.get_inputs()
+        }
 
     def constants(self, path: pathlib.Path) -> Iterable[np.ndarray]:
         """See `Exporter`."""

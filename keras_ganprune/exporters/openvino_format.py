@@ -9,7 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from keras_ganprune.errors import UnsupportedLayerError
-from keras_ganprune.exporters.contract import Arrays, ConversionSource, Exporter, ExportOptions
+from keras_ganprune.exporters.contract import (
+    Arrays,
+    ConversionSource,
+    Exporter,
+    ExportOptions,
+    InputForm,
+)
 from keras_ganprune.utils import optional_imports
 from keras_ganprune.utils.foreign_errors import sentence_of
 
@@ -69,6 +75,17 @@ class OpenVinoExporter(Exporter):
             return {name: found[place] for place, name in enumerate(names)}
 
         return outputs
+
+    def inputs(self, path: pathlib.Path) -> Mapping[str, InputForm]:
+        """See `Exporter`."""
+        openvino = optional_imports.require("openvino", "openvino", "OpenVINO files")
+        return {
+            each.get_any_name(): InputForm(
+                tuple(size.get_length() if size.is_static else None for size in each.partial_shape),
+                np.dtype(each.element_type.to_dtype()).name,
+            )
+            for each in openvino.Core().read_model(str(path)).inputs
+        }
 
     def constants(self, path: pathlib.Path) -> Iterable[np.ndarray]:
         """See `Exporter`."""

@@ -9,7 +9,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_ganprune.exporters.contract import Arrays, ConversionSource, Exporter, ExportOptions
+from keras_ganprune.exporters.contract import (
+    Arrays,
+    ConversionSource,
+    Exporter,
+    ExportOptions,
+    InputForm,
+)
 from keras_ganprune.utils import files
 
 _ONLY = "A SavedModel holds float32 weights only. Choose 'onnx', 'litert' or 'openvino'."
@@ -42,6 +48,14 @@ class SavedModelExporter(Exporter):
 
         vars(outputs)["loaded"] = loaded  # a function alone does not keep its variables
         return outputs
+
+    def inputs(self, path: pathlib.Path) -> Mapping[str, InputForm]:
+        """See `Exporter`."""
+        _, function = _loaded(path)
+        return {
+            name: InputForm(tuple(spec.shape), spec.dtype.name)
+            for name, spec in function.structured_input_signature[1].items()
+        }
 
     def constants(self, path: pathlib.Path) -> Iterable[np.ndarray]:
         """See `Exporter`."""

@@ -1,0 +1,42 @@
+"""`keras-ganprune benchmark`: sizes and times of files side by side."""
+
+from __future__ import annotations
+
+import argparse
+
+from keras_ganprune.exporters.benchmark import benchmark_files
+
+HELP = "Measure sizes and times of files side by side: .keras, SavedModel, ONNX, LiteRT, OpenVINO."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="A .keras file, the folder of a SavedModel, or a .onnx, .tflite or .xml file. The others are "
+        "compared with the first one.",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        nargs="+",
+        default=[1, 16],
+        help="Batch sizes. Defaults to 1 16.",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the inputs. Defaults to 0.")
+    parser.add_argument(
+        "--markdown", action="store_true", help="Print the table as Markdown. Defaults to no."
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure the files and print the table.
+
+    Raises:
+        FileFormatError: A file does not exist or cannot be read.
+        MissingPackageError: The runtime of a file is not installed.
+    """
+    found = benchmark_files(arguments.files, arguments.batch_size, arguments.seed)
+    print(found.to_markdown() if arguments.markdown else found)
