@@ -107,8 +107,8 @@ class Benchmark:
 
 _REMARK = (
     "Median time of a call (quartiles), in turns with the other files. 'of the first' is the median ratio to "
-    "the first file; it is within noise if its quartiles lie on both sides of 1. Each runtime has its default "
-    "number of threads; LiteRT has one."
+    "the first file; it is within noise if its quartiles lie on both sides of 1. Each runtime has its "
+    "default number of threads; LiteRT has one."
 )
 
 
