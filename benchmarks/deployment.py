@@ -1,0 +1,219 @@
+"""What sparsity buys where: sizes and times of pruned networks in four runtimes.
+
+    python benchmarks/deployment.py                        # all networks and formats: half an hour
+    python benchmarks/deployment.py --only dcgan28 mlp     # some networks
+    python benchmarks/deployment.py --table                # only the table of the rows that are there
+
+Each network is written dense, with 80 % of its weights masked, and with a quarter of its multiply-accumulates
+(widths in multiples of 8), in each format and precision. Each file is proven in its runtime, or the table
+says why it is refused. The files of a network run in turns. Weights are random, with settled batch
+normalization: sizes and times depend on their zeros only. Each finished network is appended to a file of JSON
+lines: killed and started again, the command measures the missing ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import tempfile
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import _bench
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+FORMS = ("dense", "80 % masked", "¼ MACs")
+CELLS = (
+    ("saved_model", "float32"),
+    *((name, p) for name in ("onnx", "litert", "openvino") for p in ("float32", "float16", "int8")),
+)
+
+
+def networks() -> dict[str, Callable[[], Any]]:
+    """Return name -> function that makes a network."""
+    import keras
+
+    from keras_ganprune.applications.inpainting import filler
+    from keras_ganprune.applications.networks import dcgan
+    from keras_ganprune.applications.super_resolution import super_resolver
+
+    layers = keras.layers
+
+    def stack(shape: Any, *inner: Any) -> Any:
+        return keras.Sequential([keras.Input(shape), *inner])
+
+    def mobile() -> Any:
+        def block(width: int, strides: int) -> list[Any]:
+            return [
+                layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False),
+                layers.BatchNormalization(),
+                layers.ReLU(6.0),
+                layers.Conv2D(width, 1, use_bias=False),
+                layers.BatchNormalization(),
+                layers.ReLU(6.0),
+            ]
+
+        first = [layers.Conv2D(32, 3, 2, "same", use_bias=False), layers.BatchNormalization()]
+        widths = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)]
+        inner = [layer for width, strides in widths for layer in block(width, strides)]
+        return stack(
+            (96, 96, 3),
+            *first,
+            layers.ReLU(6.0),
+            *inner,
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10),
+        )
+
+    return {
+        "dcgan28": lambda: dcgan((28, 28, 1), 64, 64)[0],
+        "dcgan64": lambda: dcgan((64, 64, 3), 100, 64)[0],
+        "conditional": lambda: dcgan((28, 28, 1), 64, 64, classes=10)[0],
+        "super-resolution": lambda: super_resolver((32, 32, 3), 48, 4, 2),
+        "u-net": lambda: filler((64, 64, 1), [24, 48, 64, 64]),
+        "mobile": mobile,
+        "mlp": lambda: stack(
+            (100,),
+            *(layers.Dense(width, "relu") for width in (256, 512, 1024)),
+            layers.Dense(784, "tanh"),
+        ),
+        "gru": lambda: stack((12, 64), layers.GRU(256, return_sequences=True), layers.Dense(27)),
+    }
+
+
+def form_of(model: Any, form: str) -> Any:
+    """Return a network as it is, masked or cut. The mask of an MLP has blocks that LiteRT makes faster."""
+    import keras
+
+    import keras_ganprune as kgp
+
+    if form == "80 % masked":
+        kgp.make_prunable(model)
+        blocks = all(isinstance(layer, keras.layers.Dense) for layer in model.layers)
+        kgp.Pruner(model, granularity=kgp.Block((4, 1)) if blocks else None).update(sparsity=0.8)
+    elif form == "¼ MACs":
+        return kgp.shrink(model, budget=kgp.Budget(macs=0.25), granularity=kgp.Channel(round_to=8))
+    return model
+
+
+def settle(model: Any) -> None:
+    """Give batch normalizations the statistics of random inputs."""
+    import keras
+
+    from keras_ganprune.layers.probe_inputs import probe_inputs
+
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.5
+    for seed in range(6):
+        model(probe_inputs(model, None, batch=16, seed=seed), training=True)
+
+
+def run(name: str, path: pathlib.Path, cells: Any) -> None:
+    """Write, prove and time the missing rows of one network."""
+    import keras
+
+    import keras_ganprune as kgp
+    from keras_ganprune.exporters.benchmark import benchmark_files
+    from keras_ganprune.layers.probe_inputs import probe_inputs
+
+    rows = rows_of(path)
+    done = {
+        (row["form"], row["format"], row["precision"]) for row in rows if row["network"] == name
+    }
+    if all((form, *cell) in done for form in FORMS for cell in cells):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        written: list[tuple[dict[str, Any], pathlib.Path]] = []
+        for form in FORMS:
+            keras.utils.set_random_seed(0)
+            model = networks()[name]()
+            settle(model)
+            model = form_of(model, form)
+            for format, precision in cells:
+                row = {"network": name, "form": form, "format": format, "precision": precision}
+                options: dict[str, Any] = {"latency": False}
+                if precision == "int8":
+                    options["calibration"] = probe_inputs(model, None, batch=64)
+                if name == "gru" and format == "litert":
+                    options["batch_size"] = 1
+                target = pathlib.Path(folder) / f"{FORMS.index(form)}_{format}_{precision}"
+                try:
+                    report = kgp.export(model, target, format, precision=precision, **options)
+                except kgp.PruningError as error:
+                    written.append((row | {"refused": str(error)}, target))
+                    continue
+                row |= {"bytes": report.bytes, "gzip_bytes": report.gzip_bytes}
+                row |= {"max_difference": report.max_difference, "notes": list(report.notes)}
+                written.append((row, report.path))
+        timed = [(row, file) for row, file in written if "refused" not in row]
+        found = benchmark_files([file for _, file in timed])
+        for (row, _), measured in zip(timed, found.rows, strict=True):
+            row["times"] = {
+                size: [times.wall, *times.quartiles, times.cpu]
+                for size, times in measured.times.items()
+            }
+        with path.open("a", encoding="utf-8") as file:
+            for row, _ in written:
+                if (row["form"], row["format"], row["precision"]) not in done:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        print(f"{name}: {len(written)} rows", flush=True)
+
+
+def rows_of(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Return the finished rows."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return the header and a line per file, beside the dense float32 file of the same format."""
+    header = ["network", "form", "format", "precision", "raw", "gzipped"]
+    header += ["faster, 1 sample", "faster, 16 samples", "largest difference"]
+    dense = {
+        (row["network"], row["format"]): row
+        for row in rows
+        if row["form"] == "dense" and row["precision"] == "float32" and "times" in row
+    }
+    lines = []
+    for row in rows:
+        line = [row["network"], row["form"], row["format"], row["precision"]]
+        base = dense.get((row["network"], row["format"]))
+        if "refused" in row or base is None:
+            lines.append([*line, f"refused: {row.get('refused', 'no dense file')}", *[""] * 4])
+            continue
+        line += [f"{row[key] / base[key]:.2f}" for key in ("bytes", "gzip_bytes")]
+        # CPU time: other load on the machine changes it less.
+        line += [f"{base['times'][n][3] / row['times'][n][3]:.2f}×" for n in base["times"]]
+        lines.append([*line, f"{row['max_difference']:.1g}"])
+    return header, lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=list(networks()), default=list(networks()))
+    parser.add_argument("--table", action="store_true", help="measure nothing, write the table")
+    parser.add_argument("--rows", type=pathlib.Path, default=RESULTS / "deployment.jsonl")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    options.rows.parent.mkdir(parents=True, exist_ok=True)
+    for name in [] if options.table else options.only:
+        run(name, options.rows, CELLS)
+    text = _bench.table(*table(rows_of(options.rows)), markdown=True)
+    notes = [
+        "'raw' and 'gzipped': size of the file, as share of the dense float32 file of its format.",
+        "'faster': CPU time of the dense float32 file of its format / CPU time of the file, in turns.",
+        *(f"{key}: {value}" for key, value in _bench.environment().items()),
+    ]
+    page = f"# What sparsity buys where\n\n{text}\n\n" + "\n".join(f"- {note}" for note in notes)
+    options.rows.with_suffix(".md").write_text(f"{page}\n", encoding="utf-8")
+    print(page)
+
+
+if __name__ == "__main__":
+    main()
