@@ -14,6 +14,7 @@ from keras_ganprune.applications.base import Application, Metric, Source, Split,
 from keras_ganprune.applications.dense_training import Plan
 from keras_ganprune.applications.detection_losses import BoxLoss, HeatMapLoss
 from keras_ganprune.applications.detection_maps import detected, encode
+from keras_ganprune.applications.image_blocks import small_start
 from keras_ganprune.applications.option_fields import documented, option
 from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.datasets import coco_folder, digit_scenes, digits_on_photos
@@ -21,7 +22,7 @@ from keras_ganprune.datasets.scenes import Scenes
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.utils import validation
 
-_SCENES, _QUICK_SCENES = 6144, 1536
+_SCENES, _QUICK_SCENES = 6144, 1024
 _CHANNELS, _QUICK_CHANNELS = 32, 32
 
 
@@ -126,11 +127,11 @@ class Detection(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (5, 3) if self.options.quick else (8, 4)
+        return (3, 2) if self.options.quick else (6, 3)
 
     def batch_size(self) -> int:
         """Return the number of images per step."""
-        return 16
+        return 8
 
 
 def _split(scenes: Scenes) -> Split:
@@ -160,30 +161,27 @@ def detector(shape: tuple[int, ...], classes: int, channels: int) -> keras.Model
     """
     layers = keras.layers
     image = keras.Input(shape, name="image")
-    x = _convolved(image, max(4, channels // 2), "half", 4, 2)
-    x = _convolved(x, channels, "quarter", 3, 2)
-    fine = _residual(x, channels, "fine")
-    x = _convolved(fine, 2 * channels, "eighth", 3, 2)
+    # All layers that add up share a group of channels, so the few of the first layer are not cut alone.
+    x = _convolved(image, channels, "half", 4, 2)
+    pooled = layers.AveragePooling2D(2, name="pooled")(x)
+    x = layers.Add(name="quarter_add")([pooled, _convolved(x, channels, "quarter", 3, 2)])
+    x = fine = _residual(x, channels, "fine")
+    x = _convolved(x, 2 * channels, "eighth", 3, 2)
     for block in range(2):
         x = _residual(x, 2 * channels, f"coarse_{block}")
-    x = _convolved(x, channels, "coarse", 1)
-    x = layers.UpSampling2D(2, name="up")(x)
-    x = layers.Add(name="scales")([fine, x])
-    outputs = {}
-    for name, size, activation, bias in (
+    x = layers.UpSampling2D(2, name="up")(_convolved(x, channels, "coarse", 1))
+    x = _residual(layers.Add(name="scales")([fine, x]), channels, "both")
+    heat_map = layers.Conv2D(
+        classes,
+        1,
+        activation="sigmoid",
+        kernel_initializer=small_start(),
         # Nearly all cells have no centre: the network begins with a probability of 0.1.
-        ("heat_map", classes, "sigmoid", -2.19),
-        ("boxes", 4, None, 0.0),
-    ):
-        y = _convolved(x, channels, f"{name}_head", 3)
-        outputs[name] = layers.Conv2D(
-            size,
-            1,
-            activation=activation,
-            bias_initializer=keras.initializers.Constant(bias),
-            name=name,
-        )(y)
-    return keras.Model(image, outputs, name="detector")
+        bias_initializer=keras.initializers.Constant(-2.19),
+        name="heat_map",
+    )(x)
+    boxes = layers.Conv2D(4, 1, kernel_initializer=small_start(), name="boxes")(x)
+    return keras.Model(image, {"heat_map": heat_map, "boxes": boxes}, name="detector")
 
 
 def _convolved(x: Any, channels: int, name: str, kernel: int, strides: int = 1) -> Any:

@@ -34,7 +34,9 @@ def test_digits_lie_in_their_boxes_and_nowhere_else():
             part = drawn[top : top + height, left : left + width]
             # The box is tight: ink touches each of its sides.
             assert part[0].any() and part[-1].any() and part[:, 0].any() and part[:, -1].any()
-            assert 10 <= height <= 28 and width / height == pytest.approx((4 + label) / 20, abs=0.15)
+            assert 10 <= height <= 28 and width / height == pytest.approx(
+                (4 + label) / 20, abs=0.15
+            )
             assert not any(overlap(box, other) for other in boxes[:place])
             drawn[top : top + height, left : left + width] = False
         assert not drawn.any()
@@ -83,7 +85,11 @@ def annotations(count=6, size=(40, 20)):
             for i in range(1, count)
             for k, box in enumerate(boxes)
         ],
-        "categories": [{"id": 3, "name": "cow"}, {"id": 6, "name": "dog"}, {"id": 7, "name": "cat"}],
+        "categories": [
+            {"id": 3, "name": "cow"},
+            {"id": 6, "name": "dog"},
+            {"id": 7, "name": "cat"},
+        ],
     }
 
 
@@ -109,7 +115,9 @@ def test_a_folder_in_coco_format(tmp_path):
     assert train.classes == ("dog", "cat")  # a cow is only in a crowd
     assert [len(boxes) for boxes in train.boxes] == [0, 2, 2, 2]
     # 40×20 pixels become 64×32, with grey below.
-    np.testing.assert_allclose(train.boxes[1], [[0, 0, 16, 16], [51.2, 12.8, 12.8, 19.2]], rtol=1e-6)
+    np.testing.assert_allclose(
+        train.boxes[1], [[0, 0, 16, 16], [51.2, 12.8, 12.8, 19.2]], rtol=1e-6
+    )
     np.testing.assert_array_equal(train.labels[1], [1, 0])
     np.testing.assert_array_equal(train.images[0, :32], np.full((32, 64, 3), [1, -1, -1]))
     assert np.abs(train.images[0, 32:]).max() < 0.01
@@ -159,8 +167,8 @@ def test_a_folder_that_does_not_do(case, tmp_path):
 
 
 def test_no_or_damaged_annotations(tmp_path):
-    with pytest.raises(DataError, match="There is no file '.*annotations.json'. Write it there"):
+    with pytest.raises(DataError, match=r"There is no file '.*annotations\.json'\. Write it there"):
         datasets.coco_folder(tmp_path)
     (tmp_path / "annotations.json").write_text("{")
-    with pytest.raises(DataError, match="must be a JSON file. .* Export it again"):
+    with pytest.raises(DataError, match=r"must be a JSON file\. .* Export it again"):
         datasets.coco_folder(tmp_path)
