@@ -22,8 +22,9 @@ from keras_ganprune.datasets.scenes import Scenes
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.utils import validation
 
-_SCENES, _QUICK_SCENES = 6144, 1024
-_CHANNELS, _QUICK_CHANNELS = 32, 32
+_SCENES, _QUICK_SCENES = 5120, 1024
+_CHANNELS = 32
+_BLOCKS, _QUICK_BLOCKS = 2, 1
 
 
 def _check_size(value: Any, name: str) -> None:
@@ -102,9 +103,11 @@ class Detection(Application):
 
     def networks(self, data: Splits, width: float = 1.0) -> dict[str, keras.Model]:
         """Return the new network by the name 'network'."""
-        channels = max(4, round(width * (_QUICK_CHANNELS if self.options.quick else _CHANNELS)))
+        channels, blocks = max(4, round(width * _CHANNELS)), _BLOCKS
+        if self.options.quick:
+            blocks = _QUICK_BLOCKS
         classes = len(data.train.extra["classes"])
-        return {"network": detector(data.train.x.shape[1:], classes, channels)}
+        return {"network": detector(data.train.x.shape[1:], classes, channels, blocks)}
 
     def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
         """Return the network, compiled with the losses of both maps."""
@@ -127,7 +130,7 @@ class Detection(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (3, 2) if self.options.quick else (6, 3)
+        return (3, 2) if self.options.quick else (5, 4)
 
     def batch_size(self) -> int:
         """Return the number of images per step."""
@@ -140,13 +143,14 @@ def _split(scenes: Scenes) -> Split:
     return Split(scenes.images, maps, extra)
 
 
-def detector(shape: tuple[int, ...], classes: int, channels: int) -> keras.Model:
+def detector(shape: tuple[int, ...], classes: int, channels: int, blocks: int = 2) -> keras.Model:
     """Return a network that gives a heat map and boxes at a quarter of the size of the image.
 
     Args:
         shape: (height, width, channels) of the image, both sizes multiples of 8.
         classes: Number of classes.
         channels: Channels at a quarter of the size; there are twice as many at an eighth.
+        blocks: Number of residual blocks at an eighth of the size. Defaults to 2.
 
     Returns: Keras model that maps images in [-1, 1] to a dict: "heat_map" (n, height / 4, width / 4, classes)
         in [0, 1], and "boxes" (n, height / 4, width / 4, 4).
@@ -167,7 +171,7 @@ def detector(shape: tuple[int, ...], classes: int, channels: int) -> keras.Model
     x = layers.Add(name="quarter_add")([pooled, _convolved(x, channels, "quarter", 3, 2)])
     x = fine = _residual(x, channels, "fine")
     x = _convolved(x, 2 * channels, "eighth", 3, 2)
-    for block in range(2):
+    for block in range(blocks):
         x = _residual(x, 2 * channels, f"coarse_{block}")
     x = layers.UpSampling2D(2, name="up")(_convolved(x, channels, "coarse", 1))
     x = _residual(layers.Add(name="scales")([fine, x]), channels, "both")
