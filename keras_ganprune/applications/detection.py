@@ -92,8 +92,7 @@ class Detection(Application):
                 f"the folder '{options.data}'", "that of your images", "your own images"
             )
         else:
-            count = _QUICK_SCENES if options.quick else _SCENES
-            scenes = digit_scenes(options.image_size, count, options.seed)
+            scenes = digit_scenes(options.image_size, self._scenes, options.seed)
             source = Source(
                 "handwritten digits on photos", digits_on_photos.LICENSE, digits_on_photos.CITATION
             )
@@ -101,12 +100,15 @@ class Detection(Application):
         described = "; ".join(f"{name}: {part.description}" for name, part in scenes.items())
         return Splits(**parts, source=source, description=f"{described}.")
 
+    @property
+    def _scenes(self) -> int:
+        return _QUICK_SCENES if self.options.quick else _SCENES
+
     def networks(self, data: Splits, width: float = 1.0) -> dict[str, keras.Model]:
         """Return the new network by the name 'network'."""
-        channels, blocks = max(4, round(width * _CHANNELS)), _BLOCKS
-        if self.options.quick:
-            blocks = _QUICK_BLOCKS
+        blocks = _QUICK_BLOCKS if self.options.quick else _BLOCKS
         classes = len(data.train.extra["classes"])
+        channels = max(4, round(width * _CHANNELS))
         return {"network": detector(data.train.x.shape[1:], classes, channels, blocks)}
 
     def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
@@ -129,8 +131,15 @@ class Detection(Application):
         return detection_pictures.figure(networks, data)
 
     def epochs(self) -> tuple[int, int]:
-        """Return (epochs of the dense training, epochs of each compression)."""
-        return (3, 2) if self.options.quick else (5, 4)
+        """Return (epochs of the dense training, epochs of each compression).
+
+        A folder with fewer images has more epochs, so that there are about as many steps.
+        """
+        dense, branch = (3, 2) if self.options.quick else (5, 4)
+        if self.options.data is None:
+            return dense, branch
+        passes = max(1, round(self._scenes / len(self.data().train)))
+        return passes * dense, passes * branch
 
     def batch_size(self) -> int:
         """Return the number of images per step."""

@@ -162,6 +162,8 @@ def test_data_and_picture_of_an_own_folder(own_folder):
     assert [len(part) for part in (data.train, data.validation, data.test)] == [32, 8, 8]
     assert data.train.y["heat_map"].shape == (32, 8, 8, 2)
     assert application.data() is data and own_folder in data.source.name
+    # As many steps as for the 5,120 scenes.
+    assert application.epochs() == (5 * 160, 4 * 160)
     network = application.networks(data, width=0.25)["network"]
     figure = application.show({"dense": network, "small": network}, data.test)
     assert len(figure.axes) == 6 * 3
@@ -178,5 +180,5 @@ def test_a_training_finds_the_objects_of_an_own_folder(own_folder):
     keras.utils.set_random_seed(0)
     model = application.model(application.networks(data, width=0.5))
     before = application.evaluate(model, data.test)["ap50"]
-    model.fit(data.train.x, data.train.y, batch_size=8, epochs=60, verbose=0)
+    model.fit(data.train.x, data.train.y, batch_size=8, epochs=options.epochs, verbose=0)
     assert before < 0.2 and application.evaluate(model, data.test)["ap50"] > 0.8
