@@ -63,8 +63,8 @@ def sweep(
         images: Array (n, ...), a tuple or dict of arrays for several inputs, or `datasets.Images`, which
             contains its labels.
         labels: Array (n, ...), a tuple or dict of arrays, or None. They are passed to `fit`, except for a
-            `GANModel` that is not conditional. Folds are stratified by them: then they must be class numbers (n,) or
-            one-hot rows (n, classes). Defaults to None.
+            `GANModel` that is not conditional. Folds are stratified by them: then they must be class numbers
+            (n,) or one-hot rows (n, classes). Defaults to None.
         plan: `SweepPlan` with the sparsities, criteria, seeds, steps, etc. Instead of a plan, its fields
             can be passed as keyword arguments. Defaults to None.
         quality: An `ImageQuality`, or a function (model, images, labels) -> dict of floats (or one

@@ -21,5 +21,5 @@ def test_structures_are_taken_apart_together(kind):
 
 
 def test_each_array_of_a_dict_has_one_entry_per_image():
-    with pytest.raises(DataError, match="one entry per image, 6. Received: 5"):
+    with pytest.raises(DataError, match=r"one entry per image, 6\. Received: 5"):
         Samples(np.arange(6), {"a": np.arange(6), "b": np.arange(5)})
