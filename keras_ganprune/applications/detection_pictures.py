@@ -66,3 +66,5 @@ def _draw(axes: Any, image: np.ndarray, found: Detections, classes: tuple[str, .
             color="black",
             bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.8},
         )
+    # A box that leaves the image would change the scale.
+    axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))

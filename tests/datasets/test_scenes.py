@@ -18,7 +18,7 @@ def overlap(one, two):
 
 
 def test_digits_lie_in_their_boxes_and_nowhere_else():
-    """On grey photos of 4 pixels of ink in a 28×28 image, everything that is not grey is in a box."""
+    """On grey photos, all that is not grey is in a box, and touches each side of it."""
     rng = np.random.default_rng(0)
     ink = np.zeros((10, 28, 28), "float32")
     for digit in range(10):
