@@ -166,8 +166,9 @@ def detector(shape: tuple[int, ...], classes: int, channels: int, blocks: int = 
 
     Example:
     >>> from keras_ganprune.applications.detection import detector
-    >>> detector((64, 64, 3), classes=10, channels=8).output_shape["heat_map"]
-    (None, 16, 16, 10)
+    >>> network = detector((64, 64, 3), classes=10, channels=8)
+    >>> tuple(network(np.zeros((1, 64, 64, 3)))["heat_map"].shape)
+    (1, 16, 16, 10)
 
     References: [Objects as points](https://arxiv.org/abs/1904.07850), Section 3; a smaller scale and back:
     [Feature pyramid networks](https://arxiv.org/abs/1612.03144), Fig. 3.
@@ -184,13 +185,14 @@ def detector(shape: tuple[int, ...], classes: int, channels: int, blocks: int = 
         x = _residual(x, 2 * channels, f"coarse_{block}")
     x = layers.UpSampling2D(2, name="up")(_convolved(x, channels, "coarse", 1))
     x = _residual(layers.Add(name="scales")([fine, x]), channels, "both")
+    # Nearly all cells have no centre: the network begins with a probability of 0.1.
+    rare: Any = keras.initializers.Constant(-2.19)
     heat_map = layers.Conv2D(
         classes,
         1,
         activation="sigmoid",
         kernel_initializer=small_start(),
-        # Nearly all cells have no centre: the network begins with a probability of 0.1.
-        bias_initializer=keras.initializers.Constant(-2.19),
+        bias_initializer=rare,
         name="heat_map",
     )(x)
     boxes = layers.Conv2D(4, 1, kernel_initializer=small_start(), name="boxes")(x)

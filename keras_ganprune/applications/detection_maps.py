@@ -9,7 +9,9 @@ import attrs
 import keras
 import numpy as np
 
+from keras_ganprune.backend.operations import ops
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.utils import annotated, validation
 
 #: Pixels per cell of the maps, in each direction.
@@ -116,10 +118,10 @@ def decode(outputs: Any, most: int = 20) -> list[Detections]:
             "`outputs` must be a dict with 'heat_map' and 'boxes', as the detector returns it. Received: "
             f"{list(outputs) if isinstance(outputs, dict) else type(outputs).__name__}."
         )
-    heat, boxes = (keras.ops.convert_to_tensor(outputs[key]) for key in ("heat_map", "boxes"))
-    highest = keras.ops.max_pool(heat, 3, strides=1, padding="same")
-    peaks = keras.ops.convert_to_numpy(keras.ops.where(heat >= highest, heat, 0.0))
-    located = _pixels(keras.ops.convert_to_numpy(boxes))
+    heat = ops.convert_to_tensor(outputs["heat_map"])
+    highest = ops.max_pool(heat, 3, strides=1, padding="same")
+    peaks = to_numpy(ops.where(heat >= highest, heat, 0.0))
+    located = _pixels(to_numpy(outputs["boxes"]))
     return [_strongest(*image, most) for image in zip(peaks, located, strict=True)]
 
 

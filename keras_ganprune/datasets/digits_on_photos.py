@@ -83,7 +83,9 @@ def _scenes(
         [rng.permutation(len(patches)) for _ in range(-(-count // len(patches)))]
     )
     for place in order[:count]:
-        image = np.rot90(patches[place][:, :: rng.choice((-1, 1))], rng.integers(4)).copy()
+        image = np.rot90(
+            patches[place][:, :: int(rng.choice((-1, 1)))], int(rng.integers(4))
+        ).copy()
         found: list[tuple[int, int, int, int]] = []
         kinds = []
         for _ in range(rng.integers(1, _MOST_DIGITS + 1)):
