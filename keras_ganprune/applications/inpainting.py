@@ -13,6 +13,7 @@ from keras_ganprune.applications import image_restoration as restoration
 from keras_ganprune.applications import image_scores
 from keras_ganprune.applications.base import Application, Metric, Source, Split, Splits
 from keras_ganprune.applications.holes import random_holes
+from keras_ganprune.applications.image_blocks import HoleFill, PixelShuffle, small_start
 from keras_ganprune.applications.option_fields import documented, option
 from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.datasets import packages, solar_cells
@@ -22,7 +23,7 @@ from keras_ganprune.gan import keep_known_pixels
 _SIZE = 64
 _PHOTOS = 2048
 _TEST = 96
-_CHANNELS = (24, 48, 64, 64)
+_CHANNELS = (32, 48, 64)
 
 
 @documented
@@ -161,29 +162,37 @@ def _biharmonic(data: Split) -> np.ndarray:
 
 
 def filler(shape: tuple[int, ...], channels: list[int]) -> keras.Model:
-    """Return a U-Net that fills the holes of an image.
+    """Return a U-Net that adds detail to a smooth filling of the holes of an image.
 
     Args:
         shape: (height, width, channels), multiples of 2 ** len(channels).
-        channels: Channels of each level, from the largest images to the smallest.
+        channels: Channels of each level, from half of the resolution to the smallest images.
     """
     layers = keras.layers
     image = keras.Input(shape, name="image")
     mask = keras.Input((*shape[:-1], 1), name="mask")
-    x = layers.Concatenate()([image, mask])
+    filled = HoleFill(name="filled")([image, mask])
+    x = layers.Concatenate()([filled, mask])
     kept = []
     for level, width in enumerate(channels):
-        x = layers.Conv2D(width, 3, padding="same", activation="relu", name=f"down_{level}")(x)
+        x = _conv(width, 4, f"half_{level}", strides=2)(x)
+        x = _conv(width, 3, f"down_{level}")(x)
         kept.append(x)
-        x = layers.Conv2D(
-            width, 4, strides=2, padding="same", activation="relu", name=f"half_{level}"
-        )(x)
-    x = layers.Conv2D(channels[-1], 3, padding="same", activation="relu", name="middle")(x)
-    for level, width in reversed(list(enumerate(channels))):
+    x = _conv(channels[-1], 3, "middle")(x)
+    for level, width in reversed(list(enumerate(channels[:-1]))):
         x = layers.Conv2DTranspose(
             width, 4, strides=2, padding="same", activation="relu", name=f"double_{level}"
         )(x)
         x = layers.Concatenate()([x, kept[level]])
-        x = layers.Conv2D(width, 3, padding="same", activation="relu", name=f"up_{level}")(x)
-    x = layers.Conv2D(shape[-1], 3, padding="same", activation="tanh", name="generated")(x)
+        x = _conv(width, 3, f"up_{level}")(x)
+    x = layers.Conv2D(
+        4 * shape[-1], 3, padding="same", kernel_initializer=small_start(), name="detail"
+    )(x)
+    x = layers.Add(name="generated")([filled, PixelShuffle(2, name="full")(x)])
     return keras.Model([image, mask], keep_known_pixels(x, image, mask), name="generator")
+
+
+def _conv(channels: int, size: int, name: str, **kwargs: Any) -> Any:
+    return keras.layers.Conv2D(
+        channels, size, padding="same", activation="relu", name=name, **kwargs
+    )
