@@ -12,6 +12,7 @@ import numpy as np
 from keras_ganprune.applications import image_restoration as restoration
 from keras_ganprune.applications import image_scores
 from keras_ganprune.applications.base import Application, Metric, Source, Split, Splits
+from keras_ganprune.applications.feature_distance import FEATURE_DISTANCE, FeatureDistance
 from keras_ganprune.applications.holes import random_holes
 from keras_ganprune.applications.image_blocks import HoleFill, PixelShuffle, small_start
 from keras_ganprune.applications.option_fields import documented, option
@@ -21,7 +22,7 @@ from keras_ganprune.datasets.images import Images
 from keras_ganprune.gan import keep_known_pixels
 
 _SIZE = 64
-_PHOTOS = 2048
+_PHOTOS = 4096
 _TEST = 96
 _CHANNELS = (32, 48, 64)
 
@@ -71,6 +72,7 @@ class Inpainting(Application):
     metrics: ClassVar[Mapping[str, Any]] = {
         "psnr": Metric("PSNR in the holes, dB", higher_is_better=True, digits=2),
         "ssim": Metric("SSIM in the holes", higher_is_better=True, digits=4),
+        "distance": FEATURE_DISTANCE,
     }
     target: ClassVar[str | None] = "generator"
 
@@ -84,25 +86,33 @@ class Inpainting(Application):
             images = restoration.photo_splits(options, _SIZE, _PHOTOS, channels=3)
         if options.quick:
             images = {n: part.take(512) for n, part in images.items()}
+        training = f"{len(images['train']):,} for train"
+        if cells and not options.quick:
+            images["train"] = _mirrored(images["train"])
+            training += ", each in four mirrored forms"
         # The baseline of biharmonic functions is slow.
         images["test"] = _spread(images["test"], _TEST)
-        parts = {n: self._with_holes(part, k) for k, (n, part) in enumerate(images.items())}
+        distance = FeatureDistance(images["train"].images)
+        parts = {
+            n: self._with_holes(part, k, distance) for k, (n, part) in enumerate(images.items())
+        }
         words = f"{options.holes} holes"
         if not cells:
             return restoration.splits_of(parts, images, options, words)
         source = Source("the ELPV data set", *_of_cells())
         description = (
-            f"Solar cells of {source.name}, {_SIZE}×{_SIZE} pixels: {len(parts['train']):,} for train, "
+            f"Solar cells of {source.name}, {_SIZE}×{_SIZE} pixels: {training}, "
             f"{len(parts['validation']):,} for validation, {len(parts['test']):,} for test, of other "
             f"modules; {words}."
         )
         return Splits(parts["train"], parts["validation"], parts["test"], source, description)
 
-    def _with_holes(self, part: Images, place: int) -> Split:
+    def _with_holes(self, part: Images, place: int, distance: FeatureDistance) -> Split:
         known = random_holes(
             len(part), _SIZE, self.options.holes, seed=10 * self.options.seed + place
         )
-        return Split((known * part.images, known), part.images, {"holes": known == 0.0})
+        extra = {"holes": known == 0.0, "distance": distance}
+        return Split((known * part.images, known), part.images, extra)
 
     def networks(self, data: Splits, width: float = 1.0) -> dict[str, keras.Model]:
         """Return the generator [image, mask] → image, and the discriminator, which sees the result alone."""
@@ -118,11 +128,12 @@ class Inpainting(Application):
         return restoration.compiled(networks, self.options, self.options.adversarial)
 
     def evaluate(self, network: keras.Model, data: Split) -> dict[str, float]:
-        """Return PSNR and SSIM inside the holes."""
+        """Return PSNR and SSIM inside the holes, and the feature distance of the whole images."""
         return self._scores(image_scores.restored(network, list(data.x)), data)
 
     def _scores(self, images: np.ndarray, data: Split) -> dict[str, float]:
-        return image_scores.scores(images, data.y, data.extra["holes"])
+        scores = image_scores.scores(images, data.y, data.extra["holes"])
+        return {**scores, "distance": data.extra["distance"](images, data.y)}
 
     def baselines(self, data: Splits) -> dict[str, dict[str, float]]:
         """Return the scores of biharmonic inpainting."""
@@ -136,13 +147,20 @@ class Inpainting(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (3, 2) if self.options.quick else (24, 12)
+        return (6, 3) if self.options.quick else (3, 2)
 
 
 def _of_cells() -> tuple[str, str]:
     from keras_ganprune.datasets.elpv_cells import CITATION, LICENSE
 
     return LICENSE, CITATION
+
+
+def _mirrored(images: Images) -> Images:
+    """Return images in four forms: as they are, mirrored, upside down, and both. Each gets its own hole."""
+    forms = [images.images[:, ::vertical, ::across] for vertical in (1, -1) for across in (1, -1)]
+    labels = None if images.labels is None else np.tile(images.labels, 4)
+    return Images(np.concatenate(forms), labels, f"{images.description}, in four mirrored forms")
 
 
 def _spread(images: Images, count: int) -> Images:
