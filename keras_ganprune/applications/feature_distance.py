@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,9 +24,9 @@ class FeatureDistance:
         mean over layers, images and positions of |F(x) / |F(x)| - F(y) / |F(y)||^2
 
     F(x) is the vector of the channels of a layer at a position. So the distance is 0 for equal images and at
-    most 2. It sees missing texture, to which a mean error of pixels is blind. The network is the encoder of an
-    autoencoder of whole images (`train_extractor`), trained at the first use. Distances of two data sets
-    are not comparable.
+    most 2. Of two images of the same PSNR, a blurred one is farther away than a noisy one. The network is the
+    encoder of an autoencoder of whole images (`train_extractor`), trained at the first use. Distances of two
+    data sets are not comparable.
 
     Args:
         images: Training images (n, height, width, channels) in [-1, 1], without holes, noise or blur.
@@ -67,7 +68,7 @@ class FeatureDistance:
             distances.append(np.mean(parts, axis=0))
         return float(np.mean(np.concatenate(distances)))
 
-    def _maps(self, images: np.ndarray) -> list[np.ndarray]:
+    def _maps(self, images: np.ndarray) -> list[Any]:
         """Return the feature maps of images, of length 1 at each position."""
         maps = self.network(images.astype("float32"), training=False)
         return [ops.convert_to_numpy(ops.normalize(x, axis=-1)) for x in keras.tree.flatten(maps)]
