@@ -118,11 +118,11 @@ class Inpainting(Application):
 
     def networks(self, data: Splits, width: float = 1.0) -> dict[str, keras.Model]:
         """Return the generator [image, mask] → image, and the discriminator, which sees the result alone."""
-        factor = width / 2 if self.options.quick else width
+        factor = 0.5 if self.options.quick else 1.0
         shape = data.train.y.shape[1:]
         return {
-            "generator": filler(shape, [max(4, round(factor * c)) for c in _CHANNELS]),
-            "discriminator": restoration.patch_discriminator(shape),
+            "generator": filler(shape, [max(4, round(width * factor * c)) for c in _CHANNELS]),
+            "discriminator": restoration.patch_discriminator(shape, round(24 * factor)),
         }
 
     def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
@@ -149,7 +149,11 @@ class Inpainting(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (6, 3) if self.options.quick else (3, 2)
+        return (10, 4) if self.options.quick else (3, 2)
+
+    def batch_size(self) -> int:
+        """Return the number of images per step."""
+        return 16
 
 
 def _of_cells() -> tuple[str, str]:
