@@ -149,11 +149,11 @@ class Inpainting(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (10, 4) if self.options.quick else (3, 2)
+        return (10, 4) if self.options.quick else (4, 3)
 
     def batch_size(self) -> int:
-        """Return the number of images per step."""
-        return 16
+        """Return the number of images per step: few in a quick run, which has few images."""
+        return 16 if self.options.quick else 32
 
 
 def _of_cells() -> tuple[str, str]:
