@@ -23,6 +23,7 @@ from keras_ganprune.gan import keep_known_pixels
 
 _SIZE = 64
 _PHOTOS = 4096
+_QUICK = 448  # cells of a quick run
 _TEST = 96
 _CHANNELS = (32, 48, 64)
 
@@ -84,14 +85,12 @@ class Inpainting(Application):
         cells = options.data in (None, "solar-cells")
         if cells:
             images = solar_cells(_SIZE)
+            if options.quick:
+                images["train"] = images["train"].take(_QUICK)
+            training = f"{len(images['train']):,} for train, each in four mirrored forms"
+            images["train"] = _mirrored(images["train"])
         else:
             images = restoration.photo_splits(options, _SIZE, _PHOTOS, channels=3)
-        if options.quick:
-            images = {n: part.take(512) for n, part in images.items()}
-        training = f"{len(images['train']):,} for train"
-        if cells and not options.quick:
-            images["train"] = _mirrored(images["train"])
-            training += ", each in four mirrored forms"
         # The baseline of biharmonic functions is slow.
         images["test"] = _spread(images["test"], _TEST)
         distance = FeatureDistance(images["train"].images)
@@ -149,7 +148,7 @@ class Inpainting(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (10, 4) if self.options.quick else (4, 3)
+        return (3, 1) if self.options.quick else (4, 3)
 
     def batch_size(self) -> int:
         """Return the number of images per step: few in a quick run, which has few images."""
