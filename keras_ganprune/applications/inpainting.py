@@ -87,7 +87,6 @@ class Inpainting(Application):
             images = solar_cells(_SIZE)
             if options.quick:
                 images["train"] = images["train"].take(_QUICK)
-            training = f"{len(images['train']):,} for train, each in four mirrored forms"
             images["train"] = _mirrored(images["train"])
         else:
             images = restoration.photo_splits(options, _SIZE, _PHOTOS, channels=3)
@@ -102,9 +101,9 @@ class Inpainting(Application):
             return restoration.splits_of(parts, images, options, words)
         source = Source("the ELPV data set", *_of_cells())
         description = (
-            f"Solar cells of {source.name}, {_SIZE}×{_SIZE} pixels: {training}, "
-            f"{len(parts['validation']):,} for validation, {len(parts['test']):,} for test, of other "
-            f"modules; {words}."
+            f"Solar cells of {source.name}, {_SIZE}×{_SIZE} pixels: {len(parts['train']) // 4:,} for "
+            f"train, each in four mirrored forms; {len(parts['validation']):,} for validation, "
+            f"{len(parts['test']):,} for test, of other modules; {words}."
         )
         return Splits(parts["train"], parts["validation"], parts["test"], source, description)
 
