@@ -23,7 +23,6 @@ from keras_ganprune.gan import keep_known_pixels
 
 _SIZE = 64
 _PHOTOS = 4096
-_QUICK = 448  # cells of a quick run
 _TEST = 96
 _CHANNELS = (32, 48, 64)
 
@@ -85,9 +84,8 @@ class Inpainting(Application):
         cells = options.data in (None, "solar-cells")
         if cells:
             images = solar_cells(_SIZE)
-            if options.quick:
-                images["train"] = images["train"].take(_QUICK)
-            images["train"] = _mirrored(images["train"])
+            if not options.quick:
+                images["train"] = _mirrored(images["train"])
         else:
             images = restoration.photo_splits(options, _SIZE, _PHOTOS, channels=3)
         # The baseline of biharmonic functions is slow.
@@ -100,10 +98,11 @@ class Inpainting(Application):
         if not cells:
             return restoration.splits_of(parts, images, options, words)
         source = Source("the ELPV data set", *_of_cells())
+        forms = "" if options.quick else ", in four mirrored forms"
+        counts = [f"{len(parts[name]):,}" for name in ("train", "validation", "test")]
         description = (
-            f"Solar cells of {source.name}, {_SIZE}×{_SIZE} pixels: {len(parts['train']) // 4:,} for "
-            f"train, each in four mirrored forms; {len(parts['validation']):,} for validation, "
-            f"{len(parts['test']):,} for test, of other modules; {words}."
+            f"Solar cells of {source.name}, {_SIZE}×{_SIZE} pixels: {counts[0]} for train{forms}; "
+            f"{counts[1]} for validation, {counts[2]} for test, of other modules; {words}."
         )
         return Splits(parts["train"], parts["validation"], parts["test"], source, description)
 
