@@ -126,7 +126,7 @@ class Denoising(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (2, 1) if self.options.quick else (12, 6)
+        return (2, 1) if self.options.quick else (10, 5)
 
     def batch_size(self) -> int:
         """Return the number of patches per step."""

@@ -117,7 +117,8 @@ def show(
     """
     places = np.linspace(0, len(data) - 1, _SHOWN).astype(int)
     x, y = (keras.tree.map_structure(lambda array: array[places], a) for a in (data.x, data.y))
-    part = Split(x, y, {key: value[places] for key, value in data.extra.items()})
+    arrays = {k: v[places] for k, v in data.extra.items() if isinstance(v, np.ndarray)}
+    part = Split(x, y, arrays)
     columns = {title: make(part) for title, make in before.items()}
     columns |= {title: image_scores.restored(n, part.x) for title, n in networks.items()}
     holes = part.extra.get("holes")

@@ -121,7 +121,7 @@ def _fits(trainer: Trainer, task: Task) -> list[str]:
 
 def _recalibration(trainer: Trainer) -> str:
     n = trainer.recalibrated
-    if trainer.recalibration is True:
-        return ""
+    if isinstance(trainer.recalibration, bool):
+        return "" if trainer.recalibration else ", recalibrate=False"
     data = "(x, y)" if trainer.subject.label == "gan" else "x"
     return f", recalibrate=keras.tree.map_structure(lambda a: a[:{n}], {data})"

@@ -252,7 +252,9 @@ class Trainer:
     def recalibration(self) -> Any:
         """What `Shrink` gets as `recalibrate`."""
         if self.data.samples is None:
-            return True
+            # A stream may not be readable twice. The training that follows the cut renews the statistics.
+            gan = isinstance(self.subject, AdversarialSubject)
+            return not gan or not getattr(self.subject.model, "conditional", True)
         if self.subject.label == "trainer":
             data = self.data.x
         elif isinstance(self.subject, AdversarialSubject) and self.data.y is not None:
