@@ -28,7 +28,7 @@ from keras_ganprune.applications.compression.subjects import (
 )
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import Shrink
-from keras_ganprune.errors import PruningError, PruningWarning, UnsupportedLayerError
+from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
 from keras_ganprune.layers.upgrade import make_prunable
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.schedules import PolynomialDecay
@@ -98,6 +98,17 @@ class CannotCutError(Exception):
     """Channels cannot be cut out of this model, although masks can be made."""
 
 
+class NotACopyError(Exception):
+    """The training of a copy changed the user's model."""
+
+
+# Notes in the folder, for a later process.
+_ITSELF, _UNTAUGHT = "the model itself is trained", "no teacher is used"
+_HOLDS = (
+    "a copy trained the networks of your model: something in it holds them, such as a function."
+)
+
+
 class Trainer:
     """Runs the trainings of one compression.
 
@@ -147,6 +158,10 @@ class Trainer:
         self.notes: list[str] = []
         self.start = subject.steps_done
         self._costs: dict[str, float] = {}
+        if folder.get(_ITSELF):
+            subject.train_itself(_HOLDS)  # pyright: ignore[reportAttributeAccessIssue]
+        if folder.get(_UNTAUGHT):
+            self._leave_teacher_out(folder.get(_UNTAUGHT))
 
     @property
     def targets(self) -> list[str] | None:
@@ -168,25 +183,30 @@ class Trainer:
             CannotCutError: The channels cannot be cut out.
         """
         try:
-            trained = self._run(task)
-        except (PruningError, CannotCutError):
+            return self._run(task)
+        except NotACopyError:
+            self.subject.train_itself(_HOLDS)  # pyright: ignore[reportAttributeAccessIssue]
+            self.folder.put(_ITSELF, True)
+        except (UnsupportedLayerError, CannotCutError):
             raise
         except Exception as error:
-            if not getattr(self.subject, "teaches", False) or task.kind == "dense":
+            if not self._taught or task.kind == "dense":
                 raise
             # The step of a foreign class may keep tensors where they cannot be used again.
-            self.subject.teaches = False  # pyright: ignore[reportAttributeAccessIssue]
-            self.notes.append(
-                "No teacher was used, since the training step of this class did not run with it "
-                f"({type(error).__name__})."
-            )
-            trained = self._run(task)
-        if isinstance(self.subject, ForeignSubject) and self.subject.changed():
-            self.subject.train_itself(
-                "a copy trained the networks of your model: something in it holds them, such as a function."
-            )
-            return self._run(task)
-        return trained
+            self._leave_teacher_out(type(error).__name__)
+        return self.run(task)
+
+    @property
+    def _taught(self) -> bool:
+        """Whether `Teach` is used."""
+        return self.teacher is not None and getattr(self.subject, "teaches", False)
+
+    def _leave_teacher_out(self, reason: str) -> None:
+        self.subject.teaches = False  # pyright: ignore[reportAttributeAccessIssue]
+        self.folder.put(_UNTAUGHT, reason)
+        self.notes.append(
+            f"No teacher was used, since the training step of this class did not run with it ({reason})."
+        )
 
     def _run(self, task: Task) -> Trained:
         trainee = self.subject.new(None if task.kind == "dense" else self.teacher)
@@ -279,6 +299,8 @@ class Trainer:
     ) -> dict[str, list[float]]:
         """Train from one epoch to another; or read the end of that training, if it is there."""
         key, model = f"{task.key}-{part}", trainee.model
+        if getattr(self.subject, "teaches", True) is False and task.kind != "dense":
+            key += "-untaught"  # goes on from no state of a training with a teacher
         if last <= first:
             return {}
         if self.folder.path is not None:
@@ -312,6 +334,8 @@ class Trainer:
                     *self.folder.backup(key),
                 ],
             )
+        if isinstance(self.subject, ForeignSubject) and self.subject.changed():
+            raise NotACopyError
         self.folder.put(f"{key} history", resumed.history)
         self.folder.put(f"{key} place", place_of(stream))
         self.folder.save(key, model)
