@@ -16,13 +16,17 @@ class Progress:
 
     Args:
         enabled: Whether to print.
+
+    Attributes:
+        planned, done: Steps of all trainings so far.
+        trained: Those of them that this process did.
     """
 
     def __init__(self, enabled: bool):
         self.enabled = enabled
         self.planned = 0
         self.done = 0
-        self._trained = 0
+        self.trained = 0
         self._seconds = 0.0
 
     def plan(self, steps: int) -> None:
@@ -36,16 +40,16 @@ class Progress:
     def stepped(self, seconds: float) -> None:
         """Count a step that was trained now."""
         self.done += 1
-        self._trained += 1
+        self.trained += 1
         self._seconds += seconds
 
     @property
     def left(self) -> str:
         """The time left, as text; empty before it is known."""
         steps = self.planned - self.done
-        if not self._trained or steps <= 0:
+        if not self.trained or steps <= 0:
             return ""
-        return f"; {duration(steps * self._seconds / self._trained)} left"
+        return f"; {duration(steps * self._seconds / self.trained)} left"
 
     def say(self, text: str) -> None:
         """Print a line."""

@@ -259,10 +259,14 @@ class ForeignSubject(Subject):
         except NoTwinError as error:
             self.train_itself(f"it cannot be copied ({error})")
 
+    def restore(self) -> None:
+        """Put the user's model into the state that it was passed in."""
+        vars(self.model).pop("train_step", None)
+        self._state.restore()
+
     def train_itself(self, reason: str) -> None:
         """Train the user's model itself from now on."""
         self.has_copies = False
-        self._state.restore()
         self.notes.append(f"The model that you passed was trained itself, since {reason}")
 
     def changed(self) -> bool:
@@ -285,8 +289,7 @@ class ForeignSubject(Subject):
                     f"A search by `tolerance` over budgets needs copies of the model. Received: a "
                     f"{type(model).__name__}, which cannot be copied. Give a `budget` without `tolerance`."
                 )
-            vars(model).pop("train_step", None)
-            self._state.restore()
+            self.restore()
         callbacks = []
         if teacher is not None and self.teaches and self.targets:
             callbacks.append(Teach(teacher, self.targets[0]))

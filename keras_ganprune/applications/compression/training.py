@@ -11,6 +11,8 @@ from typing import Any, cast
 import attrs
 import keras
 
+from keras_ganprune.applications.compression import fallbacks
+from keras_ganprune.applications.compression.fallbacks import NotACopyError
 from keras_ganprune.applications.compression.folder import Folder
 from keras_ganprune.applications.compression.plan import Plan, batches
 from keras_ganprune.applications.compression.progress import Progress, StepLines
@@ -98,17 +100,6 @@ class CannotCutError(Exception):
     """Channels cannot be cut out of this model, although masks can be made."""
 
 
-class NotACopyError(Exception):
-    """The training of a copy changed the user's model."""
-
-
-# Notes in the folder, for a later process.
-_ITSELF, _UNTAUGHT = "the model itself is trained", "no teacher is used"
-_HOLDS = (
-    "a copy trained the networks of your model: something in it holds them, such as a function."
-)
-
-
 class Trainer:
     """Runs the trainings of one compression.
 
@@ -158,10 +149,7 @@ class Trainer:
         self.notes: list[str] = []
         self.start = subject.steps_done
         self._costs: dict[str, float] = {}
-        if folder.get(_ITSELF):
-            subject.train_itself(_HOLDS)  # pyright: ignore[reportAttributeAccessIssue]
-        if folder.get(_UNTAUGHT):
-            self._leave_teacher_out(folder.get(_UNTAUGHT))
+        fallbacks.as_before(self)
 
     @property
     def targets(self) -> list[str] | None:
@@ -182,33 +170,25 @@ class Trainer:
             UnsupportedLayerError: The criterion cannot be used.
             CannotCutError: The channels cannot be cut out.
         """
+        trained_before = self.progress.trained
         try:
-            return self._run(task)
+            return self.run_once(task)
         except NotACopyError:
-            self.subject.train_itself(_HOLDS)  # pyright: ignore[reportAttributeAccessIssue]
-            self.folder.put(_ITSELF, True)
+            fallbacks.train_itself(self, fallbacks.TRAINED)
+            return self.run(task)
         except (UnsupportedLayerError, CannotCutError):
             raise
         except Exception as error:
-            if not self._taught or task.kind == "dense":
+            # After a first step, nothing of what is tried here can be the reason.
+            if self.progress.trained > trained_before:
                 raise
-            # The step of a foreign class may keep tensors where they cannot be used again.
-            self._leave_teacher_out(type(error).__name__)
-        return self.run(task)
+            trained = fallbacks.run_otherwise(self, task, error)
+            if trained is None:
+                raise
+            return trained
 
-    @property
-    def _taught(self) -> bool:
-        """Whether `Teach` is used."""
-        return self.teacher is not None and getattr(self.subject, "teaches", False)
-
-    def _leave_teacher_out(self, reason: str) -> None:
-        self.subject.teaches = False  # pyright: ignore[reportAttributeAccessIssue]
-        self.folder.put(_UNTAUGHT, reason)
-        self.notes.append(
-            f"No teacher was used, since the training step of this class did not run with it ({reason})."
-        )
-
-    def _run(self, task: Task) -> Trained:
+    def run_once(self, task: Task) -> Trained:
+        """Train a copy of the user's model, or the model itself, as `subject` says."""
         trainee = self.subject.new(None if task.kind == "dense" else self.teacher)
         stream = batches(self.data.x, self.data.y, self.data.weights, self.plan, self.seed)
         plan = self.plan
