@@ -24,7 +24,7 @@ KINDS = {
     "classifier_budget": (models.classifier, {"budget": kgp.Budget(macs=0.4)}),
     "wgan_gp_budget": (models.wgan_gp, {"budget": kgp.Budget(macs=0.4)}),
     "wgan_gp_sparsity": (models.wgan_gp, {"sparsity": 0.8}),
-    # A class whose copy trains the networks of the model itself: found out at the end of the dense training.
+    # A class whose copy cannot be trained, so that the model itself is.
     "held_sparsity": (models.gan_with_a_function, {"sparsity": 0.8}),
     # The goal does not hold, one of the candidates does, and harder ones are tried after it.
     "classifier_tolerance": (models.classifier, {"sparsity": 0.6, "tolerance": 0.45}),

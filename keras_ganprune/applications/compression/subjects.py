@@ -210,6 +210,7 @@ class ForeignTrainee(Trainee):
             object.__setattr__(
                 model, "train_step", lambda *arguments: step(*arguments[:-1], arguments[-1][0])
             )
+            model.train_function = None  # that of an earlier `fit` has the step as it was
         self.targets = targets
         self.shipped = shipped
         self.callbacks = list(callbacks)
@@ -262,6 +263,7 @@ class ForeignSubject(Subject):
     def restore(self) -> None:
         """Put the user's model into the state that it was passed in."""
         vars(self.model).pop("train_step", None)
+        self.model.train_function = None
         self._state.restore()
 
     def train_itself(self, reason: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import keras_ganprune as kgp
 from keras_ganprune.applications.compression.training import missed_silently
 
-GANS = ("wgan_gp", "conditional_gan", "gan_model", "image_to_image")
+GANS = ("wgan_gp", "dcgan", "conditional_gan", "gan_model", "image_to_image")
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the class of the user is of TensorFlow"
 )
@@ -54,6 +54,7 @@ ROWS = [
     ("classifier", "budget"),
     ("gan_model", "sparsity"),
     ("image_to_image", "budget"),
+    pytest.param("dcgan", "sparsity", marks=needs_tensorflow),
     *[
         pytest.param(name, kind, marks=[needs_tensorflow] if name == "wgan_gp" else [])
         for name in models.MODELS
@@ -97,6 +98,29 @@ def test_one_call_meets_the_target_and_its_code_does_the_same(name, kind):
         result.notes
     )
     assert same(state(recompute(result, name)), state(result.network))
+
+
+@pytest.mark.full
+@needs_tensorflow
+def test_a_class_that_cannot_be_copied_is_trained_itself_and_goes_back_to_what_held():
+    model, data = models.trained(models.gan_with_a_function)
+    result = kgp.compress(
+        model,
+        data,
+        sparsity=0.6,
+        tolerance=0.45,
+        metric=models.density,
+        baseline={"score": 1.0},
+        epochs=4,
+        batch_size=16,
+        verbose=0,
+    )
+    assert result.model is model and "was trained itself" in result.notes[0]
+    # The last training was of 0.5, which does not hold.
+    assert [row["holds"] for row in result.trials] == [False, True, False]
+    report = kgp.sparsity_report(model.generator)
+    assert result.achieved == report.sparsity == pytest.approx(0.375, abs=1e-3)
+    assert models.density(result.network)["score"] == 1 - result.achieved
 
 
 def test_the_masks_of_the_result_hold_in_a_later_fit():
