@@ -80,7 +80,7 @@ def check_model(model: Any) -> None:
     if not discovery.optimizers(model):
         raise InvalidArgumentError(
             f"`compress` trains, so '{model.name}' must be compiled. Received: a model without an optimizer. "
-            "Call its `compile` first; a file keeps what it was compiled with."
+            "Call its `compile` first. Save a file after that: it keeps what the model was compiled with."
         )
     if not is_built(model) and not isinstance(model, AdversarialModel):
         networks = discovery.networks(model)
