@@ -76,7 +76,9 @@ def lstm() -> keras.Model:
     model = keras.Sequential(
         [keras.Input((8, 8)), layers.LSTM(48), layers.Dense(10, activation="softmax")]
     )
-    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     return model
 
 
@@ -90,7 +92,9 @@ def transformer() -> keras.Model:
         h = layers.LayerNormalization()(h + layers.Dense(32)(layers.Dense(64, "gelu")(h)))
     h = layers.GlobalAveragePooling1D()(h)
     model = keras.Model(x, layers.Dense(10, activation="softmax")(h))
-    model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     return model
 
 
