@@ -63,16 +63,18 @@ def run_otherwise(trainer: Any, task: Any, error: Exception) -> Any:
     ways += [(False, False)] * taught
     for has_copies, with_teacher in ways:
         subject.has_copies, subject.teaches = has_copies, with_teacher
-        if copies and not has_copies:
+        itself = f"its copy could not be trained ({name}). {_WHY}" * (copies and not has_copies)
+        # Before the training: a killed run must not begin with a copy again.
+        trainer.folder.put(_ITSELF, itself or None)
+        if itself:
             subject.restore()
         try:
             trained = trainer.run_once(task)
         except Exception:  # the first error is the one that the user's own code causes
+            trainer.folder.put(_ITSELF, None)
             continue
-        if copies and not has_copies:
-            reason = f"its copy could not be trained ({name}). {_WHY}"
-            subject.train_itself(reason)
-            trainer.folder.put(_ITSELF, reason)
+        if itself:
+            subject.train_itself(itself)
         if taught and not with_teacher:
             _leave_teacher_out(trainer, name)
         return trained
