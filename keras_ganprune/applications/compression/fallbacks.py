@@ -65,13 +65,14 @@ def run_otherwise(trainer: Any, task: Any, error: Exception) -> Any:
         subject.has_copies, subject.teaches = has_copies, with_teacher
         itself = f"its copy could not be trained ({name}). {_WHY}" * (copies and not has_copies)
         # Before the training: a killed run must not begin with a copy again.
-        trainer.folder.put(_ITSELF, itself or None)
         if itself:
+            trainer.folder.put(_ITSELF, itself)
             subject.restore()
         try:
             trained = trainer.run_once(task)
         except Exception:  # the first error is the one that the user's own code causes
-            trainer.folder.put(_ITSELF, None)
+            if itself:
+                trainer.folder.put(_ITSELF, None)
             continue
         if itself:
             subject.train_itself(itself)
