@@ -151,8 +151,9 @@ class Teach(FreshCopies):
         ours: list[Any] = keras.tree.flatten(network(*args, **kwargs, training=False))  # pyright: ignore
         theirs: list[Any] = keras.tree.flatten(self.teacher(*args, **kwargs, training=False))  # pyright: ignore
         pairs = zip(ours, theirs, strict=True)
-        rows = [
-            ops.mean(ops.abs(ops.cast(a, "float32") - ops.stop_gradient(ops.cast(b, "float32"))))
+        cast: Any = ops.cast
+        rows: list[Any] = [
+            ops.mean(ops.abs(cast(a, "float32") - ops.stop_gradient(cast(b, "float32"))))
             for a, b in pairs
         ]
         return self.weight * sum(rows)
