@@ -13,7 +13,7 @@ CHAINS = {
     "classifier_budget": [(30,), (43,)],
     "wgan_gp_budget": [(30, 15), (44,)],
     "wgan_gp_sparsity": [(13, 25)],
-    "held_sparsity": [(13,), (30,)],
+    "held_sparsity": [(30,)],
     # Four trainings of a candidate: the kills are in the second and the last.
     "classifier_tolerance": [(55, 40)],
 }
