@@ -298,6 +298,8 @@ class Trainer:
         # Before `BackupAndRestore`, which ends the writing of an epoch.
         resumed = Resumed(self.folder, key, stream)
         lines = StepLines(self.progress, str(task))
+        # Private attribute of Keras, where `BackupAndRestore` leaves the epoch of the training before.
+        model._initial_epoch = None
         with random_numbers(self.seed), missed_silently():
             model.fit(
                 stream,
