@@ -11,6 +11,8 @@ from typing import Any, cast
 import attrs
 import keras
 
+from keras_ganprune.applications.compression import fallbacks
+from keras_ganprune.applications.compression.fallbacks import NotACopyError
 from keras_ganprune.applications.compression.folder import Folder
 from keras_ganprune.applications.compression.plan import Plan, batches
 from keras_ganprune.applications.compression.progress import Progress, StepLines
@@ -28,7 +30,7 @@ from keras_ganprune.applications.compression.subjects import (
 )
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import Shrink
-from keras_ganprune.errors import PruningError, PruningWarning, UnsupportedLayerError
+from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
 from keras_ganprune.layers.upgrade import make_prunable
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.schedules import PolynomialDecay
@@ -147,6 +149,7 @@ class Trainer:
         self.notes: list[str] = []
         self.start = subject.steps_done
         self._costs: dict[str, float] = {}
+        fallbacks.as_before(self)
 
     @property
     def targets(self) -> list[str] | None:
@@ -167,28 +170,25 @@ class Trainer:
             UnsupportedLayerError: The criterion cannot be used.
             CannotCutError: The channels cannot be cut out.
         """
+        trained_before = self.progress.trained
         try:
-            trained = self._run(task)
-        except (PruningError, CannotCutError):
+            return self.run_once(task)
+        except NotACopyError:
+            fallbacks.train_itself(self, fallbacks.TRAINED)
+            return self.run(task)
+        except (UnsupportedLayerError, CannotCutError):
             raise
         except Exception as error:
-            if not getattr(self.subject, "teaches", False) or task.kind == "dense":
+            # After a first step, nothing of what is tried here can be the reason.
+            if self.progress.trained > trained_before:
                 raise
-            # The step of a foreign class may keep tensors where they cannot be used again.
-            self.subject.teaches = False  # pyright: ignore[reportAttributeAccessIssue]
-            self.notes.append(
-                "No teacher was used, since the training step of this class did not run with it "
-                f"({type(error).__name__})."
-            )
-            trained = self._run(task)
-        if isinstance(self.subject, ForeignSubject) and self.subject.changed():
-            self.subject.train_itself(
-                "a copy trained the networks of your model: something in it holds them, such as a function."
-            )
-            return self._run(task)
-        return trained
+            trained = fallbacks.run_otherwise(self, task, error)
+            if trained is None:
+                raise
+            return trained
 
-    def _run(self, task: Task) -> Trained:
+    def run_once(self, task: Task) -> Trained:
+        """Train a copy of the user's model, or the model itself, as `subject` says."""
         trainee = self.subject.new(None if task.kind == "dense" else self.teacher)
         stream = batches(self.data.x, self.data.y, self.data.weights, self.plan, self.seed)
         plan = self.plan
@@ -281,6 +281,8 @@ class Trainer:
     ) -> dict[str, list[float]]:
         """Train from one epoch to another; or read the end of that training, if it is there."""
         key, model = f"{task.key}-{part}", trainee.model
+        if getattr(self.subject, "teaches", True) is False and task.kind != "dense":
+            key += "-untaught"  # goes on from no state of a training with a teacher
         if last <= first:
             return {}
         if self.folder.path is not None:
@@ -298,6 +300,8 @@ class Trainer:
         # Before `BackupAndRestore`, which ends the writing of an epoch.
         resumed = Resumed(self.folder, key, stream)
         lines = StepLines(self.progress, str(task))
+        # Private attribute of Keras, where `BackupAndRestore` leaves the epoch of the training before.
+        model._initial_epoch = None
         with random_numbers(self.seed), missed_silently():
             model.fit(
                 stream,
@@ -314,6 +318,8 @@ class Trainer:
                     *self.folder.backup(key),
                 ],
             )
+        if isinstance(self.subject, ForeignSubject) and self.subject.changed():
+            raise NotACopyError
         self.folder.put(f"{key} history", resumed.history)
         self.folder.put(f"{key} place", place_of(stream))
         self.folder.save(key, model)
