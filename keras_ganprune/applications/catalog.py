@@ -15,6 +15,7 @@ PLACES = {
     "super-resolution": ("super_resolution", "SuperResolution"),
     "text-generation": ("text_generation", "TextGeneration"),
     "text-classification": ("text_classification", "TextClassification"),
+    "recognition": ("recognition", "Recognition"),
 }
 
 

@@ -1,5 +1,6 @@
 """Data sets of real images and names for the demo, the tests and the notebooks, and batches of any images."""
 
+from keras_ganprune.datasets.class_folders import class_folders
 from keras_ganprune.datasets.elpv_cells import solar_cells
 from keras_ganprune.datasets.image_folder import folder
 from keras_ganprune.datasets.images import Batches, Images
@@ -15,6 +16,7 @@ __all__ = [
     "Batches",
     "Images",
     "Names",
+    "class_folders",
     "digits",
     "folder",
     "geonames",
