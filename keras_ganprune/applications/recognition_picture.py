@@ -30,30 +30,22 @@ def draw(
         notes: Title -> words for the legend of the curves, such as a score.
     """
     places = examples(labels, len(classes))
+    lines = 0.25 * len(probabilities)
     figure = plotting.require_plotting().Figure(
-        figsize=(1.7 * (len(places) + 1), 6.4 + 0.25 * len(probabilities)), layout="constrained"
+        figsize=(1.7 * len(places) + 1.5, 6.4 + lines), layout="constrained"
     )
-    above, below = figure.subfigures(2, 1, height_ratios=(2.2 + 0.25 * len(probabilities), 4.2))
-    axes = above.subplots(1, len(places) + 1)
-    _write(axes[0], ["", *probabilities], [palette.LIGHT.ink] * (len(probabilities) + 1), "right")
+    above, below = figure.subfigures(2, 1, height_ratios=(2.2 + lines, 4.2))
+    axes = above.subplots(1, len(places))
+    for row, title in enumerate(probabilities):
+        _write(axes[0], -0.08, row, title, palette.LIGHT.ink, "right")
     for column, place in enumerate(places):
-        _draw_image(axes[column + 1], images[place], classes[labels[place]])
-        said = {title: each[place].argmax() for title, each in probabilities.items()}
-        lines = [
-            f"{classes[said[title]]} {each[place].max():.0%}"
-            for title, each in probabilities.items()
-        ]
-        colours = [
-            palette.LIGHT.colour(_RIGHT if answer == labels[place] else _WRONG)
-            for answer in said.values()
-        ]
-        marks = ["✓" if answer == labels[place] else "✗" for answer in said.values()]
-        _write(
-            axes[column + 1],
-            ["", *(f"{mark} {line}" for mark, line in zip(marks, lines, strict=True))],
-            [palette.LIGHT.ink, *colours],
-            "center",
-        )
+        right = labels[place]
+        _draw_image(axes[column], images[place], classes[right])
+        for row, each in enumerate(probabilities.values()):
+            said = int(each[place].argmax())
+            text = f"{'✓' if said == right else '✗'} {classes[said]} {each[place][said]:.0%}"
+            colour = palette.LIGHT.colour(_RIGHT if said == right else _WRONG)
+            _write(axes[column], 0.5, row, text, colour, "center")
     _draw_curves(below.subplots(), labels, probabilities, notes)
     return figure
 
@@ -83,15 +75,13 @@ def _draw_image(axes: Any, image: np.ndarray, name: str) -> None:
     grey = shown.shape[-1] == 1
     axes.imshow(shown[..., 0] if grey else shown, cmap="gray" if grey else None, vmin=0, vmax=1)
     axes.set_title(name, fontsize=9)
-
-
-def _write(axes: Any, lines: Sequence[str], colours: Sequence[str], side: str) -> None:
-    """Write lines below the axes of an image."""
     axes.set_axis_off()
-    x = 0.5 if side == "center" else 1.0
-    for row, (line, colour) in enumerate(zip(lines, colours, strict=True)):
-        place = {"transform": axes.transAxes, "fontsize": 8, "ha": side, "va": "center"}
-        axes.text(x, -0.13 * row, line, color=colour, **place)
+
+
+def _write(axes: Any, x: float, row: int, text: str, colour: str, side: str) -> None:
+    """Write a line below an image."""
+    place = {"transform": axes.transAxes, "fontsize": 8, "ha": side, "va": "center"}
+    axes.text(x, -0.13 * (row + 1), text, color=colour, **place)
 
 
 def _draw_curves(
