@@ -1,9 +1,9 @@
 """Data sets of real images and names for the demo, the tests and the notebooks, and batches of any images."""
 
-from keras_ganprune.datasets.class_folders import class_folders
 from keras_ganprune.datasets.elpv_cells import solar_cells
 from keras_ganprune.datasets.image_folder import folder
 from keras_ganprune.datasets.images import Batches, Images
+from keras_ganprune.datasets.labelled_folder import class_folders
 from keras_ganprune.datasets.lookup import load
 from keras_ganprune.datasets.mnist_digits import mnist
 from keras_ganprune.datasets.names import Names

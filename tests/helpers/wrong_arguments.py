@@ -194,6 +194,18 @@ def pictures() -> str:
     return path
 
 
+def classes_of_pictures() -> str:
+    """Return a folder with two sub-folders of ten pictures each."""
+    from PIL import Image
+
+    path = pathlib.Path(tempfile.mkdtemp())
+    for name in ("one", "two"):
+        (path / name).mkdir()
+        for number in range(10):
+            Image.fromarray(np.zeros((8, 8), "uint8")).save(path / name / f"{number}.png")
+    return str(path)
+
+
 def names_file() -> str:
     """Return a file with 676 names."""
     path = folder("names.txt")
@@ -416,6 +428,7 @@ BASES: dict[str, dict[str, Any]] = {
     "multi_worker_strategy": {},
     "DemoOptions": {},
     "folder": {"path": pictures},
+    "class_folders": {"path": classes_of_pictures},
     "names_file": {"path": names_file},
 }
 
