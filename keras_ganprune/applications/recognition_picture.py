@@ -39,7 +39,7 @@ def draw(
     for row, title in enumerate(probabilities):
         _write(axes[0], -0.08, row, title, palette.LIGHT.ink, "right")
     for column, place in enumerate(places):
-        right = labels[place]
+        right = int(labels[place])
         _draw_image(axes[column], images[place], classes[right])
         for row, each in enumerate(probabilities.values()):
             said = int(each[place].argmax())
