@@ -2,15 +2,70 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 
 from keras_ganprune.applications.compression import compress
 from keras_ganprune.applications.networks import dcgan
-from keras_ganprune.datasets import Batches
+from keras_ganprune.datasets import Batches, mnist
+from keras_ganprune.datasets.images import Images
 from keras_ganprune.gan import DiffAugment, GANModel
 
 _LATENT, _BATCH = 64, 50
+# Images per class: with labels, and generated.
+_LABELLED, _GENERATED = 20, 100
+_STEPS, _CHANNELS = 2000, 24
+DESCRIPTION = (
+    f"for training, {_LABELLED} labelled digits per class, repeated, and {_GENERATED} per class of a GAN "
+    "that was trained on them"
+)
+
+
+def few_digits(
+    sparsity: float, seed: int, quick: bool = False
+) -> tuple[dict[str, Images], dict[str, Images]]:
+    """Return MNIST with 20 labels per class for training, and the images of a GAN trained on these.
+
+    Args:
+        sparsity: Sparsity of the generator of the sparse GAN.
+        seed: Seed of the GAN.
+        quick: Whether the GAN is smaller, with a tenth of the steps. Defaults to False.
+
+    Returns:
+        The parts "train", with the images of the dense GAN, "validation" and "test"; and the other training
+        images by title: without a GAN, and with the images of the sparse one. All have as many images for
+        training.
+    """
+    digits = mnist(full=False)
+    labels: Any = digits.labels
+    few = first_of_each(labels[:2500], _LABELLED)
+    made, asked = images_of_gans(
+        digits.images[few],
+        labels[few],
+        _GENERATED,
+        steps=_STEPS // 10 if quick else _STEPS,
+        channels=_CHANNELS // 2 if quick else _CHANNELS,
+        sparsity=sparsity,
+        seed=seed,
+    )
+    # Half of the training images are labelled ones, each repeated.
+    repeated = np.repeat(few, _GENERATED // _LABELLED)
+    real, answers = digits.images[repeated], labels[repeated]
+    parts = {"train": _joined(real, answers, made["dense"], asked)}
+    for name, start, end in (("validation", 2500, 3000), ("test", 3000, 5000)):
+        parts[name] = Images(digits.images[start:end], labels[start:end], "")
+    title = f"with images of the {100 * sparsity:g} % sparse GAN"
+    others = {
+        "without the GAN's images": _joined(real, answers, real, answers),
+        title: _joined(real, answers, made["sparse"], asked),
+    }
+    return parts, others
+
+
+def _joined(images: np.ndarray, labels: np.ndarray, more: np.ndarray, of: np.ndarray) -> Images:
+    return Images(np.concatenate([images, more]), np.concatenate([labels, of]), "")
 
 
 def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:

