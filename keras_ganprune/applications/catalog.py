@@ -16,6 +16,7 @@ PLACES = {
     "text-generation": ("text_generation", "TextGeneration"),
     "text-classification": ("text_classification", "TextClassification"),
     "detection": ("detection", "Detection"),
+    "recognition": ("recognition", "Recognition"),
 }
 
 

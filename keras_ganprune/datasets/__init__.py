@@ -5,6 +5,7 @@ from keras_ganprune.datasets.digits_on_photos import digit_scenes
 from keras_ganprune.datasets.elpv_cells import solar_cells
 from keras_ganprune.datasets.image_folder import folder
 from keras_ganprune.datasets.images import Batches, Images
+from keras_ganprune.datasets.labelled_folder import class_folders
 from keras_ganprune.datasets.lookup import load
 from keras_ganprune.datasets.mnist_digits import mnist
 from keras_ganprune.datasets.names import Names
@@ -21,6 +22,7 @@ __all__ = [
     "Scenes",
     "coco_folder",
     "digit_scenes",
+    "class_folders",
     "digits",
     "folder",
     "geonames",

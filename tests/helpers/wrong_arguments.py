@@ -211,6 +211,18 @@ def boxed_pictures() -> str:
     return path
 
 
+def classes_of_pictures() -> str:
+    """Return a folder with two sub-folders of ten pictures each."""
+    from PIL import Image
+
+    path = pathlib.Path(tempfile.mkdtemp())
+    for name in ("one", "two"):
+        (path / name).mkdir()
+        for number in range(10):
+            Image.fromarray(np.zeros((8, 8), "uint8")).save(path / name / f"{number}.png")
+    return str(path)
+
+
 def names_file() -> str:
     """Return a file with 676 names."""
     path = folder("names.txt")
@@ -435,6 +447,7 @@ BASES: dict[str, dict[str, Any]] = {
     "folder": {"path": pictures},
     "coco_folder": {"path": boxed_pictures, "size": 32},
     "digit_scenes": {"count": 4},
+    "class_folders": {"path": classes_of_pictures},
     "names_file": {"path": names_file},
 }
 
