@@ -98,7 +98,7 @@ class Search:
     def _trained(self, task: Task) -> tuple[Trained, Task]:
         """Train a task, or the next best one where a part of the recipe cannot be used."""
         trainer = self.trainer
-        task = attrs.evolve(task, criterion=trainer.criterion)
+        task = attrs.evolve(task, criterion=trainer.criterion_for(task))
         try:
             return trainer.run(task), task
         except UnsupportedLayerError as error:

@@ -14,6 +14,7 @@ import keras
 from keras_ganprune.applications.compression import fallbacks
 from keras_ganprune.applications.compression.fallbacks import NotACopyError
 from keras_ganprune.applications.compression.folder import Folder
+from keras_ganprune.applications.compression.looked_up import NOTE, share_looked_up
 from keras_ganprune.applications.compression.plan import Plan, batches
 from keras_ganprune.applications.compression.progress import Progress, StepLines
 from keras_ganprune.applications.compression.resumed import (
@@ -115,7 +116,7 @@ class Trainer:
 
     Attributes:
         steps_per_batch: Steps of the target's optimizer per batch, as measured in the dense training.
-        criterion: The criterion that the tasks use: 'magnitude' after 'taylor' could not be used.
+        criterion: The criterion that the tasks use: 'magnitude' where 'taylor' cannot be used.
         teacher_name: Name of a teacher that the user has given; None for the model itself.
         notes: What could not be done as usual.
         start: Steps that the target's optimizer had done before.
@@ -219,6 +220,15 @@ class Trainer:
             return self.subject.steps_done
         finally:
             self.subject.model = from_user
+
+    def criterion_for(self, task: Task) -> str:
+        """Return the criterion of a task, and note where it is not 'taylor' from the start."""
+        if task.kind == "sparsity" and self.criterion == "taylor":
+            networks = [network for _, network in self.subject.networks]
+            if share_looked_up(networks) > 0.5:
+                self.criterion = "magnitude"
+                self.notes.append(NOTE)
+        return self.criterion
 
     # --- the callbacks of the recipe -------------------------------------------------------------
 
