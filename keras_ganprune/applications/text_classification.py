@@ -119,7 +119,7 @@ class TextClassification(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (4, 2) if self.options.quick else (2, 3)
+        return (3, 2) if self.options.quick else (2, 3)
 
     def batch_size(self) -> int:
         """Return the number of names per step."""
