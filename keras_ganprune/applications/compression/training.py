@@ -226,8 +226,8 @@ class Trainer:
         if task.kind == "sparsity" and self.criterion == "taylor":
             networks = [network for _, network in self.subject.networks]
             if share_looked_up(networks) > 0.5:
-                self.criterion = "magnitude"
-                self.notes.append(NOTE)
+                self.notes += [] if NOTE in self.notes else [NOTE]
+                return "magnitude"
         return self.criterion
 
     # --- the callbacks of the recipe -------------------------------------------------------------
