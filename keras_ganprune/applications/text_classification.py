@@ -259,7 +259,8 @@ def _evidence(inputs: Any, classes: int) -> list[Any]:
     n_gram: Any = 0
     for n in range(_LONGEST):
         # The letter n places before; 0 is the begin or end of a name.
-        letter: Any = keras.ops.pad(inputs, ((0, 0), (n, 1)))[:, : letters.LENGTH + 1]
+        padded: Any = keras.ops.pad(inputs, ((0, 0), (n, 1)))
+        letter = padded[:, : letters.LENGTH + 1]
         n_gram = n_gram + letter * symbols**n
         # Of the n-grams of 4 and 5 letters, several share a row.
         rows = min(symbols ** (n + 1), _ROWS)
