@@ -32,12 +32,17 @@ from keras_ganprune.applications.compression.subjects import (
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import Shrink
 from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
+from keras_ganprune.layers.traversal import walk
 from keras_ganprune.layers.upgrade import make_prunable
 from keras_ganprune.pruning.granularity import Channel
+from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.schedules import PolynomialDecay
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import channel_groups
 from keras_ganprune.training import discovery
+
+# A share of the batch statistics before the last mask that does not change the outputs.
+_FORGOTTEN = 0.05
 
 
 @attrs.frozen
@@ -200,6 +205,8 @@ class Trainer:
         elif task.kind == "sparsity":
             prune = self.prune(task, trainee.targets)
             history = self._fit(task, trainee, stream, "a", 0, plan.epochs, [prune])
+            if self.settles:
+                recalibrate_batch_norm(trainee.model.student, self.recalibration)
         else:
             prune = self.prune(task, trainee.targets)
             history = self._fit(task, trainee, stream, "a", 0, plan.cut_epoch, [prune])
@@ -257,6 +264,20 @@ class Trainer:
             ),
             verbose=0,
         )
+
+    @property
+    def settles(self) -> bool:
+        """Whether batch statistics are measured anew after the last mask of a sparse network.
+
+        A moving average forgets what was before the last mask after some hundred steps only. Without that,
+        the outputs of a short training are shifted.
+        """
+        if self.subject.label != "trainer" or self.data.samples is None:
+            return False
+        steps = self.plan.steps - self.plan.ramp
+        layers = [layer for _, network in self.subject.networks for _, layer in walk(network)]
+        norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+        return any(layer.momentum**steps > _FORGOTTEN for layer in norms)
 
     @property
     def recalibration(self) -> Any:
