@@ -43,7 +43,7 @@ def draw(
         _draw_image(axes[column], images[place], classes[right])
         for row, each in enumerate(probabilities.values()):
             said = int(each[place].argmax())
-            text = f"{'✓' if said == right else '✗'} {classes[said]} {each[place][said]:.0%}"
+            text = f"{'' if said == right else 'wrong: '}{classes[said]} {each[place][said]:.0%}"
             colour = palette.LIGHT.colour(_RIGHT if said == right else _WRONG)
             _write(axes[column], 0.5, row, text, colour, "center")
     _draw_curves(below.subplots(), labels, probabilities, notes)
@@ -59,7 +59,7 @@ def examples(labels: np.ndarray, classes: int) -> np.ndarray:
 
     Example:
     >>> examples(np.array([0, 1] * 8), 2)
-    array([ 0,  4, 10, 14,  1,  5, 11, 15])
+    array([ 0,  4,  8, 14,  1,  5,  9, 15])
     """
     per_class = max(1, _SHOWN // classes)
     chosen = []
