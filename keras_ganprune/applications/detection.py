@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import attrs
 import keras
 
-from keras_ganprune.applications import detection_pictures, detection_scores, text_schedules
+from keras_ganprune.applications import detection_pictures, detection_scores, learning_rates
 from keras_ganprune.applications.base import Application, Metric, Source, Split, Splits
 from keras_ganprune.applications.dense_training import Plan
 from keras_ganprune.applications.detection_losses import BoxLoss, HeatMapLoss
@@ -114,7 +114,7 @@ class Detection(Application):
     def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
         """Return the network, compiled with the losses of both maps."""
         network = networks["network"]
-        rate = text_schedules.falling(2e-3, *Plan.of(self, self.data()).steps)
+        rate = learning_rates.falling(2e-3, *Plan.of(self, self.data()).steps)
         network.compile(
             keras.optimizers.Adam(rate),
             loss={"heat_map": HeatMapLoss(), "boxes": BoxLoss()},
@@ -135,7 +135,7 @@ class Detection(Application):
 
         A folder with fewer images has more epochs, so that there are about as many steps.
         """
-        dense, branch = (3, 2) if self.options.quick else (5, 4)
+        dense, branch = (3, 2) if self.options.quick else (5, 8)
         if self.options.data is None:
             return dense, branch
         passes = max(1, round(self._scenes / len(self.data().train)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -80,6 +81,10 @@ class Inpainting(Application):
 
     def data(self) -> Splits:
         """Return images with holes and their masks; the targets are the whole images."""
+        return self._data
+
+    @functools.cached_property
+    def _data(self) -> Splits:
         options = self.options
         cells = options.data in (None, "solar-cells")
         if cells:
@@ -124,7 +129,7 @@ class Inpainting(Application):
 
     def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
         """Return the compiled `ImageToImageGAN`."""
-        return restoration.compiled(networks, self.options, self.options.adversarial)
+        return restoration.compiled(networks, self, self.options.adversarial)
 
     def evaluate(self, network: keras.Model, data: Split) -> dict[str, float]:
         """Return PSNR and SSIM inside the holes, and the feature distance of the whole images."""

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_ganprune import datasets
-from keras_ganprune.applications import recognition_picture, text_schedules
+from keras_ganprune.applications import learning_rates, recognition_picture
 from keras_ganprune.applications.base import Application, Metric, Source, Split, Splits
 from keras_ganprune.applications.dense_training import Plan, fit
 from keras_ganprune.applications.few_labels import DESCRIPTION, few_digits
@@ -114,7 +114,7 @@ class Recognition(Application):
         """Return the network, compiled with cross-entropy in which each class has the same weight."""
         network, data = networks["network"], self.data()
         shares = data.train.y.mean(axis=0)
-        rate = text_schedules.falling(2e-3, *Plan.of(self, data).steps)
+        rate = learning_rates.falling(2e-3, *Plan.of(self, data).steps)
         network.compile(
             keras.optimizers.AdamW(rate, weight_decay=0.05),
             # Without focus (gamma = 0), it is the cross-entropy with a weight per class.

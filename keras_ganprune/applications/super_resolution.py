@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -84,6 +85,10 @@ class SuperResolution(Application):
 
     def data(self) -> Splits:
         """Return small photos; the targets are the photos before they were made smaller."""
+        return self._data
+
+    @functools.cached_property
+    def _data(self) -> Splits:
         patches = restoration.photo_splits(self.options, _SIZE, _PATCHES, channels=3)
         distance = FeatureDistance(patches["train"].images)
         parts = {
@@ -107,7 +112,7 @@ class SuperResolution(Application):
 
     def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
         """Return the compiled `ImageToImageGAN`."""
-        return restoration.compiled(networks, self.options, self.options.adversarial)
+        return restoration.compiled(networks, self, self.options.adversarial)
 
     def evaluate(self, network: keras.Model, data: Split) -> dict[str, float]:
         """Return PSNR, SSIM and the feature distance, against the large photos."""

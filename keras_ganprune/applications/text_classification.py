@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_ganprune import datasets
-from keras_ganprune.applications import text_quality, text_schedules
+from keras_ganprune.applications import learning_rates, text_quality
 from keras_ganprune.applications.base import Application, Metric, Source, Split, Splits
 from keras_ganprune.applications.dense_training import Plan
 from keras_ganprune.applications.option_fields import documented, option
@@ -91,7 +91,7 @@ class TextClassification(Application):
     def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
         """Return the network, compiled with cross-entropy and accuracy."""
         network = networks["network"]
-        rate = text_schedules.falling(5e-3, *Plan.of(self, self.data()).steps)
+        rate = learning_rates.falling(5e-3, *Plan.of(self, self.data()).steps)
         network.compile(
             # With a small epsilon, an n-gram of one name would learn it in a few large steps.
             keras.optimizers.AdamW(rate, weight_decay=0.08, epsilon=4e-3),

@@ -163,7 +163,7 @@ def test_data_and_picture_of_an_own_folder(own_folder):
     assert data.train.y["heat_map"].shape == (32, 8, 8, 2)
     assert application.data() is data and own_folder in data.source.name
     # As many steps as for the 5,120 scenes.
-    assert application.epochs() == (5 * 160, 4 * 160)
+    assert application.epochs() == (5 * 160, 8 * 160)
     network = application.networks(data, width=0.25)["network"]
     figure = application.show({"dense": network, "small": network}, data.test)
     assert len(figure.axes) == 6 * 3
