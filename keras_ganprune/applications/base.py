@@ -30,8 +30,8 @@ class Split:
     """A part of the data, as `fit` takes it.
 
     Attributes:
-        x: Array, or tuple of arrays, (n, ...): what `fit` takes first.
-        y: Array, or tuple of arrays, (n, ...), or None: what `fit` takes second.
+        x: Array, or tuple or dict of arrays, (n, ...): what `fit` takes first.
+        y: Array, or tuple or dict of arrays, (n, ...), or None: what `fit` takes second.
         extra: What only the evaluation and the pictures need, such as masks of holes. Defaults to {}.
     """
 

@@ -15,6 +15,8 @@ PLACES = {
     "super-resolution": ("super_resolution", "SuperResolution"),
     "text-generation": ("text_generation", "TextGeneration"),
     "text-classification": ("text_classification", "TextClassification"),
+    "detection": ("detection", "Detection"),
+    "recognition": ("recognition", "Recognition"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -72,6 +73,10 @@ class Denoising(Application):
 
     def data(self) -> Splits:
         """Return patches of photos with noise; the targets are the patches without it."""
+        return self._data
+
+    @functools.cached_property
+    def _data(self) -> Splits:
         options = self.options
         patches = restoration.photo_splits(options, _SIZE, _PATCHES, channels=1)
         # In [-1, 1] a grey level of 255 is 2 / 255.
@@ -95,7 +100,7 @@ class Denoising(Application):
     def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
         """Return the compiled `ImageToImageGAN`."""
         weight = 0.01 if self.options.adversarial else 0.0
-        return restoration.compiled(networks, self.options, adversarial_weight=weight)
+        return restoration.compiled(networks, self, adversarial_weight=weight)
 
     def evaluate(self, network: keras.Model, data: Split) -> dict[str, float]:
         """Return PSNR and SSIM against the photos without noise."""
@@ -126,7 +131,7 @@ class Denoising(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (2, 1) if self.options.quick else (12, 6)
+        return (2, 1) if self.options.quick else (10, 5)
 
     def batch_size(self) -> int:
         """Return the number of patches per step."""

@@ -9,6 +9,9 @@ import keras
 from keras_ganprune.backend.operations import ops
 from keras_ganprune.utils.registry import PACKAGE
 
+# The mean of a mask over any number of pixels is above it, if a pixel is known.
+_SMALLEST = 1e-3
+
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class PixelShuffle(keras.layers.Layer):
@@ -48,6 +51,59 @@ class PixelShuffle(keras.layers.Layer):
     def get_config(self):
         """Return the arguments from which the layer is rebuilt."""
         return {**super().get_config(), "factor": self.factor}
+
+
+@keras.saving.register_keras_serializable(package=PACKAGE)
+class HoleFill(keras.layers.Layer):
+    """Fills the holes of an image smoothly, without weights.
+
+    The known pixels are averaged to smaller and smaller images (pull). Then each hole gets the next smaller
+    image, made larger and smoothed (push).
+
+    Args:
+        sweeps: Positive int, how often each size is smoothed. Defaults to 2.
+        **kwargs: Further arguments of `keras.layers.Layer`.
+
+    Example:
+    >>> from keras_ganprune.applications.image_blocks import HoleFill
+    >>> image, mask = np.full((1, 8, 8, 1), 0.5, "float32"), np.ones((1, 8, 8, 1), "float32")
+    >>> mask[:, 2:5, 3:6] = 0.0
+    >>> bool(np.allclose(HoleFill()([image * mask, mask]), 0.5))
+    True
+
+    Reference: [The lumigraph](https://doi.org/10.1145/237170.237200), Section 3.4.2: pull and push.
+    """
+
+    def __init__(self, sweeps: int = 2, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.sweeps = sweeps
+
+    def call(self, inputs: Any) -> Any:
+        """Return [image, mask] as an image without holes; the mask is 1 where a pixel is known."""
+        image, mask = inputs
+        image = image * mask
+        levels = []
+        while max(image.shape[1:3]) > 1:
+            levels.append((image, mask))
+            share = ops.average_pool(mask, 2, 2, "same")
+            mask = ops.cast(share > 0.0, image.dtype)
+            image = ops.average_pool(image, 2, 2, "same") / ops.maximum(share, _SMALLEST)
+        for known, mask in reversed(levels):
+            image = ops.image.resize(
+                image, known.shape[1:3], interpolation="bilinear", data_format="channels_last"
+            )
+            image = known + (1.0 - mask) * image
+            for _ in range(self.sweeps):
+                image = known + (1.0 - mask) * ops.average_pool(image, 3, 1, "same")
+        return image
+
+    def compute_output_shape(self, input_shape: Any) -> tuple:
+        """Return the shape of the image."""
+        return tuple(input_shape[0])
+
+    def get_config(self):
+        """Return the arguments from which the layer is rebuilt."""
+        return {**super().get_config(), "sweeps": self.sweeps}
 
 
 def residual_block(x: Any, channels: int, name: str, activation: str = "relu") -> Any:

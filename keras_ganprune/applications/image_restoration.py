@@ -10,8 +10,10 @@ import keras
 import numpy as np
 
 from keras_ganprune.applications import image_scores
-from keras_ganprune.applications.base import Source, Split, Splits
+from keras_ganprune.applications.base import Application, Source, Split, Splits
+from keras_ganprune.applications.dense_training import Plan
 from keras_ganprune.applications.image_panels import panel
+from keras_ganprune.applications.learning_rates import falling
 from keras_ganprune.datasets import photos
 from keras_ganprune.datasets.images import Images
 from keras_ganprune.datasets.photos import photo_patches
@@ -73,7 +75,7 @@ def patch_discriminator(shape: tuple[int, ...], channels: int = 24) -> keras.Mod
 
 def compiled(
     networks: Mapping[str, keras.Model],
-    options: Any,
+    application: Application,
     adversarial_weight: float,
     rate: float = 1e-3,
     **kwargs: Any,
@@ -82,9 +84,10 @@ def compiled(
 
     Args:
         networks: "generator" and "discriminator".
-        options: The options, for their seed.
+        application: The application, for its seed and the lengths of its trainings.
         adversarial_weight: Weight of the adversarial loss beside the mean absolute error, whose weight is 1.
-        rate: Learning rate of the generator. Defaults to 1e-3.
+        rate: Learning rate of the generator in the dense training; it falls in those after it. Defaults to
+            1e-3.
         **kwargs: Further arguments of `ImageToImageGAN`.
     """
     gan = ImageToImageGAN(
@@ -94,10 +97,11 @@ def compiled(
         **{"reconstruction": L1Loss(1.0), "ema_decay": 0.995, "value_range": None, **kwargs},
         adversarial_weight=adversarial_weight,
         balance_frequency=0,
-        seed=options.seed,
+        seed=application.options.seed,
     )
+    steps = Plan.of(application, application.data()).steps
     gan.compile(
-        generator_optimizer=keras.optimizers.Adam(rate, beta_1=0.9),
+        generator_optimizer=keras.optimizers.Adam(falling(rate, *steps), beta_1=0.9),
         discriminator_optimizer=keras.optimizers.Adam(2e-4, beta_1=0.5),
     )
     return gan
@@ -117,7 +121,8 @@ def show(
     """
     places = np.linspace(0, len(data) - 1, _SHOWN).astype(int)
     x, y = (keras.tree.map_structure(lambda array: array[places], a) for a in (data.x, data.y))
-    part = Split(x, y, {key: value[places] for key, value in data.extra.items()})
+    arrays = {k: v[places] for k, v in data.extra.items() if isinstance(v, np.ndarray)}
+    part = Split(x, y, arrays)
     columns = {title: make(part) for title, make in before.items()}
     columns |= {title: image_scores.restored(n, part.x) for title, n in networks.items()}
     holes = part.extra.get("holes")

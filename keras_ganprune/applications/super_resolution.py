@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ import numpy as np
 from keras_ganprune.applications import image_restoration as restoration
 from keras_ganprune.applications import image_scores
 from keras_ganprune.applications.base import Application, Split, Splits
+from keras_ganprune.applications.feature_distance import FEATURE_DISTANCE, FeatureDistance
 from keras_ganprune.applications.image_blocks import (
     PixelShuffle,
     activated,
@@ -74,13 +76,25 @@ class SuperResolution(Application):
     name: ClassVar[str] = "super-resolution"
     help: ClassVar[str] = "Make small photos two or four times as large (SRGAN)."
     options_class: ClassVar[type] = SuperResolutionOptions
-    metrics: ClassVar[Mapping[str, Any]] = {"psnr": image_scores.PSNR, "ssim": image_scores.SSIM}
+    metrics: ClassVar[Mapping[str, Any]] = {
+        "psnr": image_scores.PSNR,
+        "ssim": image_scores.SSIM,
+        "distance": FEATURE_DISTANCE,
+    }
     target: ClassVar[str | None] = "generator"
 
     def data(self) -> Splits:
         """Return small photos; the targets are the photos before they were made smaller."""
+        return self._data
+
+    @functools.cached_property
+    def _data(self) -> Splits:
         patches = restoration.photo_splits(self.options, _SIZE, _PATCHES, channels=3)
-        parts = {n: Split(self._smaller(p.images), p.images) for n, p in patches.items()}
+        distance = FeatureDistance(patches["train"].images)
+        parts = {
+            name: Split(self._smaller(part.images), part.images, {"distance": distance})
+            for name, part in patches.items()
+        }
         return restoration.splits_of(
             parts, patches, self.options, f"made {self.options.factor} times smaller"
         )
@@ -98,15 +112,19 @@ class SuperResolution(Application):
 
     def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
         """Return the compiled `ImageToImageGAN`."""
-        return restoration.compiled(networks, self.options, self.options.adversarial)
+        return restoration.compiled(networks, self, self.options.adversarial)
 
     def evaluate(self, network: keras.Model, data: Split) -> dict[str, float]:
-        """Return PSNR and SSIM against the large photos."""
-        return image_scores.scores(image_scores.restored(network, data.x), data.y)
+        """Return PSNR, SSIM and the feature distance, against the large photos."""
+        return self._scores(image_scores.restored(network, data.x), data)
+
+    def _scores(self, images: np.ndarray, data: Split) -> dict[str, float]:
+        scores = image_scores.scores(images, data.y)
+        return {**scores, "distance": data.extra["distance"](images, data.y)}
 
     def baselines(self, data: Splits) -> dict[str, dict[str, float]]:
         """Return the scores of bicubic interpolation."""
-        return {"bicubic": image_scores.scores(self._bicubic(data.test), data.test.y)}
+        return {"bicubic": self._scores(self._bicubic(data.test), data.test)}
 
     def _bicubic(self, data: Split) -> np.ndarray:
         return np.clip(_resized(data.x, data.y.shape[1]), -1, 1)

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_ganprune import datasets
-from keras_ganprune.applications import text_quality, text_schedules
+from keras_ganprune.applications import learning_rates, text_quality
 from keras_ganprune.applications.base import Application, Metric, Source, Split, Splits
 from keras_ganprune.applications.dense_training import Plan
 from keras_ganprune.applications.markov import MarkovSampler
@@ -131,7 +131,7 @@ class TextGeneration(Application):
         # The critic's optimizer has several steps per step of the generator's.
         dense, further = Plan.of(self, self.data()).steps
         rates = (
-            text_schedules.falling(rate, times * dense, times * further)
+            learning_rates.falling(rate, times * dense, times * further)
             for rate, times in ((5e-4, 1), (1e-3, _CRITIC_STEPS))
         )
         gan.compile(*(keras.optimizers.Adam(rate, beta_1=0.0, beta_2=0.9) for rate in rates))

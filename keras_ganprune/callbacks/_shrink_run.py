@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,11 +13,11 @@ import numpy as np
 from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks.callback_list import callbacks_beside
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent, shrink_event
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import InvalidArgumentError, PruningWarning, UnsupportedLayerError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.tensors import to_numpy
-from keras_ganprune.layers.traversal import is_built, masked_weights
+from keras_ganprune.layers.traversal import is_built, masked_weights, walk
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.shrink_alike import shrink_alike
 from keras_ganprune.pruning.shrink_model import Shrunk, check_choice, shrink_with_cuts
@@ -231,11 +232,31 @@ class ShrinkRun:
         if isinstance(data, (bool, np.bool_)):
             if data and isinstance(self.model, GANModel) and not self.model.conditional:
                 recalibrate_batch_norm(self.model)
+            elif data and isinstance(self.model, AdversarialModel):
+                self._warn_of_old_statistics()
         elif isinstance(self.model, AdversarialModel):
             recalibrate_batch_norm(self.model, data)
         else:
             for _, network in self.targets:
                 recalibrate_batch_norm(cast(keras.Model, network), data)
+
+    def _warn_of_old_statistics(self) -> None:
+        """Warn if the cut networks keep the batch statistics from before the cut."""
+        normalized = [
+            name
+            for name, network in self.targets
+            if any(isinstance(x, keras.layers.BatchNormalization) for _, x in walk(network))
+        ]
+        if normalized:
+            data = "images, labels" if isinstance(self.model, GANModel) else "inputs, targets"
+            warnings.warn(
+                "`Shrink` needs data to measure the batch statistics of networks that take images or labels. "
+                f"Received: recalibrate=True, and BatchNormalization in {', '.join(normalized)}, whose "
+                "statistics stay as they were before the cut. Pass the data that `fit` gets, such as "
+                f"`recalibrate=({data})`; or `recalibrate=False`, if enough steps follow.",
+                PruningWarning,
+                stacklevel=2,
+            )
 
     def _check_loose_averages(self) -> None:
         """Refuse to cut a network whose average is kept as variables: its arrays cannot be cut alike."""

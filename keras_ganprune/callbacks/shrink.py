@@ -53,8 +53,9 @@ class Shrink(FreshCopies):
         keep: Layers that keep all their channels, as for `shrink`. Defaults to None.
         limits: Largest share of channels to remove per layer, as for `shrink`. Defaults to None.
         recalibrate: Whether a `GANModel` without labels gets new batch statistics after a cut
-            (`recalibrate_batch_norm`). Or the data for that: what `recalibrate_batch_norm` takes for a
-            `GANModel`; the inputs of the target for any other model. Defaults to True.
+            (`recalibrate_batch_norm`). Or the data for that: what `fit` gets for a `GANModel` or an
+            `ImageToImageGAN`; the inputs of the target for any other model. A GAN that needs the data and
+            does not get it warns. Defaults to True.
         optimizer: The optimizer whose steps count, or its attribute name. None finds the optimizer of
             the first target. Defaults to None.
         copies: Weight averages of a target, which are cut like it: 'auto' finds them; or a name, a

@@ -22,9 +22,9 @@ class Teach(FreshCopies):
         weight * mean |G(z) - T(z)|
 
     The gradient of this distance is added where the optimizer of the network applies its gradients. Its
-    inputs are those with which the training step called the network last, in training mode. Both networks
-    run in inference mode for it. Classes of this package have `set_teacher` instead; for a model that is
-    one network there is `Distiller`.
+    inputs are those with which the training step called the network last: in training mode, or in any mode
+    if the step never asks for training mode. Both networks run in inference mode for it. Classes of this
+    package have `set_teacher` instead; for a model that is one network there is `Distiller`.
 
     Args:
         teacher: Built network with outputs of the same shapes. A frozen copy is made.
@@ -35,7 +35,7 @@ class Teach(FreshCopies):
         ArgumentTypeError: `teacher` is not a Keras model.
         InvalidArgumentError: `weight` is not positive. In `fit`: the backend is JAX, whose training steps are
             functions without side effects; `target` is not one network of the model; or the training step
-            never calls the network in training mode.
+            never calls the network.
         UnbuiltModelError: The teacher has no weights yet.
 
     Example:
@@ -64,7 +64,8 @@ class Teach(FreshCopies):
         self.teacher = plain_copy(teacher, what="frozen copy", fix="Train without a teacher.")
         self.teacher.trainable = False
         self._undo: list[Any] = []
-        self._seen: tuple[tuple, dict[str, Any]] | None = None
+        # Whether the last call was in training mode -> its inputs.
+        self._seen: dict[bool, tuple[tuple, dict[str, Any]]] = {}
 
     def __repr__(self) -> str:
         return f"<Teach {self.target!r} by '{self.teacher.name}', weight {self.weight}>"
@@ -101,14 +102,14 @@ class Teach(FreshCopies):
         for owner, name, function in self._undo:
             if vars(owner).get(name) is function:
                 object.__delattr__(owner, name)
-        self._undo, self._seen = [], None
+        self._undo, self._seen = [], {}
 
     def _recording(self, call: Any) -> Any:
-        """Return the `call` of the network that notes its inputs in training mode."""
+        """Return the `call` of the network that notes its inputs."""
 
         def recorded(*args, **kwargs):
-            if kwargs.get("training"):
-                self._seen = args, {k: v for k, v in kwargs.items() if k != "training"}
+            inputs = args, {k: v for k, v in kwargs.items() if k != "training"}
+            self._seen[bool(kwargs.get("training"))] = inputs
             return call(*args, **kwargs)
 
         return recorded
@@ -140,17 +141,19 @@ class Teach(FreshCopies):
         return apply
 
     def _distance(self, network: Any) -> Any:
-        if self._seen is None:
+        if not self._seen:
             raise InvalidArgumentError(
-                f"`Teach` needs a training step that calls '{network.name}' with training=True. Received: "
-                f"{type(self.model).__name__}, which does not. Pass `training=True` in that call."
+                f"`Teach` needs a training step that calls '{network.name}'. Received: "
+                f"{type(self.model).__name__}, which applies gradients to it before it calls it, or calls "
+                "other layers. Call the network itself in `train_step`."
             )
-        args, kwargs = self._seen
+        args, kwargs = self._seen.get(True) or self._seen[False]
         ours: list[Any] = keras.tree.flatten(network(*args, **kwargs, training=False))  # pyright: ignore
         theirs: list[Any] = keras.tree.flatten(self.teacher(*args, **kwargs, training=False))  # pyright: ignore
         pairs = zip(ours, theirs, strict=True)
-        rows = [
-            ops.mean(ops.abs(ops.cast(a, "float32") - ops.stop_gradient(ops.cast(b, "float32"))))
+        cast: Any = ops.cast
+        rows: list[Any] = [
+            ops.mean(ops.abs(cast(a, "float32") - ops.stop_gradient(cast(b, "float32"))))
             for a, b in pairs
         ]
         return self.weight * sum(rows)

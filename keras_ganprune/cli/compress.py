@@ -16,7 +16,7 @@ from keras_ganprune.gan import GANModel
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.metrics import ImageQuality
 from keras_ganprune.pruning.structured.budget import Budget
-from keras_ganprune.utils import files, validation
+from keras_ganprune.utils import files, training_data, validation
 
 HELP = "Make a saved model sparse or small, and train it to keep its quality."
 
@@ -107,6 +107,11 @@ def run(arguments: argparse.Namespace) -> None:
     validation.fraction(arguments.held_out, "held_out")
     model: Any = saved_models.load(arguments.model, arguments.modules)
     x, y = read(arguments.data, arguments.size)
+    if y is None and training_data.needs_labels(model):
+        raise DataError(
+            f"DATA must have labels: '{model.name}' is compiled with a loss that compares them. Received: "
+            f"'{arguments.data}' without labels. Write them as 'y' beside 'x' into a .npz file."
+        )
     if isinstance(model, GANModel) and not model.conditional:
         y_train = None
     else:
@@ -179,6 +184,6 @@ def read(data: str, size: int) -> tuple[np.ndarray, np.ndarray | None]:
     if x is None:
         raise DataError(
             f"A .npz file must hold 'x', and 'y' if there are labels. Received: {sorted(arrays)}. "
-            "Write it by `numpy.savez(file, x=..., y=...)`."
+            "Write the arrays under these names."
         )
     return x, y

@@ -21,10 +21,10 @@ CITATION = (
     "2021, doi:10.1007/s00138-021-01191-9; package elpv-dataset"
 )
 _SIDE = 300
-# The cells are sorted by module, and a module has one type. So where the type changes, a module ends. These
-# are the numbers of such runs of one type; all other runs are for training.
-_VALIDATION_RUNS = (0, 7, 9)
-_TEST_RUNS = (1, 6, 8)
+# The cells are sorted by module, and a module has one type. So a run of cells of one type begins and ends
+# with a module. In the long runs, modules have 60 cells: most of these runs are multiples of 60 long, and
+# brightness and borders of the cells change there. So the first and the last 60 cells of a run are modules.
+_MODULE, _LONG_RUN = 60, 3 * 60
 
 
 def solar_cells(size: int = 64, labels: Literal["defect", "type"] = "defect") -> dict[str, Images]:
@@ -94,11 +94,13 @@ def _pixels(folder: pathlib.Path, paths: tuple[str, ...], size: int) -> np.ndarr
 
 
 def _splits(types: np.ndarray) -> dict[str, np.ndarray]:
-    lengths = [len(list(run)) for _, run in itertools.groupby(types)]
-    runs = np.repeat(np.arange(len(lengths)), lengths)
-    validation_runs, test_runs = np.isin(runs, _VALIDATION_RUNS), np.isin(runs, _TEST_RUNS)
-    return {
-        "train": np.flatnonzero(~validation_runs & ~test_runs),
-        "validation": np.flatnonzero(validation_runs),
-        "test": np.flatnonzero(test_runs),
-    }
+    """Return the places of each split: the first module of each long run validates, the last one tests."""
+    splits = np.full(len(types), "train", dtype="U10")
+    start = 0
+    for _, run in itertools.groupby(types):
+        end = start + len(list(run))
+        if end - start >= _LONG_RUN:
+            splits[start : start + _MODULE] = "validation"
+            splits[end - _MODULE : end] = "test"
+        start = end
+    return {name: np.flatnonzero(splits == name) for name in ("train", "validation", "test")}

@@ -17,6 +17,8 @@ from keras_ganprune.utils import annotated
 from keras_ganprune.utils.validation import is_int
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+#: Pillow's modes of images without colour.
+GREY_MODES = ("1", "L", "LA", "I", "I;16")
 
 
 def check_size(size: Any) -> None:
@@ -54,13 +56,18 @@ def read_image(path: pathlib.Path, channels: int) -> np.ndarray:
     Raises:
         DataError: The file cannot be read, or Pillow is not installed.
     """
-    with _opened(path) as image:
+    with opened_image(path) as image:
         array = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return array[..., None] if channels == 1 else array
 
 
 @contextlib.contextmanager
-def _opened(path: pathlib.Path) -> Iterator[Any]:
+def opened_image(path: pathlib.Path) -> Iterator[Any]:
+    """Open an image with Pillow and load its pixels.
+
+    Raises:
+        DataError: The file cannot be read, or Pillow is not installed.
+    """
     pil = packages.require("PIL.Image")
     try:
         with pil.open(path) as image:
@@ -102,8 +109,8 @@ def folder(path: str | os.PathLike, size: int = 28) -> Images:
     ops = packages.require("PIL.ImageOps")
     loaded = []
     for file in image_files(path):
-        with _opened(file) as image:
-            grey = image.mode in ("1", "L", "LA", "I", "I;16")
+        with opened_image(file) as image:
+            grey = image.mode in GREY_MODES
             loaded.append((grey, ops.fit(image.convert("RGB"), (size, size))))
     mode = "L" if all(grey for grey, _ in loaded) else "RGB"
     images = np.stack([np.asarray(image.convert(mode)) for _, image in loaded])

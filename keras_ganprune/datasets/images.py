@@ -116,6 +116,8 @@ class Batches(keras.utils.PyDataset):
         while len(parts) > 1 and parts[-1] is None:
             parts.pop()
         taken = [keras.tree.map_structure(lambda array: array[indices], part) for part in parts]
+        # Keras takes no lists in the batches of a `PyDataset` on TensorFlow.
+        taken = [keras.tree.lists_to_tuples(part) for part in taken]
         return tuple(taken) if len(taken) > 1 or isinstance(taken[0], (tuple, list)) else taken[0]
 
     def on_epoch_end(self) -> None:

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from keras_ganprune.backend import tracing
 from keras_ganprune.errors import ArgumentTypeError, DataError
 from keras_ganprune.gan import GANModel, network_checks
+from keras_ganprune.gan.image_to_image import ImageToImageGAN
 from keras_ganprune.metrics import sampling
-from keras_ganprune.utils import annotated, validation
+from keras_ganprune.utils import validation
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,17 @@ def discriminator_accuracy(
 
     Reference: [Generative adversarial nets](https://arxiv.org/abs/1406.2661), §3.
     """
-    annotated.check(discriminator_accuracy, locals(), "gan")
     validation.non_negative_int(seed, "seed")
     if not isinstance(gan, GANModel):
+        fix = "Wrap the networks: `GANModel(generator, discriminator, latent_dim)`."
+        if isinstance(gan, ImageToImageGAN):
+            fix = (
+                "Its generator takes images, so call `gan.evaluate(inputs, targets, return_dict=True)`: it "
+                "returns 'discriminator_real_accuracy' and 'discriminator_fake_accuracy'."
+            )
         raise ArgumentTypeError(
-            f"`gan` must be a `GANModel`. Received: {gan!r} (of type {type(gan).__name__}). Wrap the "
-            "networks: `GANModel(generator, discriminator, latent_dim)`."
+            "`gan` must be a `GANModel`, whose generator takes latent vectors. Received: "
+            f"{gan!r} (of type {type(gan).__name__}). {fix}"
         )
     images = validation.array(images, "images")
     if images.dtype.kind not in "fiub":

@@ -47,8 +47,8 @@ def generated(
     Raises:
         ArgumentTypeError: `source` has none of these types, or is a function that does not take (n, seed).
         DataError: The generator takes labels but `labels` is None, or a function does not return `n` images.
-        InvalidArgumentError: The generator has more than two inputs, the length of its latent vectors is
-            not known, or `n` or `batch_size` is not a positive int.
+        InvalidArgumentError: The generator takes images or has more than two inputs, the length of its
+            latent vectors is not known, or `n` or `batch_size` is not a positive int.
     """
     n = validation.positive_int(n, "n")
     batch_size = validation.positive_int(batch_size, "batch_size")
@@ -101,6 +101,13 @@ def _resolve(source: Any, latent_dim: int | None) -> tuple[keras.layers.Layer, b
     else:
         generator = source
     inputs = network_checks.inputs_of(generator) or []
+    if inputs and len(inputs[0].shape) == 4:
+        raise InvalidArgumentError(
+            "A generator must take latent vectors, which are drawn here. Received: "
+            f"'{generator.name}', which takes images. Measure its results: "
+            "`quality.measure(gan.generate(inputs))`; in `fit`, `QualityMonitor(lambda gan: {'fd': "
+            "quality.measure(gan.generate(inputs)).fd})`."
+        )
     if len(inputs) > 2:
         raise InvalidArgumentError(
             "A generator must take latent vectors, or latent vectors and labels. Received: "

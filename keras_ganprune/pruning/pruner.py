@@ -241,8 +241,8 @@ class Pruner:
             gradients: Arrays in the order of `weights`, or a dict by weight path, for a criterion that needs
                 them. Defaults to None.
             growth: The same for a mode that grows by gradient. Defaults to None: `gradients`.
-            final: Sparsity at the end of the schedule, for allocations that scale with it. Defaults to None:
-                `sparsity` itself.
+            final: Sparsity at the end of the schedule, for allocations that scale with it, and for channels
+                by cost, which must not become too coarse to meet it. Defaults to None: `sparsity` itself.
             step: Int, seed of modes that draw at random. Defaults to None: the number of the update.
             progress: Float in [0, 1], the progress of the schedule, for modes that slow down. Defaults to 0.
             harden: Whether a mode that lets weights return holds its masks from now on. Defaults to False.
@@ -270,7 +270,7 @@ class Pruner:
             for v in (sparsity, threshold)
         )
         if self.settings.cost_quantity is not None:
-            return self._update_by_cost(sparsity, threshold, gradients, harden)
+            return self._update_by_cost(sparsity, threshold, gradients, harden, final)
         targets = make_targets(
             [ranking.tensor for ranking in self._rankings],
             self.settings,
@@ -298,7 +298,7 @@ class Pruner:
         return report
 
     def _update_by_cost(
-        self, sparsity: Any, threshold: Any, gradients: Any, harden: bool
+        self, sparsity: Any, threshold: Any, gradients: Any, harden: bool, final: float | None
     ) -> MaskReport:
         """Update the masks so that the cost of each network is the share that a sparsity leaves."""
         quantity = self.settings.cost_quantity
@@ -320,6 +320,7 @@ class Pruner:
             self.allocation,
             getattr(self.granularity, "round_to", None),
             self.mode.regrows,
+            None if final is None else 1.0 - final,
         )
         self.updates_made += 1
         self._state.begin_update(harden)

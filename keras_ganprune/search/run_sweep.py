@@ -60,11 +60,11 @@ def sweep(
     Args:
         build: Function that takes a seed (int) and returns a new compiled model: a `GANModel`, or any
             `keras.Model` that has the target as an attribute.
-        images: Array (n, ...), a tuple of arrays for several inputs, or `datasets.Images`, which contains
-            its labels.
-        labels: Array (n, ...), a tuple of arrays, or None. They are passed to `fit`, except for a `GANModel`
-            that is not conditional. Folds are stratified by them: then they must be class numbers (n,) or
-            one-hot rows (n, classes). Defaults to None.
+        images: Array (n, ...), a tuple or dict of arrays for several inputs, or `datasets.Images`, which
+            contains its labels.
+        labels: Array (n, ...), a tuple or dict of arrays, or None. They are passed to `fit`, except for a
+            `GANModel` that is not conditional. Folds are stratified by them: then they must be class numbers
+            (n,) or one-hot rows (n, classes). Defaults to None.
         plan: `SweepPlan` with the sparsities, criteria, seeds, steps, etc. Instead of a plan, its fields
             can be passed as keyword arguments. Defaults to None.
         quality: An `ImageQuality`, or a function (model, images, labels) -> dict of floats (or one
@@ -112,8 +112,11 @@ def sweep(
     annotated.check(sweep, locals(), "settings", "retry_failed", "progress", "name", "callbacks")
     for name_of, value in (("images", images), ("labels", labels)):
         if value is not None and not isinstance(value, Images):
-            is_several = isinstance(value, tuple) and any(hasattr(each, "shape") for each in value)
-            for each in value if is_several else [value]:
+            several = value.values() if isinstance(value, dict) else value
+            is_several = isinstance(value, (tuple, dict)) and any(
+                hasattr(each, "shape") for each in several
+            )
+            for each in several if is_several else [value]:
                 _check_array(each, name_of)
     validation.check_keys(settings or {}, "settings")
     plan = _plan_of(plan, options)

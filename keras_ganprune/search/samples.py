@@ -28,8 +28,8 @@ class Samples:
     """Inputs and labels with one entry per sample.
 
     Args:
-        images: Array (n, ...), or a tuple of arrays for networks with several inputs.
-        labels: Array (n, ...), a tuple of arrays, or None.
+        images: Array (n, ...), or a tuple or dict of arrays for networks with several inputs.
+        labels: Array (n, ...), a tuple or dict of arrays, or None.
 
     Raises:
         DataError: There is no sample, or the arrays do not have one entry per sample.
@@ -68,11 +68,19 @@ class Samples:
 
 
 def _arrays(values: Any) -> Any:
-    """Return an array, or a tuple of arrays for a tuple of arrays."""
-    if isinstance(values, tuple) and values and all(hasattr(value, "shape") for value in values):
-        return tuple(np.asarray(value) for value in values)
+    """Return an array, or the same structure of arrays for a tuple or dict of arrays."""
+    if _is_several(values):
+        return keras.tree.map_structure(np.asarray, values)
     return np.asarray(values)
 
 
+def _is_several(values: Any) -> bool:
+    """Return whether values are a tuple or dict of arrays, and not one array."""
+    if not isinstance(values, (tuple, dict)):
+        return False
+    leaves = [*(values.values() if isinstance(values, dict) else values)]
+    return bool(leaves) and all(hasattr(leaf, "shape") for leaf in leaves)
+
+
 def _leaves(values: Any) -> list[np.ndarray]:
-    return [] if values is None else [*values] if isinstance(values, tuple) else [values]
+    return [] if values is None else keras.tree.flatten(values)

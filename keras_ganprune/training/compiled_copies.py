@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+
+from keras_ganprune.layers.tensors import to_numpy
 
 
 def compile_arguments(model: Any) -> dict[str, Any]:
@@ -45,5 +48,6 @@ def new_optimizer(
     old = list(optimizer.variables)[: len(new)]
     if optimizer.built and [v.shape for v in old] == [v.shape for v in new]:
         for source, to in zip(old, new, strict=True):
-            to.assign(source)
+            # A copy: JAX deletes the array of a variable when it is trained.
+            to.assign(np.array(to_numpy(source)))
     return twin

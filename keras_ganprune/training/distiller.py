@@ -159,7 +159,7 @@ class Distiller(keras.Model):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if self.teacher is None or not training:
             return loss
-        distance = self.distance(y_pred, self.teacher(x, training=False))
+        distance: Any = self.distance(y_pred, self.teacher(x, training=False))
         self._distance.update_state(distance)
         distance = ops.cast(distance, getattr(loss, "dtype", "float32"))
         return loss + self.weight * distance
@@ -190,7 +190,8 @@ class Distiller(keras.Model):
 def _distance(ours: Any, theirs: Any, kind: str) -> Any:
     ours, theirs = ops.cast(ours, "float32"), ops.cast(theirs, "float32")
     if kind == "values":
-        return ops.mean(ops.square(ours - theirs)) / (ops.var(theirs) + _SMALLEST)
+        variance: Any = ops.var(theirs)
+        return ops.mean(ops.square(ours - theirs)) / (variance + _SMALLEST)
     if kind == "softmax":
         return ops.mean(ops.sum(_divergence(ours, theirs), axis=-1))
     return ops.mean(_divergence(ours, theirs) + _divergence(1.0 - ours, 1.0 - theirs))

@@ -48,14 +48,15 @@ def check(model: keras.Model, data: Any, labels: Any) -> None:
         raise DataError(
             f"`data` and `labels` must have one entry per sample. Received: {lengths} entries."
         )
-    if labels is None and arrays and _needs_labels(model):
+    if labels is None and arrays and needs_labels(model):
         raise DataError(
             f"`labels` are missing: '{model.name}' is compiled with a loss that compares them."
         )
     _check_shape(model, arrays)
 
 
-def _needs_labels(model: keras.Model) -> bool:
+def needs_labels(model: keras.Model) -> bool:
+    """Return whether a model is trained by a compiled loss, which compares outputs with labels."""
     own = type(model).train_step is not keras.Model.train_step
     own = own or type(model).compute_loss is not keras.Model.compute_loss
     return not own and getattr(model, "loss", None) is not None

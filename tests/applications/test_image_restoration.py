@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 import keras_ganprune as kgp
-from keras_ganprune.applications import image_scores
+from keras_ganprune.applications import feature_distance, image_scores
 from keras_ganprune.applications.denoising import Denoising
+from keras_ganprune.applications.feature_distance import FeatureDistance
 from keras_ganprune.applications.holes import random_holes
-from keras_ganprune.applications.image_blocks import PixelShuffle
+from keras_ganprune.applications.image_blocks import HoleFill, PixelShuffle
 from keras_ganprune.applications.inpainting import Inpainting
 from keras_ganprune.applications.super_resolution import SuperResolution
 
@@ -58,6 +59,36 @@ def test_pixel_shuffle_is_that_of_the_paper():
     for i in range(2):
         for j in range(2):
             np.testing.assert_array_equal(y[:, i::2, j::2], x[..., (2 * i + j) * 2 :][..., :2])
+
+
+def test_a_filled_hole_is_smooth_and_the_rest_stays():
+    rng = np.random.default_rng(0)
+    image = rng.uniform(-1, 1, (4, 24, 40, 3)).astype("float32")
+    known = random_holes(4, 40, seed=1)[:, :24]
+    filled = keras.ops.convert_to_numpy(HoleFill()([image, known]))
+    np.testing.assert_allclose(np.where(known, filled, image), image, atol=1e-6)
+    assert np.abs(filled).max() < 1.0
+    # A slope goes on in the hole, and what is in the hole has no effect.
+    slope = np.broadcast_to(np.linspace(-1, 1, 40)[:, None], image.shape).astype("float32")
+    filled = keras.ops.convert_to_numpy(HoleFill()([np.where(known, slope, 9.0), known]))
+    assert np.abs(filled - slope).max() < 0.15
+    nothing = keras.ops.convert_to_numpy(HoleFill()([image, np.zeros_like(known)]))
+    np.testing.assert_array_equal(nothing, 0.0)
+
+
+def test_the_distance_is_that_of_unit_vectors_of_features(monkeypatch):
+    encoder = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, name="conv"), keras.layers.ReLU()]
+    )
+    monkeypatch.setattr(
+        feature_distance, "train_extractor", lambda *args, **kwargs: kgp.FeatureExtractor(encoder)
+    )
+    x, y = np.random.default_rng(0).uniform(-1, 1, (2, 40, 8, 8, 1))
+    distance = FeatureDistance(x)
+    a, b = (encoder.predict(z, verbose=0) for z in (x, y))
+    a, b = (z / np.maximum(np.linalg.norm(z, axis=-1, keepdims=True), 1e-6) for z in (a, b))
+    assert distance(x, y) == pytest.approx(np.mean(np.sum((a - b) ** 2, -1)), rel=1e-4)
+    assert distance(x, x) == 0.0 and 0.0 < distance(0.5 * x + 0.5 * y, x) < distance(y, x)
 
 
 APPLICATIONS = {

@@ -59,6 +59,13 @@ def test_a_file_without_x(saved, tmp_path, capsys):
     assert "must hold 'x'" in capsys.readouterr().err
 
 
+def test_a_file_without_labels(saved, tmp_path, capsys):
+    np.savez(tmp_path / "other.npz", x=np.ones((40, 6), "float32"))
+    assert call((saved[0], tmp_path / "other.npz"), tmp_path / "out", "--sparsity", "0.5") == 2
+    assert "Write them as 'y' beside 'x'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_shrink_without_training_says_so_and_names_compress(tmp_path, capsys):
     pytest.importorskip("tensorflow")
     example_runs.gan().save(tmp_path / "gan.keras")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_ganprune import datasets
+from keras_ganprune.datasets import elpv_cells
 from keras_ganprune.errors import DataError, InvalidArgumentError
 
 pytest.importorskip("skimage")
@@ -47,7 +48,10 @@ def test_photos_of_a_folder_may_have_any_size(tmp_path):
     ("sizes", "text"),
     [
         ([(40, 40)] * 2, "at least 3 photos: for training, validation and test. Received: 2"),
-        ([(40, 40), (40, 40), (12, 40)], "'2.png' with 12×40. Use larger photos, or remove this one."),
+        (
+            [(40, 40), (40, 40), (12, 40)],
+            "'2.png' with 12×40. Use larger photos, or remove this one.",
+        ),
         ([], "has no file that ends in"),
     ],
 )
@@ -74,14 +78,22 @@ def test_wrong_numbers(arguments):
 
 @pytest.mark.full
 def test_no_module_of_solar_cells_is_in_two_splits():
-    """The cells are sorted by module; a module has one type, so a split ends where the type changes."""
     cells = datasets.solar_cells(size=16)
     kinds = datasets.solar_cells(size=16, labels="type")
     assert {n: len(p) for n, p in cells.items()} == {"train": 1784, "validation": 420, "test": 420}
     for name, part in cells.items():
         assert part.images.shape[1:] == (16, 16, 1)
-        assert 0.15 < part.labels.mean() < 0.4, name
-        assert 0.2 < kinds[name].labels.mean() < 0.9, name
+        assert 0.3 < part.labels.mean() < 0.32, name
+        assert 0.5 < kinds[name].labels.mean() < 0.75, name
+
+
+def test_splits_of_solar_cells_end_where_a_module_ends():
+    """Runs of one type begin and end with a module; those of the long runs have 60 cells."""
+    types = np.repeat(["mono", "poly", "mono", "poly"], [60, 180, 72, 240])
+    splits = elpv_cells._splits(types)
+    assert splits["validation"].tolist() == [*range(60, 120), *range(312, 372)]
+    assert splits["test"].tolist() == [*range(180, 240), *range(492, 552)]
+    assert sorted(np.concatenate(list(splits.values()))) == [*range(552)]
 
 
 @pytest.mark.parametrize("arguments", [{"size": 301}, {"labels": "modules"}])

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 
 import keras
 import networks as nets
@@ -29,13 +30,14 @@ from keras.optimizers import SGD
 import keras_ganprune as kgp
 from keras_ganprune.cli import main
 from keras_ganprune.errors import (
+    ArgumentTypeError,
     DataError,
     InvalidArgumentError,
     PruningWarning,
     UnbuiltModelError,
     UnsupportedLayerError,
 )
-from keras_ganprune.metrics import psnr
+from keras_ganprune.metrics import discriminator_accuracy, psnr
 
 # --- the step ------------------------------------------------------------------------------------
 
@@ -452,6 +454,32 @@ def test_export_and_command_line(tmp_path, capsys):
     assert "averaged generator" in capsys.readouterr().out
     with pytest.raises(InvalidArgumentError, match="a `ImageToImageGAN` has two"):
         kgp.profile(gan, latency=False)
+
+
+def test_what_draws_latent_vectors_says_what_to_call_instead():
+    """The fixes that the errors name are used here."""
+    x, y = data(n=16)
+    gan = compiled(pair(norm=True))
+    with pytest.raises(ArgumentTypeError, match=r"gan.evaluate\(inputs, targets, return_dict=True"):
+        discriminator_accuracy(gan, y)
+    logs = gan.evaluate(x, y, return_dict=True, verbose=0)
+    assert {"discriminator_real_accuracy", "discriminator_fake_accuracy"} <= set(logs)
+    pooled = keras.Sequential(
+        [keras.Input(y.shape[1:]), keras.layers.AveragePooling2D(2), keras.layers.Flatten()]
+    )
+    with pytest.warns(PruningWarning, match="images"):
+        quality = kgp.ImageQuality(y, extractor=kgp.FeatureExtractor(pooled))
+        fd = quality.measure(gan.generate(x)).fd
+    for source in (gan, gan.generator):
+        with pytest.raises(InvalidArgumentError, match=r"QualityMonitor\(lambda gan: \{'fd': "):
+            quality.measure_generator(source)
+    monitor = kgp.QualityMonitor(lambda gan: {"fd": quality.measure(gan.generate(x)).fd})
+    assert np.isfinite(fit(gan, x, y, monitor)["fd"][-1]) and np.isfinite(fd)
+    with pytest.warns(PruningWarning, match=r"recalibrate=\(inputs, targets\)"):
+        kgp.Shrink(None, sparsity=0.5, verbose=0).cut(gan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kgp.Shrink(None, sparsity=0.5, recalibrate=(x, y), verbose=0).cut(gan)
 
 
 @pytest.mark.full

@@ -23,6 +23,11 @@ KINDS = {
     "classifier_sparsity": (models.classifier, {"sparsity": 0.8}),
     "classifier_budget": (models.classifier, {"budget": kgp.Budget(macs=0.4)}),
     "wgan_gp_budget": (models.wgan_gp, {"budget": kgp.Budget(macs=0.4)}),
+    "wgan_gp_sparsity": (models.wgan_gp, {"sparsity": 0.8}),
+    # A class whose copy cannot be trained, so that the model itself is.
+    "held_sparsity": (models.gan_with_a_function, {"sparsity": 0.8}),
+    # The goal does not hold, one of the candidates does, and harder ones are tried after it.
+    "classifier_tolerance": (models.classifier, {"sparsity": 0.6, "tolerance": 0.45}),
 }
 
 
@@ -39,6 +44,8 @@ if __name__ == "__main__":
     model, data = models.trained(make)
     gan = not isinstance(model, keras.Sequential)
     settings = {"metric": models.spread, "higher_is_better": True} if gan else {}
+    if "tolerance" in request:
+        settings = {"metric": models.density}
     callbacks = [KillAtAny(int(kill_at))] if int(kill_at) else []
     result = kgp.compress(
         model,
@@ -52,4 +59,7 @@ if __name__ == "__main__":
         **settings,
     )
     arrays = [keras.ops.convert_to_numpy(v) for v in result.network.variables]
-    np.savez(pathlib.Path(folder) / "end.npz", *arrays, **result.after)
+    history = {f"log of {name}": values for name, values in result.history.items()}
+    np.savez(
+        pathlib.Path(folder) / "end.npz", *arrays, **result.after, **history, notes=result.notes
+    )

@@ -105,6 +105,68 @@ def wgan_gp():
     return gan, images()[0]
 
 
+class DCGAN(keras.Model):
+    """DCGAN as in Keras's own example: its step calls the networks without `training`."""
+
+    def __init__(self, discriminator, generator, latent_dim):
+        super().__init__()
+        self.discriminator = discriminator
+        self.generator = generator
+        self.latent_dim = latent_dim
+        self.seed_generator = keras.random.SeedGenerator(1337)
+        self.g_metric = keras.metrics.Mean(name="g_loss")
+
+    @property
+    def metrics(self):
+        return [self.g_metric]
+
+    def compile(self, d_optimizer, g_optimizer, loss_fn):
+        super().compile()
+        self.d_optimizer, self.g_optimizer, self.loss_fn = d_optimizer, g_optimizer, loss_fn
+
+    def made(self, z):
+        return self.generator(z)
+
+    def train_step(self, real):
+        import tensorflow as tf
+
+        n = tf.shape(real)[0]
+        z = keras.random.normal((n, self.latent_dim), seed=self.seed_generator)
+        images = keras.ops.concatenate([self.made(z), real], axis=0)
+        labels = keras.ops.concatenate([keras.ops.ones((n, 1)), keras.ops.zeros((n, 1))], axis=0)
+        with tf.GradientTape() as tape:
+            d_loss = self.loss_fn(labels, self.discriminator(images))
+        weights = self.discriminator.trainable_weights
+        self.d_optimizer.apply_gradients(zip(tape.gradient(d_loss, weights), weights, strict=True))
+        z = keras.random.normal((n, self.latent_dim), seed=self.seed_generator)
+        with tf.GradientTape() as tape:
+            g_loss = self.loss_fn(keras.ops.zeros((n, 1)), self.discriminator(self.made(z)))
+        weights = self.generator.trainable_weights
+        self.g_optimizer.apply_gradients(zip(tape.gradient(g_loss, weights), weights, strict=True))
+        self.g_metric.update_state(g_loss)
+        return {"g_loss": self.g_metric.result()}
+
+
+def dcgan():
+    gan = DCGAN(discriminator(), generator(), 8)
+    gan.compile(_adam(), _adam(), keras.losses.BinaryCrossentropy(from_logits=True))
+    return gan, images()[0]
+
+
+def gan_with_a_function():
+    """Return a GAN that cannot be copied: a function among its attributes holds its generator."""
+    gan, x = dcgan()
+    network = gan.generator
+    object.__setattr__(gan, "made", lambda z: network(z))
+    return gan, x
+
+
+def density(network):
+    """Return the share of the kernels that is not zero: a metric that chance does not change."""
+    kernels = [w for w in network.get_weights() if w.ndim > 1]
+    return {"score": sum(map(np.count_nonzero, kernels)) / sum(w.size for w in kernels)}
+
+
 def gan_model(ema_decay=0.9):
     gan = kgp.GANModel(generator(), discriminator(), 8, seed=0, ema_decay=ema_decay)
     gan.compile(_adam(), _adam())

@@ -10,7 +10,9 @@ import dataclasses
 import decimal
 import importlib
 import inspect
+import json
 import pathlib
+import shutil
 import tempfile
 import traceback
 import warnings
@@ -192,6 +194,33 @@ def pictures() -> str:
     path = tempfile.mkdtemp()
     Image.fromarray(np.zeros((8, 8), "uint8")).save(f"{path}/a.png")
     return path
+
+
+def boxed_pictures() -> str:
+    """Return a folder with three pictures and one box in each."""
+    path = pictures()
+    ids = (0, 1, 2)
+    for name in "bc":
+        shutil.copy(f"{path}/a.png", f"{path}/{name}.png")
+    content = {
+        "images": [{"id": i, "file_name": f"{'abc'[i]}.png"} for i in ids],
+        "annotations": [{"image_id": i, "category_id": 1, "bbox": [0, 0, 4, 4]} for i in ids],
+        "categories": [{"id": 1, "name": "dot"}],
+    }
+    pathlib.Path(path, "annotations.json").write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def classes_of_pictures() -> str:
+    """Return a folder with two sub-folders of ten pictures each."""
+    from PIL import Image
+
+    path = pathlib.Path(tempfile.mkdtemp())
+    for name in ("one", "two"):
+        (path / name).mkdir()
+        for number in range(10):
+            Image.fromarray(np.zeros((8, 8), "uint8")).save(path / name / f"{number}.png")
+    return str(path)
 
 
 def names_file() -> str:
@@ -416,6 +445,9 @@ BASES: dict[str, dict[str, Any]] = {
     "multi_worker_strategy": {},
     "DemoOptions": {},
     "folder": {"path": pictures},
+    "coco_folder": {"path": boxed_pictures, "size": 32},
+    "digit_scenes": {"count": 4},
+    "class_folders": {"path": classes_of_pictures},
     "names_file": {"path": names_file},
 }
 

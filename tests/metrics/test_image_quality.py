@@ -430,7 +430,7 @@ def test_discriminator_accuracy_of_a_conditional_gan():
         discriminator_accuracy(gan_with_logits(lambda x: x), images, labels)
     with pytest.raises(DataError, match=r"with NaN or infinite values"):
         discriminator_accuracy(gan_with_logits(lambda x: x), images * np.nan)
-    with pytest.raises(ArgumentTypeError, match=r"`gan` must be a `GANModel`"):
+    with pytest.raises(ArgumentTypeError, match=r"`gan` must be a `GANModel`.*Wrap the networks"):
         discriminator_accuracy(gan.discriminator, images)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ganprune.applications.compression.outputs import in_one_line
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, PruningError
 from keras_ganprune.metrics.image_quality import is_evaluator
 from keras_ganprune.utils import validation
@@ -88,7 +89,7 @@ class Judge:
         except Exception as error:
             raise InvalidArgumentError(
                 f"`metric` must take the plain network and return a number or a dict. Received: "
-                f"{self.source}, which raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                f"{self.source}, which raised {type(error).__name__}: {in_one_line(error)}"
             ) from error
         numbers = as_numbers(found)
         self.name = next(iter(numbers))
@@ -125,8 +126,8 @@ def as_numbers(found: Any) -> dict[str, float]:
     name, first = next(iter(numbers.items()))
     if not math.isfinite(first):
         raise InvalidArgumentError(
-            f"`metric` must return a finite number, since it decides. Received: {name} = {first}. Check it "
-            "on the dense network first: `metric(network)`."
+            f"`metric` must return a finite number, since it decides. Received: {name} = {first}. Let it "
+            "return a number for every network, also for one that is bad."
         )
     return numbers
 

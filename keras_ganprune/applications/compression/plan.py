@@ -124,10 +124,13 @@ def _length(stream: Any) -> int:
         except TypeError:
             count = None
     if not count:
+        batches_text = "an unknown number of" if count is None else count
         raise DataError(
             "`data` must be arrays, or a data set whose number of batches is known and not 0: the schedule "
-            f"is made from it. Received: a {type(stream).__name__} of {count} batches. For a "
-            "`tf.data.Dataset`: `dataset.apply(tf.data.experimental.assert_cardinality(n))`."
+            f"is made from it. Received: a {type(stream).__name__} of {batches_text} "
+            "batches. Give a `tf.data.Dataset` its length by "
+            "`dataset.apply(tf.data.experimental.assert_cardinality(n))`; write a generator as a "
+            "`keras.utils.PyDataset`."
         )
     return int(count)
 

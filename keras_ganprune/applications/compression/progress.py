@@ -17,6 +17,10 @@ class Progress:
     Args:
         enabled: Whether to print. Defaults to True.
         begin: Begin of each line. Defaults to "".
+
+    Attributes:
+        planned, done: Steps of all trainings so far.
+        trained: Those of them that this process did.
     """
 
     def __init__(self, enabled: bool = True, begin: str = ""):
@@ -24,7 +28,7 @@ class Progress:
         self.begin = begin
         self.planned = 0
         self.done = 0
-        self._trained = 0
+        self.trained = 0
         self._seconds = 0.0
 
     def plan(self, steps: int) -> None:
@@ -38,16 +42,16 @@ class Progress:
     def stepped(self, seconds: float) -> None:
         """Count a step that was trained now."""
         self.done += 1
-        self._trained += 1
+        self.trained += 1
         self._seconds += seconds
 
     @property
     def left(self) -> str:
         """The time left, as text; empty before it is known."""
         steps = self.planned - self.done
-        if not self._trained or steps <= 0:
+        if not self.trained or steps <= 0:
             return ""
-        return f"; {duration(steps * self._seconds / self._trained)} left"
+        return f"; {duration(steps * self._seconds / self.trained)} left"
 
     def say(self, text: str) -> None:
         """Print a line."""

@@ -102,9 +102,10 @@ def _fits(trainer: Trainer, task: Task) -> list[str]:
     teach = trainer.teacher is not None and getattr(trainer.subject, "teaches", False)
     more, alone = (", teach", ", callbacks=[teach]") if teach else ("", "")
     if task.kind == "sparsity":
-        return [
-            f"{name}.fit(batches, epochs={plan.epochs}, shuffle=False, callbacks=[prune{more}])"
-        ]
+        fit = f"{name}.fit(batches, epochs={plan.epochs}, shuffle=False, callbacks=[prune{more}])"
+        some = f"keras.tree.map_structure(lambda a: a[:{trainer.recalibrated}], x)"
+        settle = f"kgp.recalibrate_batch_norm(trainer.student, {some})"
+        return [fit, settle] if trainer.settles else [fit]
     targets = trainer.targets
     target = targets[0] if targets is not None and len(targets) == 1 else targets
     first = f"{name}.fit(batches, epochs={plan.cut_epoch}, shuffle=False, callbacks=[prune{more}])"
@@ -121,7 +122,7 @@ def _fits(trainer: Trainer, task: Task) -> list[str]:
 
 def _recalibration(trainer: Trainer) -> str:
     n = trainer.recalibrated
-    if trainer.recalibration is True:
-        return ""
+    if isinstance(trainer.recalibration, bool):
+        return "" if trainer.recalibration else ", recalibrate=False"
     data = "(x, y)" if trainer.subject.label == "gan" else "x"
     return f", recalibrate=keras.tree.map_structure(lambda a: a[:{n}], {data})"

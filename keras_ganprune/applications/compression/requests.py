@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.applications.compression.judge import Judge
+from keras_ganprune.applications.compression.outputs import in_one_line, shapes
 from keras_ganprune.applications.compression.subjects import Subject
 from keras_ganprune.applications.compression.training import Data, Task, missed_silently
 from keras_ganprune.errors import (
@@ -79,7 +80,7 @@ def check_model(model: Any) -> None:
     if not discovery.optimizers(model):
         raise InvalidArgumentError(
             f"`compress` trains, so '{model.name}' must be compiled. Received: a model without an optimizer. "
-            "Call its `compile` first; a file keeps what it was compiled with."
+            "Call its `compile` first. Save a file after that: it keeps what the model was compiled with."
         )
     if not is_built(model) and not isinstance(model, AdversarialModel):
         networks = discovery.networks(model)
@@ -87,6 +88,21 @@ def check_model(model: Any) -> None:
             raise UnbuiltModelError(
                 f"`compress` begins from a trained model. '{model.name}' has no weights. Call `fit` first."
             )
+
+
+def check_teacher(teacher: Any, dense: keras.Model) -> None:
+    """Raise unless a teacher is a network with outputs of the same shapes."""
+    validation.keras_model(teacher)
+    theirs, ours = (
+        [tuple(output.shape)[1:] for output in getattr(network, "outputs", None) or []]
+        for network in (teacher, dense)
+    )
+    if theirs and ours and theirs != ours:
+        raise InvalidArgumentError(
+            f"`teacher` must give outputs of the shapes that '{dense.name}' gives, {ours} for a sample. "
+            f"Received: '{teacher.name}', which gives {theirs}. Leave `teacher` out: the network as it "
+            "is now teaches."
+        )
 
 
 def check_tolerance(tolerance: Any, judge: Judge) -> None:
@@ -107,8 +123,13 @@ def check_direction(tolerance: Any, judge: Judge) -> None:
         )
 
 
-def data_of(model: keras.Model, data: Any) -> Data:
+def data_of(model: keras.Model, data: Any, name: str = "data") -> Data:
     """Return the data, checked.
+
+    Args:
+        model: The model that takes it.
+        data: As for `compress`.
+        name: The argument that it was passed as.
 
     Raises:
         DataError: It is empty, not finite, or not of one length.
@@ -118,7 +139,7 @@ def data_of(model: keras.Model, data: Any) -> Data:
     if isinstance(data, tuple):
         if not 1 <= len(data) <= 3:
             raise DataError(
-                "`data` must be x, (x, y) or (x, y, sample_weight). Received: a tuple of "
+                f"`{name}` must be x, (x, y) or (x, y, sample_weight). Received: a tuple of "
                 f"{len(data)}. Several inputs are a list or dict: ([a, b], y)."
             )
         x, y, weights = (*data, None, None)[:3]
@@ -126,7 +147,17 @@ def data_of(model: keras.Model, data: Any) -> Data:
     arrays = bool(leaves) and all(hasattr(leaf, "shape") for leaf in leaves)
     if isinstance(x, (list, tuple)) and leaves and not arrays:
         x, arrays = np.asarray(x), True
-    training_data.check(model, x, y)
+    if y is None and arrays and training_data.needs_labels(model):
+        raise DataError(
+            f"`{name}` must have labels: '{model.name}' is compiled with a loss that compares them. "
+            f"Received: inputs only, of the shapes {shapes(x)}. Pass a tuple (x, y)."
+        )
+    try:
+        training_data.check(model, x, y)
+    except DataError as error:
+        text = str(error).replace("`data`", f"`{name}`")
+        text = text.replace("`labels`", f"the labels of `{name}`")
+        raise DataError(text[0].upper() + text[1:]) from error
     if not arrays:
         return Data(x)
     convert = lambda part: None if part is None else keras.tree.map_structure(np.asarray, part)  # noqa: E731
@@ -139,7 +170,7 @@ def data_of(model: keras.Model, data: Any) -> Data:
     }
     if len(counts) > 1:
         raise DataError(
-            f"`data` must have one label and one weight per sample. Received: {sorted(counts)} entries."
+            f"`{name}` must have one label and one weight per sample. Received: {sorted(counts)} entries."
         )
     return Data(x, y, weights, counts.pop())
 
@@ -155,25 +186,37 @@ def compiled_metrics(
         subject.notes.append(
             "The metrics are those of the training data, since `validation_data` was not given."
         )
-        held_out = data
+        held_out, given = data, "data"
     else:
+        given = "validation_data"
         if not isinstance(validation_data, tuple):
             validation_data = (validation_data,)
-        held_out = data_of(subject.model, tuple(validation_data))
+        held_out = data_of(subject.model, validation_data, given)
     model = subject.model
 
     def measure(network: keras.Model) -> dict[str, float]:
         arguments = compile_arguments(model)
         network.compile(optimizer="sgd", **arguments)
         evaluate: Any = network.evaluate
-        found = evaluate(
-            held_out.x,
-            held_out.y,
-            sample_weight=held_out.weights,
-            batch_size=None if held_out.samples is None else 256,
-            verbose=0,
-            return_dict=True,
-        )
+        try:
+            found = evaluate(
+                held_out.x,
+                held_out.y,
+                sample_weight=held_out.weights,
+                batch_size=None if held_out.samples is None else 256,
+                verbose=0,
+                return_dict=True,
+            )
+        except Exception as error:
+            received = (
+                f"a {type(held_out.x).__name__}"
+                if held_out.samples is None
+                else f"inputs of the shapes {shapes(held_out.x)}, labels of {shapes(held_out.y)}"
+            )
+            raise DataError(
+                f"`{given}` must be what the model and its compiled loss and metrics take, as in `fit`. "
+                f"Received: {received}. {type(error).__name__}: {in_one_line(error)}"
+            ) from error
         names = [name for name in found if name != "loss" and not name.endswith("_loss")]
         return {
             name: float(found[name]) for name in [*names, *(k for k in found if k not in names)]

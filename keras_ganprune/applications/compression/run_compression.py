@@ -127,7 +127,9 @@ def compress(
     plan = plan_for(given.x, given.samples, batch_size, epochs, goal.kind == "budget")
     dense = subject.dense()
     goal = requests.feasible(goal, subject)
-    if isinstance(subject, NetworkSubject) and teacher is not False:
+    if teacher is not None and teacher is not False:
+        requests.check_teacher(teacher, dense)
+    if isinstance(subject, NetworkSubject):
         subject.outputs = kinds_of_outputs(dense, given.x)
     if isinstance(subject, ForeignSubject):
         subject.unpacks = given.samples is not None and given.y is None

@@ -67,7 +67,7 @@ class Search:
     def dense(self, given: Any) -> None:
         """Set the numbers of the dense network that was trained on."""
         if given is not None and given is not False:
-            self.baseline = _given(given, self.judge)
+            self.baseline = _given(given, self.judge, self.trainer.plan.steps)
         if self.baseline or given is False:
             return
         self.trainer.progress.plan(self.trainer.plan.steps)
@@ -98,7 +98,7 @@ class Search:
     def _trained(self, task: Task) -> tuple[Trained, Task]:
         """Train a task, or the next best one where a part of the recipe cannot be used."""
         trainer = self.trainer
-        task = attrs.evolve(task, criterion=trainer.criterion)
+        task = attrs.evolve(task, criterion=trainer.criterion_for(task))
         try:
             return trainer.run(task), task
         except UnsupportedLayerError as error:
@@ -216,7 +216,14 @@ def missed(found: Found) -> list[str]:
     ]
 
 
-def _given(given: Any, judge: Judge) -> dict[str, float]:
+def _given(given: Any, judge: Judge, steps: int) -> dict[str, float]:
+    theirs = getattr(given, "steps", steps)
+    if theirs != steps:
+        raise InvalidArgumentError(
+            f"`baseline` must be of a dense model that was trained on for as many steps: {steps:,} here. "
+            f"Received: a result of {theirs:,} steps. Give both calls the same `epochs` and `batch_size`, "
+            "or leave `baseline` out, and the dense model is trained."
+        )
     numbers = dict(getattr(given, "baseline", given))
     if judge.judges and judge.name not in numbers:
         raise InvalidArgumentError(
@@ -228,7 +235,8 @@ def _given(given: Any, judge: Judge) -> dict[str, float]:
 
 def _nothing_holds(search: Search, goal: Task) -> str:
     name = search.judge.name or ""
-    tried = ", ".join(f"{row['task']}: {row[name]:.4g}" for row in search.trials[1:])
+    rows = [row for row in search.trials if row["task"] != "dense"]  # a given baseline has no row
+    tried = ", ".join(f"{row['task']}: {row[name]:.4g}" for row in rows)
     return (
         f"Nothing is within the tolerance of {search.tolerance:.4g}: dense of equal steps has "
         f"{name} = {search.baseline[name]:.4g}. Tried: {tried}. Train for more `epochs`, allow a larger "

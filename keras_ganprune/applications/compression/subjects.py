@@ -210,6 +210,7 @@ class ForeignTrainee(Trainee):
             object.__setattr__(
                 model, "train_step", lambda *arguments: step(*arguments[:-1], arguments[-1][0])
             )
+            model.train_function = None  # that of an earlier `fit` has the step as it was
         self.targets = targets
         self.shipped = shipped
         self.callbacks = list(callbacks)
@@ -259,10 +260,15 @@ class ForeignSubject(Subject):
         except NoTwinError as error:
             self.train_itself(f"it cannot be copied ({error})")
 
+    def restore(self) -> None:
+        """Put the user's model into the state that it was passed in."""
+        vars(self.model).pop("train_step", None)
+        self.model.train_function = None
+        self._state.restore()
+
     def train_itself(self, reason: str) -> None:
         """Train the user's model itself from now on."""
         self.has_copies = False
-        self._state.restore()
         self.notes.append(f"The model that you passed was trained itself, since {reason}")
 
     def changed(self) -> bool:
@@ -285,8 +291,7 @@ class ForeignSubject(Subject):
                     f"A search by `tolerance` over budgets needs copies of the model. Received: a "
                     f"{type(model).__name__}, which cannot be copied. Give a `budget` without `tolerance`."
                 )
-            vars(model).pop("train_step", None)
-            self._state.restore()
+            self.restore()
         callbacks = []
         if teacher is not None and self.teaches and self.targets:
             callbacks.append(Teach(teacher, self.targets[0]))

@@ -11,7 +11,10 @@ from typing import Any, cast
 import attrs
 import keras
 
+from keras_ganprune.applications.compression import fallbacks
+from keras_ganprune.applications.compression.fallbacks import NotACopyError
 from keras_ganprune.applications.compression.folder import Folder
+from keras_ganprune.applications.compression.looked_up import NOTE, share_looked_up
 from keras_ganprune.applications.compression.plan import Plan, batches
 from keras_ganprune.applications.compression.progress import Progress, StepLines
 from keras_ganprune.applications.compression.resumed import (
@@ -28,13 +31,18 @@ from keras_ganprune.applications.compression.subjects import (
 )
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.shrink import Shrink
-from keras_ganprune.errors import PruningError, PruningWarning, UnsupportedLayerError
+from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
+from keras_ganprune.layers.traversal import walk
 from keras_ganprune.layers.upgrade import make_prunable
 from keras_ganprune.pruning.granularity import Channel
+from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.schedules import PolynomialDecay
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import channel_groups
 from keras_ganprune.training import discovery
+
+# A share of the batch statistics before the last mask that does not change the outputs.
+_FORGOTTEN = 0.05
 
 
 @attrs.frozen
@@ -113,7 +121,7 @@ class Trainer:
 
     Attributes:
         steps_per_batch: Steps of the target's optimizer per batch, as measured in the dense training.
-        criterion: The criterion that the tasks use: 'magnitude' after 'taylor' could not be used.
+        criterion: The criterion that the tasks use: 'magnitude' where 'taylor' cannot be used.
         teacher_name: Name of a teacher that the user has given; None for the model itself.
         notes: What could not be done as usual.
         start: Steps that the target's optimizer had done before.
@@ -147,6 +155,7 @@ class Trainer:
         self.notes: list[str] = []
         self.start = subject.steps_done
         self._costs: dict[str, float] = {}
+        fallbacks.as_before(self)
 
     @property
     def targets(self) -> list[str] | None:
@@ -167,28 +176,25 @@ class Trainer:
             UnsupportedLayerError: The criterion cannot be used.
             CannotCutError: The channels cannot be cut out.
         """
+        trained_before = self.progress.trained
         try:
-            trained = self._run(task)
-        except (PruningError, CannotCutError):
+            return self.run_once(task)
+        except NotACopyError:
+            fallbacks.train_itself(self, fallbacks.TRAINED)
+            return self.run(task)
+        except (UnsupportedLayerError, CannotCutError):
             raise
         except Exception as error:
-            if not getattr(self.subject, "teaches", False) or task.kind == "dense":
+            # After a first step, nothing of what is tried here can be the reason.
+            if self.progress.trained > trained_before:
                 raise
-            # The step of a foreign class may keep tensors where they cannot be used again.
-            self.subject.teaches = False  # pyright: ignore[reportAttributeAccessIssue]
-            self.notes.append(
-                "No teacher was used, since the training step of this class did not run with it "
-                f"({type(error).__name__})."
-            )
-            trained = self._run(task)
-        if isinstance(self.subject, ForeignSubject) and self.subject.changed():
-            self.subject.train_itself(
-                "a copy trained the networks of your model: something in it holds them, such as a function."
-            )
-            return self._run(task)
-        return trained
+            trained = fallbacks.run_otherwise(self, task, error)
+            if trained is None:
+                raise
+            return trained
 
-    def _run(self, task: Task) -> Trained:
+    def run_once(self, task: Task) -> Trained:
+        """Train a copy of the user's model, or the model itself, as `subject` says."""
         trainee = self.subject.new(None if task.kind == "dense" else self.teacher)
         stream = batches(self.data.x, self.data.y, self.data.weights, self.plan, self.seed)
         plan = self.plan
@@ -199,6 +205,8 @@ class Trainer:
         elif task.kind == "sparsity":
             prune = self.prune(task, trainee.targets)
             history = self._fit(task, trainee, stream, "a", 0, plan.epochs, [prune])
+            if self.settles:
+                recalibrate_batch_norm(trainee.model.student, self.recalibration)
         else:
             prune = self.prune(task, trainee.targets)
             history = self._fit(task, trainee, stream, "a", 0, plan.cut_epoch, [prune])
@@ -219,6 +227,15 @@ class Trainer:
             return self.subject.steps_done
         finally:
             self.subject.model = from_user
+
+    def criterion_for(self, task: Task) -> str:
+        """Return the criterion of a task, and note where it is not 'taylor' from the start."""
+        if task.kind == "sparsity" and self.criterion == "taylor":
+            networks = [network for _, network in self.subject.networks]
+            if share_looked_up(networks) > 0.5:
+                self.notes += [] if NOTE in self.notes else [NOTE]
+                return "magnitude"
+        return self.criterion
 
     # --- the callbacks of the recipe -------------------------------------------------------------
 
@@ -249,10 +266,26 @@ class Trainer:
         )
 
     @property
+    def settles(self) -> bool:
+        """Whether batch statistics are measured anew after the last mask of a sparse network.
+
+        A moving average forgets what was before the last mask after some hundred steps only. Without that,
+        the outputs of a short training are shifted.
+        """
+        if self.subject.label != "trainer" or self.data.samples is None:
+            return False
+        steps = self.plan.steps - self.plan.ramp
+        layers = [layer for _, network in self.subject.networks for _, layer in walk(network)]
+        norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+        return any(layer.momentum**steps > _FORGOTTEN for layer in norms)
+
+    @property
     def recalibration(self) -> Any:
         """What `Shrink` gets as `recalibrate`."""
         if self.data.samples is None:
-            return True
+            # A stream may not be readable twice. The training that follows the cut renews the statistics.
+            gan = isinstance(self.subject, AdversarialSubject)
+            return not gan or not getattr(self.subject.model, "conditional", True)
         if self.subject.label == "trainer":
             data = self.data.x
         elif isinstance(self.subject, AdversarialSubject) and self.data.y is not None:
@@ -279,6 +312,8 @@ class Trainer:
     ) -> dict[str, list[float]]:
         """Train from one epoch to another; or read the end of that training, if it is there."""
         key, model = f"{task.key}-{part}", trainee.model
+        if getattr(self.subject, "teaches", True) is False and task.kind != "dense":
+            key += "-untaught"  # goes on from no state of a training with a teacher
         if last <= first:
             return {}
         if self.folder.path is not None:
@@ -296,6 +331,8 @@ class Trainer:
         # Before `BackupAndRestore`, which ends the writing of an epoch.
         resumed = Resumed(self.folder, key, stream)
         lines = StepLines(self.progress, str(task))
+        # Private attribute of Keras, where `BackupAndRestore` leaves the epoch of the training before.
+        model._initial_epoch = None
         with random_numbers(self.seed), missed_silently():
             model.fit(
                 stream,
@@ -312,6 +349,8 @@ class Trainer:
                     *self.folder.backup(key),
                 ],
             )
+        if isinstance(self.subject, ForeignSubject) and self.subject.changed():
+            raise NotACopyError
         self.folder.put(f"{key} history", resumed.history)
         self.folder.put(f"{key} place", place_of(stream))
         self.folder.save(key, model)

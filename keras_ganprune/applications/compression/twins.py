@@ -124,7 +124,7 @@ class _Copier:
             return self._layer(value)
         if isinstance(value, keras.random.SeedGenerator):
             twin = keras.random.SeedGenerator(0)
-            twin.state.assign(value.state)
+            twin.state.assign(np.array(to_numpy(value.state)))
             return twin
         if isinstance(value, types.MethodType) and value.__self__ is self.model:
             return getattr(self.twin, value.__name__)
@@ -162,7 +162,7 @@ class _Copier:
             if [v.shape for v in twin.variables] != [v.shape for v in layer.variables]:
                 raise NoTwinError(f"'{layer.name}' cannot be made again from its configuration.")
             for old, new in zip(layer.variables, twin.variables, strict=True):
-                new.assign(old)
+                new.assign(np.array(to_numpy(old)))
             self._pair(layer, twin)
             return twin
         if isinstance(layer, keras.Model):
@@ -184,4 +184,4 @@ class _Copier:
             if [v.shape for v in values] != plain:
                 raise NoTwinError("The state of an optimizer cannot be copied.")
             for source, to in zip(values, new.variables, strict=True):
-                to.assign(source)
+                to.assign(np.array(to_numpy(source)))

@@ -30,6 +30,7 @@ WRONG = [
     ({"metric": lambda network: 1.0, "tolerance": 0.1, "baseline": None}, "higher_is_better=True"),
     ({"tolerance": 0.1}, "baseline=False"),
     ({"baseline": {"f1": 1.0}}, "deciding metric"),
+    ({"teacher": keras.Sequential([keras.Input((16,)), keras.layers.Dense(7)])}, "Leave `teacher`"),
 ]
 
 
@@ -47,7 +48,7 @@ def test_arguments(trained, change, text, tmp_path):
         ((X[:0], Y[:0]), "at least one sample"),
         ((X * np.nan, Y), "finite"),
         ((X[:, :3], Y), "shape of the model's input"),
-        (X, "`labels` are missing"),
+        (X, r"Pass a tuple \(x, y\)"),
         ((X, Y, Y, Y), "tuple of 4"),
         ("digits", "must be arrays"),
     ],
@@ -64,16 +65,52 @@ def test_a_model_that_is_not_compiled():
         kgp.compress(model, (X, Y), **FINE)
 
 
-@pytest.mark.full
-def test_nothing_is_within_the_tolerance(trained):
-    values = iter([1.0, 1.0, *[0.0] * 20])
-    with pytest.raises(InvalidArgumentError, match=r"Tried: sparsity 0.5: 0, .*Train for more"):
-        kgp.compress(
-            *trained,
-            **{**FINE, "baseline": None},
-            tolerance=0.01,
-            metric=lambda network: {"score": next(values)},
-        )
+@pytest.mark.parametrize(
+    ("held_out", "text"),
+    [
+        ((X[:, :3], Y), "`validation_data` must have the shape of the model's input"),
+        ((X, Y[:5]), r"`validation_data` must have one entry per sample. Received: \[12, 5\]"),
+        ((X * np.nan, Y), "`validation_data` must be finite"),
+        ((X, Y * np.nan), "The labels of `validation_data` must be finite"),
+        ((X[:0], Y[:0]), "`validation_data` must hold at least one sample"),
+        (X, r"`validation_data` must have labels.*Pass a tuple \(x, y\)"),
+        ((X, np.ones((12, 7))), r"`validation_data` must be what the model and its compiled loss"),
+    ],
+    ids=["shape", "length", "nan", "nan labels", "empty", "labels", "shape of labels"],
+)
+def test_validation_data(trained, held_out, text):
+    with pytest.raises(DataError, match=text):
+        kgp.compress(*trained, **FINE, validation_data=held_out)
+
+
+A, B = np.ones((12, 6), "float32"), np.ones((12, 4), "float32")
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [
+        ({"a": A, "b": B[:, :2]}, r"\(None, 4\).*Received: \{'a': \(12, 6\), 'b': \(12, 2\)\}"),
+        ({"a": A}, "'a': \\(12, 6\\)"),
+        ({"a": A, "b": B[:5]}, r"Received: \[12, 5, 12"),
+    ],
+    ids=["shape", "one missing", "length"],
+)
+def test_data_of_two_inputs(x, text):
+    model, (_, y) = models.two_inputs()
+    with pytest.raises(DataError, match=text):
+        kgp.compress(model, (x, {name: labels[:12] for name, labels in y.items()}), **FINE)
+
+
+def test_a_metric_that_returns_nan_for_a_sparse_network_only(trained):
+    def metric(network):
+        kernels = [w for w in network.get_weights() if w.ndim > 1]
+        share = sum(map(np.count_nonzero, kernels)) / sum(kernel.size for kernel in kernels)
+        return float("nan") if share < 0.9 else share
+
+    with pytest.raises(
+        InvalidArgumentError, match="= nan. Let it return a number".replace(".", r"\.")
+    ):
+        kgp.compress(*trained, **FINE, metric=metric)
 
 
 def test_a_folder_of_something_else(trained, tmp_path):

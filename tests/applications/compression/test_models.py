@@ -8,7 +8,7 @@ import pytest
 import keras_ganprune as kgp
 from keras_ganprune.applications.compression.training import missed_silently
 
-GANS = ("wgan_gp", "conditional_gan", "gan_model", "image_to_image")
+GANS = ("wgan_gp", "dcgan", "conditional_gan", "gan_model", "image_to_image")
 needs_tensorflow = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="the class of the user is of TensorFlow"
 )
@@ -39,10 +39,21 @@ def recompute(result, name):
     return kgp.strip_pruning(getattr(gan, "sampler", None) or gan.generator)
 
 
+def counts(model):
+    """Return (weights that are ranked, weights that are kept), read from the masks."""
+    report = kgp.sparsity_report(getattr(model, "generator", model))
+    return report.total, report.kept
+
+
+def zeros(network):
+    return sum(int((w == 0).sum()) for w in state(network))
+
+
 ROWS = [
     ("classifier", "budget"),
     ("gan_model", "sparsity"),
     ("image_to_image", "budget"),
+    pytest.param("dcgan", "sparsity", marks=needs_tensorflow),
     *[
         pytest.param(name, kind, marks=[needs_tensorflow] if name == "wgan_gp" else [])
         for name in models.MODELS
@@ -70,19 +81,45 @@ def test_one_call_meets_the_target_and_its_code_does_the_same(name, kind):
         **settings_for(name),
     )
     assert same(before, state(model))
-    assert (
-        type(result.model) is type(model) or result.model.__class__.__name__ == type(model).__name__
-    )
+    if name in GANS:
+        assert type(result.model) is type(model)
     if kind == "sparsity":
-        assert result.achieved == pytest.approx(0.8, abs=2e-3)
+        total, kept = counts(result.model)
+        assert kept == round(total * 0.2) and result.achieved == 1 - kept / total
+        assert zeros(result.network) >= total - kept
     else:
-        assert result.achieved == pytest.approx(0.4, rel=0.1)
+        # As near as whole channels allow: 2 %. Of the tiny generators, some channels cost more than that.
+        near = 0.02 if name not in GANS else 0.1
+        assert result.achieved == pytest.approx(0.4, rel=near)
         assert result.network.count_params() < result.dense.count_params()
     assert np.isfinite(list(result.after.values())).all()
     assert not [note for note in result.notes if "could not" in note or "cannot" in note], (
         result.notes
     )
     assert same(state(recompute(result, name)), state(result.network))
+
+
+@pytest.mark.full
+@needs_tensorflow
+def test_a_class_that_cannot_be_copied_is_trained_itself_and_goes_back_to_what_held():
+    model, data = models.trained(models.gan_with_a_function)
+    result = kgp.compress(
+        model,
+        data,
+        sparsity=0.6,
+        tolerance=0.45,
+        metric=models.density,
+        baseline={"score": 1.0},
+        epochs=4,
+        batch_size=16,
+        verbose=0,
+    )
+    assert result.model is model and "was trained itself" in result.notes[0]
+    # The last training was of 0.5, which does not hold.
+    assert [row["holds"] for row in result.trials] == [False, True, False]
+    report = kgp.sparsity_report(model.generator)
+    assert result.achieved == report.sparsity == pytest.approx(0.375, abs=1e-3)
+    assert models.density(result.network)["score"] == 1 - result.achieved
 
 
 def test_the_masks_of_the_result_hold_in_a_later_fit():
@@ -94,38 +131,3 @@ def test_the_masks_of_the_result_hold_in_a_later_fit():
     result.model.fit(*data, verbose=0)
     assert kgp.sparsity_report(result.model).sparsity == result.achieved
     assert set(result.after) == {"accuracy", "loss"} and result.metric == "accuracy"
-
-
-@pytest.mark.full
-def test_a_dense_model_is_trained_for_as_many_steps_and_can_be_shared():
-    model, data = models.trained(models.classifier)
-    first = kgp.compress(
-        model, data, sparsity=0.5, epochs=4, validation_data=data, batch_size=16, verbose=0
-    )
-    trainer = kgp.Distiller.of(model)
-    batches = kgp.datasets.Batches(*data, batch_size=16, per_epoch=6, seed=0)
-    keras.utils.set_random_seed(0)
-    trainer.fit(batches, epochs=4, shuffle=False, verbose=0)
-    trainer.student.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    expected = trainer.student.evaluate(*data, batch_size=256, verbose=0, return_dict=True)
-    assert first.baseline == pytest.approx(expected) and first.steps == 24
-    second = kgp.compress(
-        model, data, sparsity=0.7, epochs=4, validation_data=data, baseline=first, verbose=0
-    )
-    assert second.baseline == first.baseline and len(second.trials) == 1
-
-
-@pytest.mark.full
-def test_a_tolerance_ends_with_the_highest_that_held_and_twice_the_same():
-    model, data = models.trained(models.classifier, epochs=10)
-    results = [
-        kgp.compress(model, data, sparsity=0.97, tolerance=0.1, epochs=6, verbose=0)
-        for _ in range(2)
-    ]
-    one, two = results
-    assert one.trials == two.trials and same(state(one.network), state(two.network))
-    reference = one.baseline["accuracy"]
-    for trial in one.trials[1:]:
-        assert trial["holds"] == (trial["accuracy"] >= 0.9 * reference)
-    held = [trial["achieved"] for trial in one.trials[1:] if trial["holds"]]
-    assert one.achieved == max(held) < 0.97

@@ -1,6 +1,7 @@
 """Coupled channels in `Pruner` and in `Prune`: their masks against lists made by hand."""
 
 import collections
+import warnings
 
 import keras
 import networks as nets
@@ -762,6 +763,26 @@ def test_a_share_of_the_cost_only_falls():
         last = now
     np.testing.assert_allclose(shares, [0.0, 0.3, 0.6, 0.75], atol=0.02 * 0.7)
     assert pruner.update(sparsity=0.2).achieved == shares[-1]  # `hard`
+
+
+@pytest.mark.parametrize("final", [0.6, None])
+def test_on_the_way_to_a_share_of_the_cost_enough_small_channels_stay_to_meet_it(final):
+    """Two heads cost a quarter each and are ranked highest: if all small channels go, a head is too much."""
+    x = keras.Input((6, 16))
+    heads = keras.layers.MultiHeadAttention(2, 8)
+    h = keras.layers.LayerNormalization()(x + heads(x, x))
+    hidden = keras.layers.Dense(32, "relu")(h)
+    model = keras.Model(x, keras.layers.Dense(16)(hidden))
+    for layer in (heads.query_dense, heads.key_dense, heads.value_dense):
+        layer.kernel.assign(10.0 * layer.kernel)
+    options = {"granularity": kgp.Channel(of="macs"), "allocation": "global_ranking"}
+    pruner = prune(model, **options)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The budget, .* is missed by", PruningWarning)
+        for sparsity in (0.2, 0.4, 0.44, 0.6):
+            pruner.update(sparsity=sparsity, final=final)
+    missed = abs(pruner.sparsity - 0.6) > 0.02 * 0.4
+    assert missed == (final is None)
 
 
 def test_a_share_of_the_cost_wants_a_sparsity():

@@ -1,4 +1,4 @@
-"""The learning rate of the text applications."""
+"""The learning rate of most applications."""
 
 from __future__ import annotations
 
