@@ -66,7 +66,7 @@ class Denoising(Application):
     """
 
     name: ClassVar[str] = "denoising"
-    help: ClassVar[str] = "Remove noise from photos with a residual network."
+    help: ClassVar[str] = "remove noise from photos with a residual network"
     options_class: ClassVar[type] = DenoisingOptions
     metrics: ClassVar[Mapping[str, Any]] = {"psnr": image_scores.PSNR, "ssim": image_scores.SSIM}
     target: ClassVar[str | None] = "generator"

@@ -75,7 +75,7 @@ class Detection(Application):
     """
 
     name: ClassVar[str] = "detection"
-    help: ClassVar[str] = "Find handwritten digits on photos: one-shot detector with a heat map."
+    help: ClassVar[str] = "find handwritten digits on photos: one-shot detector with a heat map"
     options_class: ClassVar[type] = DetectionOptions
     metrics: ClassVar[Mapping[str, Metric]] = detection_scores.METRICS
 

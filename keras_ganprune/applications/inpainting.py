@@ -70,7 +70,7 @@ class Inpainting(Application):
     """
 
     name: ClassVar[str] = "inpainting"
-    help: ClassVar[str] = "Fill holes in images of solar cells, or in photos (U-Net)."
+    help: ClassVar[str] = "fill holes in images of solar cells, or in photos (U-Net)"
     options_class: ClassVar[type] = InpaintingOptions
     metrics: ClassVar[Mapping[str, Any]] = {
         "psnr": Metric("PSNR in the holes, dB", higher_is_better=True, digits=2),

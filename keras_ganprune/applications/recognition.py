@@ -72,7 +72,7 @@ class Recognition(Application):
 
     name: ClassVar[str] = "recognition"
     help: ClassVar[str] = (
-        "Find defective solar cells, or read digits with few labels (small ResNet)."
+        "find defective solar cells, or read digits with few labels (small ResNet)"
     )
     options_class: ClassVar[type] = RecognitionOptions
     metrics: ClassVar[Mapping[str, Metric]] = {

@@ -74,7 +74,7 @@ class SuperResolution(Application):
     """
 
     name: ClassVar[str] = "super-resolution"
-    help: ClassVar[str] = "Make small photos two or four times as large (SRGAN)."
+    help: ClassVar[str] = "make small photos two or four times as large (SRGAN)"
     options_class: ClassVar[type] = SuperResolutionOptions
     metrics: ClassVar[Mapping[str, Any]] = {
         "psnr": image_scores.PSNR,

@@ -60,7 +60,7 @@ class TextClassification(Application):
     """
 
     name = "text-classification"
-    help = "country of a place name, 15 classes: GRU or small transformer"
+    help = "tell the country of a place name, 15 classes: GRU or small transformer"
     options_class = TextClassificationOptions
     metrics: ClassVar[Mapping[str, Metric]] = {
         "accuracy": Metric("accuracy", True),

@@ -76,7 +76,7 @@ class TextGeneration(Application):
     """
 
     name = "text-generation"
-    help = "new place names: 1-D convolutional Wasserstein GAN"
+    help = "make up place names: 1-D convolutional Wasserstein GAN"
     options_class = TextGenerationOptions
     metrics: ClassVar[Mapping[str, Metric]] = {
         "trigram_divergence": Metric("trigram divergence, bits", False, 4),

@@ -89,7 +89,7 @@ class ImageGeneration(Application):
     """
 
     name = "image-generation"
-    help = "images like those of a data set: DCGAN or MLP GAN on MNIST, digits or your folder"
+    help = "make images like those of a data set: DCGAN or MLP GAN on MNIST, digits or your folder"
     options_class = ImageGenerationOptions
     metrics: ClassVar[Mapping[str, Metric]] = {
         "fd": Metric("Fréchet distance", False, 3),

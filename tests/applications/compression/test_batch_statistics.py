@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-import pytest
+from cases import cases
 
 import keras_ganprune as kgp
 from keras_ganprune.applications.compression.training import Trainer
@@ -32,7 +32,7 @@ def statistics(model):
     return [keras.ops.convert_to_numpy(v) for v in (norm.moving_mean, norm.moving_variance)]
 
 
-@pytest.mark.parametrize(("momentum", "measured_anew"), [(0.99, True), (0.1, False)])
+@cases(1, ("momentum", "measured_anew"), [(0.99, True), (0.1, False)])
 def test_batch_statistics_are_measured_where_moving_averages_lag(momentum, measured_anew):
     result = kgp.compress(
         classifier(momentum), (X, Y), sparsity=0.5, epochs=4, baseline=False, seed=0, verbose=0

@@ -101,6 +101,7 @@ def test_data_of_two_inputs(x, text):
         kgp.compress(model, (x, {name: labels[:12] for name, labels in y.items()}), **FINE)
 
 
+@pytest.mark.full
 def test_a_metric_that_returns_nan_for_a_sparse_network_only(trained):
     def metric(network):
         kernels = [w for w in network.get_weights() if w.ndim > 1]

@@ -109,6 +109,7 @@ def test_twice_the_same_for_a_seed(request_):
     assert one.achieved == (max(held) if "sparsity" in request_ else min(held))
 
 
+@pytest.mark.full
 def test_a_tolerance_that_nothing_meets_says_what_was_tried():
     model, data = models.trained(models.classifier, epochs=1)
     settings = {"epochs": 1, "batch_size": 24, "metric": models.density, "verbose": 0}
