@@ -15,6 +15,7 @@ from keras_ganprune.errors import DataError, InvalidArgumentError
 from keras_ganprune.gan import GANModel
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.metrics import ImageQuality
+from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.utils import files, training_data, validation
 
@@ -47,6 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, text in _BUDGETS.items():
         parser.add_argument(f"--{name}", type=float, default=None, help=f"{text} Defaults to none.")
+    parser.add_argument(
+        "--granularity",
+        default=None,
+        help="What becomes zero together with --sparsity: '2:4', a block such as '4x1' (whose zeros LiteRT "
+        "skips). Defaults to single weights.",
+    )
+    parser.add_argument(
+        "--round-to",
+        type=int,
+        default=None,
+        help="The number of kept channels per layer is a multiple of this int, such as 8, which ONNX Runtime "
+        "needs to be fast. Defaults to any number.",
+    )
     parser.add_argument(
         "--tolerance",
         type=float,
@@ -128,6 +142,7 @@ def run(arguments: argparse.Namespace) -> None:
         x[:split] if y_train is None else (x[:split], y_train[:split]),
         sparsity=arguments.sparsity,
         budget=budget,
+        granularity=_granularity(arguments, budget),
         target=arguments.target,
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
@@ -150,6 +165,27 @@ def _budget(arguments: argparse.Namespace) -> Budget | None:
         )
     given.pop("sparsity", None)
     return Budget(**given) if given else None
+
+
+def _granularity(arguments: argparse.Namespace, budget: Budget | None) -> Any:
+    """Return what is removed together, or None for the default.
+
+    Raises:
+        InvalidArgumentError: An option is for the other kind of compression.
+    """
+    if arguments.round_to is not None:
+        if budget is None:
+            raise InvalidArgumentError(
+                "--round-to is for channels, which --macs, --parameters and --bytes cut out. Received: "
+                f"--round-to {arguments.round_to} without them. Leave it out."
+            )
+        return Channel(round_to=arguments.round_to)
+    if arguments.granularity is not None and budget is not None:
+        raise InvalidArgumentError(
+            "--granularity is for --sparsity. Received: "
+            f"--granularity {arguments.granularity} with a budget, which cuts out channels. Leave it out."
+        )
+    return arguments.granularity
 
 
 def _quality(model: Any, x: Any, y: Any, arguments: argparse.Namespace) -> ImageQuality | None:

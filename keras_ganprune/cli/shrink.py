@@ -74,8 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--round-to",
         type=int,
         default=None,
-        help="The number of kept channels per layer is a multiple of this int, such as 8. Defaults to any "
-        "number.",
+        help="The number of kept channels per layer is a multiple of this int, such as 8, "
+        "which ONNX Runtime needs to be fast. Defaults to any number.",
     )
     parser.add_argument(
         "--keep",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,25 +13,34 @@ from keras_ganprune.exporters._comparison import inputs_for
 from keras_ganprune.exporters.contract import Arrays
 from keras_ganprune.exporters.conversion_source import named_inputs
 from keras_ganprune.gan import GANModel
+from keras_ganprune.layers.inference import replaced_calls, run
 from keras_ganprune.layers.probe_inputs import probe_inputs
+from keras_ganprune.layers.tensors import to_numpy
+from keras_ganprune.layers.traversal import walk
 
 # Latent vectors that are drawn for a generator.
 _DRAWN, _BATCH = 256, 16
+# The standard deviation of calibration inputs, or of what a batch normalization gets for them, must be that
+# of the others within this factor. Pixels of 0 to 255 instead of -1 to 1 are over 100 times as large.
+_FACTOR = 20.0
+# Samples that show the ranges.
+_SHOWN = 64
 
 
-def calibration_batches(
-    model: keras.Model, network: keras.Model, calibration: Any, batch_size: int | None
-) -> list[Arrays]:
-    """Return batches of inputs by name.
+def calibration_inputs(
+    model: keras.Model, network: keras.Model, calibration: Any, inputs: Any
+) -> Any:
+    """Return the inputs to calibrate with, in the structure of the network.
 
     Args:
         model: The model of the user. For a `GANModel`, latent vectors can be drawn.
         network: The network that is exported.
         calibration: Inputs in the structure of the network, or None.
-        batch_size: Batch size of the file, or None.
+        inputs: Inputs that the user compares on, or None.
 
     Raises:
-        InvalidArgumentError: `calibration` is missing, empty, has NaN, or the network cannot be called on it.
+        InvalidArgumentError: `calibration` is missing, empty, has NaN, the network cannot be called on it, or
+            it has another range than the inputs that the network knows.
     """
     structure = _drawn(model) if calibration is None else _structure(network, calibration)
     flat = [np.asarray(array) for array in keras.tree.flatten(structure)]
@@ -51,7 +61,24 @@ def calibration_batches(
                 "`calibration` must be like the inputs that the file will see. Received: one value, "
                 f"{array.flat[0]:g}, everywhere."
             )
-    count, size = rows.pop(), batch_size or _BATCH
+    if calibration is not None:
+        known = _drawn(model) if inputs is None and isinstance(model, GANModel) else inputs
+        _check_range(network, structure, known)
+    return structure
+
+
+def calibration_batches(
+    network: keras.Model, structure: Any, batch_size: int | None
+) -> list[Arrays]:
+    """Return batches of inputs by name.
+
+    Args:
+        network: The network that is exported.
+        structure: What `calibration_inputs` returns.
+        batch_size: Batch size of the file, or None.
+    """
+    count = max(len(array) for array in keras.tree.flatten(structure) if np.ndim(array))
+    size = batch_size or _BATCH
     batches = []
     for begin in range(0, max(1, count - size + 1), size):
         part = keras.tree.map_structure(
@@ -60,6 +87,61 @@ def calibration_batches(
         )
         batches.append(named_inputs(network, part))
     return batches
+
+
+def _check_range(network: keras.Model, structure: Any, known: Any) -> None:
+    """Raise `InvalidArgumentError` if calibration inputs are much larger or smaller than what is known.
+
+    Args:
+        network: The network.
+        structure: The calibration inputs.
+        known: Inputs that the network will see, or None. Without them, the batch normalizations tell.
+    """
+    if known is not None:
+        pairs = zip(keras.tree.flatten(structure), keras.tree.flatten(known), strict=True)
+        for array, other in pairs:
+            array, other = np.asarray(array), np.asarray(other)
+            if array.dtype.kind == "f" and other.size:
+                _check_factor(float(array.std()), float(other.std()), "your inputs have")
+        return
+    shown = keras.tree.map_structure(lambda a: a[:_SHOWN] if np.ndim(a) else a, structure)
+    for name, found, expected in _normalized(network, shown):
+        _check_factor(found, expected, f"the batch normalization '{name}' knows, for its inputs,")
+
+
+def _check_factor(found: float, expected: float, who: str) -> None:
+    if expected > 0.0 and not 1 / _FACTOR <= found / expected <= _FACTOR:
+        raise InvalidArgumentError(
+            "`calibration` must have the range of the inputs that the network was trained on. Received: "
+            f"values with a standard deviation of {found:.3g}, where {who} {expected:.3g}. Scale them as "
+            "for the training, such as from 0 to 255 to -1 to 1."
+        )
+
+
+def _normalized(network: keras.Model, inputs: Any) -> list[tuple[str, float, float]]:
+    """Return name, standard deviation of the inputs, and moving standard deviation of each trained
+    BatchNormalization: medians over the channels."""
+    norms: Any = [
+        layer for _, layer in walk(network) if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    found: list[tuple[str, float, float]] = []
+
+    def recording(layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
+        def called(values: Any, *args: Any, **kwargs: Any) -> Any:
+            moving = np.sqrt(to_numpy(layer.moving_variance))
+            # Without training, the variances are 1.
+            if not (moving == 1.0).all():
+                array = keras.ops.convert_to_numpy(values).astype("float64")
+                axes = tuple(n for n in range(array.ndim) if n != layer.axis % array.ndim)
+                deviation = float(np.median(array.std(axes)))
+                found.append((layer.name, deviation, float(np.median(moving))))
+            return call(values, *args, **kwargs)
+
+        return called
+
+    with replaced_calls(norms, recording):
+        run(network, inputs)
+    return found
 
 
 def _structure(network: keras.Model, calibration: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
+import keras
 import numpy as np
 
 # Arrays by the names of the inputs, or of the outputs.
@@ -112,6 +113,11 @@ class Exporter(abc.ABC):
     def can_leave_out(self, precision: str) -> str | None:
         """Return None if zeros can be left out of a file, or the reason why not."""
         return f"{self.title} files hold all zeros."
+
+    def advice(self, network: keras.Model) -> list[str]:
+        """Return sentences: what would make the network faster in this runtime. Defaults to none."""
+        del network
+        return []
 
     #: Whether the runtime may compute in another precision than that of the file.
     has_other_precision: ClassVar[bool] = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -77,3 +77,23 @@ def named_outputs(outputs: Any) -> dict[str, Any]:
     if isinstance(outputs, Mapping):
         return {str(key): value for key, value in outputs.items()}
     return {f"output_{n}": value for n, value in enumerate(keras.tree.flatten(outputs))}
+
+
+def in_batches(function: Callable[[Any], Any], inputs: Any, size: int) -> Any:
+    """Return the outputs of a function for inputs of any number of rows.
+
+    Args:
+        function: Function of a structure of arrays of `size` rows.
+        inputs: Structure of arrays.
+        size: Rows per call. The last call gets rows twice, and its outputs are cut.
+    """
+    count = max((len(a) for a in keras.tree.flatten(inputs) if np.ndim(a)), default=1)
+    parts = []
+    for begin in range(0, count, size):
+        rows = keras.tree.map_structure(
+            lambda a, begin=begin: np.asarray(a)[begin : begin + size] if np.ndim(a) else a, inputs
+        )
+        found = function(sized(rows, size))
+        left = min(size, count - begin)
+        parts.append(keras.tree.map_structure(lambda a, left=left: np.array(a)[:left], found))
+    return keras.tree.map_structure(lambda *a: np.concatenate(a), *parts)

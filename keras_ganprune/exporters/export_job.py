@@ -13,9 +13,14 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import ExportError, PruningWarning, UnsupportedLayerError
-from keras_ganprune.exporters import _comparison, proof
+from keras_ganprune.exporters import _comparison, file_quality, proof
 from keras_ganprune.exporters.contract import Arrays, ConversionSource, Exporter, ExportOptions
-from keras_ganprune.exporters.conversion_source import named_inputs, named_outputs, sized
+from keras_ganprune.exporters.conversion_source import (
+    in_batches,
+    named_inputs,
+    named_outputs,
+    sized,
+)
 from keras_ganprune.exporters.file_report import FileReport
 from keras_ganprune.layers.kernels import own_kernels
 from keras_ganprune.layers.tensors import to_numpy
@@ -137,6 +142,37 @@ class ExportJob:
             path, report = self.written(attrs.evolve(options, sparse=False), "dense")
             note = f"Zeros are stored: the file that leaves them out is not right. {error}"
             return path, attrs.evolve(report, notes=(*report.notes, note))
+
+    def judged(
+        self, path: pathlib.Path, report: FileReport, quality: Any, model: keras.Model
+    ) -> FileReport:
+        """Return the report with the quality of the outputs of the file, and of the network."""
+        function, compiled = self.exporter.load(path), measure_latency.compiled(self.network)
+        names = list(self.outputs[0])
+
+        def of_file(inputs: Any, size: int) -> Any:
+            found = in_batches(
+                lambda rows: dict(function(named_inputs(self.network, rows))), inputs, size
+            )
+            return found[names[0]] if len(names) == 1 else found
+
+        def of_network(inputs: Any, size: int) -> Any:
+            return in_batches(
+                lambda rows: compiled(*_comparison.tensors(self.network, rows)), inputs, size
+            )
+
+        numbers = [
+            file_quality.measured(quality, model, predict, self.batch_size)
+            for predict in (of_file, of_network)
+        ]
+        return attrs.evolve(report, quality=numbers[0], model_quality=numbers[1])
+
+    def advised(self, report: FileReport) -> FileReport:
+        """Return the report with what makes the file faster; warn of it."""
+        notes = self.exporter.advice(self.network)
+        for note in notes:
+            warnings.warn(note, PruningWarning, stacklevel=4)
+        return attrs.evolve(report, notes=(*report.notes, *notes))
 
     def timed(self, path: pathlib.Path, report: FileReport) -> FileReport:
         """Return the report with times; warn if the file is slower than its float32 form."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -25,7 +27,8 @@ class FileReport:
         zeros: Int, zeros of the kernels of the model.
         zeros_in_file: Int, those of them that were found in the file.
         weights: Int, number of weights of the kernels of the model.
-        quality: Dict, metric -> value with the outputs of the file; empty if none was asked for.
+        quality: Dict, metric -> value for the outputs of the file; empty if nothing was to be measured.
+        model_quality: Dict, metric -> value for the outputs of the model.
         notes: Tuple of sentences: what was refused, and what is to be known.
 
     Example:
@@ -47,6 +50,7 @@ class FileReport:
     zeros_in_file: int = 0
     weights: int = 0
     quality: Mapping[str, float] = attrs.field(factory=dict)
+    model_quality: Mapping[str, float] = attrs.field(factory=dict)
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -68,8 +72,25 @@ class FileReport:
             text += f"; {times}"
         lines = [text]
         if self.quality:
-            lines.append(", ".join(f"{name} {value:.4g}" for name, value in self.quality.items()))
+            lines.append(", ".join(self._compared(name) for name in self.quality))
         return "\n".join([*lines, *self.notes])
+
+    def _compared(self, name: str) -> str:
+        text = f"{name} {self.quality[name]:.4g}"
+        if name in self.model_quality:
+            text += f" (the model: {self.model_quality[name]:.4g})"
+        return text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as a dict that JSON can hold, with the path as text."""
+        fields = attrs.asdict(self, recurse=False)
+        fields["path"] = str(self.path)
+        fields["milliseconds"] = {str(size): ms for size, ms in self.milliseconds.items()}
+        fields["quality"], fields["model_quality"] = dict(self.quality), dict(self.model_quality)
+        fields["notes"] = list(self.notes)
+        # JSON has no infinity.
+        fields["psnr"] = self.psnr if math.isfinite(self.psnr) else None
+        return fields
 
 
 _TITLES = {

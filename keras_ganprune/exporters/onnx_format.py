@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
+import keras
 import numpy as np
 
 from keras_ganprune.errors import UnsupportedLayerError
@@ -19,11 +20,14 @@ from keras_ganprune.exporters.contract import (
     ExportOptions,
     InputForm,
 )
+from keras_ganprune.layers.traversal import walk
 from keras_ganprune.utils import optional_imports
 from keras_ganprune.utils.foreign_errors import sentence_of
 
 # The highest set of operators that tf2onnx 1.17 writes without errors.
 _OPSET = 18
+# Channels that ONNX Runtime computes together on a CPU.
+_BLOCK = 8
 # Types of inputs in ONNX -> in NumPy.
 _NUMPY_TYPES = {
     "tensor(float)": "float32",
@@ -62,6 +66,25 @@ class OnnxExporter(Exporter):
             _write_int8(model, path, options)
         else:
             onnx.save(model, str(path))
+
+    def advice(self, network: keras.Model) -> list[str]:
+        """See `Exporter`."""
+        widths = sorted(
+            {
+                layer.filters
+                for _, layer in walk(network)
+                if isinstance(layer, (keras.layers.Conv2D, keras.layers.SeparableConv2D))
+                and layer.filters > _BLOCK
+                and layer.filters % _BLOCK
+            }
+        )
+        if not widths:
+            return []
+        return [
+            f"ONNX Runtime computes convolutions in blocks of {_BLOCK} channels. Widths that are no multiple "
+            f"of {_BLOCK} can make it several times slower. Widths here: {', '.join(map(str, widths))}. "
+            "Shrink or compress with `granularity=Channel(round_to=8)` (on the command line: --round-to 8)."
+        ]
 
     def load(self, path: pathlib.Path, *, exact: bool = False) -> Callable[[Arrays], Arrays]:
         """See `Exporter`."""

@@ -12,13 +12,15 @@ import keras
 
 from keras_ganprune.errors import InvalidArgumentError, OutputError
 from keras_ganprune.exporters import _comparison
-from keras_ganprune.exporters.calibration import calibration_batches
+from keras_ganprune.exporters.calibration import calibration_batches, calibration_inputs
 from keras_ganprune.exporters.contract import Arrays, Exporter, ExportOptions
 from keras_ganprune.exporters.conversion_source import conversion_source
 from keras_ganprune.exporters.export_job import ExportJob
+from keras_ganprune.exporters.file_quality import check_quality
 from keras_ganprune.exporters.file_report import FileReport
 from keras_ganprune.exporters.formats import FORMATS, PRECISIONS
 from keras_ganprune.exporters.saved_model import export_saved_model
+from keras_ganprune.exporters.saved_model_measurements import with_measurements
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.as_saved import uncompiled
 from keras_ganprune.layers.stripping import mask_written_values, plain_classes
@@ -39,6 +41,7 @@ def export(
     batch_size: int | None = None,
     inputs: Any = None,
     tolerance: float | None = None,
+    quality: Any = None,
     latency: bool = True,
     overwrite: bool = False,
 ) -> FileReport:
@@ -62,11 +65,15 @@ def export(
             there are some, and the file proves to be right.
         batch_size: Positive int, fixed batch size of the file. Recurrent layers in LiteRT need one. Defaults
             to None: any.
-        inputs: A batch to compare on, as for `export_saved_model`. Defaults to None: random values in the
-            range of the layers.
+        inputs: A batch to compare on, as for `export_saved_model`. Defaults to None: the `calibration`, or
+            random values in the range of the layers.
         tolerance: Non-negative float, largest valid difference, relative to the largest output (at least 1).
             Defaults to None: 1e-4 for 'float32' and 0.02 for 'float16'. For 'int8' the mean difference must
             be at most 5 % of the range of the outputs.
+        quality: What measures the outputs of the model and of the file: an `ImageQuality`, or a function
+            (predict) -> number or dict, where `predict(inputs)` returns the outputs for inputs of the
+            network, such as `lambda predict: {"accuracy": (predict(x).argmax(-1) == y).mean()}`. Defaults to
+            None: nothing is measured.
         latency: Whether to measure the time in the runtime. Defaults to True.
         overwrite: Whether to replace an existing file. Defaults to False.
 
@@ -75,6 +82,7 @@ def export(
 
     Raises:
         InvalidArgumentError: An argument has a wrong value, or an argument has no effect for the format.
+        ArgumentTypeError: `quality` is neither an `ImageQuality` nor a function, or returns no numbers.
         UnsupportedLayerError: The format has no form for a layer or an input of the model.
         ExportError: The file gives other outputs in its runtime. Nothing is left at `path`.
         OutputError: The file exists, cannot be written, or the disk is full.
@@ -92,27 +100,35 @@ def export(
     network = _network(model)
     validation.built_model(network, "is exported")
     target = _target(exporter, files.as_path(path), overwrite)
-    if exporter.name == "saved_model":
-        return _saved_model(network, target, tolerance, inputs, overwrite)
     exporter.check_installed(precision)
+    if exporter.name == "saved_model":
+        report = _saved_model(network, target, tolerance, inputs, overwrite)
+        return with_measurements(report, model, network, inputs, quality, latency)
     mask_written_values(network)
     with plain_classes(network), uncompiled(network), tempfile.TemporaryDirectory() as folder:
         batch = _comparison.inputs_for(network, inputs)
+        batches: Sequence[Arrays] = ()
+        if precision == "int8":
+            known = None if inputs is None else batch
+            ranges = calibration_inputs(model, network, calibration, known)
+            batches = calibration_batches(network, ranges, batch_size)
+            # An 8-bit file is right for inputs like those of its calibration only.
+            batch = ranges if inputs is None else batch
         work = pathlib.Path(folder)
         (work / "source").mkdir()
         exact = 1e-5 if tolerance is None else tolerance
         source = conversion_source(network, work / "source", batch, batch_size, exact)
-        batches: Sequence[Arrays] = ()
-        if precision == "int8":
-            batches = calibration_batches(model, network, calibration, batch_size)
         job = ExportJob(exporter, network, source, batch, batch_size, tolerance, work)
         leave_out = job.is_sparse() if sparse == "auto" else bool(sparse)
         leave_out = leave_out and exporter.can_leave_out(precision) is None
         options = ExportOptions(precision, batches, leave_out)
         write = job.dense_if_wrong if sparse == "auto" else job.written
         written, report = write(options)
+        if quality is not None:
+            report = job.judged(written, report, quality, model)
         if latency:
             report = job.timed(written, report)
+        report = job.advised(report)
         return job.published(written, report, target, overwrite)
 
 
@@ -122,6 +138,7 @@ def _checked(values: dict[str, Any]) -> Exporter:
     precision = validation.one_of(values["precision"], "precision", PRECISIONS)
     exporter = FORMATS[name]
     validation.one_of(values["sparse"], "sparse", ("auto", True, False))
+    check_quality(values["quality"])
     if values["tolerance"] is not None:
         validation.non_negative(values["tolerance"], "tolerance")
     if values["batch_size"] is not None:

@@ -55,14 +55,36 @@ def generated(
     if not isinstance(source, keras.layers.Layer):
         yield from _from_function(source, n, seed, batch_size)
         return
-    generator, conditional, size = _resolve(source, latent_dim)
+    generator, _, _ = _resolve(source, latent_dim)
+    inputs = drawn_inputs(source, n, labels=labels, latent_dim=latent_dim, seed=seed)
+    start = 0
+    for images in latents.images_of(generator, inputs, batch_size):
+        yield images, inputs[1][start : start + len(images)] if len(inputs) > 1 else None
+        start += len(images)
+
+
+def drawn_inputs(
+    source: keras.layers.Layer,
+    n: int,
+    *,
+    labels: ArrayLike | None = None,
+    latent_dim: int | None = None,
+    seed: int = 0,
+) -> list[np.ndarray]:
+    """Return the inputs of a generator: latent vectors, and labels if it takes them.
+
+    Args:
+        source, n, labels, latent_dim, seed: As for `generated`.
+
+    Raises:
+        DataError: The generator takes labels but `labels` is None.
+        InvalidArgumentError: As for `generated`.
+    """
+    _, conditional, size = _resolve(source, latent_dim)
     inputs = [latents.draw(n, size, seed)]
     if conditional:
         inputs.append(_draw_labels(labels, n, seed))
-    start = 0
-    for images in latents.images_of(generator, inputs, batch_size):
-        yield images, inputs[1][start : start + len(images)] if conditional else None
-        start += len(images)
+    return inputs
 
 
 def _from_function(

@@ -96,7 +96,8 @@ def shrink(
         criterion: How channels are scored: a name, a `Criterion` that needs no gradients, or a dict of
             weights to mix such as {'magnitude': 1, 'random': 0.1}. Defaults to 'magnitude'.
         granularity: 'channel', or a `Channel` with `round_to`, `aggregate`, or `of` (the quantity that
-            `sparsity` is a share of). Defaults to 'channel'.
+            `sparsity` is a share of). For ONNX Runtime use `Channel(round_to=8)`: it computes widths that
+            are no multiple of 8 several times slower. Defaults to 'channel'.
         allocation: How the sparsity is spread over the groups: a name, an `Allocation`, or a dict of
             layer name or pattern -> sparsity. With a budget, 'uniform' or 'global_ranking'. Defaults to
             'uniform'.

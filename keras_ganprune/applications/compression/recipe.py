@@ -80,9 +80,11 @@ def _prune(trainer: Trainer, task: Task) -> list[str]:
     schedule, frequency = trainer.schedule(task)
     targets = trainer.targets
     target = targets[0] if targets is not None and len(targets) == 1 else targets
-    channels = (
-        [] if task.kind == "sparsity" else [f'    granularity=kgp.Channel(of="{task.quantity}"),']
-    )
+    units = []
+    if not isinstance(task.units, str):
+        units = [f"    granularity=kgp.{task.units!r},"]
+    elif task.units != "unstructured":
+        units = [f"    granularity={task.units!r},"]
     return [
         "prune = kgp.Prune(",
         f"    kgp.PolynomialDecay({schedule.final:.6g}, begin_step={schedule.begin_step}, "
@@ -91,7 +93,7 @@ def _prune(trainer: Trainer, task: Task) -> list[str]:
         f"    frequency={frequency},",
         f'    criterion="{task.criterion}",',
         '    allocation="global_ranking",',
-        *channels,
+        *units,
         ")",
         f"keras.utils.set_random_seed({trainer.seed})",
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import keras
@@ -22,6 +22,8 @@ from keras_ganprune.errors import (
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.layers.traversal import is_built
+from keras_ganprune.pruning import granularity as granularities
+from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured import budget as budgets
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import channel_groups
@@ -63,6 +65,32 @@ def goal_of(sparsity: Any, budget: Any, tolerance: Any) -> Task:
         return Task("sparsity", _FURTHEST)
     validate_sparsity(sparsity)
     return Task("sparsity", float(sparsity))
+
+
+def with_granularity(goal: Task, granularity: Any) -> Task:
+    """Return a goal with what is removed together.
+
+    Raises:
+        InvalidArgumentError: The granularity is no channel for a budget, or is one for a sparsity.
+    """
+    if granularity is None:
+        return goal
+    units = granularities.get(granularity)
+    is_channel = isinstance(units, Channel)
+    if goal.kind == "budget":
+        if not is_channel or not units.coupled:
+            raise InvalidArgumentError(
+                "A budget is met by cutting out channels: `granularity` must be a `Channel`. Received: "
+                f"{units!r}. Give `sparsity` instead, or `Channel(round_to=8)`."
+            )
+        options = {"aggregate": units.aggregate, "round_to": units.round_to}
+        return attrs.evolve(goal, granularity=Channel(of=cast(Any, goal.quantity), **options))
+    if is_channel:
+        raise InvalidArgumentError(
+            "With `sparsity`, masked channels would stay in the network. Received: "
+            f"{units!r}. To cut out channels, give a budget: `budget=Budget(macs=0.25)`."
+        )
+    return attrs.evolve(goal, granularity=units)
 
 
 def check_numbers(epochs: Any, batch_size: Any, seed: Any) -> None:
@@ -258,4 +286,5 @@ def feasible(goal: Task, subject: Subject) -> Task:
         "Channels cannot be cut out of this model, so weights were masked: the network is sparse, and as "
         f"fast as before. {reason}"
     )
-    return attrs.evolve(goal, kind="sparsity", value=round(1.0 - goal.value, 6), quantity="weights")
+    value = round(1.0 - goal.value, 6)
+    return attrs.evolve(goal, kind="sparsity", value=value, quantity="weights", granularity=None)

@@ -23,6 +23,7 @@ from keras_ganprune.applications.compression.subjects import (
     subject_of,
 )
 from keras_ganprune.applications.compression.training import Trainer
+from keras_ganprune.pruning.granularity import GranularityLike
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.utils import annotated
 
@@ -33,6 +34,7 @@ def compress(
     *,
     sparsity: float | None = None,
     budget: Budget | Mapping[str, float] | None = None,
+    granularity: GranularityLike | None = None,
     target: str | Sequence[str] | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -64,6 +66,10 @@ def compress(
         sparsity: Float in [0, 1), share of the weights to prune. Defaults to None.
         budget: `Budget` such as `Budget(macs=0.25)`, what stays of the network after channels are cut.
             Defaults to None.
+        granularity: What is removed together. For `sparsity` any granularity, such as '2:4' or
+            `Block.for_runtime("litert")`, whose zeros LiteRT skips; for `budget` a `Channel`.
+            `Channel(round_to=8)` keeps widths that are multiples of 8: ONNX Runtime needs them to be fast.
+            Defaults to None: single weights, or channels.
         target: Names of the networks of a GAN that are compressed. Defaults to None: the generator.
         epochs: Positive int, length of each training. Defaults to None: about 1,000 steps, in 4 to 100
             epochs.
@@ -115,7 +121,7 @@ def compress(
     """
     names = ("target", "teacher", "baseline", "callbacks", "folder", "higher_is_better", "verbose")
     annotated.check(compress, locals(), *names)
-    goal = requests.goal_of(sparsity, budget, tolerance)
+    goal = requests.with_granularity(requests.goal_of(sparsity, budget, tolerance), granularity)
     requests.check_numbers(epochs, batch_size, seed)
     seed = seed or 0
     requests.check_model(model)
@@ -139,7 +145,8 @@ def compress(
     identity = {
         "model": mark([w for _, network in subject.networks for w in network.weights]),
         "data": "a stream" if given.samples is None else mark([given.x, given.y, given.weights]),
-        "options": f"{goal} {plan} {targets} {seed} {tolerance} {teacher is not False}",
+        "options": f"{goal} {plan} {targets} {seed} {tolerance} {teacher is not False} "
+        f"{goal.units!r}",
     }
     trainer = Trainer(
         subject,

@@ -34,7 +34,7 @@ from keras_ganprune.callbacks.shrink import Shrink
 from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.layers.upgrade import make_prunable
-from keras_ganprune.pruning.granularity import Channel
+from keras_ganprune.pruning.granularity import Channel, Granularity
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.schedules import PolynomialDecay
 from keras_ganprune.pruning.structured.costs import Costs
@@ -54,17 +54,26 @@ class Task:
         value: The sparsity, or the share of the quantity that stays.
         quantity: 'macs', 'parameters' or 'bytes' of a budget.
         criterion: Criterion of `Prune`.
+        granularity: Granularity of `Prune`, or None: single weights, or channels.
     """
 
     kind: str
     value: float = 0.0
     quantity: str = "weights"
     criterion: str = "taylor"
+    granularity: Granularity | None = None
 
     @property
     def key(self) -> str:
         """Name of the states of this training."""
         return f"{self.kind}-{self.quantity}-{self.value:.6f}-{self.criterion}"
+
+    @property
+    def units(self) -> Granularity | str:
+        """What is removed together."""
+        if self.granularity is not None:
+            return self.granularity
+        return "unstructured" if self.kind == "sparsity" else Channel(of=cast(Any, self.quantity))
 
     def __str__(self) -> str:
         if self.kind == "sparsity":
@@ -259,9 +268,7 @@ class Trainer:
             frequency=frequency,
             criterion=cast(Any, task.criterion),
             allocation="global_ranking",
-            granularity=(
-                "unstructured" if task.kind == "sparsity" else Channel(of=_quantity(task))
-            ),
+            granularity=cast(Any, task.units),
             verbose=0,
         )
 
@@ -363,10 +370,6 @@ def missed_silently() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The budget, .* is missed by", PruningWarning)
         yield
-
-
-def _quantity(task: Task) -> Any:
-    return task.quantity
 
 
 def _copies(callbacks: Sequence[Any]) -> list[Any]:

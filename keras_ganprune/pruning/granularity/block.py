@@ -12,6 +12,9 @@ from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.pruning.granularity.base import Granularity, family
 from keras_ganprune.utils.validation import is_int, one_of
 
+# Runtime -> the blocks of a `Dense` kernel (inputs, outputs) whose zeros it skips.
+_SKIPPED = {"litert": (4, 1)}
+
 
 def _fold(
     array: np.ndarray, size: int, axis: int, ufunc: np.ufunc, dtype: Any = None
@@ -68,6 +71,35 @@ class Block(Granularity):
             )
         self.shape = tuple(int(size) for size in shape)
         self.pooling = one_of(pool, "pool", ("mean", "max"))  # `pool` is the method
+
+    @classmethod
+    def for_runtime(cls, runtime: str) -> Block:
+        """Return the blocks whose zeros a runtime skips, so that the file is faster, not only smaller.
+
+        LiteRT skips zeros of `Dense` layers in blocks of 4 inputs of one output. At a sparsity of 0.9, they
+        take a third to a half of the time for one sample. Below 0.8, or for large batches, they gain nothing.
+        No other runtime of `export` skips zeros: cut out channels there, see `shrink`.
+
+        Args:
+            runtime: 'litert'.
+
+        Raises:
+            InvalidArgumentError: The runtime skips no zeros.
+
+        Example:
+        >>> Block.for_runtime("litert").shape
+        (4, 1)
+
+        Reference: [Fast sparse ConvNets](https://arxiv.org/abs/1911.09723), Section 3.
+        """
+        try:
+            return cls(_SKIPPED[runtime])
+        except (KeyError, TypeError):
+            raise InvalidArgumentError(
+                "`runtime` must be one that skips zeros: 'litert'. Received: "
+                f"{runtime!r}. Other runtimes compute with all zeros. Cut out channels for them: "
+                "`granularity=Channel(round_to=8)`."
+            ) from None
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
