@@ -1,7 +1,17 @@
 """Exporters: write a model to files that another runtime reads, load them again and compare the outputs."""
 
+from keras_ganprune.exporters.benchmark import Benchmark, BenchmarkRow, Times, benchmark_files
 from keras_ganprune.exporters.file_report import FileReport
 from keras_ganprune.exporters.run_export import export
 from keras_ganprune.exporters.saved_model import ExportReport, export_saved_model
 
-__all__ = ["ExportReport", "FileReport", "export", "export_saved_model"]
+__all__ = [
+    "Benchmark",
+    "BenchmarkRow",
+    "ExportReport",
+    "FileReport",
+    "Times",
+    "benchmark_files",
+    "export",
+    "export_saved_model",
+]

@@ -4,7 +4,15 @@ from keras_ganprune import cli
 
 
 def test_every_command_has_a_file_and_a_line_of_help():
-    assert sorted(cli.COMMANDS) == ["compress", "demo", "export", "report", "shrink", "sweep"]
+    assert sorted(cli.COMMANDS) == [
+        "benchmark",
+        "compress",
+        "demo",
+        "export",
+        "report",
+        "shrink",
+        "sweep",
+    ]
     assert all(command.help for command in cli.COMMANDS.values())
 
 

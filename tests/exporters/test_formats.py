@@ -1,5 +1,8 @@
 """Files for ONNX Runtime, LiteRT and OpenVINO give the outputs of the model, or are refused with a reason."""
 
+import errno
+import json
+import os
 import pathlib
 import warnings
 
@@ -281,6 +284,56 @@ def test_sparse_files_of_other_precisions_are_found_out(prepare, precision, tmp_
         proven(model, path, precision)
 
 
+def generator_mlp():
+    """Return the trained-size network on which the faults were seen."""
+    keras.utils.set_random_seed(0)
+    inner = [layers.Dense(width, "relu") for width in (256, 512, 1024)]
+    return stack((100,), *inner, layers.Dense(784, "tanh"))
+
+
+@pytest.mark.full
+def test_sparse_blocks_of_16_in_8_bits_are_found_out(tmp_path):
+    """LiteRT computes other outputs, and says nothing."""
+    model = generator_mlp()
+    kgp.make_prunable(model)
+    kgp.Pruner(model, granularity=kgp.Block((16, 1))).update(sparsity=0.9)
+    model = kgp.strip_pruning(model)
+    for layer in model.layers:
+        layer.kernel.assign(4.0 * layer.kernel)  # so that the outputs fill their range, -1 to 1
+
+    def prepare(converter, tf):
+        lite = tf.lite
+        converter.optimizations = [lite.Optimize.DEFAULT, lite.Optimize.EXPERIMENTAL_SPARSITY]
+        converter.target_spec.supported_ops = [lite.OpsSet.TFLITE_BUILTINS_INT8]
+        batch = inputs_of(model, 64)
+        converter.representative_dataset = lambda: ([row[None]] for row in batch)
+
+    path = lite(model, tmp_path, prepare)
+    with pytest.raises(ExportError):
+        proven(model, path, "int8")
+    # Without the sparse encoding, as `export` writes it, the same network is right.
+    report = kgp.export(
+        model, tmp_path / "ours", "litert", precision="int8", calibration=inputs_of(model, 64)
+    )
+    assert report.mean_difference < 0.02
+
+
+@pytest.mark.full
+def test_what_keras_quantized_is_wrong_in_its_openvino_file_and_found_out(tmp_path):
+    model = generator_mlp()
+    model.quantize("int8")
+    path = tmp_path / "keras.xml"
+    model.export(str(path), format="openvino", verbose=False)
+    exporter = FORMATS["openvino"]
+    batch = inputs_of(model, 3)
+    expected = [{"output": keras.ops.convert_to_numpy(model(batch, training=False))}]
+    (name,) = exporter.inputs(path)
+    values = next(iter(exporter.load(path, exact=True)({name: batch}).values()))
+    with pytest.raises(ExportError):
+        found = proof.agreement(expected, [{"output": values}], "file")
+        proof.check_agreement(found, "float32", None, "file")
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 def test_sparse_is_for_float32(precision, tmp_path):
@@ -345,6 +398,154 @@ def test_times_and_a_warning_where_eight_bits_are_slower(tmp_path):
     assert all(ms > 0 for ms in report.milliseconds.values())
 
 
+# --- quality, ranges, widths -----------------------------------------------------------------------
+
+
+def test_quality_is_measured_on_the_outputs_of_the_file(tmp_path):
+    model, x = network("mlp"), inputs_of(network("mlp"), 100)
+    report = kgp.export(
+        model,
+        tmp_path / "file",
+        "litert",
+        latency=False,
+        quality=lambda predict: {"mean": predict(x).mean(), "rows": len(predict(x))},
+    )
+    expected = keras.ops.convert_to_numpy(model(x)).mean()
+    assert report.quality["rows"] == 100
+    np.testing.assert_allclose(report.quality["mean"], expected, rtol=1e-4)
+    np.testing.assert_allclose(report.model_quality["mean"], expected, rtol=1e-4)
+    assert "mean" in str(report) and "the model:" in str(report)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("format", ["saved_model", "onnx", "litert", "openvino"])
+def test_the_images_of_a_file_are_judged_like_those_of_the_gan(format, tmp_path):
+    keras.utils.set_random_seed(0)
+    up = {"strides": 2, "padding": "same"}
+    z, label = keras.Input((8,)), keras.Input((), dtype="int32")
+    x = layers.Concatenate()([z, layers.Embedding(2, 4)(label)])
+    x = layers.Reshape((2, 2, 8))(layers.Dense(32)(x))
+    x = layers.Conv2DTranspose(8, 4, activation="relu", **up)(x)
+    generator = keras.Model([z, label], layers.Conv2DTranspose(1, 4, activation="tanh", **up)(x))
+    image, label = keras.Input((8, 8, 1)), keras.Input((), dtype="int32")
+    x = layers.Concatenate()([layers.Flatten()(image), layers.Embedding(2, 4)(label)])
+    discriminator = keras.Model([image, label], layers.Dense(1)(x))
+    gan = kgp.GANModel(generator, discriminator, latent_dim=8)
+    rng = np.random.default_rng(0)
+    extractor = keras.Sequential([keras.Input((8, 8, 1)), layers.AveragePooling2D(4)])
+    extractor.add(layers.Flatten())
+    quality = kgp.ImageQuality(
+        rng.uniform(-1, 1, (200, 8, 8, 1)),
+        np.arange(200) % 2,
+        extractor=kgp.FeatureExtractor(extractor),
+        samples=200,
+    )
+    report = kgp.export(gan, tmp_path / "file", format, quality=quality, latency=False)
+    expected = quality.measure_generator(gan).fd
+    np.testing.assert_allclose(report.model_quality["fd"], expected, rtol=1e-3)
+    # OpenVINO computes in bfloat16 on some processors.
+    np.testing.assert_allclose(report.quality["fd"], expected, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("returned", "error"),
+    [("much", ArgumentTypeError), ({}, ArgumentTypeError), (np.nan, InvalidArgumentError)],
+)
+def test_a_quality_that_is_no_number_leaves_no_file(returned, error, tmp_path):
+    with pytest.raises(error, match="`quality` must return"):
+        kgp.export(
+            network("mlp"),
+            tmp_path / "f",
+            "litert",
+            quality=lambda predict: returned,
+            latency=False,
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def trained_statistics():
+    """Return a network whose batch normalization has seen inputs of the deviation 1."""
+    model = stack((16,), layers.Dense(16), layers.BatchNormalization(), layers.Dense(4))
+    x = np.random.default_rng(0).standard_normal((256, 16)).astype("float32")
+    kgp.recalibrate_batch_norm(model, x)
+    return model, x
+
+
+@pytest.mark.parametrize("factor", [127.5, 1 / 255])
+@pytest.mark.parametrize("known", ["statistics", "inputs"])
+def test_a_calibration_of_another_range_is_found_out(factor, known, tmp_path):
+    model, x = trained_statistics()
+    more = {} if known == "statistics" else {"inputs": x[:8]}
+    model = model if known == "statistics" else network("mlp")
+    with pytest.raises(InvalidArgumentError, match="`calibration` must have the range"):
+        kgp.export(
+            model, tmp_path / "f", "litert", precision="int8", calibration=factor * x, **more
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_calibration_of_the_right_range_is_taken(tmp_path):
+    model, x = trained_statistics()
+    for scale in (0.5, 1.0, 2.0):
+        kgp.export(
+            model,
+            tmp_path / f"{scale}",
+            "litert",
+            precision="int8",
+            calibration=scale * x,
+            latency=False,
+        )
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("width", "format", "warns"),
+    [(15, "onnx", True), (16, "onnx", False), (6, "onnx", False), (15, "litert", False)],
+)
+def test_widths_that_onnx_runtime_is_slow_with(width, format, warns, tmp_path):
+    model = stack(
+        (8, 8, 3), layers.Conv2D(width, 3), layers.GlobalAveragePooling2D(), layers.Dense(10)
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        report = kgp.export(model, tmp_path / "f", format, latency=False)
+    found = [str(w.message) for w in caught if issubclass(w.category, kgp.PruningWarning)]
+    assert len(found) == warns
+    assert all("Channel(round_to=8)" in text and "15" in text for text in found)
+    assert any("round_to" in note for note in report.notes) == warns
+
+
+# --- files that cannot be written ------------------------------------------------------------------
+
+
+@cases(1, ("kind",), [("full",), ("read-only",), ("a file as folder",)])
+def test_what_cannot_be_written_is_said_and_leaves_nothing(kind, tmp_path, monkeypatch):
+    path = tmp_path / "f.tflite"
+    if kind == "a file as folder":
+        (tmp_path / "f").write_text("")
+        path = tmp_path / "f" / "g.tflite"
+    else:
+        code = errno.ENOSPC if kind == "full" else errno.EROFS
+
+        write = pathlib.Path.write_bytes
+
+        def written(self, data):
+            # Files of the converters are in the folder for temporary files.
+            if tmp_path in self.parents:
+                raise OSError(code, os.strerror(code), str(self))
+            return write(self, data)
+
+        monkeypatch.setattr(pathlib.Path, "write_bytes", written)
+    with pytest.raises(OutputError):
+        kgp.export(network("mlp"), path, "litert", latency=False)
+    assert [p.name for p in tmp_path.iterdir()] == (["f"] if kind == "a file as folder" else [])
+
+
+def test_the_report_can_be_written_as_json(tmp_path):
+    report = kgp.export(network("mlp"), tmp_path / "f", "litert", latency=False)
+    assert json.loads(json.dumps(report.to_dict()))["bytes"] == report.bytes
+
+
 # --- wrong arguments -------------------------------------------------------------------------------
 
 CALIBRATION = np.random.default_rng(0).standard_normal((8, 16)).astype("float32")
@@ -387,6 +588,8 @@ CALIBRATION = np.random.default_rng(0).standard_normal((8, 16)).astype("float32"
         ({"tolerance": -1.0}, InvalidArgumentError, "tolerance"),
         ({"batch_size": 0}, InvalidArgumentError, "batch_size"),
         ({"sparse": "yes"}, InvalidArgumentError, "`sparse` must be one of"),
+        ({"quality": 3}, ArgumentTypeError, "`quality` must be an `ImageQuality`"),
+        ({"quality": float}, ArgumentTypeError, "`quality` must be an `ImageQuality`"),
         ({"path": "model.tflite"}, InvalidArgumentError, "must end in '.onnx'"),
         ({"path": 3}, ArgumentTypeError, "A path must be"),
         ({"path": "taken.onnx"}, OutputError, "exists"),

@@ -373,7 +373,9 @@ BASES: dict[str, dict[str, Any]] = {
     "compare": {"profiles": lambda: {"a": kgp.profile(model(), latency=False)}},
     "compare_models": {"models": lambda: {"a": model()}, "latency": False},
     "copy_masks": {"source": lambda: kgp.make_prunable(model()), "target": model},
+    "export": {"model": model, "path": lambda: folder("export"), "latency": False},
     "export_saved_model": {"model": model, "path": lambda: folder("export")},
+    "benchmark_files": {"paths": lambda: [saved()], "batch_sizes": (1,)},
     "frechet_distance": {"real_features": features, "fake_features": features},
     "kernel_distance": {"real_features": features, "fake_features": features, "blocks": 2},
     "manifold_metrics": {"real_features": features, "fake_features": features},
@@ -507,6 +509,8 @@ class Outcome:
 
 # Their tables are with the tests of their own.
 ELSEWHERE = {"register_prunable"}
+# Results of functions, which people read only.
+RESULTS = ("SweepResult", "Compression", "FileReport", "Benchmark", "BenchmarkRow", "Times")
 # They download, or take what only the demo makes.
 ELSEWHERE |= {
     "mnist",
@@ -540,7 +544,7 @@ def _made_by_us(name: str, value: Any) -> bool:
     if issubclass(value, Warning | Exception | tuple) or name.startswith("Prunable"):
         return True
     result = dataclasses.is_dataclass(value) and not issubclass(value, kgp.Schedule)
-    result = result or name in ("SweepResult", "Compression")
+    result = result or name in RESULTS
     return (result and name not in BASES) or not parameters(value)
 
 
