@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from keras_ganprune.exporters.benchmark import benchmark_files
+from keras_ganprune.exporters import benchmark_files
+from keras_ganprune.reports.run.exported_files import ExportedFile, add_files
 
 HELP = "Measure sizes and times of files side by side: .keras, SavedModel, ONNX, LiteRT, OpenVINO."
 
@@ -27,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="Seed of the inputs. Defaults to 0.")
     parser.add_argument(
+        "--run",
+        default=None,
+        metavar="FOLDER",
+        help="Folder of a run: the files are added to it, and its report shows them. Defaults to none.",
+    )
+    parser.add_argument(
         "--markdown", action="store_true", help="Print the table as Markdown. Defaults to no."
     )
 
@@ -37,6 +44,25 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         FileFormatError: A file does not exist or cannot be read.
         MissingPackageError: The runtime of a file is not installed.
+        OutputError: The files cannot be added to the run.
     """
+    if arguments.run is not None:
+        add_files(arguments.run, [])  # is it a run?
     found = benchmark_files(arguments.files, arguments.batch_size, arguments.seed)
     print(found.to_markdown() if arguments.markdown else found)
+    if arguments.run is not None:
+        add_files(
+            arguments.run,
+            [
+                ExportedFile(
+                    name=row.path.name,
+                    format=row.format,
+                    precision="",
+                    bytes=row.bytes,
+                    gzip_bytes=row.gzip_bytes,
+                    milliseconds={str(size): times.wall for size, times in row.times.items()},
+                    quartiles={str(size): times.quartiles for size, times in row.times.items()},
+                )
+                for row in found.rows
+            ],
+        )

@@ -9,10 +9,12 @@ import keras
 
 from keras_ganprune.cli import compress, saved_models
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.exporters import export
+from keras_ganprune.exporters import FileReport, export
 from keras_ganprune.exporters.formats import FORMATS, PRECISIONS
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.inference import inner_function
+from keras_ganprune.metrics import ImageQuality
+from keras_ganprune.reports.run.exported_files import ExportedFile, add_files
 from keras_ganprune.training import discovery
 
 HELP = "Write a network of a saved model as a SavedModel, ONNX, LiteRT or OpenVINO file."
@@ -68,6 +70,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=28,
         help="Height and width of the images of a folder with --calibration. Defaults to 28.",
     )
+    parser.add_argument(
+        "--quality",
+        default=None,
+        metavar="DATA",
+        help="Real images that judge those of the file and of the model by their Fréchet distance: a .npz or "
+        ".npy file, a folder of images, or one of digits, mnist, mnist-5000. Defaults to none.",
+    )
+    parser.add_argument(
+        "--run",
+        default=None,
+        metavar="FOLDER",
+        help="Folder of a run: the file is added to it, and its report shows it. Defaults to none.",
+    )
     saved_models.add_live(parser, "Export")
     parser.add_argument(
         "--overwrite", action="store_true", help="Replace an existing file. Defaults to no."
@@ -88,17 +103,44 @@ def run(arguments: argparse.Namespace) -> None:
     calibration = arguments.calibration
     if calibration is not None:
         calibration = compress.read(calibration, arguments.size)[0]
-    print(
-        export(
-            _exported(model, arguments.network, arguments.live),
-            arguments.output,
-            arguments.format,
-            precision=arguments.precision,
-            calibration=calibration,
-            batch_size=arguments.batch_size,
-            tolerance=arguments.tolerance,
-            overwrite=arguments.overwrite,
-        )
+    if arguments.run is not None:
+        add_files(arguments.run, [])  # is it a run?
+    report = export(
+        _exported(model, arguments.network, arguments.live),
+        arguments.output,
+        arguments.format,
+        precision=arguments.precision,
+        calibration=calibration,
+        batch_size=arguments.batch_size,
+        tolerance=arguments.tolerance,
+        quality=_quality(arguments),
+        overwrite=arguments.overwrite,
+    )
+    print(report)
+    if arguments.run is not None:
+        add_files(arguments.run, [_entry(report)])
+
+
+def _quality(arguments: argparse.Namespace) -> ImageQuality | None:
+    """Return what judges the images of the file, or None."""
+    if arguments.quality is None:
+        return None
+    images, labels = compress.read(arguments.quality, arguments.size)
+    return ImageQuality(images, labels)
+
+
+def _entry(report: FileReport) -> ExportedFile:
+    """Return what a run keeps of a file."""
+    return ExportedFile(
+        name=report.path.name,
+        format=report.format,
+        precision=report.precision,
+        bytes=report.bytes,
+        gzip_bytes=report.gzip_bytes,
+        max_difference=report.max_difference,
+        milliseconds={str(size): ms for size, ms in report.milliseconds.items()},
+        quality=dict(report.quality),
+        notes=report.notes,
     )
 
 

@@ -13,6 +13,7 @@ from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.exporters._comparison import Form, signature
 from keras_ganprune.exporters.contract import Arrays, ConversionSource
 from keras_ganprune.exporters.saved_model import write_and_compare
+from keras_ganprune.utils import files
 
 _NAMED = Form(named=True)
 
@@ -37,8 +38,7 @@ def conversion_source(
         UnsupportedLayerError: An input is text, which the converters cannot read.
         ExportError: The SavedModel gives other outputs.
     """
-    import tensorflow as tf
-
+    tf = files.tensorflow()
     for spec in keras.tree.flatten(signature(network, inputs, _NAMED)):
         if spec.dtype == "string":
             raise UnsupportedLayerError(

@@ -9,6 +9,9 @@ from typing import Any
 
 import attrs
 
+# Metrics that are printed; all are in `quality`.
+_SHOWN = 3
+
 
 @attrs.frozen
 class FileReport:
@@ -72,7 +75,7 @@ class FileReport:
             text += f"; {times}"
         lines = [text]
         if self.quality:
-            lines.append(", ".join(self._compared(name) for name in self.quality))
+            lines.append(", ".join(self._compared(name) for name in list(self.quality)[:_SHOWN]))
         return "\n".join([*lines, *self.notes])
 
     def _compared(self, name: str) -> str:

@@ -16,7 +16,7 @@ from keras_ganprune.exporters.contract import (
     ExportOptions,
     InputForm,
 )
-from keras_ganprune.utils import optional_imports
+from keras_ganprune.utils import files, optional_imports
 from keras_ganprune.utils.foreign_errors import sentence_of
 
 # Measured with LiteRT 2.3: with the sparse encoding, ...
@@ -41,8 +41,7 @@ class LiteRtExporter(Exporter):
 
     def write(self, source: ConversionSource, path: pathlib.Path, options: ExportOptions) -> None:
         """See `Exporter`."""
-        import tensorflow as tf
-
+        tf = files.tensorflow()
         if options.precision == "int8" and _loops(source.function):
             raise UnsupportedLayerError(
                 "LiteRT has no recurrent layers of 8 bits: the file would end the process that runs it. "

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from keras_ganprune.reports.figures import DrawnRun
 from keras_ganprune.reports.images import Picture
-from keras_ganprune.reports.tables import comparison, one_run, several_runs
+from keras_ganprune.reports.tables import comparison, deployment, one_run, several_runs
 from keras_ganprune.reports.tables.cells import Table
 from keras_ganprune.utils import tables as text_tables
 
@@ -80,7 +80,8 @@ def _one_run(
     ):
         if pictures:
             lines += [f"{level} {title}", "", *_pictures(pictures, prefix, folder, files)]
-    lines += [*_table(one_run.quality(run), level), *_table(one_run.sizes(run), level)]
+    for table in (one_run.quality(run), one_run.sizes(run), deployment.files_table(run)):
+        lines += _table(table, level)
     if drawn.training:
         lines += [f"{level} Training", "", *_pictures(drawn.training, prefix, folder, files)]
         lines += [f"- {escaped(sentence)}" for sentence in one_run.updates(run)]

@@ -11,7 +11,7 @@ from keras_ganprune.reports import inline_svg
 from keras_ganprune.reports.figures import DrawnRun
 from keras_ganprune.reports.images import Picture
 from keras_ganprune.reports.run import Run
-from keras_ganprune.reports.tables import comparison, one_run, several_runs
+from keras_ganprune.reports.tables import comparison, deployment, one_run, several_runs
 from keras_ganprune.reports.tables.cells import Table, interval, number, percent
 from keras_ganprune.reports.tables.measurements import fd_increase, final_name, measured
 from keras_ganprune.utils.palette import LIGHT
@@ -246,13 +246,14 @@ def _one_run(drawn: DrawnRun, prefix: str) -> tuple[Section, ...]:
     """Return the sections of one run. A section without content is left out."""
     run = drawn.run
     quality, sizes = one_run.quality(run), one_run.sizes(run)
-    results = comparison.comparison(run)
+    results, exported = comparison.comparison(run), deployment.files_table(run)
     blocks: dict[tuple[str, str], list[Block]] = {
         ("results", "Results"): [TableBlock(results, "Results")] if results else [],
         ("pictures", "Pictures"): [_figures(drawn.pictures, "wide")] if drawn.pictures else [],
         ("samples", "Samples"): _samples(drawn),
         ("quality", "Quality"): [TableBlock(quality, "Quality")] if quality else [],
         ("size", "Size and speed"): [TableBlock(sizes, "Size and speed")] if sizes else [],
+        ("files", "Exported files"): [TableBlock(exported, "Exported files")] if exported else [],
         ("training", "Training"): _training(drawn, prefix),
         ("layers", "Sparsity by layer"): _layers(run),
         ("channels", "Channels"): _channels(run),

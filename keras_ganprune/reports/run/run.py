@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_ganprune.reports.run.exported_files import ExportedFile
+
 
 class MaskUpdate(NamedTuple):
     """One mask update.
@@ -136,6 +138,7 @@ class Run:
         metrics: Dict of metric -> `MetricColumn`, for metrics that reports do not know by name. The first one
             decides. If it is not empty, reports show one table with a row per network or baseline.
         pictures: Dict of title -> bytes of a PNG file, for results that are not samples of images.
+        files: Tuple of `ExportedFile`: the files that were exported from the run, with sizes and times.
 
     Example:
     >>> run = Run({"loss": [0.7, 0.4]}, samples={}, quality={"pruned": ({"fd": 7.0}, {"fd": 9.0})})
@@ -165,6 +168,7 @@ class Run:
     masks: Mapping[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
     metrics: Mapping[str, MetricColumn] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+    files: tuple[ExportedFile, ...] = ()
 
     @property
     def epochs(self) -> int:

@@ -21,6 +21,7 @@ from keras_ganprune.reports.run._measurements import check_not_diverged
 from keras_ganprune.reports.run._run_json import FORMAT, RunJson, by_network
 from keras_ganprune.reports.run._run_json import read as read_run_json
 from keras_ganprune.reports.run._typed_json import FieldError
+from keras_ganprune.reports.run.exported_files import read_files
 from keras_ganprune.reports.run.run import Run
 from keras_ganprune.utils import annotated, checksums, files
 
@@ -150,7 +151,7 @@ def _read_folder(folder: pathlib.Path) -> Run:
     }
     if run_json.masks:
         fields["masks"] = _read_masks(folder, run_json)
-    return Run(**fields)
+    return Run(**fields, files=read_files(folder))
 
 
 def _damaged(path: pathlib.Path, reason: object) -> FileFormatError:
