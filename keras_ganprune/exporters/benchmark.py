@@ -194,7 +194,8 @@ class _Opened:
 
     def call(self, size: int, seed: int) -> Callable[[], None]:
         """Return a function without arguments that runs the file on a batch of random inputs."""
-        fixed = {form.shape[0] for form in self.inputs.values() if form.shape} - {None}
+        sizes = [form.shape[0] for form in self.inputs.values() if form.shape]
+        fixed = [size for size in sizes if size is not None]
         batch = min(fixed) if fixed else size
         arrays = dict(
             zip(self.inputs, random_inputs([*self.inputs.values()], batch, seed), strict=True)

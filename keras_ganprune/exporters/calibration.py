@@ -131,7 +131,7 @@ def _normalized(network: keras.Model, inputs: Any) -> list[tuple[str, float, flo
             moving = np.sqrt(to_numpy(layer.moving_variance))
             # Without training, the variances are 1.
             if not (moving == 1.0).all():
-                array = keras.ops.convert_to_numpy(values).astype("float64")
+                array = np.asarray(keras.ops.convert_to_numpy(values), "float64")
                 axes = tuple(n for n in range(array.ndim) if n != layer.axis % array.ndim)
                 deviation = float(np.median(array.std(axes)))
                 found.append((layer.name, deviation, float(np.median(moving))))

@@ -25,7 +25,7 @@ class FileReport:
         gzip_bytes: Int, size in bytes, compressed by gzip.
         max_difference: Float, largest absolute difference from the outputs of the model.
         mean_difference: Float, mean absolute difference.
-        psnr: Float, 10 log10(range² / mean squared difference) in dB; inf if there is no difference.
+        psnr: Float, 10 log10(range^2 / mean squared difference) in dB; inf if there is no difference.
         milliseconds: Dict, batch size -> median time in the runtime; empty if it was not measured.
         zeros: Int, zeros of the kernels of the model.
         zeros_in_file: Int, those of them that were found in the file.

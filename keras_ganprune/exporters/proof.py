@@ -28,7 +28,7 @@ class Agreement:
     Attributes:
         largest: Largest absolute difference.
         mean: Mean absolute difference.
-        psnr: Peak signal-to-noise ratio in dB: 10 log10(range² / mean squared difference).
+        psnr: Peak signal-to-noise ratio in dB: 10 log10(range^2 / mean squared difference).
         scale: Largest absolute output of the model.
         span: Range of the outputs of the model.
     """

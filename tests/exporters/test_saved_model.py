@@ -25,6 +25,7 @@ from keras_ganprune.errors import (
 )
 from keras_ganprune.exporters import _exchange as _exchange_files
 from keras_ganprune.exporters import _tensorflow, _tensorflow_process, other_backends
+from keras_ganprune.exporters._comparison import AS_IT_IS
 from keras_ganprune.utils import files
 
 layers = keras.layers
@@ -278,7 +279,8 @@ def test_bad_arguments(tmp_path):
 
 
 def _exchange(folder, model, classes=()):
-    _exchange_files.write(model, folder, 1e-5, np.ones((2, *model.input_shape[1:]), "float32"))
+    inputs = np.ones((2, *model.input_shape[1:]), "float32")
+    _exchange_files.write(model, folder, 1e-5, inputs, AS_IT_IS)
     path = folder / "request.pickle"
     path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()) | {"classes": classes}))
     _tensorflow_process.main(folder)
