@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -44,26 +43,33 @@ def inputs_for(network: keras.Model, inputs: Any) -> Any:
 
 @attrs.frozen
 class Form:
-    """How a SavedModel calls and sizes its inputs.
+    """How a SavedModel names and sizes its inputs.
 
     Attributes:
-        named: Whether each input has a valid and unique name. Defaults to False: the names of Keras.
+        names: A name for each input. Defaults to None: the names of Keras.
         batch_size: Positive int, fixed batch size. Defaults to None: any, if the model has no fixed one.
     """
 
-    named: bool = False
+    names: tuple[str, ...] | None = None
     batch_size: int | None = None
 
 
 AS_IT_IS = Form()
 
+# Names that Keras makes, which depend on how many layers were made before.
+_MADE_BY_KERAS = re.compile(r"(keras_tensor|input_layer|input)(_\d+)?(_CLONE)?")
 
-def input_names(specs: Sequence[Any]) -> list[str]:
-    """Return a valid and unique name for each input: that of the model, or 'input_0', ..."""
-    names = [re.sub(r"\W", "_", spec.name or f"input_{n}") for n, spec in enumerate(specs)]
+
+def input_names(network: keras.Model, inputs: Any) -> tuple[str, ...]:
+    """Return a valid and unique name for each input: that of the user, or 'input_0', ..."""
+    specs = keras.tree.flatten(_signature(network, inputs))
+    names = []
+    for number, spec in enumerate(specs):
+        name = re.sub(r"\W", "_", spec.name or "")
+        names.append(f"input_{number}" if not name or _MADE_BY_KERAS.fullmatch(name) else name)
     if len(set(names)) < len(names):
-        return [f"input_{n}" for n in range(len(names))]
-    return names
+        return tuple(f"input_{number}" for number in range(len(specs)))
+    return tuple(names)
 
 
 def signature(network: keras.Model, inputs: Any, form: Form = AS_IT_IS) -> list[Any]:
@@ -76,7 +82,7 @@ def signature(network: keras.Model, inputs: Any, form: Form = AS_IT_IS) -> list[
     if form == AS_IT_IS:
         return specs
     flat = keras.tree.flatten(specs)
-    names = input_names(flat) if form.named else [spec.name for spec in flat]
+    names = form.names or [spec.name for spec in flat]
 
     def formed(spec: Any, name: str | None) -> keras.InputSpec:
         shape = spec.shape

@@ -10,12 +10,10 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import UnsupportedLayerError
-from keras_ganprune.exporters._comparison import Form, signature
+from keras_ganprune.exporters._comparison import Form, input_names, signature
 from keras_ganprune.exporters.contract import Arrays, ConversionSource
 from keras_ganprune.exporters.saved_model import write_and_compare
 from keras_ganprune.utils import files
-
-_NAMED = Form(named=True)
 
 
 def conversion_source(
@@ -39,17 +37,18 @@ def conversion_source(
         ExportError: The SavedModel gives other outputs.
     """
     tf = files.tensorflow()
-    for spec in keras.tree.flatten(signature(network, inputs, _NAMED)):
+    form = Form(input_names(network, inputs), batch_size)
+    for spec in keras.tree.flatten(signature(network, inputs, form)):
         if spec.dtype == "string":
             raise UnsupportedLayerError(
                 f"Only a SavedModel takes text. The input '{spec.name}' is text. Write a SavedModel, or "
                 "export the network behind the layer that turns text into numbers."
             )
-    form = Form(True, batch_size)
     write_and_compare(network, folder, tolerance, sized(inputs, batch_size), form)
     loaded: Any = tf.saved_model.load(str(folder))
     function = loaded.signatures["serving_default"]
-    source = ConversionSource(folder, tuple(function.structured_outputs), function)
+    # TensorFlow flattens outputs in the order of their names.
+    source = ConversionSource(folder, tuple(sorted(function.structured_outputs)), function)
     vars(function)["_kept"] = loaded  # a function alone does not keep its variables
     return source
 
@@ -65,7 +64,8 @@ def sized(inputs: Any, batch_size: int | None) -> Any:
 
 def named_inputs(network: keras.Model, inputs: Any) -> Arrays:
     """Return arrays by the names of the inputs of a file, in the types of its signature."""
-    specs = keras.tree.flatten(signature(network, inputs, _NAMED))
+    form = Form(input_names(network, inputs))
+    specs = keras.tree.flatten(signature(network, inputs, form))
     arrays = keras.tree.flatten(inputs)
     return {
         spec.name: np.asarray(array, spec.dtype) for array, spec in zip(arrays, specs, strict=True)
