@@ -190,6 +190,10 @@ class AdversarialModel(TwoNetworks):
         """The measure of the distance to the teacher, or None."""
         return None if self._teaching is None else self._teaching.distillation
 
+    def default_distillation(self) -> Distillation:
+        """Return the distillation that a teacher has by default: `Distillation()`."""
+        return Distillation()
+
     def set_teacher(
         self,
         teacher: keras.Model | None,
@@ -200,7 +204,7 @@ class AdversarialModel(TwoNetworks):
         Args:
             teacher: Generator that the generator stays close to. None removes the teacher.
             distillation: `Distillation`, its config, or a number (the weight of the distance between
-                images). Defaults to None, which means `Distillation()`.
+                images). Defaults to None, which means `default_distillation()`.
 
         Raises:
             ArgumentTypeError: `teacher` is not a Keras model, or `distillation` has the wrong type.

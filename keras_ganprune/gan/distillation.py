@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
@@ -33,6 +33,10 @@ class TwoPlayers(Protocol):
 
     def discriminator_inputs(self, images: Any, condition: Any) -> Any:
         """Return the inputs of the discriminator for images."""
+        ...
+
+    def default_distillation(self) -> Distillation:
+        """Return the distillation that a teacher has by default."""
         ...
 
 
@@ -141,12 +145,15 @@ class Distillation(Configurable):
         self._inner.model(gan.discriminator)
 
 
-def get(identifier: Any, teacher: keras.Model | None) -> Distillation | None:
-    """Return the `Distillation` for the argument `distillation` of `GANModel`.
+def get(
+    identifier: Any, teacher: keras.Model | None, default: Callable[[], Distillation]
+) -> Distillation | None:
+    """Return the `Distillation` for the argument `distillation` of a GAN.
 
     Args:
         identifier: None, a number (the weight of the output), a config or an instance.
         teacher: The argument `teacher`.
+        default: Function that returns the distillation for None.
 
     Raises:
         InvalidArgumentError: `identifier` is set without a teacher.
@@ -160,7 +167,7 @@ def get(identifier: Any, teacher: keras.Model | None) -> Distillation | None:
             "teacher=None."
         )
     if identifier is None:
-        return Distillation()
+        return default()
     if isinstance(identifier, dict):
         try:
             identifier = keras.saving.deserialize_keras_object(identifier)
@@ -224,7 +231,7 @@ def teaching(
         ArgumentTypeError: `teacher` is not a Keras model, or `distillation` has the wrong type.
         UnsupportedLayerError: The features of a subclassed discriminator are requested.
     """
-    measure = get(distillation, teacher)
+    measure = get(distillation, teacher, gan.default_distillation)
     if measure is None:
         return None
     if not isinstance(teacher, keras.Model):

@@ -20,6 +20,10 @@ from keras_ganprune.gan.training_log import StepResult
 from keras_ganprune.utils import annotated, validation
 from keras_ganprune.utils.registry import PACKAGE
 
+# Weight of a teacher's images beside that of the targets. With a weight above that of the targets, a pruned
+# network learns the errors of its teacher.
+_TEACHER = 0.2
+
 
 @keras.saving.register_keras_serializable(package=PACKAGE)
 class ImageToImageGAN(AdversarialModel):
@@ -70,7 +74,8 @@ class ImageToImageGAN(AdversarialModel):
         teacher: Generator that `generator` stays close to for the same inputs, such as the dense generator
             that it is pruned from. A frozen copy is kept and saved. Defaults to None.
         distillation: `Distillation`, its config, or a number (the weight of the distance between images).
-            Defaults to None, which means `Distillation()` if there is a teacher.
+            Defaults to None: with a teacher, a fifth of the weights of `reconstruction`, or `Distillation()`
+            without such a term. The targets are better than the images of a teacher.
         seed: Int, seed of random numbers in training. Defaults to None, a random seed.
         name: Name of the model. Defaults to None.
         **kwargs: Further arguments of `keras.Model`.
@@ -243,6 +248,11 @@ class ImageToImageGAN(AdversarialModel):
         images, real = (ops.cast(x, "float32") for x in (images, real))
         terms = [term(self, images, real, condition) for term in self.reconstruction]
         return {"reconstruction_loss": sum(terms[1:], terms[0])}
+
+    def default_distillation(self) -> Distillation:
+        """Return the distillation that a teacher has by default: a part of the reconstruction's weight."""
+        weight = sum(term.weight for term in self.reconstruction)
+        return Distillation(output=_TEACHER * weight) if weight else Distillation()
 
     # --- training --------------------------------------------------------------------------------
 

@@ -56,7 +56,7 @@ def _model(subject: Subject, trainer: Trainer) -> list[str]:
         lines = ["gan = model"]
         if taught:
             teacher = trainer.teacher_name or "kgp.strip_pruning(gan.sampler)"
-            lines.append(f"gan.set_teacher({teacher}, kgp.Distillation())")
+            lines.append(f"gan.set_teacher({teacher})")
         return lines
     if isinstance(subject, NetworkSubject):
         kinds: Any = subject.outputs[0] if len(set(subject.outputs)) == 1 else subject.outputs

@@ -14,7 +14,6 @@ from keras_ganprune.applications.compression.twins import NoTwinError, twin_of
 from keras_ganprune.callbacks import fixed_inputs
 from keras_ganprune.callbacks.teach import Teach
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.gan import Distillation
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.stripping import plain_copy, strip_pruning
 from keras_ganprune.layers.tensors import to_numpy
@@ -106,7 +105,7 @@ class AdversarialTrainee(Trainee):
         self.targets = targets
         self._before = before
         if teacher is not None:
-            model.set_teacher(teacher, Distillation())
+            model.set_teacher(teacher)
 
     def network(self) -> keras.Model:
         """Return a plain copy of the network that would be shipped."""
