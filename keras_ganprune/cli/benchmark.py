@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--batch-size",
+        dest="batch_sizes",
         type=int,
         nargs="+",
         default=[1, 16],
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if arguments.run is not None:
         add_files(arguments.run, [])  # is it a run?
-    found = benchmark_files(arguments.files, arguments.batch_size, arguments.seed)
+    found = benchmark_files(arguments.files, arguments.batch_sizes, arguments.seed)
     print(found.to_markdown() if arguments.markdown else found)
     if arguments.run is not None:
         add_files(

@@ -20,12 +20,14 @@ def folder(tmp_path_factory):
     model.save(path / "model.keras")
     kgp.make_prunable(model).save(path / "masked.keras")
     (path / "text.keras").write_text("no zip")
+    (path / "text.txt").write_text("a text")
     (path / "empty").mkdir()
     (path / "full").mkdir()
     (path / "full" / "file").write_text("x")
     return path
 
 
+EXPORT = ["export", "{f}/model.keras", "{f}/out"]
 SHRINK = ["shrink", "{f}/model.keras", "{f}/out"]
 DEMO = ["demo", "--output", "{f}/out", "--data", "digits"]
 SWEEP = ["sweep", "--output", "{f}/out", "--data", "digits", "--storage", "{f}/s.db"]
@@ -48,6 +50,20 @@ ROWS = [
     (["export", "{f}/model.keras", "{f}/full"], "--overwrite"),
     (["export", "{f}/none.keras", "{f}/out"], "There is no file"),
     (["export", "{f}/empty", "{f}/out"], "which has no config.json"),
+    ([*EXPORT, "--format", "onnx", "--precision", "int8"], "need --calibration"),
+    ([*EXPORT, "--format", "onnx", "--calibration", "digits"], "--calibration is for"),
+    ([*EXPORT, "--precision", "int8"], "Choose 'onnx', 'litert' or 'openvino'"),
+    ([*EXPORT, "--batch-size", "3"], "Received: --batch-size 3"),
+    ([*EXPORT, "--format", "onnx", "--batch-size", "0"], "--batch-size must be a positive int"),
+    ([*EXPORT, "--format", "onnx", "--tolerance", "-1"], "--tolerance"),
+    ([*EXPORT, "--format", "tflite"], "invalid choice: 'tflite'"),
+    (["export", "{f}/model.keras", "{f}/out.onnx", "--format", "litert"], "must end in '.tflite'"),
+    ([*EXPORT, "--network", "nope"], "nope"),
+    ([*EXPORT, "--run", "{f}/empty"], "not a run folder"),
+    (["benchmark", "{f}/none.onnx"], "does not exist"),
+    (["benchmark", "{f}/text.txt"], "or end in .keras, .onnx, .tflite, .xml"),
+    (["benchmark", "{f}/text.keras"], "not a `.keras` file"),
+    (["benchmark", "{f}/model.keras", "--batch-size", "0"], "--batch-size"),
     (["report", "{f}/empty"], "run.json"),
     (["report", "{f}/none"], "does not exist"),
     (["report", "{f}/empty", "--output", "page.txt"], "--output must end in '.html'"),
