@@ -29,7 +29,8 @@ def require(module: str, extra: str, feature: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        name = module.partition(".")[0]
+        # What is missing may be a package that this one needs.
+        name = (getattr(error, "name", None) or module).partition(".")[0]
         raise MissingPackageError(
             f"{feature} need {_INSTALLED_AS.get(name, name)}, which is not installed ({error}): "
             f"pip install 'keras-ganprune[{extra}]'."
