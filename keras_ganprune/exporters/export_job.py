@@ -22,6 +22,7 @@ from keras_ganprune.exporters.conversion_source import (
     sized,
 )
 from keras_ganprune.exporters.file_report import FileReport
+from keras_ganprune.exporters.full_precision import coarsest_step
 from keras_ganprune.layers.kernels import own_kernels
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import walk
@@ -104,7 +105,8 @@ class ExportJob:
             found = proof.agreement(self.outputs, exact, title)
             note = exporter.other_precision(default.largest, found.largest)
             notes += [note] if note else []
-        proof.check_agreement(found, options.precision, self.tolerance, title)
+        step = coarsest_step(self.network)
+        proof.check_agreement(found, options.precision, self.tolerance, title, step)
         zeros = proof.zeros(self.kernels(), exporter.constants(path))
         if zeros.missing:
             raise ExportError(

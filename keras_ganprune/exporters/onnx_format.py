@@ -21,7 +21,7 @@ from keras_ganprune.exporters.contract import (
     InputForm,
 )
 from keras_ganprune.layers.traversal import walk
-from keras_ganprune.utils import optional_imports
+from keras_ganprune.utils import files, optional_imports
 from keras_ganprune.utils.foreign_errors import sentence_of
 
 # The highest set of operators that tf2onnx 1.17 writes without errors.
@@ -124,12 +124,17 @@ def _converted(source: ConversionSource) -> Any:
     convert = optional_imports.require("tf2onnx.convert", "onnx", "ONNX files")
     loader = optional_imports.require("tf2onnx.tf_loader", "onnx", "ONNX files")
     function = source.function
-    inputs = [t.name for t in function.inputs if t.dtype != "resource"]
+    # The captured tensors, such as variables, come last.
+    count = len(function.inputs) - len(function.captured_inputs)
+    inputs = [t.name for t in function.inputs[:count]]
     outputs = [t.name for t in function.outputs]
     with _quiet():
         try:
             # Not `convert.from_function`, which takes no function of a SavedModel that calls others.
             graph = loader.from_function(function, inputs, outputs)
+            _write_constants(
+                graph, zip(function.inputs[count:], function.captured_inputs, strict=True)
+            )
             model, _ = convert.from_graph_def(
                 graph, input_names=inputs, output_names=outputs, opset=_OPSET
             )
@@ -140,6 +145,26 @@ def _converted(source: ConversionSource) -> Any:
             ) from error
     _rename(model.graph, source)
     return model
+
+
+def _write_constants(graph: Any, captured: Iterable[tuple[Any, Any]]) -> None:
+    """Put the values of captured tensors into a graph, such as the statistics of a `Normalization`.
+
+    tf2onnx puts in those of variables only.
+
+    Args:
+        graph: Graph of TensorFlow with constants in the place of variables.
+        captured: Pairs of placeholder and tensor.
+    """
+    tf = files.tensorflow()
+    values = {
+        place.name.split(":")[0]: tensor for place, tensor in captured if place.dtype != "resource"
+    }
+    for node in graph.node:
+        if node.op == "Placeholder" and node.name in values:
+            node.op = "Const"
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.asarray(values[node.name])))
+            node.attr.pop("shape", None)
 
 
 def _rename(graph: Any, source: ConversionSource) -> None:

@@ -21,6 +21,7 @@ from keras_ganprune.exporters import _comparison, _exchange
 from keras_ganprune.exporters._comparison import AS_IT_IS, Form
 from keras_ganprune.exporters._exchange import NotRebuiltError
 from keras_ganprune.exporters._inference import write_inference
+from keras_ganprune.exporters.full_precision import coarsest_step
 from keras_ganprune.layers.same_outputs import arrays_of, gap, outputs_of
 from keras_ganprune.metrics import measure_latency
 
@@ -30,7 +31,6 @@ LIMIT = 900.0
 _ACROSS = 10.0
 # In half precision, a difference of up to this number of rounding steps is always valid.
 _STEPS = 8
-_STEP_SIZES = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 def not_rebuilt(model: keras.Model, error: NotRebuiltError) -> UnsupportedLayerError:
@@ -62,19 +62,13 @@ def write_and_compare(
         UnsupportedLayerError: The model cannot be rebuilt, and this backend has no converter.
         OSError: The folder cannot be written, or the disk is full.
     """
-    allowed = max(_ACROSS * tolerance, _STEPS * _coarsest_step(network))
+    allowed = max(_ACROSS * tolerance, _STEPS * coarsest_step(network))
     try:
         return _by_process(network, folder, tolerance, allowed, inputs, form)
     except NotRebuiltError as error:
         if keras.backend.backend() != "jax":
             raise not_rebuilt(network, error) from error
     return _by_jax(network, folder, allowed, inputs, form)
-
-
-def _coarsest_step(model: keras.Model) -> float:
-    """Return the largest relative rounding step of the half-precision layers, or 0 without such layers."""
-    dtypes = {getattr(layer, "compute_dtype", None) for layer in model._flatten_layers()}
-    return max((size for name, size in _STEP_SIZES.items() if name in dtypes), default=0.0)
 
 
 @contextlib.contextmanager

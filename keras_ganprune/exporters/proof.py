@@ -17,6 +17,8 @@ TOLERANCES = {"float32": 1e-4, "float16": 2e-2}
 # The mean difference of an int8 file must be below this share of the range of the outputs. It is some 0.5 %
 # for a good file, and over 20 % for a wrong one.
 _MEAN_OF_INT8 = 0.05
+# In half precision, a difference of up to so many rounding steps is valid.
+_STEPS = 8
 # Kernels of fewer weights are not looked for in a file.
 _SMALLEST = 32
 
@@ -87,7 +89,9 @@ def agreement(expected: Sequence[Arrays], found: Sequence[Arrays], title: str) -
     return Agreement(largest, total / max(1, count), psnr, scale, span)
 
 
-def check_agreement(found: Agreement, precision: str, tolerance: float | None, title: str) -> None:
+def check_agreement(
+    found: Agreement, precision: str, tolerance: float | None, title: str, step: float = 0.0
+) -> None:
     """Raise `ExportError` if outputs differ by more than is valid.
 
     Args:
@@ -95,6 +99,7 @@ def check_agreement(found: Agreement, precision: str, tolerance: float | None, t
         precision: Precision of the file.
         tolerance: Largest valid difference, relative to the largest output, or None: that of the precision.
         title: Name of the file, for errors.
+        step: Largest relative rounding step of the layers of the model that compute in half precision.
     """
     if tolerance is None and precision == "int8":
         if found.mean > _MEAN_OF_INT8 * max(found.span, 1e-12):
@@ -104,7 +109,9 @@ def check_agreement(found: Agreement, precision: str, tolerance: float | None, t
                 "Calibrate with inputs like those that it will see, or choose another precision."
             )
         return
-    allowed = (TOLERANCES[precision] if tolerance is None else tolerance) * max(1.0, found.scale)
+    if tolerance is None:
+        tolerance = max(TOLERANCES[precision], _STEPS * step)
+    allowed = tolerance * max(1.0, found.scale)
     if found.largest > allowed:
         raise ExportError(
             f"The {title} must give the outputs of the model. Largest difference: {found.largest:.3g}; "

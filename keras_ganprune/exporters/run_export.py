@@ -19,6 +19,7 @@ from keras_ganprune.exporters.export_job import ExportJob
 from keras_ganprune.exporters.file_quality import check_quality
 from keras_ganprune.exporters.file_report import FileReport
 from keras_ganprune.exporters.formats import FORMATS, PRECISIONS
+from keras_ganprune.exporters.full_precision import in_float32
 from keras_ganprune.exporters.saved_model import export_saved_model
 from keras_ganprune.exporters.saved_model_measurements import with_measurements
 from keras_ganprune.gan.adversarial_model import AdversarialModel
@@ -68,8 +69,9 @@ def export(
         inputs: A batch to compare on, as for `export_saved_model`. Defaults to None: the `calibration`, or
             random values in the range of the layers.
         tolerance: Non-negative float, largest valid difference, relative to the largest output (at least 1).
-            Defaults to None: 1e-4 for 'float32' and 0.02 for 'float16'. For 'int8' the mean difference must
-            be at most 5 % of the range of the outputs.
+            Defaults to None: 1e-4 for 'float32' (8 rounding steps of layers that compute in half precision in
+            Keras) and 0.02 for 'float16'. For 'int8' the mean difference must be at most 5 % of the range of
+            the outputs.
         quality: What measures the outputs of the model and of the file: an `ImageQuality`, or a function
             (predict) -> number or dict, where `predict(inputs)` returns the outputs for inputs of the
             network, such as `lambda predict: {"accuracy": (predict(x).argmax(-1) == y).mean()}`. Defaults to
@@ -117,7 +119,8 @@ def export(
         work = pathlib.Path(folder)
         (work / "source").mkdir()
         exact = 1e-5 if tolerance is None else tolerance
-        source = conversion_source(network, work / "source", batch, batch_size, exact)
+        with in_float32(network):
+            source = conversion_source(network, work / "source", batch, batch_size, exact)
         job = ExportJob(exporter, network, source, batch, batch_size, tolerance, work)
         leave_out = job.is_sparse() if sparse == "auto" else bool(sparse)
         leave_out = leave_out and exporter.can_leave_out(precision) is None

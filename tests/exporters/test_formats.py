@@ -243,6 +243,43 @@ def assert_alike(model, report, given=None):
         assert np.abs(one - other).max() <= limits[report.precision] * max(1.0, span)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("format", ["onnx", "litert", "openvino"])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_model_that_computes_in_half_precision(policy, format, tmp_path):
+    model = stack(
+        (16,),
+        layers.Dense(64, "relu", dtype=policy),
+        layers.Dense(8, dtype="float32"),
+    )
+    for precision, calibration in (("float32", None), ("int8", inputs_of(model))):
+        kgp.export(
+            model,
+            tmp_path / precision,
+            format,
+            precision=precision,
+            calibration=calibration,
+            latency=False,
+        )
+    assert model.layers[0].compute_dtype == policy.removeprefix("mixed_")
+
+
+@pytest.mark.full
+def test_weights_in_half_precision_are_refused_with_a_way_out(tmp_path):
+    model = stack((16,), layers.Dense(64, "relu", dtype="float16"))
+    with pytest.raises(UnsupportedLayerError, match="made of float32 weights"):
+        kgp.export(model, tmp_path / "f", "litert", latency=False)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("format", ["onnx", "litert", "openvino"])
+def test_statistics_of_the_data_that_a_layer_holds(format, tmp_path):
+    normalization = layers.Normalization()
+    normalization.adapt(np.random.default_rng(0).normal(5, 2, (100, 8)))
+    model = stack((8,), normalization, layers.Dense(32, "relu"), layers.Dense(3))
+    assert_alike(model, kgp.export(model, tmp_path / "f", format, latency=False))
+
+
 # --- faults of the runtimes that nothing says ------------------------------------------------------
 
 
