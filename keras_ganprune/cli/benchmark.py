@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[1, 16],
         help="Batch sizes. Defaults to 1 16.",
     )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="Threads of ONNX Runtime, LiteRT and OpenVINO. Defaults to 1.",
+    )
     parser.add_argument("--seed", type=int, default=0, help="Seed of the inputs. Defaults to 0.")
     parser.add_argument(
         "--run",
@@ -49,7 +55,9 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if arguments.run is not None:
         add_files(arguments.run, [])  # is it a run?
-    found = benchmark_files(arguments.files, arguments.batch_sizes, arguments.seed)
+    found = benchmark_files(
+        arguments.files, arguments.batch_sizes, arguments.seed, arguments.threads
+    )
     print(found.to_markdown() if arguments.markdown else found)
     if arguments.run is not None:
         add_files(

@@ -57,6 +57,7 @@ class Form:
 AS_IT_IS = Form()
 
 # Names that Keras makes, which depend on how many layers were made before.
+_VALID = re.compile(r"[A-Za-z_][\w./-]*")
 _MADE_BY_KERAS = re.compile(r"(keras_tensor|input_layer|input)(_\d+)?(_CLONE)?")
 
 
@@ -94,6 +95,14 @@ def signature(network: keras.Model, inputs: Any, form: Form = AS_IT_IS) -> list[
     return keras.tree.pack_sequence_as(specs, new)
 
 
+def fixed_batch(network: keras.Model, inputs: Any) -> int | None:
+    """Return the batch size that a network fixes, such as by a stateful layer, or None."""
+    sizes = [
+        spec.shape[0] for spec in keras.tree.flatten(_signature(network, inputs)) if spec.shape
+    ]
+    return next((size for size in sizes if size is not None), None)
+
+
 def _signature(network: keras.Model, inputs: Any) -> list[Any]:
     function = inner_function(network)
     stateful = any(getattr(layer, "stateful", False) for _, layer in walk(network))
@@ -115,6 +124,8 @@ def _signature(network: keras.Model, inputs: Any) -> list[Any]:
         if function is not None and symbol is not None:
             batch = symbol.shape[0] if len(symbol.shape) else None
             name = symbol.name
+            if name is not None and not _VALID.fullmatch(name):
+                name = re.sub(r"\W", "_", name)  # TensorFlow takes names of Python only
             dtype = keras.backend.standardize_dtype(symbol.dtype)
         else:
             name, dtype = None, _dtype(array)

@@ -107,37 +107,43 @@ class Benchmark:
 
 _REMARK = (
     "Median time of a call (quartiles), in turns with the other files. 'of the first' is the median ratio to "
-    "the first file; it is within noise if its quartiles lie on both sides of 1. Each runtime has its "
-    "default number of threads; LiteRT has one."
+    "the first file; it is within noise if its quartiles lie on both sides of 1."
 )
 
 
 def benchmark_files(
-    paths: Sequence[str | os.PathLike[str]], batch_sizes: Sequence[int] = (1, 16), seed: int = 0
+    paths: Sequence[str | os.PathLike[str]],
+    batch_sizes: Sequence[int] = (1, 16),
+    seed: int = 0,
+    threads: int = 1,
 ) -> Benchmark:
     """Measure files side by side: sizes, and times in their runtimes.
 
-    The files run in turns, so that other load on the machine affects all of them alike.
+    The files run in turns, in an order that is drawn for each round, so that other load on the machine
+    affects all of them alike.
 
     Args:
         paths: .keras files, folders of SavedModels, and .onnx, .tflite and .xml files. The first one is what
             the others are compared with.
         batch_sizes: Positive ints. Defaults to (1, 16).
-        seed: Int, seed of the inputs. Defaults to 0.
+        seed: Int, seed of the inputs and of the order. Defaults to 0.
+        threads: Positive int, threads of ONNX Runtime, LiteRT and OpenVINO. More than one disturb each other,
+            as they wait busily. TensorFlow has those with which it was started. Defaults to 1.
 
     Returns:
         A `Benchmark`.
 
     Raises:
-        InvalidArgumentError: There is no path, or a batch size is not a positive int.
+        InvalidArgumentError: There is no path, or a batch size or `threads` is not a positive int.
         FileFormatError: A path does not exist, or is no file of these formats.
         MissingPackageError: The runtime of a file is not installed.
     """
     if not paths:
         raise InvalidArgumentError("`paths` must have at least one file. Received: [].")
     sizes = [validation.positive_int(size, "batch_sizes") for size in batch_sizes]
-    opened = [_Opened.at(files.as_path(path)) for path in paths]
-    times = {size: _timed([each.call(size, seed) for each in opened]) for size in sizes}
+    validation.positive_int(threads, "threads")
+    opened = [_Opened.at(files.as_path(path), threads) for path in paths]
+    times = {size: _timed([each.call(size, seed) for each in opened], seed) for size in sizes}
     return Benchmark(
         tuple(
             BenchmarkRow(
@@ -171,7 +177,7 @@ class _Opened:
     function: Callable[[Arrays], Any]
 
     @classmethod
-    def at(cls, path: pathlib.Path) -> _Opened:
+    def at(cls, path: pathlib.Path, threads: int) -> _Opened:
         if not path.exists():
             raise FileFormatError(f"'{path}' does not exist. Check the path.")
         if path.suffix == ".keras":
@@ -181,7 +187,8 @@ class _Opened:
             if folder or (exporter.suffix and path.suffix == exporter.suffix):
                 exporter.check_installed("float32")
                 try:
-                    inputs, function = exporter.inputs(path), exporter.load(path)
+                    inputs = exporter.inputs(path)
+                    function = exporter.load(path, threads=threads)
                 except Exception as error:
                     raise FileFormatError(
                         f"'{path}' cannot be read by {exporter.runtime}: {sentence_of(error)}"
@@ -229,7 +236,7 @@ def _keras(path: pathlib.Path) -> _Opened:
     return _Opened(path, "keras", [path], inputs, function)
 
 
-def _timed(functions: Sequence[Callable[[], None]]) -> list[Times]:
+def _timed(functions: Sequence[Callable[[], None]], seed: int) -> list[Times]:
     """Return the times of functions that run in turns."""
     repeats = []
     for function in functions:
@@ -239,18 +246,18 @@ def _timed(functions: Sequence[Callable[[], None]]) -> list[Times]:
         repeats.append(max(1, round(_SAMPLE_SECONDS / max(1e-9, time.perf_counter() - begin))))
     wall: list[list[float]] = [[] for _ in functions]
     cpu: list[list[float]] = [[] for _ in functions]
-    order, begin = list(range(len(functions))), time.perf_counter()
+    rng, begin = np.random.default_rng(seed), time.perf_counter()
     while len(wall[0]) < _ROUNDS and (
         len(wall[0]) < _FEWEST_ROUNDS
         or time.perf_counter() - begin < _MOST_SECONDS * len(functions)
     ):
-        for place in order:
+        for place in rng.permutation(len(functions)):
+            functions[place]()  # what the one before has left in the caches is not its fault
             started, used = time.perf_counter(), time.process_time()
             for _ in range(repeats[place]):
                 functions[place]()
             wall[place].append((time.perf_counter() - started) / repeats[place])
             cpu[place].append((time.process_time() - used) / repeats[place])
-        order.append(order.pop(0))
     first = np.array(wall[0])
     found = []
     for walls, cpus in zip(wall, cpu, strict=True):

@@ -89,13 +89,16 @@ class Exporter(abc.ABC):
         """
 
     @abc.abstractmethod
-    def load(self, path: pathlib.Path, *, exact: bool = False) -> Callable[[Arrays], Arrays]:
+    def load(
+        self, path: pathlib.Path, *, exact: bool = False, threads: int | None = None
+    ) -> Callable[[Arrays], Arrays]:
         """Return a file as a function from inputs to outputs, by name, run by its runtime.
 
         Args:
             path: The file.
             exact: Whether the runtime must compute in the precision of the file. Defaults to False: as it
                 does by itself on this machine.
+            threads: Number of threads. Defaults to None: that of the runtime.
         """
 
     @abc.abstractmethod

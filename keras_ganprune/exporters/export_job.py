@@ -37,6 +37,12 @@ _SLOWER = 1.1
 _LEAST_ZEROS = 0.5
 
 
+def kernels_of(network: keras.Model) -> list[tuple[str, np.ndarray]]:
+    """Return path and values of each kernel of a network."""
+    kernels = {id(w): w for _, layer in walk(network) for w in own_kernels(layer)}
+    return [(w.path, to_numpy(w)) for w in kernels.values()]
+
+
 @attrs.frozen(eq=False)
 class ExportJob:
     """One export.
@@ -71,19 +77,15 @@ class ExportJob:
         return [{name: np.asarray(value) for name, value in each.items()} for each in found]
 
     def _sizes(self, sizes: Sequence[int]) -> list[int]:
-        return [*sizes] if self.batch_size is None else [self.batch_size]
+        fixed = self.batch_size or _comparison.fixed_batch(self.network, self.inputs)
+        return [*sizes] if fixed is None else [fixed]
 
     def _rows(self, size: int) -> Any:
         return sized(self.inputs, size)
 
-    def kernels(self) -> list[tuple[str, np.ndarray]]:
-        """Return path and values of each kernel of the network."""
-        kernels = {id(w): w for _, layer in walk(self.network) for w in own_kernels(layer)}
-        return [(w.path, to_numpy(w)) for w in kernels.values()]
-
     def is_sparse(self) -> bool:
         """Return whether a kernel has so many zeros that it is worth leaving them out."""
-        return any((values == 0).mean() >= _LEAST_ZEROS for _, values in self.kernels())
+        return any((values == 0).mean() >= _LEAST_ZEROS for _, values in kernels_of(self.network))
 
     def written(self, options: ExportOptions, name: str = "") -> tuple[pathlib.Path, FileReport]:
         """Write and prove a file; return its path and a report.
@@ -107,7 +109,7 @@ class ExportJob:
             notes += [note] if note else []
         step = coarsest_step(self.network)
         proof.check_agreement(found, options.precision, self.tolerance, title, step)
-        zeros = proof.zeros(self.kernels(), exporter.constants(path))
+        zeros = proof.zeros(kernels_of(self.network), exporter.constants(path))
         if zeros.missing:
             raise ExportError(
                 f"The {title} must keep the zeros of the model. These kernels have fewer zeros there: "
@@ -130,7 +132,7 @@ class ExportJob:
             psnr=found.psnr,
             zeros=zeros.model,
             zeros_in_file=zeros.file,
-            weights=sum(values.size for _, values in self.kernels()),
+            weights=sum(values.size for _, values in kernels_of(self.network)),
             notes=tuple(notes),
         )
 
@@ -150,7 +152,8 @@ class ExportJob:
     ) -> FileReport:
         """Return the report with the quality of the outputs of the file, and of the network."""
         function, compiled = self.exporter.load(path), measure_latency.compiled(self.network)
-        names = list(self.outputs[0])
+        names, batch = list(self.outputs[0]), self.batch_size
+        batch = batch or _comparison.fixed_batch(self.network, self.inputs)
 
         def of_file(inputs: Any, size: int) -> Any:
             found = in_batches(
@@ -164,7 +167,7 @@ class ExportJob:
             )
 
         numbers = [
-            file_quality.measured(quality, model, predict, self.batch_size)
+            file_quality.measured(quality, model, predict, batch)
             for predict in (of_file, of_network)
         ]
         return attrs.evolve(report, quality=numbers[0], model_quality=numbers[1])
@@ -173,7 +176,7 @@ class ExportJob:
         """Return the report with what makes the file faster; warn of it."""
         notes = self.exporter.advice(self.network)
         for note in notes:
-            warnings.warn(note, PruningWarning, stacklevel=4)
+            warnings.warn(note, PruningWarning, stacklevel=3)
         return attrs.evolve(report, notes=(*report.notes, *notes))
 
     def timed(self, path: pathlib.Path, report: FileReport) -> FileReport:
@@ -197,7 +200,7 @@ class ExportJob:
                     f"float32 here, for a batch of {size}."
                 )
         for note in notes:
-            warnings.warn(note, PruningWarning, stacklevel=4)
+            warnings.warn(note, PruningWarning, stacklevel=3)
         return attrs.evolve(report, milliseconds=times, notes=(*report.notes, *notes))
 
     def published(

@@ -16,8 +16,8 @@ from keras_ganprune.exporters.contract import (
     ExportOptions,
     InputForm,
 )
+from keras_ganprune.exporters.refusals import refused
 from keras_ganprune.utils import files, optional_imports
-from keras_ganprune.utils.foreign_errors import sentence_of
 
 # Measured with LiteRT 2.3: with the sparse encoding, ...
 _NO_ZEROS = {
@@ -61,7 +61,7 @@ class LiteRtExporter(Exporter):
         try:
             content = converter.convert()
         except Exception as error:
-            raise UnsupportedLayerError(_reason(error)) from error
+            raise _refused(error) from error
         path.write_bytes(content)
 
     def can_leave_out(self, precision: str) -> str | None:
@@ -70,9 +70,11 @@ class LiteRtExporter(Exporter):
             return None
         return _NO_ZEROS[precision]
 
-    def load(self, path: pathlib.Path, *, exact: bool = False) -> Callable[[Arrays], Arrays]:
+    def load(
+        self, path: pathlib.Path, *, exact: bool = False, threads: int | None = None
+    ) -> Callable[[Arrays], Arrays]:
         """See `Exporter`."""
-        runner = _interpreter(path).get_signature_runner()
+        runner = _interpreter(path, threads or 1).get_signature_runner()
         return lambda arrays: runner(**dict(arrays))
 
     def inputs(self, path: pathlib.Path) -> Mapping[str, InputForm]:
@@ -135,20 +137,17 @@ def _loops(function: Any) -> bool:
     return any(node.op in ("While", "StatelessWhile") for node in nodes)
 
 
-def _interpreter(path: pathlib.Path) -> Any:
+def _interpreter(path: pathlib.Path, threads: int = 1) -> Any:
     runtime = optional_imports.require("ai_edge_litert.interpreter", "litert", "LiteRT files")
-    return runtime.Interpreter(model_path=str(path), num_threads=1)
+    return runtime.Interpreter(model_path=str(path), num_threads=threads)
 
 
-def _reason(error: Exception) -> str:
+def _refused(error: Exception) -> UnsupportedLayerError:
     """Return why the converter fails, and what helps."""
     text = str(error)
     if "TensorList" in text or "tensor list" in text:
-        return (
+        return UnsupportedLayerError(
             "LiteRT needs a fixed batch size for a recurrent layer. Pass `batch_size=1` (on the command "
             "line: --batch-size 1), or unroll the layer: `GRU(..., unroll=True)`."
         )
-    return (
-        f"LiteRT has no operator for a layer of this model: {sentence_of(error)} Write an ONNX file or a "
-        "SavedModel."
-    )
+    return refused("LiteRT", error, "Write an ONNX file or a SavedModel.")

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.exporters.contract import (
     Arrays,
     ConversionSource,
@@ -20,10 +19,11 @@ from keras_ganprune.exporters.contract import (
     ExportOptions,
     InputForm,
 )
+from keras_ganprune.exporters.refusals import refused
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.utils import files, optional_imports
-from keras_ganprune.utils.foreign_errors import sentence_of
 
+_FIX = "Write a SavedModel, which holds every model."
 # The highest set of operators that tf2onnx 1.17 writes without errors.
 _OPSET = 18
 # Channels that ONNX Runtime computes together on a CPU.
@@ -86,10 +86,15 @@ class OnnxExporter(Exporter):
             "Shrink or compress with `granularity=Channel(round_to=8)` (on the command line: --round-to 8)."
         ]
 
-    def load(self, path: pathlib.Path, *, exact: bool = False) -> Callable[[Arrays], Arrays]:
+    def load(
+        self, path: pathlib.Path, *, exact: bool = False, threads: int | None = None
+    ) -> Callable[[Arrays], Arrays]:
         """See `Exporter`."""
         runtime = optional_imports.require("onnxruntime", "onnx", "ONNX files")
-        session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        options = runtime.SessionOptions()
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         return lambda arrays: dict(zip(names, session.run(names, dict(arrays)), strict=True))
 
@@ -132,6 +137,7 @@ def _converted(source: ConversionSource) -> Any:
         try:
             # Not `convert.from_function`, which takes no function of a SavedModel that calls others.
             graph = loader.from_function(function, inputs, outputs)
+            _write_with_known_operators(graph)
             _write_constants(
                 graph, zip(function.inputs[count:], function.captured_inputs, strict=True)
             )
@@ -139,12 +145,46 @@ def _converted(source: ConversionSource) -> Any:
                 graph, input_names=inputs, output_names=outputs, opset=_OPSET
             )
         except Exception as error:
-            raise UnsupportedLayerError(
-                f"tf2onnx cannot write this model as ONNX: {sentence_of(error)} Write a SavedModel, which "
-                "holds every model."
-            ) from error
+            raise refused("ONNX", error, _FIX) from error
+    _check_operators(model.graph)
     _rename(model.graph, source)
     return model
+
+
+def _write_with_known_operators(graph: Any) -> None:
+    """Write operators that tf2onnx does not know by others, as in GELU and CELU.
+
+        erfc(x) = 1 - erf(x),  expm1(x) = exp(x) - 1
+
+    Args:
+        graph: Graph of TensorFlow. It is changed.
+    """
+    tf = files.tensorflow()
+    for node in [node for node in graph.node if node.op in ("Erfc", "Expm1")]:
+        kind = node.attr["T"].type
+        one = graph.node.add(name=f"{node.name}/one", op="Const")
+        one.attr["dtype"].type = kind
+        one.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0, tf.dtypes.as_dtype(kind)))
+        known = "Erf" if node.op == "Erfc" else "Exp"
+        inner = graph.node.add(name=f"{node.name}/inner", op=known, input=list(node.input))
+        inner.attr["T"].type = kind
+        terms = [one.name, inner.name] if node.op == "Erfc" else [inner.name, one.name]
+        node.op = "Sub"
+        node.input[:] = terms
+
+
+def _check_operators(graph: Any) -> None:
+    """Raise `UnsupportedLayerError` for operators that ONNX has not: tf2onnx writes them all the same."""
+    onnx = optional_imports.require("onnx", "onnx", "ONNX files")
+    unknown = sorted(
+        {
+            node.op_type
+            for node in graph.node
+            if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type)
+        }
+    )
+    if unknown:
+        raise refused("ONNX", f"{', '.join(unknown)}.", _FIX)
 
 
 def _write_constants(graph: Any, captured: Iterable[tuple[Any, Any]]) -> None:

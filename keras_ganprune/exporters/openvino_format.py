@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.exporters.contract import (
     Arrays,
     ConversionSource,
@@ -16,8 +15,8 @@ from keras_ganprune.exporters.contract import (
     ExportOptions,
     InputForm,
 )
+from keras_ganprune.exporters.refusals import refused
 from keras_ganprune.utils import optional_imports
-from keras_ganprune.utils.foreign_errors import sentence_of
 
 
 class OpenVinoExporter(Exporter):
@@ -52,21 +51,22 @@ class OpenVinoExporter(Exporter):
         try:
             model = openvino.convert_model(str(source.folder))
         except Exception as error:
-            raise UnsupportedLayerError(
-                f"OpenVINO has no operator for a layer of this model: {sentence_of(error)} Write an ONNX "
-                "file or a SavedModel."
-            ) from error
+            raise refused("OpenVINO", error, "Write an ONNX file or a SavedModel.") from error
         if options.precision == "int8":
             nncf = optional_imports.require("nncf", "int8", "OpenVINO files of 8 bits")
             batches = list(map(dict, options.calibration))
             model = nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
         openvino.save_model(model, str(path), compress_to_fp16=options.precision == "float16")
 
-    def load(self, path: pathlib.Path, *, exact: bool = False) -> Callable[[Arrays], Arrays]:
+    def load(
+        self, path: pathlib.Path, *, exact: bool = False, threads: int | None = None
+    ) -> Callable[[Arrays], Arrays]:
         """See `Exporter`."""
         openvino = optional_imports.require("openvino", "openvino", "OpenVINO files")
         # By itself, OpenVINO computes in bfloat16 on processors that have it.
-        config = {"INFERENCE_PRECISION_HINT": "f32"} if exact else {}
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"} if exact else {}
+        if threads is not None:
+            config["INFERENCE_NUM_THREADS"] = threads
         compiled = openvino.Core().compile_model(str(path), "CPU", config)
         names = [output.get_any_name() for output in compiled.outputs]
 

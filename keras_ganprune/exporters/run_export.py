@@ -15,7 +15,7 @@ from keras_ganprune.exporters import _comparison
 from keras_ganprune.exporters.calibration import calibration_batches, calibration_inputs
 from keras_ganprune.exporters.contract import Arrays, Exporter, ExportOptions
 from keras_ganprune.exporters.conversion_source import conversion_source
-from keras_ganprune.exporters.export_job import ExportJob
+from keras_ganprune.exporters.export_job import ExportJob, kernels_of
 from keras_ganprune.exporters.file_quality import check_quality
 from keras_ganprune.exporters.file_report import FileReport
 from keras_ganprune.exporters.formats import FORMATS, PRECISIONS
@@ -206,6 +206,8 @@ def _saved_model(
         tolerance=1e-5 if tolerance is None else tolerance,
         inputs=inputs,
     )
+    kernels = [values for _, values in kernels_of(network)]
+    zeros = sum(int((values == 0).sum()) for values in kernels)
     return FileReport(
         path=found.path,
         format="saved_model",
@@ -213,7 +215,7 @@ def _saved_model(
         bytes=found.bytes,
         gzip_bytes=found.gzip_bytes,
         max_difference=found.max_difference,
-        zeros=found.parameters - found.nonzero_parameters,
-        zeros_in_file=found.parameters - found.nonzero_parameters,
-        weights=found.parameters,
+        zeros=zeros,
+        zeros_in_file=zeros,  # the reloaded file has the outputs, bit for bit
+        weights=sum(values.size for values in kernels),
     )

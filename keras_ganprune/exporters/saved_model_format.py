@@ -38,8 +38,11 @@ class SavedModelExporter(Exporter):
         """See `Exporter`."""
         shutil.copytree(source.folder, path)
 
-    def load(self, path: pathlib.Path, *, exact: bool = False) -> Callable[[Arrays], Arrays]:
+    def load(
+        self, path: pathlib.Path, *, exact: bool = False, threads: int | None = None
+    ) -> Callable[[Arrays], Arrays]:
         """See `Exporter`."""
+        # TensorFlow fixes its number of threads when it starts.
         loaded, function = _loaded(path)
 
         def outputs(arrays: Arrays) -> Arrays:

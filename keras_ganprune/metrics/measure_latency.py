@@ -176,6 +176,8 @@ def compiled(model: keras.Model) -> Callable[..., Any]:
             with keras.StatelessScope():
                 return model(*x, training=False)
 
+        # Private attribute of TensorFlow: it would warn that models of one process are traced several times.
+        function._omit_frequent_tracing_warning = True
         return lambda *x: _finished(function(*x))
     if backend == "jax":
         import jax  # pyright: ignore[reportMissingImports]

@@ -265,6 +265,40 @@ def test_a_model_that_computes_in_half_precision(policy, format, tmp_path):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("activation", ["gelu", "celu", "silu", "softplus", "hard_swish"])
+def test_activations_in_onnx(activation, tmp_path):
+    model = stack((16,), layers.Dense(8, activation))
+    assert_alike(model, kgp.export(model, tmp_path / "f", "onnx", latency=False))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("format", ["onnx", "litert", "openvino"])
+def test_a_network_with_a_batch_size_of_its_own(format, tmp_path):
+    model = keras.Sequential([keras.Input(batch_shape=(2, 6, 8)), layers.LSTM(8, stateful=True)])
+    report = kgp.export(model, tmp_path / "f", format)
+    assert set(report.milliseconds) == {2}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("format", ["saved_model", "onnx", "litert", "openvino"])
+def test_names_of_inputs_that_are_no_names_of_python(format, tmp_path):
+    one, other = keras.Input((8,), name="my input-1"), keras.Input((4,), name="2nd")
+    model = keras.Model([one, other], layers.Dense(3)(layers.Concatenate()([one, other])))
+    report = kgp.export(model, tmp_path / "f", format, latency=False)
+    assert len(FORMATS[format].inputs(report.path)) == 2
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("format", ["onnx", "litert", "openvino"])
+def test_what_no_runtime_has_is_refused_with_a_way_out(format, tmp_path):
+    inputs = keras.Input((8,))
+    ranked = keras.Model(inputs, keras.ops.argmax(layers.Dense(5)(inputs), -1))
+    with pytest.raises(UnsupportedLayerError, match="Export the network without them"):
+        kgp.export(ranked, tmp_path / "f", format)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.full
 def test_weights_in_half_precision_are_refused_with_a_way_out(tmp_path):
     model = stack((16,), layers.Dense(64, "relu", dtype="float16"))
     with pytest.raises(UnsupportedLayerError, match="made of float32 weights"):
