@@ -61,12 +61,18 @@ _VALID = re.compile(r"[A-Za-z_][\w./-]*")
 _MADE_BY_KERAS = re.compile(r"(keras_tensor|input_layer|input)(_\d+)?(_CLONE)?")
 
 
+def _valid(name: str) -> str:
+    """Return a name with letters, digits and '_' only, which begins with no digit."""
+    name = re.sub(r"\W", "_", name)
+    return f"input_{name}" if name[:1].isdigit() else name
+
+
 def input_names(network: keras.Model, inputs: Any) -> tuple[str, ...]:
     """Return a valid and unique name for each input: that of the user, or 'input_0', ..."""
     specs = keras.tree.flatten(_signature(network, inputs))
     names = []
     for number, spec in enumerate(specs):
-        name = re.sub(r"\W", "_", spec.name or "")
+        name = _valid(spec.name or "")
         names.append(f"input_{number}" if not name or _MADE_BY_KERAS.fullmatch(name) else name)
     if len(set(names)) < len(names):
         return tuple(f"input_{number}" for number in range(len(specs)))
@@ -125,7 +131,7 @@ def _signature(network: keras.Model, inputs: Any) -> list[Any]:
             batch = symbol.shape[0] if len(symbol.shape) else None
             name = symbol.name
             if name is not None and not _VALID.fullmatch(name):
-                name = re.sub(r"\W", "_", name)  # TensorFlow takes names of Python only
+                name = _valid(name)  # TensorFlow takes names of Python only
             dtype = keras.backend.standardize_dtype(symbol.dtype)
         else:
             name, dtype = None, _dtype(array)
