@@ -131,11 +131,11 @@ class Denoising(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (2, 1) if self.options.quick else (10, 5)
+        return (2, 1) if self.options.quick else (8, 7)
 
     def batch_size(self) -> int:
-        """Return the number of patches per step."""
-        return 16
+        """Return the number of patches per step: few, as pruned networks need many steps to recover."""
+        return 8
 
 
 def denoiser(shape: tuple[int, ...], channels: int, blocks: int) -> keras.Model:
