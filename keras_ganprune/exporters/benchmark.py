@@ -26,7 +26,6 @@ from keras_ganprune.utils.random_inputs import random_inputs
 
 # Each timed sample repeats the call until it takes so long, as a clock cannot time a few microseconds.
 _SAMPLE_SECONDS = 0.01
-_MOST_SECONDS = 5.0  # per file and batch size
 _FEWEST_ROUNDS, _ROUNDS = 7, 100
 
 
@@ -116,6 +115,7 @@ def benchmark_files(
     batch_sizes: Sequence[int] = (1, 16),
     seed: int = 0,
     threads: int = 1,
+    seconds: float = 5.0,
 ) -> Benchmark:
     """Measure files side by side: sizes, and times in their runtimes.
 
@@ -129,12 +129,15 @@ def benchmark_files(
         seed: Int, seed of the inputs and of the order. Defaults to 0.
         threads: Positive int, threads of ONNX Runtime, LiteRT and OpenVINO. More than one disturb each other,
             as they wait busily. TensorFlow has those with which it was started. Defaults to 1.
+        seconds: Positive float, time for each file and batch size. At least 7 rounds are measured. Defaults
+            to 5.0.
 
     Returns:
         A `Benchmark`.
 
     Raises:
-        InvalidArgumentError: There is no path, or a batch size or `threads` is not a positive int.
+        InvalidArgumentError: There is no path, or a batch size or `threads` is not a positive int, or
+            `seconds` is not positive.
         FileFormatError: A path does not exist, or is no file of these formats.
         MissingPackageError: The runtime of a file is not installed.
     """
@@ -142,8 +145,11 @@ def benchmark_files(
         raise InvalidArgumentError("`paths` must have at least one file. Received: [].")
     sizes = [validation.positive_int(size, "batch_sizes") for size in batch_sizes]
     validation.positive_int(threads, "threads")
+    validation.positive(seconds, "seconds")
     opened = [_Opened.at(files.as_path(path), threads) for path in paths]
-    times = {size: _timed([each.call(size, seed) for each in opened], seed) for size in sizes}
+    times = {
+        size: _timed([each.call(size, seed) for each in opened], seed, seconds) for size in sizes
+    }
     return Benchmark(
         tuple(
             BenchmarkRow(
@@ -236,7 +242,7 @@ def _keras(path: pathlib.Path) -> _Opened:
     return _Opened(path, "keras", [path], inputs, function)
 
 
-def _timed(functions: Sequence[Callable[[], None]], seed: int) -> list[Times]:
+def _timed(functions: Sequence[Callable[[], None]], seed: int, seconds: float) -> list[Times]:
     """Return the times of functions that run in turns."""
     repeats = []
     for function in functions:
@@ -248,8 +254,7 @@ def _timed(functions: Sequence[Callable[[], None]], seed: int) -> list[Times]:
     cpu: list[list[float]] = [[] for _ in functions]
     rng, begin = np.random.default_rng(seed), time.perf_counter()
     while len(wall[0]) < _ROUNDS and (
-        len(wall[0]) < _FEWEST_ROUNDS
-        or time.perf_counter() - begin < _MOST_SECONDS * len(functions)
+        len(wall[0]) < _FEWEST_ROUNDS or time.perf_counter() - begin < seconds * len(functions)
     ):
         for place in rng.permutation(len(functions)):
             functions[place]()  # what the one before has left in the caches is not its fault

@@ -375,7 +375,7 @@ BASES: dict[str, dict[str, Any]] = {
     "copy_masks": {"source": lambda: kgp.make_prunable(model()), "target": model},
     "export": {"model": model, "path": lambda: folder("export"), "latency": False},
     "export_saved_model": {"model": model, "path": lambda: folder("export")},
-    "benchmark_files": {"paths": lambda: [saved()], "batch_sizes": (1,)},
+    "benchmark_files": {"paths": lambda: [saved()], "batch_sizes": (1,), "seconds": 0.01},
     "frechet_distance": {"real_features": features, "fake_features": features},
     "kernel_distance": {"real_features": features, "fake_features": features, "blocks": 2},
     "manifold_metrics": {"real_features": features, "fake_features": features},
