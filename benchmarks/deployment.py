@@ -5,11 +5,11 @@
     python benchmarks/deployment.py --table                # only the table of the rows that are there
 
 Each network is written dense, with 80 % of its weights masked, and with a quarter of its multiply-accumulates
-(widths in multiples of 8), in each format and precision; the MLP also with 90 % masked in the blocks whose zeros
-LiteRT skips. Each file is proven in its runtime, or the table
-says why it is refused. The files of a network run in turns. Weights are random, with settled batch
-normalization: sizes and times depend on their zeros only. Each finished network is appended to a file of JSON
-lines: killed and started again, the command measures the missing ones.
+(widths in multiples of 8), in each format and precision; the MLP also with 90 % masked in the blocks whose
+zeros LiteRT skips. Each file is proven in its runtime, or the table says why it is refused. The files of a
+network run in turns, with one thread. Weights are random, with settled batch normalization: sizes and times
+depend on their zeros only. Each finished network is appended to a file of JSON lines: killed and started
+again, the command measures the missing ones.
 """
 
 from __future__ import annotations
