@@ -1,5 +1,6 @@
 """Shared by all tests: CPU only, two logical devices for tf.distribute, one seed for every test."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -25,6 +26,12 @@ if keras.backend.backend() == "tensorflow":
     # Must happen before TensorFlow initialises its devices; MirroredStrategy needs two of them.
     _CPU = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def pytest_configure(config):
+    """Collect garbage less often: tracing makes many objects, and few of them are garbage."""
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 @pytest.fixture(autouse=True)

@@ -24,10 +24,8 @@ def _kept(network):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "run"
-    code = cli.main(
-        ["demo", "--data", "digits", "--steps", "40", "--channels", "4", "--output", str(folder)]
-    )
-    assert code == 0
+    small = ["--data", "digits", "--steps", "16", "--batch-size", "256", "--channels", "4"]
+    assert cli.main(["demo", *small, "--output", str(folder)]) == 0
     return folder
 
 
@@ -110,8 +108,8 @@ def test_history_and_report_say_what_was_done(run):
     assert "SavedModel, gzipped" in text and "samples.png" in text
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "image-generation, dense and pruned" in page and page.count("data:image/") > 3
-    # 58 steps: two passes over 29 batches; pruning begins after 0.3 of them.
-    assert "trained on from step 17, where pruning began, to step 58 without pruning" in text
+    # 16 steps: two passes over 8 batches; pruning begins after 0.3 of them.
+    assert "trained on from step 4, where pruning began, to step 16 without pruning" in text
     assert "| generator | dense | pruned |" in text
 
 

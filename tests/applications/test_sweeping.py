@@ -13,7 +13,11 @@ pytest.importorskip("optuna")
 SETTINGS = {"sparsities": (0.5,), "seeds": 1, "steps": 6, "batch_size": None}
 
 
-@pytest.mark.parametrize("cls", [fake_application.Fake, fake_application.TwoInputs])
+# The test below sweeps `Fake` by default.
+@pytest.mark.parametrize(
+    "cls",
+    [pytest.param(fake_application.Fake, marks=pytest.mark.full), fake_application.TwoInputs],
+)
 def test_an_application_is_swept(cls):
     application = cls(ApplicationOptions())
     result = sweep_application(application, SETTINGS, storage=None, progress=False)

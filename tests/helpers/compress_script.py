@@ -26,6 +26,8 @@ KINDS = {
     "wgan_gp_sparsity": (models.wgan_gp, {"sparsity": 0.8}),
     # A class whose copy cannot be trained, so that the model itself is.
     "held_sparsity": (models.gan_with_a_function, {"sparsity": 0.8}),
+    # A class whose copy is trained to the end until it is seen that the model has changed.
+    "noticed_sparsity": (models.gan_with_an_average, {"sparsity": 0.8}),
     # The goal does not hold, one of the candidates does, and harder ones are tried after it.
     "classifier_tolerance": (models.classifier, {"sparsity": 0.6, "tolerance": 0.45}),
 }

@@ -161,6 +161,31 @@ def gan_with_a_function():
     return gan, x
 
 
+class Followed(DCGAN):
+    """A DCGAN that calls a function after each step."""
+
+    def train_step(self, real):
+        logs = super().train_step(real)
+        self.follow()
+        return logs
+
+
+def gan_with_an_average():
+    """Return a GAN whose copy trains, but changes the GAN: a function holds its generator's average."""
+    gan = Followed(discriminator(), generator(), 8)
+    network, average = gan.generator, keras.models.clone_model(gan.generator)
+    average.set_weights(network.get_weights())
+    gan.average = average
+
+    def follow():
+        for slow, weight in zip(average.weights, network.weights, strict=True):
+            slow.assign(0.9 * slow + 0.1 * weight)
+
+    object.__setattr__(gan, "follow", follow)
+    gan.compile(_adam(), _adam(), keras.losses.BinaryCrossentropy(from_logits=True))
+    return gan, images()[0]
+
+
 def density(network):
     """Return the share of the kernels that is not zero: a metric that chance does not change."""
     kernels = [w for w in network.get_weights() if w.ndim > 1]
@@ -319,4 +344,6 @@ def spread(network):
     """Return a number that says something of a generator's images: a stand-in for their quality."""
     rng = np.random.default_rng(0)
     inputs = [rng.normal(size=(16, *x.shape[1:])).astype("float32") for x in network.inputs]
-    return float(np.std(network.predict(inputs, verbose=0)))
+    # Keras warns of a list where a network has one input.
+    made = network.predict(inputs if len(inputs) > 1 else inputs[0], verbose=0)
+    return float(np.std(made))

@@ -30,12 +30,10 @@ class Fake(Application):
         return Splits(*parts, Source("random numbers", "CC0", "NumPy"), "240 random vectors.")
 
     def networks(self, data, width=1.0):
-        """Return a network of two hidden layers."""
+        """Return a network of two layers."""
         units = max(1, round(32 * width))
-        hidden = [keras.layers.Dense(units, "relu", name=f"hidden_{i}") for i in range(2)]
-        return {
-            "network": keras.Sequential([keras.Input((8,)), *hidden, keras.layers.Dense(2)]),
-        }
+        hidden = keras.layers.Dense(units, "relu")
+        return {"network": keras.Sequential([keras.Input((8,)), hidden, keras.layers.Dense(2)])}
 
     def model(self, networks):
         """Return the network, compiled with the squared error."""

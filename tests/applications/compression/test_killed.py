@@ -13,7 +13,9 @@ CHAINS = {
     "classifier_budget": [(30,), (43,)],
     "wgan_gp_budget": [(30, 15), (44,)],
     "wgan_gp_sparsity": [(13, 25)],
-    "held_sparsity": [(30,)],
+    "held_sparsity": [(13,), (30,)],
+    # 24 of a copy come first.
+    "noticed_sparsity": [(13,), (30, 30)],
     # Four trainings of a candidate: the kills are in the second and the last.
     "classifier_tolerance": [(55, 40)],
 }
@@ -29,6 +31,6 @@ def chains(tmp_path_factory):
     ("kind", "chain"), [(kind, chain) for kind, chains in CHAINS.items() for chain in chains]
 )
 def test_a_chain_of_kills_ends_as_an_uninterrupted_run(kind, chain, chains, tmp_path):
-    if kind.startswith(("wgan_gp", "held")) and keras.backend.backend() != "tensorflow":
+    if kind.startswith(("wgan_gp", "held", "noticed")) and keras.backend.backend() != "tensorflow":
         pytest.skip("the class of the user is of TensorFlow")
     chains.check(kind, chain, tmp_path)

@@ -785,6 +785,27 @@ def test_on_the_way_to_a_share_of_the_cost_enough_small_channels_stay_to_meet_it
     assert missed == (final is None)
 
 
+@cases(2, "seed", range(12))
+@cases((0.6,), "goal", [0.4, 0.6, 0.7])
+def test_coarse_channels_end_as_near_to_the_share_as_any_network(seed, goal):
+    """Two groups of 8 channels have no network within 2 % of most shares: the nearest counts."""
+    rng = np.random.default_rng(seed)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), *[layers.Conv2D(n, 3, padding="same") for n in (8, 8, 1)]]
+    )
+    for layer in model.layers:
+        layer.kernel.assign(rng.normal(size=layer.kernel.shape) * rng.uniform(0.1, 10.0))
+    costs = Costs(kgp.channel_groups(model))
+    pairs = [(a, b) for a in range(1, 9) for b in range(1, 9)]
+    nearest = min(abs(costs.macs(pair) / costs.macs() - (1 - goal)) for pair in pairs)
+    pruner = prune(model, granularity=kgp.Channel(of="macs"), allocation="global_ranking")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The budget, .* is missed by", PruningWarning)
+        for sparsity in np.linspace(0.0, goal, 9):
+            pruner.update(sparsity=float(sparsity), final=goal)
+    assert abs(pruner.sparsity - goal) <= max(nearest, 0.02 * (1 - goal)) + 1e-9
+
+
 def test_a_share_of_the_cost_wants_a_sparsity():
     pruner = prune(wide(), granularity=kgp.Channel(of="macs"))
     with pytest.raises(InvalidArgumentError, match="needs a `sparsity`, a share of the macs"):
