@@ -30,7 +30,6 @@ if keras.backend.backend() == "tensorflow":
 
 def pytest_configure(config):
     """Collect garbage less often: tracing makes many objects, and few of them are garbage."""
-    gc.freeze()
     gc.set_threshold(50_000)
 
 
