@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,15 +50,16 @@ class OpenVinoExporter(Exporter):
     def write(self, source: ConversionSource, path: pathlib.Path, options: ExportOptions) -> None:
         """See `Exporter`."""
         openvino = optional_imports.require("openvino", "openvino", "OpenVINO files")
-        try:
-            model = openvino.convert_model(str(source.folder))
-        except Exception as error:
-            raise refused("OpenVINO", error, "Write an ONNX file or a SavedModel.") from error
-        if options.precision == "int8":
-            nncf = optional_imports.require("nncf", "int8", "OpenVINO files of 8 bits")
-            batches = list(map(dict, options.calibration))
-            model = nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
-        openvino.save_model(model, str(path), compress_to_fp16=options.precision == "float16")
+        with _without_telemetry():
+            try:
+                model = openvino.convert_model(str(source.folder))
+            except Exception as error:
+                raise refused("OpenVINO", error, "Write an ONNX file or a SavedModel.") from error
+            if options.precision == "int8":
+                nncf = optional_imports.require("nncf", "int8", "OpenVINO files of 8 bits")
+                batches = list(map(dict, options.calibration))
+                model = nncf.quantize(model, nncf.Dataset(batches), subset_size=len(batches))
+            openvino.save_model(model, str(path), compress_to_fp16=options.precision == "float16")
 
     def load(
         self, path: pathlib.Path, *, exact: bool = False, threads: int | None = None
@@ -97,3 +100,23 @@ class OpenVinoExporter(Exporter):
     def files_of(self, path: pathlib.Path) -> list[pathlib.Path]:
         """See `Exporter`."""
         return [path, path.with_suffix(".bin")]
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Within the context, OpenVINO and NNCF report nothing to their makers.
+
+    Private method of `openvino_telemetry`: for each event it forks the process, which takes longer than the
+    conversion, and nobody who exports a model has been asked.
+    """
+    try:
+        sender = importlib.import_module("openvino_telemetry.utils.sender").TelemetrySender
+        send = sender.send
+    except (ImportError, AttributeError):
+        yield
+        return
+    sender.send = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        sender.send = send

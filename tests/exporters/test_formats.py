@@ -474,6 +474,29 @@ def test_times_and_a_warning_where_eight_bits_are_slower(tmp_path):
     assert all(ms > 0 for ms in report.milliseconds.values())
 
 
+@pytest.mark.full
+def test_an_export_reports_nothing_to_anybody(tmp_path, monkeypatch):
+    """OpenVINO and NNCF send an event for each conversion, by a fork of the process."""
+    sender = pytest.importorskip("openvino_telemetry.utils.sender").TelemetrySender
+    sent = []
+
+    def send(self, backend, message):
+        sent.append(message)
+
+    monkeypatch.setattr(sender, "send", send)
+    model = network("mlp")
+    calibration = inputs_of(model)
+    kgp.export(
+        model,
+        tmp_path / "f",
+        "openvino",
+        precision="int8",
+        calibration=calibration,
+        latency=False,
+    )
+    assert sent == [] and sender.send is send
+
+
 # --- quality, ranges, widths -----------------------------------------------------------------------
 
 
