@@ -50,7 +50,6 @@ ROWS = [
     (["export", "{f}/model.keras", "{f}/full"], "--overwrite"),
     (["export", "{f}/none.keras", "{f}/out"], "There is no file"),
     (["export", "{f}/empty", "{f}/out"], "which has no config.json"),
-    ([*EXPORT, "--format", "onnx", "--precision", "int8"], "need --calibration"),
     ([*EXPORT, "--format", "onnx", "--calibration", "digits"], "--calibration is for"),
     ([*EXPORT, "--precision", "int8"], "Choose 'onnx', 'litert' or 'openvino'"),
     ([*EXPORT, "--batch-size", "3"], "Received: --batch-size 3"),
@@ -125,6 +124,14 @@ def test_the_error_names_the_flag_and_nothing_of_python(command, text, folder, c
     known = re.sub(r"`(\.keras`|keras-ganprune|shrink`)", "", printed.err)
     assert not _PYTHON.search(known), printed.err
     assert not (folder / "out").exists()
+
+
+def test_int8_needs_a_calibration(folder, capsys):
+    for module in ("tf2onnx", "onnx", "onnxruntime"):
+        pytest.importorskip(module)
+    command = ["export", f"{folder}/model.keras", f"{folder}/out", "--format", "onnx"]
+    assert cli.main([*command, "--precision", "int8"]) == 2
+    assert "need --calibration" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,11 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.exporters import _exchange as _exchange_files
-from keras_ganprune.exporters import _tensorflow, _tensorflow_process, other_backends
+from keras_ganprune.exporters import (
+    _tensorflow,
+    _tensorflow_process,
+    full_precision,
+)
 from keras_ganprune.exporters._comparison import AS_IT_IS
 from keras_ganprune.utils import files
 
@@ -367,5 +371,5 @@ def test_tensorflow_is_looked_for_without_an_import(monkeypatch):
 
 
 def test_half_precision_may_differ_by_a_few_of_its_steps():
-    assert other_backends._coarsest_step(nets.dcgan_generator()) == 0
-    assert other_backends._coarsest_step(nets.dcgan_generator(dtype="mixed_bfloat16")) == 2.0**-7
+    assert full_precision.coarsest_step(nets.dcgan_generator()) == 0
+    assert full_precision.coarsest_step(nets.dcgan_generator(dtype="mixed_bfloat16")) == 2.0**-7
