@@ -95,7 +95,7 @@ def form_of(model: Any, form: str) -> Any:
 
     if "%" in form:
         kgp.make_prunable(model)
-        granularity = kgp.Block.for_runtime("litert") if "blocks" in form else None
+        granularity = kgp.Block.for_runtime("litert") if "blocks" in form else "unstructured"
         kgp.Pruner(model, granularity=granularity).update(sparsity=int(form[:2]) / 100)
     elif form == "¼ MACs":
         return kgp.shrink(model, budget=kgp.Budget(macs=0.25), granularity=kgp.Channel(round_to=8))

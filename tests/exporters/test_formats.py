@@ -114,7 +114,8 @@ def transformer():
 
 def two_outputs():
     x = keras.Input((8,))
-    return keras.Model(x, {"b": layers.Dense(3)(x), "a": layers.Dense(2)(x)})
+    h = layers.Dense(16, "relu")(x)
+    return keras.Model(x, {"b": layers.Dense(3)(h), "a": layers.Dense(2)(h)})
 
 
 MODELS = {
