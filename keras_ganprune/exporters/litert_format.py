@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -17,7 +18,7 @@ from keras_ganprune.exporters.contract import (
     InputForm,
 )
 from keras_ganprune.exporters.refusals import refused
-from keras_ganprune.utils import files, optional_imports
+from keras_ganprune.utils import files, native_messages, optional_imports
 
 # Measured with LiteRT 2.3: with the sparse encoding, ...
 _NO_ZEROS = {
@@ -59,7 +60,10 @@ class LiteRtExporter(Exporter):
         elif options.sparse:
             converter.optimizations = [lite.Optimize.EXPERIMENTAL_SPARSITY]
         try:
-            content = converter.convert()
+            # It prints pages before its error, and a warning of its own interpreter.
+            with native_messages.hidden(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                content = converter.convert()
         except Exception as error:
             raise _refused(error) from error
         path.write_bytes(content)
