@@ -2,7 +2,7 @@
 
     python benchmarks/deployment.py                        # all networks and formats: half an hour
     python benchmarks/deployment.py --only dcgan28 mlp     # some networks
-    python benchmarks/deployment.py --table                # only the table of the rows that are there
+    python benchmarks/deployment.py --table                # only the page of the rows that are there
 
 Each network is written dense, with 80 % of its weights masked, and with a quarter of its multiply-accumulates
 (widths in multiples of 8), in each format and precision; the MLP also with 90 % masked in the blocks whose
@@ -24,7 +24,14 @@ from typing import Any
 
 import _bench
 
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "deployment_measured.md"
 RESULTS = pathlib.Path(__file__).parent / "results"
+TITLES = {
+    "saved_model": "SavedModel",
+    "onnx": "ONNX Runtime",
+    "litert": "LiteRT",
+    "openvino": "OpenVINO",
+}
 FORMS = ("dense", "80 % masked", "90 % in blocks", "¼ MACs")
 CELLS = (
     ("saved_model", "float32"),
@@ -173,27 +180,41 @@ def rows_of(path: pathlib.Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Return the header and a line per file, beside the dense float32 file of the same format."""
-    header = ["network", "form", "format", "precision", "raw", "gzipped"]
-    header += ["faster, 1 sample", "faster, 16 samples", "largest difference"]
-    dense = {
-        (row["network"], row["format"]): row
-        for row in rows
-        if row["form"] == "dense" and row["precision"] == "float32" and "times" in row
-    }
-    lines = []
-    for row in rows:
-        line = [row["network"], row["form"], row["format"], row["precision"]]
-        base = dense.get((row["network"], row["format"]))
-        if "refused" in row or base is None:
-            lines.append([*line, f"refused: {row.get('refused', 'no dense file')}", *[""] * 4])
-            continue
-        line += [f"{row[key] / base[key]:.2f}" for key in ("bytes", "gzip_bytes")]
-        # CPU time: other load on the machine changes it less.
-        line += [f"{base['times'][n][3] / row['times'][n][3]:.2f}×" for n in base["times"]]
-        lines.append([*line, f"{row['max_difference']:.1g}"])
-    return header, lines
+def page(rows: list[dict[str, Any]]) -> str:
+    """Return a table per network: a line per form and precision, a column per format."""
+    formats = list(dict.fromkeys(name for name, _ in CELLS))
+    parts = []
+    for network in dict.fromkeys(row["network"] for row in rows):
+        cells = {
+            (row["form"], row["precision"], row["format"]): row
+            for row in rows
+            if row["network"] == network
+        }
+        lines = [["", "precision", *(TITLES[name] for name in formats)]]
+        notes: list[str] = []
+        for form, precision in dict.fromkeys(key[:2] for key in cells):
+            line = [form, precision]
+            for name in formats:
+                row = cells.get((form, precision, name))
+                line.append(_cell(row, cells.get(("dense", "float32", name)), notes))
+            lines.append(line)
+        parts.append(f"## {network}\n\n{_bench.table(lines[0], lines[1:], markdown=True)}")
+        parts += ["\n".join(f"{n}. {note}" for n, note in enumerate(notes, 1))] if notes else []
+    return "\n\n".join(parts)
+
+
+def _cell(row: Any, base: Any, notes: list[str]) -> str:
+    """Return sizes and speed of a file, or the number of the note that says why it is refused."""
+    if row is None or base is None or "times" not in base:
+        return "–"
+    if "refused" in row:
+        if row["refused"] not in notes:
+            notes.append(row["refused"])
+        return f"refused ({notes.index(row['refused']) + 1})"
+    raw, zipped = (row[key] / base["bytes"] for key in ("bytes", "gzip_bytes"))
+    # CPU time: other load on the machine changes it less.
+    faster = [base["times"][n][3] / row["times"][n][3] for n in base["times"]]
+    return f"{raw:.2f} ({zipped:.2f}), {' / '.join(f'{each:.1f}×' for each in faster)}"
 
 
 def main() -> None:
@@ -201,22 +222,34 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=list(networks()), default=list(networks()))
-    parser.add_argument("--table", action="store_true", help="measure nothing, write the table")
+    parser.add_argument("--table", action="store_true", help="measure nothing, write the page")
+    parser.add_argument("--page", type=pathlib.Path, default=PAGE)
     parser.add_argument("--rows", type=pathlib.Path, default=RESULTS / "deployment.jsonl")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     options.rows.parent.mkdir(parents=True, exist_ok=True)
     for name in [] if options.table else options.only:
         run(name, options.rows, CELLS)
-    text = _bench.table(*table(rows_of(options.rows)), markdown=True)
     notes = [
-        "'raw' and 'gzipped': size of the file, as share of the dense float32 file of its format.",
-        "'faster': CPU time of the dense float32 file of its format / CPU time of the file, in turns.",
+        "A cell has the size of the file (and its size when gzipped) as a share of the dense float32 file of "
+        "the same format, and how many times as fast it is: for a batch of 1 / of 16, by CPU time, one "
+        "thread, all files of a network in turns. Ratios between 0.9 and 1.1 are noise.",
         *(f"{key}: {value}" for key, value in _bench.environment().items()),
     ]
-    page = f"# What sparsity buys where\n\n{text}\n\n" + "\n".join(f"- {note}" for note in notes)
-    options.rows.with_suffix(".md").write_text(f"{page}\n", encoding="utf-8")
-    print(page)
+    text = "\n".join(
+        [
+            "# What sparsity buys where, measured",
+            "",
+            "`python benchmarks/deployment.py` writes this page; do not edit it.",
+            "",
+            *(f"- {note}" for note in notes),
+            "",
+            page(rows_of(options.rows)),
+            "",
+        ]
+    )
+    options.page.write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -161,7 +161,7 @@ def _drawn(model: keras.Model) -> Any:
     if not isinstance(model, GANModel):
         raise InvalidArgumentError(
             "Files of 8 bits need `calibration`: some hundred inputs like those that the file will see. "
-            "Received: none. Give a part of the training data; for a generator, latent vectors. They are drawn for a "
-            "`GANModel` only."
+            "Received: none. Give a part of the training data; for a generator, latent vectors. They are "
+            "drawn for a `GANModel` only."
         )
     return probe_inputs(model.sampler, None, batch=_DRAWN)
