@@ -48,7 +48,9 @@ class Prune(FreshCopies):
             Gradients that it needs are averaged over the batches before an update; other steps cost the same
             as without. Defaults to 'magnitude'.
         granularity: The units that are removed together: 'unstructured', 'channel', 'layer', a pattern such
-            as '2:4', a block such as '4x4', a config or a `Granularity`. Defaults to 'unstructured'.
+            as '2:4', a block such as '4x4', a config or a `Granularity`. For a runtime that gets faster by
+            zeros, `Block.for_runtime("litert")`; for ONNX Runtime, `Channel(round_to=8)` and `Shrink`.
+            Defaults to 'unstructured'.
         allocation: How one sparsity is spread over the tensors: 'uniform', 'erk', 'global_ranking', a dict
             of sparsities by layer, a config or an `Allocation`. Defaults to 'uniform'.
         mode: Whether weights may return: 'hard', 'soft', 'rigl', 'set', 'splice', a config or a `Mode`.
