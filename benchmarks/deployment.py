@@ -43,7 +43,6 @@ def networks() -> dict[str, Callable[[], Any]]:
     """Return name -> function that makes a network."""
     import keras
 
-    from keras_ganprune.applications.inpainting import filler
     from keras_ganprune.applications.networks import dcgan
     from keras_ganprune.applications.super_resolution import super_resolver
 
@@ -75,12 +74,26 @@ def networks() -> dict[str, Callable[[], Any]]:
             layers.Dense(10),
         )
 
+    def unet() -> Any:
+        def convolved(x: Any, width: int, strides: int = 1) -> Any:
+            return layers.Conv2D(width, 3, strides, "same", activation="relu")(x)
+
+        image = keras.Input((64, 64, 1))
+        down = [convolved(image, 24)]
+        for width in (48, 64, 64):
+            down.append(convolved(down[-1], width, 2))
+        x = down.pop()
+        for width in (64, 48, 24):
+            x = layers.Conv2DTranspose(width, 4, 2, "same", activation="relu")(x)
+            x = convolved(layers.Concatenate()([x, down.pop()]), width)
+        return keras.Model(image, layers.Conv2D(1, 3, padding="same", activation="tanh")(x))
+
     return {
         "dcgan28": lambda: dcgan((28, 28, 1), 64, 64)[0],
         "dcgan64": lambda: dcgan((64, 64, 3), 100, 64)[0],
         "conditional": lambda: dcgan((28, 28, 1), 64, 64, classes=10)[0],
         "super-resolution": lambda: super_resolver((32, 32, 3), 48, 4, 2),
-        "u-net": lambda: filler((64, 64, 1), [24, 48, 64, 64]),
+        "u-net": unet,
         "mobile": mobile,
         "mlp": lambda: stack(
             (100,),

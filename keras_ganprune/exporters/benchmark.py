@@ -220,6 +220,13 @@ class _Opened:
             for _ in range(calls):
                 self.function(arrays)
 
+        try:
+            run()
+        except Exception as error:
+            raise FileFormatError(
+                f"'{self.path}' does not run on random inputs: {sentence_of(error)} Measure it with your own "
+                "program."
+            ) from error
         return run
 
 
