@@ -23,6 +23,8 @@ _DRAWN, _BATCH = 256, 16
 # The standard deviation of calibration inputs, or of what a batch normalization gets for them, must be that
 # of the others within this factor. Pixels of 0 to 255 instead of -1 to 1 are over 100 times as large.
 _FACTOR = 20.0
+# Factors between usual ranges of images: 0 to 255, 0 to 1, -1 to 1. What is right agrees within `_NEAR`.
+_USUAL, _NEAR = (127.5, 255.0), 3.0
 # Samples that show the ranges.
 _SHOWN = 64
 
@@ -104,9 +106,23 @@ def _check_range(network: keras.Model, structure: Any, known: Any) -> None:
             if array.dtype.kind == "f" and other.size:
                 _check_factor(float(array.std()), float(other.std()), "your inputs have")
         return
-    shown = keras.tree.map_structure(lambda a: a[:_SHOWN] if np.ndim(a) else a, structure)
-    for name, found, expected in _normalized(network, shown):
-        _check_factor(found, expected, f"the batch normalization '{name}' knows, for its inputs,")
+    first = _first_normalized(network, structure)
+    if first is None:
+        return
+    name, found, expected = first
+    who = f"the batch normalization '{name}' knows, for its inputs,"
+    if found > expected:
+        _check_factor(found, expected, who)
+        return
+    # After a short training, moving averages are still larger than the inputs. So smaller inputs are wrong
+    # only if those of another usual range would be right.
+    for scale in _USUAL:
+        scaled = keras.tree.map_structure(
+            lambda a, scale=scale: a * scale if a.dtype.kind == "f" else a, structure
+        )
+        _, there, _ = _first_normalized(network, scaled) or first
+        if 1 / _NEAR <= there / expected <= _NEAR:
+            _check_factor(found, expected, who)
 
 
 def _check_factor(found: float, expected: float, who: str) -> None:
@@ -114,13 +130,14 @@ def _check_factor(found: float, expected: float, who: str) -> None:
         raise InvalidArgumentError(
             "`calibration` must have the range of the inputs that the network was trained on. Received: "
             f"values with a standard deviation of {found:.3g}, where {who} {expected:.3g}. Scale them as "
-            "for the training, such as from 0 to 255 to -1 to 1."
+            "for the training, such as from 0 to 255 to -1 to 1. If they are right, pass some as `inputs`, too."
         )
 
 
-def _normalized(network: keras.Model, inputs: Any) -> list[tuple[str, float, float]]:
-    """Return name, standard deviation of the inputs, and moving standard deviation of each trained
-    BatchNormalization: medians over the channels."""
+def _first_normalized(network: keras.Model, inputs: Any) -> tuple[str, float, float] | None:
+    """Return name, standard deviation of the inputs, and moving standard deviation of the first
+    `BatchNormalization` that is called: medians over the channels. None if there is none, or it was not
+    trained."""
     norms: Any = [
         layer for _, layer in walk(network) if isinstance(layer, keras.layers.BatchNormalization)
     ]
@@ -139,9 +156,10 @@ def _normalized(network: keras.Model, inputs: Any) -> list[tuple[str, float, flo
 
         return called
 
+    shown = keras.tree.map_structure(lambda a: a[:_SHOWN] if np.ndim(a) else a, inputs)
     with replaced_calls(norms, recording):
-        run(network, inputs)
-    return found
+        run(network, shown)
+    return found[0] if found else None
 
 
 def _structure(network: keras.Model, calibration: Any) -> Any:

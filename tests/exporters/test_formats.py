@@ -584,6 +584,13 @@ def test_a_calibration_of_another_range_is_found_out(factor, known, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_strange_calibration_is_taken_with_inputs_like_it(tmp_path):
+    model, x = trained_statistics()
+    x = 127.5 * x
+    given = {"calibration": x, "inputs": x[:8], "tolerance": 1e3}
+    kgp.export(model, tmp_path / "f", "litert", precision="int8", latency=False, **given)
+
+
 def test_a_calibration_of_the_right_range_is_taken(tmp_path):
     model, x = trained_statistics()
     for scale in (0.5, 1.0, 2.0):
@@ -595,6 +602,25 @@ def test_a_calibration_of_the_right_range_is_taken(tmp_path):
             calibration=scale * x,
             latency=False,
         )
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("share", [0.99, 0.5, 0.0])
+def test_a_calibration_is_taken_after_a_training_of_a_few_steps(share, tmp_path):
+    """Moving averages that begin with 1, and inputs of layers that are far smaller."""
+    model, x = trained_statistics()
+    kernel, norm = model.layers[0].kernel, model.layers[1]
+    kernel.assign(0.05 * kernel)
+    norm.moving_variance.assign(share + (1 - share) * 0.0025 * norm.moving_variance)
+    kgp.export(
+        model,
+        tmp_path / "f",
+        "litert",
+        precision="int8",
+        calibration=x,
+        latency=False,
+        tolerance=9.0,
+    )
 
 
 @pytest.mark.full
