@@ -130,7 +130,8 @@ def _check_factor(found: float, expected: float, who: str) -> None:
         raise InvalidArgumentError(
             "`calibration` must have the range of the inputs that the network was trained on. Received: "
             f"values with a standard deviation of {found:.3g}, where {who} {expected:.3g}. Scale them as "
-            "for the training, such as from 0 to 255 to -1 to 1. If they are right, pass some as `inputs`, too."
+            "for the training, such as from 0 to 255 to -1 to 1. If they are right, pass some as `inputs`, "
+            "too."
         )
 
 
