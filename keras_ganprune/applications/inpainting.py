@@ -151,11 +151,11 @@ class Inpainting(Application):
 
     def epochs(self) -> tuple[int, int]:
         """Return (epochs of the dense training, epochs of each compression)."""
-        return (3, 1) if self.options.quick else (4, 3)
+        return (3, 1) if self.options.quick else (3, 3)
 
     def batch_size(self) -> int:
-        """Return the number of images per step: few in a quick run, which has few images."""
-        return 16 if self.options.quick else 32
+        """Return the number of images per step: few, as pruned networks need many steps to recover."""
+        return 16
 
 
 def _of_cells() -> tuple[str, str]:

@@ -103,11 +103,12 @@ def _fits(trainer: Trainer, task: Task) -> list[str]:
     plan, name = trainer.plan, trainer.subject.label
     teach = trainer.teacher is not None and getattr(trainer.subject, "teaches", False)
     more, alone = (", teach", ", callbacks=[teach]") if teach else ("", "")
+    some = f"keras.tree.map_structure(lambda a: a[:{trainer.recalibrated}], x)"
+    settle = f"kgp.recalibrate_batch_norm(trainer.student, {some})"
+    end = [settle] if trainer.settles(task) else []
     if task.kind == "sparsity":
         fit = f"{name}.fit(batches, epochs={plan.epochs}, shuffle=False, callbacks=[prune{more}])"
-        some = f"keras.tree.map_structure(lambda a: a[:{trainer.recalibrated}], x)"
-        settle = f"kgp.recalibrate_batch_norm(trainer.student, {some})"
-        return [fit, settle] if trainer.settles else [fit]
+        return [fit, *end]
     targets = trainer.targets
     target = targets[0] if targets is not None and len(targets) == 1 else targets
     first = f"{name}.fit(batches, epochs={plan.cut_epoch}, shuffle=False, callbacks=[prune{more}])"
@@ -119,7 +120,7 @@ def _fits(trainer: Trainer, task: Task) -> list[str]:
             f"{name}.fit(batches, initial_epoch={plan.cut_epoch}, epochs={plan.epochs}, "
             f"shuffle=False{alone})",
         ]
-    return lines
+    return [*lines, *end]
 
 
 def _recalibration(trainer: Trainer) -> str:

@@ -214,8 +214,6 @@ class Trainer:
         elif task.kind == "sparsity":
             prune = self.prune(task, trainee.targets)
             history = self._fit(task, trainee, stream, "a", 0, plan.epochs, [prune])
-            if self.settles:
-                recalibrate_batch_norm(trainee.model.student, self.recalibration)
         else:
             prune = self.prune(task, trainee.targets)
             history = self._fit(task, trainee, stream, "a", 0, plan.cut_epoch, [prune])
@@ -227,6 +225,8 @@ class Trainer:
                 self.subject.note_cut()
             later = self._fit(task, trainee, stream, "b", plan.cut_epoch, plan.epochs, [])
             history = _joined(history, later)
+        if task.kind != "dense" and self.settles(task):
+            recalibrate_batch_norm(trainee.model.student, self.recalibration)
         return Trained(trainee, history, self.steps_per_batch)
 
     def _steps(self, trainee: Trainee) -> int:
@@ -272,16 +272,17 @@ class Trainer:
             verbose=0,
         )
 
-    @property
-    def settles(self) -> bool:
-        """Whether batch statistics are measured anew after the last mask of a sparse network.
+    def settles(self, task: Task) -> bool:
+        """Return whether batch statistics are measured anew after the training of a pruned network.
 
-        A moving average forgets what was before the last mask after some hundred steps only. Without that,
-        the outputs of a short training are shifted.
+        A moving average forgets what was before the last mask, or the cut, after some hundred steps only.
+        Without that, the outputs of a short training are shifted.
         """
         if self.subject.label != "trainer" or self.data.samples is None:
             return False
-        steps = self.plan.steps - self.plan.ramp
+        plan = self.plan
+        cut = plan.cut_epoch * plan.per_epoch
+        steps = plan.steps - (plan.ramp if task.kind == "sparsity" else cut)
         layers = [layer for _, network in self.subject.networks for _, layer in walk(network)]
         norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
         return any(layer.momentum**steps > _FORGOTTEN for layer in norms)

@@ -1,7 +1,8 @@
-"""A sparse network that was trained for a short time has the batch statistics of its own weights."""
+"""A pruned network that was trained for a short time has the batch statistics of its own weights."""
 
 import keras
 import numpy as np
+import pytest
 from cases import cases
 
 import keras_ganprune as kgp
@@ -32,10 +33,12 @@ def statistics(model):
     return [keras.ops.convert_to_numpy(v) for v in (norm.moving_mean, norm.moving_variance)]
 
 
-@cases(1, ("momentum", "measured_anew"), [(0.99, True), (0.1, False)])
-def test_batch_statistics_are_measured_where_moving_averages_lag(momentum, measured_anew):
+@cases((0.99,), "momentum", [0.99, 0.1])
+@pytest.mark.parametrize("goal", [{"sparsity": 0.5}, {"budget": kgp.Budget(macs=0.5)}], ids=str)
+def test_batch_statistics_are_measured_where_moving_averages_lag(momentum, goal):
+    measured_anew = momentum == 0.99
     result = kgp.compress(
-        classifier(momentum), (X, Y), sparsity=0.5, epochs=4, baseline=False, seed=0, verbose=0
+        classifier(momentum), (X, Y), **goal, epochs=8, baseline=False, seed=0, verbose=0
     )
     found = statistics(result.network)
     kgp.recalibrate_batch_norm(result.network, X[: Trainer.recalibrated])
@@ -44,3 +47,5 @@ def test_batch_statistics_are_measured_where_moving_averages_lag(momentum, measu
     ]
     assert all(same) == measured_anew
     assert ("recalibrate_batch_norm" in str(result.recipe)) == measured_anew
+    # What is shipped is the network of the model.
+    assert all(map(np.array_equal, found, statistics(result.model)))
