@@ -44,7 +44,7 @@ def networks() -> dict[str, Callable[[], Any]]:
     import keras
 
     from keras_ganprune.applications.networks import dcgan
-    from keras_ganprune.applications.super_resolution import super_resolver
+    from keras_ganprune.applications.image_blocks import PixelShuffle, residual_block
 
     layers = keras.layers
 
@@ -88,11 +88,20 @@ def networks() -> dict[str, Callable[[], Any]]:
             x = convolved(layers.Concatenate()([x, down.pop()]), width)
         return keras.Model(image, layers.Conv2D(1, 3, padding="same", activation="tanh")(x))
 
+    def srgan() -> Any:
+        image = keras.Input((32, 32, 3))
+        x = layers.PReLU(shared_axes=[1, 2])(layers.Conv2D(48, 9, padding="same")(image))
+        for block in range(4):
+            x = residual_block(x, 48, f"block_{block}", "prelu")
+        x = PixelShuffle(2)(layers.Conv2D(192, 3, padding="same")(x))
+        x = layers.PReLU(shared_axes=[1, 2])(x)
+        return keras.Model(image, layers.Conv2D(3, 9, padding="same", activation="tanh")(x))
+
     return {
         "dcgan28": lambda: dcgan((28, 28, 1), 64, 64)[0],
         "dcgan64": lambda: dcgan((64, 64, 3), 100, 64)[0],
         "conditional": lambda: dcgan((28, 28, 1), 64, 64, classes=10)[0],
-        "super-resolution": lambda: super_resolver((32, 32, 3), 48, 4, 2),
+        "srgan": srgan,
         "u-net": unet,
         "mobile": mobile,
         "mlp": lambda: stack(

@@ -300,6 +300,21 @@ def test_what_no_runtime_has_is_refused_with_a_way_out(format, tmp_path):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize(
+    ("format", "layer", "text"),
+    [
+        ("litert", layers.UpSampling2D(2, interpolation="bicubic"), "ResizeBicubic.*bilinear"),
+        ("openvino", layers.UpSampling2D(2, interpolation="bicubic"), "ResizeBicubic.*bilinear"),
+        ("onnx", layers.Conv2D(4, 3, groups=2), "`groups=1`"),
+    ],
+    ids=str,
+)
+def test_the_operator_that_is_missing_is_named(format, layer, text, tmp_path):
+    with pytest.raises(UnsupportedLayerError, match=text):
+        kgp.export(stack((6, 6, 2), layer), tmp_path / "f", format)
+
+
+@pytest.mark.full
 def test_weights_in_half_precision_are_refused_with_a_way_out(tmp_path):
     model = stack((16,), layers.Dense(64, "relu", dtype="float16"))
     with pytest.raises(UnsupportedLayerError, match="made of float32 weights"):

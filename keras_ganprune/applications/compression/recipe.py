@@ -85,6 +85,9 @@ def _prune(trainer: Trainer, task: Task) -> list[str]:
         units = [f"    granularity=kgp.{task.units!r},"]
     elif task.units != "unstructured":
         units = [f"    granularity={task.units!r},"]
+    allocation = '"global_ranking"'
+    if task.minimum != 1:
+        allocation = f"kgp.GlobalRanking(minimum={task.minimum:.6g})"
     return [
         "prune = kgp.Prune(",
         f"    kgp.PolynomialDecay({schedule.final:.6g}, begin_step={schedule.begin_step}, "
@@ -92,7 +95,7 @@ def _prune(trainer: Trainer, task: Task) -> list[str]:
         f"    target={target!r},",
         f"    frequency={frequency},",
         f'    criterion="{task.criterion}",',
-        '    allocation="global_ranking",',
+        f"    allocation={allocation},",
         *units,
         ")",
         f"keras.utils.set_random_seed({trainer.seed})",

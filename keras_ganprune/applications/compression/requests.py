@@ -33,6 +33,8 @@ from keras_ganprune.utils import training_data, validation
 
 # How far a search goes if nothing says so.
 _FURTHEST = 0.98
+# Share of its channels that every group keeps, beside that of equal widths.
+_LEAST = 0.25
 
 
 def goal_of(sparsity: Any, budget: Any, tolerance: Any) -> Task:
@@ -65,6 +67,39 @@ def goal_of(sparsity: Any, budget: Any, tolerance: Any) -> Task:
         return Task("sparsity", _FURTHEST)
     validate_sparsity(sparsity)
     return Task("sparsity", float(sparsity))
+
+
+def _least_of_a_group(goal: Task, subject: Subject) -> int | float:
+    """Return the share of its channels that every group keeps, or 1 channel if the budget needs that.
+
+    A ranking over the whole network may leave a layer with one channel, through which nothing passes. At the
+    same width everywhere, a group keeps the square root of the share of the multiply-accumulates.
+    """
+    least = round(_LEAST * goal.value**0.5, 6)
+    round_to = getattr(goal.granularity, "round_to", None)
+    for _, network in subject.networks:
+        groups = channel_groups(network)
+        costs = Costs(groups)
+        scores = [np.arange(group.size, dtype="float64") for group in groups]
+        limit = goal.value * costs.of(goal.quantity)
+        missed = []
+        for minimum in (1, least):
+            try:
+                with missed_silently():
+                    keeps = budgets.fit(
+                        groups,
+                        scores,
+                        {goal.quantity: goal.value},
+                        minimum=minimum,
+                        round_to=round_to,
+                        costs=costs,
+                    )
+            except InvalidArgumentError:
+                return 1
+            missed.append(abs(costs.of(goal.quantity, keeps) - limit))
+        if missed[1] > max(missed[0], budgets.TOLERANCE * limit):
+            return 1
+    return least
 
 
 def with_granularity(goal: Task, granularity: Any) -> Task:
@@ -281,7 +316,7 @@ def feasible(goal: Task, subject: Subject) -> Task:
         with missed_silently():
             budgets.fit(groups, scores, {goal.quantity: goal.value})
     if reason is None:
-        return goal
+        return attrs.evolve(goal, minimum=_least_of_a_group(goal, subject))
     subject.notes.append(
         "Channels cannot be cut out of this model, so weights were masked: the network is sparse, and as "
         f"fast as before. {reason}"

@@ -146,7 +146,7 @@ def compress(
         "model": mark([w for _, network in subject.networks for w in network.weights]),
         "data": "a stream" if given.samples is None else mark([given.x, given.y, given.weights]),
         "options": f"{goal} {plan} {targets} {seed} {tolerance} {teacher is not False} "
-        f"{goal.units!r}",
+        f"{goal.units!r} {goal.minimum}",
     }
     trainer = Trainer(
         subject,

@@ -34,6 +34,7 @@ from keras_ganprune.callbacks.shrink import Shrink
 from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.layers.upgrade import make_prunable
+from keras_ganprune.pruning.allocation import GlobalRanking
 from keras_ganprune.pruning.granularity import Channel, Granularity
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.schedules import PolynomialDecay
@@ -55,6 +56,7 @@ class Task:
         quantity: 'macs', 'parameters' or 'bytes' of a budget.
         criterion: Criterion of `Prune`.
         granularity: Granularity of `Prune`, or None: single weights, or channels.
+        minimum: What every group of channels keeps at least: an int, or a share of its channels.
     """
 
     kind: str
@@ -62,11 +64,17 @@ class Task:
     quantity: str = "weights"
     criterion: str = "taylor"
     granularity: Granularity | None = None
+    minimum: int | float = 1
 
     @property
     def key(self) -> str:
         """Name of the states of this training."""
         return f"{self.kind}-{self.quantity}-{self.value:.6f}-{self.criterion}"
+
+    @property
+    def allocation(self) -> GlobalRanking:
+        """How the sparsity is spread over the layers."""
+        return GlobalRanking(minimum=self.minimum)
 
     @property
     def units(self) -> Granularity | str:
@@ -267,7 +275,7 @@ class Trainer:
             target=targets,
             frequency=frequency,
             criterion=cast(Any, task.criterion),
-            allocation="global_ranking",
+            allocation=task.allocation,
             granularity=cast(Any, task.units),
             verbose=0,
         )
