@@ -43,8 +43,8 @@ def networks() -> dict[str, Callable[[], Any]]:
     """Return name -> function that makes a network."""
     import keras
 
-    from keras_ganprune.applications.networks import dcgan
     from keras_ganprune.applications.image_blocks import PixelShuffle, residual_block
+    from keras_ganprune.applications.networks import dcgan
 
     layers = keras.layers
 

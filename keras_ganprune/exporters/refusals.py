@@ -43,7 +43,7 @@ def refused(title: str, error: Exception | str, fix: str) -> UnsupportedLayerErr
             for name in found.split(", ")
         }
     )
-    if "Bitcast" in names:
+    if {"Bitcast", "BitwiseAnd"} & set(names):
         return UnsupportedLayerError(_ARGMAX.format(title=title))
     if "StatefulPartitionedCall" in names:
         return UnsupportedLayerError(_GROUPS.format(title=title))
