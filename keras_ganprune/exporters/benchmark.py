@@ -20,7 +20,7 @@ from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.saving import load_model
 from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.metrics import measure_latency
-from keras_ganprune.utils import files, tables, validation
+from keras_ganprune.utils import annotated, files, tables, validation
 from keras_ganprune.utils.foreign_errors import sentence_of
 from keras_ganprune.utils.random_inputs import random_inputs
 
@@ -111,7 +111,7 @@ _REMARK = (
 
 
 def benchmark_files(
-    paths: Sequence[str | os.PathLike[str]],
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     batch_sizes: Sequence[int] = (1, 16),
     seed: int = 0,
     threads: int = 1,
@@ -123,8 +123,8 @@ def benchmark_files(
     affects all of them alike.
 
     Args:
-        paths: .keras files, folders of SavedModels, and .onnx, .tflite and .xml files. The first one is what
-            the others are compared with.
+        paths: A file, or several: .keras files, folders of SavedModels, .onnx, .tflite and .xml files. The
+            others are compared with the first one.
         batch_sizes: Positive ints. Defaults to (1, 16).
         seed: Int, seed of the inputs and of the order. Defaults to 0.
         threads: Positive int, threads of ONNX Runtime, LiteRT and OpenVINO. More than one disturb each other,
@@ -141,9 +141,13 @@ def benchmark_files(
         FileFormatError: A path does not exist, or is no file of these formats.
         MissingPackageError: The runtime of a file is not installed.
     """
+    annotated.check(benchmark_files, locals())
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
     if not paths:
         raise InvalidArgumentError("`paths` must have at least one file. Received: [].")
-    sizes = [validation.positive_int(size, "batch_sizes") for size in batch_sizes]
+    sizes = measure_latency.check_batch_sizes(batch_sizes)
+    validation.non_negative_int(seed, "seed")
     validation.positive_int(threads, "threads")
     validation.positive(seconds, "seconds")
     opened = [_Opened.at(files.as_path(path), threads) for path in paths]

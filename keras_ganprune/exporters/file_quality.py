@@ -8,9 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError
+from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, PruningError
 from keras_ganprune.metrics import sampling
 from keras_ganprune.metrics.image_quality import is_evaluator
+from keras_ganprune.utils import annotated
+from keras_ganprune.utils.foreign_errors import sentence_of
 
 # Latent vectors per call of a file.
 _BATCH = 64
@@ -20,7 +22,8 @@ def check_quality(quality: Any) -> None:
     """Raise `ArgumentTypeError` unless `quality` is None, an `ImageQuality` or a function."""
     if quality is None or is_evaluator(quality):
         return
-    if not callable(quality) or isinstance(quality, type):
+    usable = callable(quality) and not isinstance(quality, (type, keras.layers.Layer))
+    if not usable or not annotated.takes(quality, 1):
         raise ArgumentTypeError(
             "`quality` must be an `ImageQuality`, or a function (predict) -> number or dict, where "
             f"`predict(inputs)` returns the outputs. Received: {quality!r}."
@@ -51,7 +54,16 @@ def measured(
         """Return the outputs for inputs in the structure of the network."""
         return predict(inputs, size)
 
-    return _numbers(quality(one_batch))
+    try:
+        found = quality(one_batch)
+    except PruningError:
+        raise
+    except Exception as error:
+        raise InvalidArgumentError(
+            "`quality` must take `predict`, and return a number or a dict. Received: a function that raised "
+            f"{type(error).__name__}: {sentence_of(error)} Nothing was written."
+        ) from error
+    return _numbers(found)
 
 
 def _evaluated(quality: Any, model: keras.Model, predict: Callable[[Any], Any]) -> Any:

@@ -25,7 +25,7 @@ from keras_ganprune.exporters.saved_model_measurements import with_measurements
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.as_saved import uncompiled
 from keras_ganprune.layers.stripping import mask_written_values, plain_classes
-from keras_ganprune.utils import files, validation
+from keras_ganprune.utils import annotated, files, validation
 
 Format = Literal["saved_model", "onnx", "litert", "openvino"]
 Precision = Literal["float32", "float16", "int8"]
@@ -98,6 +98,9 @@ def export(
     >>> report.format, report.max_difference < 1e-5
     ('saved_model', True)
     """
+    annotated.check(
+        export, locals(), "path", "batch_size", "tolerance", "latency", "overwrite", "model"
+    )
     exporter = _checked(locals())
     network = _network(model)
     validation.built_model(network, "is exported")
@@ -140,7 +143,11 @@ def _checked(values: dict[str, Any]) -> Exporter:
     name = validation.one_of(values["format"], "format", FORMATS)
     precision = validation.one_of(values["precision"], "precision", PRECISIONS)
     exporter = FORMATS[name]
-    validation.one_of(values["sparse"], "sparse", ("auto", True, False))
+    sparse = values["sparse"]
+    if not isinstance(sparse, bool) and not (isinstance(sparse, str) and sparse == "auto"):
+        raise InvalidArgumentError(
+            f"`sparse` must be one of 'auto', True, False. Received: {values['sparse']!r}."
+        )
     check_quality(values["quality"])
     if values["tolerance"] is not None:
         validation.non_negative(values["tolerance"], "tolerance")

@@ -727,6 +727,7 @@ RIGHT: dict[str, str] = {
     "Shrink.budget": "list_of_none",
     "Shrink.recalibrate": "True array",
     **dict.fromkeys(("compress.validation_data", "compress.metric"), "None"),
+    **dict.fromkeys(("export.calibration", "export.quality"), "None"),
     # One kind of output for each.
     "Distiller.outputs": "list",
     # One criterion stands for a list of one.
