@@ -165,6 +165,12 @@ def _first_normalized(network: keras.Model, inputs: Any) -> tuple[str, float, fl
 
 def _structure(network: keras.Model, calibration: Any) -> Any:
     """Return calibration inputs in the structure of the inputs of a network, checked by a call."""
+    shapes = [np.shape(array) for array in keras.tree.flatten(calibration)]
+    if any(shape and not shape[0] for shape in shapes):
+        raise InvalidArgumentError(
+            "`calibration` must have at least one sample; some hundred are better. Received: arrays of the "
+            f"shapes {shapes}."
+        )
     try:
         return inputs_for(network, calibration)
     except InvalidArgumentError as error:
