@@ -732,7 +732,7 @@ CALIBRATION = np.random.default_rng(0).standard_normal((8, 16)).astype("float32"
         ({"quality": 3}, ArgumentTypeError, "`quality` must be an `ImageQuality`"),
         ({"quality": float}, ArgumentTypeError, "`quality` must be an `ImageQuality`"),
         ({"path": "model.tflite"}, InvalidArgumentError, "must end in '.onnx'"),
-        ({"path": 3}, ArgumentTypeError, "A path must be"),
+        ({"path": 3}, ArgumentTypeError, "`path` must be a path"),
         ({"path": "taken.onnx"}, OutputError, "exists"),
         ({"tolerance": 0.0, "precision": "float16"}, ExportError, "Largest difference"),
     ],
