@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from keras_ganprune.exporters import benchmark_files
-from keras_ganprune.reports.run.exported_files import ExportedFile, add_files
+from keras_ganprune.reports.run.exported_files import ExportedFile, add_files, check_run
 
 HELP = "Measure sizes and times of files side by side: .keras, SavedModel, ONNX, LiteRT, OpenVINO."
 
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
         OutputError: The files cannot be added to the run.
     """
     if arguments.run is not None:
-        add_files(arguments.run, [])  # is it a run?
+        check_run(arguments.run)
     found = benchmark_files(
         arguments.files, arguments.batch_sizes, arguments.seed, arguments.threads
     )

@@ -14,7 +14,7 @@ from keras_ganprune.exporters.formats import FORMATS, PRECISIONS
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.inference import inner_function
 from keras_ganprune.metrics import ImageQuality
-from keras_ganprune.reports.run.exported_files import ExportedFile, add_files
+from keras_ganprune.reports.run.exported_files import ExportedFile, add_files, check_run
 from keras_ganprune.training import discovery
 
 HELP = "Write a network of a saved model as a SavedModel, ONNX, LiteRT or OpenVINO file."
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
     if calibration is not None:
         calibration = compress.read(calibration, arguments.size)[0]
     if arguments.run is not None:
-        add_files(arguments.run, [])  # is it a run?
+        check_run(arguments.run)
     report = export(
         _exported(model, arguments.network, arguments.live),
         arguments.output,

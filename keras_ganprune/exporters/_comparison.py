@@ -56,8 +56,9 @@ class Form:
 
 AS_IT_IS = Form()
 
-# Names that Keras makes, which depend on how many layers were made before.
+# Names of inputs that TensorFlow takes.
 _VALID = re.compile(r"[A-Za-z_][\w./-]*")
+# Names that Keras makes, which depend on how many layers were made before.
 _MADE_BY_KERAS = re.compile(r"(keras_tensor|input_layer|input)(_\d+)?(_CLONE)?")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import pathlib
 import warnings
@@ -15,12 +16,7 @@ import numpy as np
 from keras_ganprune.errors import ExportError, PruningWarning, UnsupportedLayerError
 from keras_ganprune.exporters import _comparison, file_quality, proof
 from keras_ganprune.exporters.contract import Arrays, ConversionSource, Exporter, ExportOptions
-from keras_ganprune.exporters.conversion_source import (
-    in_batches,
-    named_inputs,
-    named_outputs,
-    sized,
-)
+from keras_ganprune.exporters.conversion_source import named_inputs, named_outputs, sized
 from keras_ganprune.exporters.file_report import FileReport
 from keras_ganprune.exporters.full_precision import coarsest_step
 from keras_ganprune.layers.kernels import own_kernels
@@ -43,7 +39,7 @@ def kernels_of(network: keras.Model) -> list[tuple[str, np.ndarray]]:
     return [(w.path, to_numpy(w)) for w in kernels.values()]
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, slots=False)
 class ExportJob:
     """One export.
 
@@ -76,16 +72,25 @@ class ExportJob:
         ]
         return [{name: np.asarray(value) for name, value in each.items()} for each in found]
 
+    @functools.cached_property
+    def fixed(self) -> int | None:
+        """Batch size that the file or the network fixes, or None."""
+        return self.batch_size or _comparison.fixed_batch(self.network, self.inputs)
+
+    @functools.cached_property
+    def kernels(self) -> list[tuple[str, np.ndarray]]:
+        """Path and values of each kernel of the network."""
+        return kernels_of(self.network)
+
     def _sizes(self, sizes: Sequence[int]) -> list[int]:
-        fixed = self.batch_size or _comparison.fixed_batch(self.network, self.inputs)
-        return [*sizes] if fixed is None else [fixed]
+        return [*sizes] if self.fixed is None else [self.fixed]
 
     def _rows(self, size: int) -> Any:
         return sized(self.inputs, size)
 
     def is_sparse(self) -> bool:
         """Return whether a kernel has so many zeros that it is worth leaving them out."""
-        return any((values == 0).mean() >= _LEAST_ZEROS for _, values in kernels_of(self.network))
+        return any((values == 0).mean() >= _LEAST_ZEROS for _, values in self.kernels)
 
     def written(self, options: ExportOptions, name: str = "") -> tuple[pathlib.Path, FileReport]:
         """Write and prove a file; return its path and a report.
@@ -109,7 +114,7 @@ class ExportJob:
             notes += [note] if note else []
         step = coarsest_step(self.network)
         proof.check_agreement(found, options.precision, self.tolerance, title, step)
-        zeros = proof.zeros(kernels_of(self.network), exporter.constants(path))
+        zeros = proof.zeros(self.kernels, exporter.constants(path))
         if zeros.missing:
             raise ExportError(
                 f"The {title} must keep the zeros of the model. These kernels have fewer zeros there: "
@@ -132,7 +137,7 @@ class ExportJob:
             psnr=found.psnr,
             zeros=zeros.model,
             zeros_in_file=zeros.file,
-            weights=sum(values.size for _, values in kernels_of(self.network)),
+            weights=sum(values.size for _, values in self.kernels),
             notes=tuple(notes),
         )
 
@@ -151,26 +156,13 @@ class ExportJob:
         self, path: pathlib.Path, report: FileReport, quality: Any, model: keras.Model
     ) -> FileReport:
         """Return the report with the quality of the outputs of the file, and of the network."""
-        function, compiled = self.exporter.load(path), measure_latency.compiled(self.network)
-        names, batch = list(self.outputs[0]), self.batch_size
-        batch = batch or _comparison.fixed_batch(self.network, self.inputs)
+        function, names = self.exporter.load(path), list(self.outputs[0])
 
-        def of_file(inputs: Any, size: int) -> Any:
-            found = in_batches(
-                lambda rows: dict(function(named_inputs(self.network, rows))), inputs, size
-            )
+        def of_file(rows: Any) -> Any:
+            found = dict(function(named_inputs(self.network, rows)))
             return found[names[0]] if len(names) == 1 else found
 
-        def of_network(inputs: Any, size: int) -> Any:
-            return in_batches(
-                lambda rows: compiled(*_comparison.tensors(self.network, rows)), inputs, size
-            )
-
-        numbers = [
-            file_quality.measured(quality, model, predict, batch)
-            for predict in (of_file, of_network)
-        ]
-        return attrs.evolve(report, quality=numbers[0], model_quality=numbers[1])
+        return file_quality.judged(report, quality, model, self.network, of_file, self.fixed)
 
     def advised(self, report: FileReport) -> FileReport:
         """Return the report with what makes the file faster; warn of it."""

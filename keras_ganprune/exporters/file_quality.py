@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import attrs
 import keras
 import numpy as np
 
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, PruningError
-from keras_ganprune.metrics import sampling
+from keras_ganprune.exporters import _comparison
+from keras_ganprune.exporters.conversion_source import in_batches
+from keras_ganprune.exporters.file_report import FileReport
+from keras_ganprune.metrics import measure_latency, sampling
 from keras_ganprune.metrics.image_quality import is_evaluator
 from keras_ganprune.utils import annotated
 from keras_ganprune.utils.foreign_errors import sentence_of
@@ -30,7 +34,37 @@ def check_quality(quality: Any) -> None:
         )
 
 
-def measured(
+def judged(
+    report: FileReport,
+    quality: Any,
+    model: keras.Model,
+    network: keras.Model,
+    of_file: Callable[[Any], Any],
+    batch: int | None,
+) -> FileReport:
+    """Return a report with the quality of the outputs of a file, and of the network.
+
+    Args:
+        report: The report.
+        quality: An `ImageQuality`, or a function of `predict(inputs)`.
+        model: The model of the user.
+        network: Its network that was exported.
+        of_file: Function of a batch of inputs that returns the outputs of the file.
+        batch: Fixed batch size of the file, or None.
+    """
+    compiled = measure_latency.compiled(network)
+
+    def of_network(rows: Any) -> Any:
+        return compiled(*_comparison.tensors(network, rows))
+
+    numbers = [
+        _measured(quality, model, lambda x, n, f=f: in_batches(f, x, n), batch)
+        for f in (of_file, of_network)
+    ]
+    return attrs.evolve(report, quality=numbers[0], model_quality=numbers[1])
+
+
+def _measured(
     quality: Any, model: keras.Model, predict: Callable[[Any, int], Any], batch: int | None
 ) -> dict[str, float]:
     """Return metric -> value for a network or a file.

@@ -8,7 +8,7 @@ import attrs
 import keras
 
 from keras_ganprune.exporters import _comparison, file_quality
-from keras_ganprune.exporters.conversion_source import in_batches, sized
+from keras_ganprune.exporters.conversion_source import sized
 from keras_ganprune.exporters.file_report import FileReport
 from keras_ganprune.metrics import measure_latency
 
@@ -39,16 +39,7 @@ def with_measurements(
         return serve(*_comparison.tensors(network, rows))
 
     if quality is not None:
-        compiled = measure_latency.compiled(network)
-
-        def of_network(rows: Any) -> Any:
-            return compiled(*_comparison.tensors(network, rows))
-
-        numbers = [
-            file_quality.measured(quality, model, lambda x, n, f=f: in_batches(f, x, n), None)
-            for f in (of_file, of_network)
-        ]
-        report = attrs.evolve(report, quality=numbers[0], model_quality=numbers[1])
+        report = file_quality.judged(report, quality, model, network, of_file, None)
     if latency:
         batch = _comparison.inputs_for(network, inputs)
         times = {

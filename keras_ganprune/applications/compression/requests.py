@@ -26,7 +26,7 @@ from keras_ganprune.pruning import granularity as granularities
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured import budget as budgets
 from keras_ganprune.pruning.structured.costs import Costs
-from keras_ganprune.pruning.structured.groups import channel_groups
+from keras_ganprune.pruning.structured.groups import Groups, channel_groups
 from keras_ganprune.training import discovery
 from keras_ganprune.training.compiled_copies import compile_arguments
 from keras_ganprune.utils import training_data, validation
@@ -69,7 +69,7 @@ def goal_of(sparsity: Any, budget: Any, tolerance: Any) -> Task:
     return Task("sparsity", float(sparsity))
 
 
-def _least_of_a_group(goal: Task, subject: Subject) -> int | float:
+def _least_of_a_group(goal: Task, groups_of_networks: list[Groups]) -> int | float:
     """Return the share of its channels that every group keeps, or 1 channel if the budget needs that.
 
     A ranking over the whole network may leave a layer with one channel, through which nothing passes. At the
@@ -77,8 +77,7 @@ def _least_of_a_group(goal: Task, subject: Subject) -> int | float:
     """
     least = round(_LEAST * goal.value**0.5, 6)
     round_to = getattr(goal.granularity, "round_to", None)
-    for _, network in subject.networks:
-        groups = channel_groups(network)
+    for groups in groups_of_networks:
         costs = Costs(groups)
         scores = [np.arange(group.size, dtype="float64") for group in groups]
         limit = goal.value * costs.of(goal.quantity)
@@ -301,6 +300,7 @@ def feasible(goal: Task, subject: Subject) -> Task:
         reason = (
             f"{type(subject.model).__name__} has its own training step and is the network itself."
         )
+    traced: list[Groups] = []
     for _, network in [] if reason else subject.networks:
         try:
             groups = channel_groups(network)
@@ -310,13 +310,14 @@ def feasible(goal: Task, subject: Subject) -> Task:
         if not len(groups):
             reason = f"'{network.name}' has no channels that could be removed."
             break
+        traced.append(groups)
         if goal.quantity not in Costs.QUANTITIES:
             raise ArgumentTypeError(f"Unknown quantity {goal.quantity!r}.")
         scores = [np.arange(group.size, dtype="float64") for group in groups]
         with missed_silently():
             budgets.fit(groups, scores, {goal.quantity: goal.value})
     if reason is None:
-        return attrs.evolve(goal, minimum=_least_of_a_group(goal, subject))
+        return attrs.evolve(goal, minimum=_least_of_a_group(goal, traced))
     subject.notes.append(
         "Channels cannot be cut out of this model, so weights were masked: the network is sparse, and as "
         f"fast as before. {reason}"

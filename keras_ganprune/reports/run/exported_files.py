@@ -59,6 +59,14 @@ class ExportedFile:
         return dataclasses.replace(self, **changes)
 
 
+def check_run(folder: str | os.PathLike[str]) -> None:
+    """Raise `FileFormatError` unless a folder holds a run."""
+    if not (pathlib.Path(folder) / "run.json").is_file():
+        raise FileFormatError(
+            f"'{folder}' is not a run folder: it has no run.json. `keras-ganprune demo` writes one."
+        )
+
+
 def add_files(folder: str | os.PathLike[str], new: Iterable[ExportedFile]) -> None:
     """Add files to a run. An entry of the same name is updated.
 
@@ -71,10 +79,7 @@ def add_files(folder: str | os.PathLike[str], new: Iterable[ExportedFile]) -> No
         OutputError: It cannot be written.
     """
     place = pathlib.Path(folder)
-    if not (place / "run.json").is_file():
-        raise FileFormatError(
-            f"'{place}' is not a run folder: it has no run.json. `keras-ganprune demo` writes one."
-        )
+    check_run(place)
     entries = {each.name: each for each in read_files(place)}
     for each in new:
         known = entries.get(each.name)
