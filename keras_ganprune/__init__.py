@@ -1,133 +1,138 @@
 """Prune Keras 3 GANs, and any Keras 3 model, inside `model.fit`."""
 
 import importlib
+from typing import TYPE_CHECKING
 
-from keras_ganprune.utils import keras_check  # isort: skip  (first: it says why Keras does not start)
-from keras_ganprune.applications.compression import Compression, compress
-from keras_ganprune.backend.distribution import multi_worker_strategy
-from keras_ganprune.callbacks.balance_controller import BalanceController
-from keras_ganprune.callbacks.diversity_guard import DiversityGuard
-from keras_ganprune.callbacks.prune import Prune
-from keras_ganprune.callbacks.quality_monitor import QualityMonitor
-from keras_ganprune.callbacks.sample_grid import SampleGrid
-from keras_ganprune.callbacks.shrink import Shrink
-from keras_ganprune.callbacks.teach import Teach
-from keras_ganprune.callbacks.tensorboard import PruningSummary
-from keras_ganprune.errors import PruningError, PruningNotice, PruningWarning
-from keras_ganprune.exporters import ExportReport, FileReport, export, export_saved_model
-from keras_ganprune.gan import (
-    PSNR,
-    DiffAugment,
-    Distillation,
-    GANLoss,
-    GANModel,
-    ImageToImageGAN,
-    L1Loss,
-    L2Loss,
-    PerceptualLoss,
-    ReconstructionLoss,
-    keep_known_pixels,
-)
-from keras_ganprune.layers.covered_kernels import mask_coverage
-from keras_ganprune.layers.lora import merge_lora
-from keras_ganprune.layers.prunable import (
-    PrunableBatchNormalization,
-    PrunableConv1D,
-    PrunableConv1DTranspose,
-    PrunableConv2D,
-    PrunableConv2DTranspose,
-    PrunableConv3D,
-    PrunableConv3DTranspose,
-    PrunableConvLSTM1D,
-    PrunableConvLSTM2D,
-    PrunableConvLSTM3D,
-    PrunableDense,
-    PrunableDepthwiseConv1D,
-    PrunableDepthwiseConv2D,
-    PrunableEinsumDense,
-    PrunableEmbedding,
-    PrunableGroupNormalization,
-    PrunableGroupQueryAttention,
-    PrunableGRU,
-    PrunableGRUCell,
-    PrunableLayer,
-    PrunableLSTM,
-    PrunableLSTMCell,
-    PrunableMultiHeadAttention,
-    PrunablePReLU,
-    PrunableSeparableConv1D,
-    PrunableSeparableConv2D,
-    PrunableSimpleRNN,
-    PrunableSimpleRNNCell,
-    register_prunable,
-)
-from keras_ganprune.layers.saving import load_model
-from keras_ganprune.layers.stripping import strip_pruning
-from keras_ganprune.layers.traversal import apply_masks, masked_weights
-from keras_ganprune.layers.upgrade import copy_masks, make_prunable
-from keras_ganprune.layers.weight_tying import TiedPair, tie_mirrored
-from keras_ganprune.layers.zeros_to_masks import ZerosTaken, masks_from_zeros
-from keras_ganprune.metrics import (
-    FeatureExtractor,
-    ImageQuality,
-    QualityReport,
-    compare,
-    compare_models,
-    frechet_distance,
-    kernel_distance,
-    manifold_metrics,
-    profile,
-    sparsity_report,
-    train_extractor,
-)
-from keras_ganprune.metrics.layer_sensitivity import SensitivityReport, sensitivity
-from keras_ganprune.pruning.allocation import ERK, Allocation, GlobalRanking, PerLayer, Uniform
-from keras_ganprune.pruning.criteria import (
-    BatchNormScale,
-    Criterion,
-    DiscriminatorSaliency,
-    GeometricMedian,
-    Gradient,
-    Hybrid,
-    Magnitude,
-    Random,
-    Taylor,
-)
-from keras_ganprune.pruning.finetune import recover
-from keras_ganprune.pruning.granularity import NM, Block, Channel, Granularity, Unstructured
-from keras_ganprune.pruning.mask_report import MaskReport
-from keras_ganprune.pruning.modes import SET, Hard, Mode, RigL, Soft, Splice
-from keras_ganprune.pruning.pruner import Pruner
-from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
-from keras_ganprune.pruning.schedules import (
-    AdaptiveSparsity,
-    ConstantSparsity,
-    Cosine,
-    Cubic,
-    Cyclic,
-    DynamicThreshold,
-    IterativeRewind,
-    LayerwiseOrder,
-    Linear,
-    OneShot,
-    PolynomialDecay,
-    Schedule,
-    Threshold,
-)
-from keras_ganprune.pruning.shrink_model import shrink
-from keras_ganprune.pruning.structured import (
-    Axes,
-    Budget,
-    Channels,
-    channel_groups,
-    register_macs,
-    register_rule,
-)
-from keras_ganprune.reports import write_report
-from keras_ganprune.reports.run import load_run, save_run
-from keras_ganprune.search import Recommendation, SweepPlan, SweepResult, sweep
-from keras_ganprune.training.distiller import Distiller
-from keras_ganprune.training.nan_guard import NaNGuard
+from keras_ganprune.utils import command_line
+
+# Keras takes seconds to import. The command line checks its arguments first: it imports the rest later.
+if TYPE_CHECKING or not command_line.parses_arguments():
+    from keras_ganprune.utils import keras_check  # isort: skip  (first: it says why Keras does not start)
+    from keras_ganprune.applications.compression import Compression, compress
+    from keras_ganprune.backend.distribution import multi_worker_strategy
+    from keras_ganprune.callbacks.balance_controller import BalanceController
+    from keras_ganprune.callbacks.diversity_guard import DiversityGuard
+    from keras_ganprune.callbacks.prune import Prune
+    from keras_ganprune.callbacks.quality_monitor import QualityMonitor
+    from keras_ganprune.callbacks.sample_grid import SampleGrid
+    from keras_ganprune.callbacks.shrink import Shrink
+    from keras_ganprune.callbacks.teach import Teach
+    from keras_ganprune.callbacks.tensorboard import PruningSummary
+    from keras_ganprune.errors import PruningError, PruningNotice, PruningWarning
+    from keras_ganprune.exporters import ExportReport, FileReport, export, export_saved_model
+    from keras_ganprune.gan import (
+        PSNR,
+        DiffAugment,
+        Distillation,
+        GANLoss,
+        GANModel,
+        ImageToImageGAN,
+        L1Loss,
+        L2Loss,
+        PerceptualLoss,
+        ReconstructionLoss,
+        keep_known_pixels,
+    )
+    from keras_ganprune.layers.covered_kernels import mask_coverage
+    from keras_ganprune.layers.lora import merge_lora
+    from keras_ganprune.layers.prunable import (
+        PrunableBatchNormalization,
+        PrunableConv1D,
+        PrunableConv1DTranspose,
+        PrunableConv2D,
+        PrunableConv2DTranspose,
+        PrunableConv3D,
+        PrunableConv3DTranspose,
+        PrunableConvLSTM1D,
+        PrunableConvLSTM2D,
+        PrunableConvLSTM3D,
+        PrunableDense,
+        PrunableDepthwiseConv1D,
+        PrunableDepthwiseConv2D,
+        PrunableEinsumDense,
+        PrunableEmbedding,
+        PrunableGroupNormalization,
+        PrunableGroupQueryAttention,
+        PrunableGRU,
+        PrunableGRUCell,
+        PrunableLayer,
+        PrunableLSTM,
+        PrunableLSTMCell,
+        PrunableMultiHeadAttention,
+        PrunablePReLU,
+        PrunableSeparableConv1D,
+        PrunableSeparableConv2D,
+        PrunableSimpleRNN,
+        PrunableSimpleRNNCell,
+        register_prunable,
+    )
+    from keras_ganprune.layers.saving import load_model
+    from keras_ganprune.layers.stripping import strip_pruning
+    from keras_ganprune.layers.traversal import apply_masks, masked_weights
+    from keras_ganprune.layers.upgrade import copy_masks, make_prunable
+    from keras_ganprune.layers.weight_tying import TiedPair, tie_mirrored
+    from keras_ganprune.layers.zeros_to_masks import ZerosTaken, masks_from_zeros
+    from keras_ganprune.metrics import (
+        FeatureExtractor,
+        ImageQuality,
+        QualityReport,
+        compare,
+        compare_models,
+        frechet_distance,
+        kernel_distance,
+        manifold_metrics,
+        profile,
+        sparsity_report,
+        train_extractor,
+    )
+    from keras_ganprune.metrics.layer_sensitivity import SensitivityReport, sensitivity
+    from keras_ganprune.pruning.allocation import ERK, Allocation, GlobalRanking, PerLayer, Uniform
+    from keras_ganprune.pruning.criteria import (
+        BatchNormScale,
+        Criterion,
+        DiscriminatorSaliency,
+        GeometricMedian,
+        Gradient,
+        Hybrid,
+        Magnitude,
+        Random,
+        Taylor,
+    )
+    from keras_ganprune.pruning.finetune import recover
+    from keras_ganprune.pruning.granularity import NM, Block, Channel, Granularity, Unstructured
+    from keras_ganprune.pruning.mask_report import MaskReport
+    from keras_ganprune.pruning.modes import SET, Hard, Mode, RigL, Soft, Splice
+    from keras_ganprune.pruning.pruner import Pruner
+    from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
+    from keras_ganprune.pruning.schedules import (
+        AdaptiveSparsity,
+        ConstantSparsity,
+        Cosine,
+        Cubic,
+        Cyclic,
+        DynamicThreshold,
+        IterativeRewind,
+        LayerwiseOrder,
+        Linear,
+        OneShot,
+        PolynomialDecay,
+        Schedule,
+        Threshold,
+    )
+    from keras_ganprune.pruning.shrink_model import shrink
+    from keras_ganprune.pruning.structured import (
+        Axes,
+        Budget,
+        Channels,
+        channel_groups,
+        register_macs,
+        register_rule,
+    )
+    from keras_ganprune.reports import write_report
+    from keras_ganprune.reports.run import load_run, save_run
+    from keras_ganprune.search import Recommendation, SweepPlan, SweepResult, sweep
+    from keras_ganprune.training.distiller import Distiller
+    from keras_ganprune.training.nan_guard import NaNGuard
 
 __version__ = "0.2.0"
 
@@ -296,6 +301,9 @@ def __getattr__(name: str):
     # Folders that need packages of an extra are imported when they are used.
     if name in _FOLDERS:
         return importlib.import_module(f"keras_ganprune.{name}")
+    if name in __all__ and command_line.parses_arguments():
+        command_line.import_all()
+        return globals()[name]
     raise AttributeError(f"module 'keras_ganprune' has no attribute {name!r}")
 
 

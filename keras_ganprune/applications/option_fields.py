@@ -35,6 +35,8 @@ class Option:
         kind: Type on the command line: str, int, float or bool. A bool with the default False is a switch;
             with the default None it also has a '--no-' form.
         from_text: Function that converts the text of the command line into the value, or None.
+        check: Function (value, name) that raises an error for a wrong value, or None.
+        group: Heading of the help under which the option stands.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Option:
     flag: str
     kind: type
     from_text: Callable[[str], Any] | None
+    check: Callable[[Any, str], Any] | None
+    group: str
 
     def __str__(self) -> str:
         choices = f" One of {', '.join(self.choices)}." if self.choices else ""
@@ -61,6 +65,7 @@ def option(
     flag: str = "",
     from_text: Callable[[str], Any] | None = None,
     check: Callable[[Any, str], Any] | None = None,
+    group: str = "",
 ) -> Any:
     """Return a field of an attrs class that describes an option.
 
@@ -75,6 +80,7 @@ def option(
             conversion.
         check: Function (value, name) that raises an error for a wrong value. None is not checked if it is the
             default. Defaults to None: no check.
+        group: Heading of the help under which the option stands. Defaults to '': the application's own.
     """
     choices = tuple(choices)
 
@@ -95,6 +101,8 @@ def option(
         "flag": flag,
         "kind": kind,
         "from_text": from_text,
+        "check": check,
+        "group": group,
     }
     return attrs.field(default=default, validator=validate, metadata={_METADATA_KEY: description})
 

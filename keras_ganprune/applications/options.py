@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 
 from keras_ganprune.applications.option_fields import documented, option
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.utils import validation
-
-
-def check_seed(value: Any, name: str) -> None:
-    """Raise `InvalidArgumentError` if a value is not a seed."""
-    if not validation.is_int(value) or not 0 <= value < 2**32:
-        raise InvalidArgumentError(f"`{name}` must be an int in [0, 2**32). Received: {value!r}.")
-
-
-def _check_sparsity(value: Any, name: str) -> None:
-    if validate_sparsity(value, name) == 0.0:
-        raise InvalidArgumentError(
-            f"`{name}` must be above 0: the dense network is measured in any case. Received: {value!r}."
-        )
-
-
-def _check_share(value: Any, name: str) -> None:
-    if not validation.is_number(value) or not 0.0 < value < 1.0:
-        raise InvalidArgumentError(
-            f"`{name}` must be the remaining share of the multiply-accumulates, in (0, 1). Received: "
-            f"{value!r}. For a quarter, pass 0.25."
-        )
 
 
 @documented
@@ -52,24 +28,42 @@ class ApplicationOptions:
         None,
         "Name of the data, or path of your own folder or file.",
         default_text="the data of the application",
+        group="Data",
     )
     output: str | None = option(
-        None, "Run folder to write.", default_text="ganprune_ and the name of the application"
+        None,
+        "Run folder to write.",
+        default_text="ganprune_ and the name of the application",
+        group="Output",
     )
-    overwrite: bool = option(False, "Replace an existing run folder.", kind=bool, default_text="no")
+    overwrite: bool = option(
+        False,
+        "Replace an existing run folder.",
+        kind=bool,
+        default_text="no",
+        group="Output",
+    )
     quick: bool = option(
         False,
         "Use less data, fewer steps and smaller networks; takes less than a minute.",
         kind=bool,
         default_text="no",
+        group="Training",
     )
-    seed: int = option(0, "Seed of weights, data order and noise.", kind=int, check=check_seed)
+    seed: int = option(
+        0,
+        "Seed of weights, data order and noise.",
+        kind=int,
+        check=validation.seed,
+        group="Training",
+    )
     epochs: int | None = option(
         None,
         "Epochs of the dense training. The compressions are longer or shorter in proportion.",
         kind=int,
         default_text="the epochs of the application",
         check=validation.positive_int,
+        group="Training",
     )
     steps: int | None = option(
         None,
@@ -77,6 +71,7 @@ class ApplicationOptions:
         kind=int,
         default_text="as many as the epochs need",
         check=validation.positive_int,
+        group="Training",
     )
     batch_size: int | None = option(
         None,
@@ -84,6 +79,7 @@ class ApplicationOptions:
         kind=int,
         default_text="the batch size of the application",
         check=validation.positive_int,
+        group="Training",
     )
     compare_narrow: bool = option(
         False,
@@ -91,15 +87,21 @@ class ApplicationOptions:
         "and for as many steps.",
         kind=bool,
         default_text="no",
+        group="Compression",
     )
     sparsity: float = option(
-        0.8, "Sparsity of the sparse network, in (0, 1).", kind=float, check=_check_sparsity
+        0.8,
+        "Sparsity of the sparse network, in (0, 1).",
+        kind=float,
+        check=validation.pruned_share,
+        group="Compression",
     )
     macs: float = option(
         0.25,
         "Remaining share of the multiply-accumulates of the smaller network, in (0, 1).",
         kind=float,
-        check=_check_share,
+        check=validation.remaining_share,
+        group="Compression",
     )
 
     def __attrs_post_init__(self) -> None:

@@ -15,7 +15,6 @@ from keras_ganprune.callbacks.shrink_event import ShrinkEvent
 from keras_ganprune.errors import ArgumentTypeError, DataError, InvalidArgumentError
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers import scope as scopes
-from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.pruning import compatibility
 from keras_ganprune.pruning.allocation import Allocation
 from keras_ganprune.pruning.criteria import Criterion
@@ -24,6 +23,7 @@ from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.training import discovery
 from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.utils import annotated, terminal, validation
+from keras_ganprune.utils.validation import validate_sparsity
 
 
 class Shrink(FreshCopies):

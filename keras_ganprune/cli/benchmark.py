@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import argparse
 
+from keras_ganprune.cli.arguments import Recorder
 from keras_ganprune.exporters import benchmark_files
-from keras_ganprune.reports.run.exported_files import ExportedFile, add_files, check_run
+from keras_ganprune.reports.run.exported_files import ExportedFile, add_files
 
 HELP = "Measure sizes and times of files side by side: .keras, SavedModel, ONNX, LiteRT, OpenVINO."
+EXAMPLES = (
+    "keras-ganprune benchmark dense.onnx small.onnx",
+    "keras-ganprune benchmark gan.keras gan.tflite --batch-size 1 16 64",
+)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(recorder: Recorder) -> None:
     """Add the arguments of the command."""
-    parser.add_argument(
+    recorder.add_argument(
         "files",
         nargs="+",
         metavar="FILE",
         help="A .keras file, the folder of a SavedModel, or a .onnx, .tflite or .xml file. The others are "
         "compared with the first one.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--batch-size",
         dest="batch_sizes",
         type=int,
@@ -27,20 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[1, 16],
         help="Batch sizes. Defaults to 1 16.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--threads",
         type=int,
         default=1,
         help="Threads of ONNX Runtime, LiteRT and OpenVINO. Defaults to 1.",
     )
-    parser.add_argument("--seed", type=int, default=0, help="Seed of the inputs. Defaults to 0.")
-    parser.add_argument(
+    recorder.add_argument("--seed", type=int, default=0, help="Seed of the inputs. Defaults to 0.")
+    recorder.add_argument(
         "--run",
         default=None,
         metavar="FOLDER",
         help="Folder of a run: the files are added to it, and its report shows them. Defaults to none.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--markdown", action="store_true", help="Print the table as Markdown. Defaults to no."
     )
 
@@ -53,8 +58,6 @@ def run(arguments: argparse.Namespace) -> None:
         MissingPackageError: The runtime of a file is not installed.
         OutputError: The files cannot be added to the run.
     """
-    if arguments.run is not None:
-        check_run(arguments.run)
     found = benchmark_files(
         arguments.files, arguments.batch_sizes, arguments.seed, arguments.threads
     )

@@ -3,34 +3,55 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from keras_ganprune.applications.option_fields import Option, options_of
+from keras_ganprune.cli.arguments import Recorder
+from keras_ganprune.utils import validation
+
+_METAVARS = {int: "N", float: "X"}
 
 
 def add_options(
-    parser: argparse.ArgumentParser, cls: type, names: Iterable[str] | None = None
+    recorder: Recorder, cls: type, names: Iterable[str] | None = None, own: str = "Options"
 ) -> None:
     """Add one argument per option.
 
     Args:
-        parser: Parser of the command.
+        recorder: Recorder of the command.
         cls: Class of the options, such as `DemoOptions`.
         names: Names of the options to add. Defaults to all.
+        own: Heading of the options that have none. Defaults to 'Options'.
     """
-    for option in _selected(cls, names):
-        # argparse would read '%' as a format specifier.
-        settings: dict[str, Any] = {
-            "default": option.default,
-            "help": str(option).replace("%", "%%"),
-        }
-        if option.kind is not bool:
-            parser.add_argument(option.flag, type=option.kind, **settings)
-        elif option.default is None:
-            parser.add_argument(option.flag, action=argparse.BooleanOptionalAction, **settings)
-        else:
-            parser.add_argument(option.flag, action="store_true", **settings)
+    options = _selected(cls, names)
+    titles = dict.fromkeys(option.group or own for option in options)
+    for title, option in itertools.product(titles, options):
+        if (option.group or own) == title:
+            recorder.group(title)
+            _add(recorder, option)
+    recorder.group(None)
+
+
+def _add(recorder: Recorder, option: Option) -> None:
+    # argparse would read '%' as a format specifier.
+    settings: dict[str, Any] = {
+        "default": option.default if option.from_text is None else _as_text(option.default),
+        "help": str(option).replace("%", "%%"),
+        "name": option.name,
+        "known": option.choices,
+        # Only checks that need no Keras.
+        "check": option.check.__name__ if _is_light(option.check) else None,
+    }
+    if option.kind is not bool:
+        recorder.add_argument(
+            option.flag, type=option.kind, metavar=_METAVARS.get(option.kind), **settings
+        )
+    elif option.default is None:
+        recorder.add_argument(option.flag, action=argparse.BooleanOptionalAction, **settings)
+    else:
+        recorder.add_argument(option.flag, action="store_true", **settings)
 
 
 def given_options(
@@ -43,8 +64,10 @@ def given_options(
 
     Example:
     >>> from keras_ganprune.applications.image_generation import DemoOptions
-    >>> parser = argparse.ArgumentParser()
-    >>> add_options(parser, DemoOptions, ["images", "targets"])
+    >>> from keras_ganprune.cli.arguments import add_to
+    >>> recorder, parser = Recorder(), argparse.ArgumentParser()
+    >>> add_options(recorder, DemoOptions, ["images", "targets"])
+    >>> add_to(parser, recorder.records)
     >>> arguments = parser.parse_args(["--data", "digits", "--target", "generator,discriminator"])
     >>> given_options(arguments, DemoOptions, ["images", "targets"])
     {'images': 'digits', 'targets': ('generator', 'discriminator')}
@@ -56,6 +79,16 @@ def given_options(
             value = option.from_text(value)
         values[option.name] = value
     return values
+
+
+def _is_light(check: Callable[..., Any] | None) -> bool:
+    """Return whether a check can run before Keras is imported."""
+    return check is not None and check is getattr(validation, check.__name__, None)
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a default as the text that the command line would take."""
+    return value if value is None or isinstance(value, str) else ",".join(value)
 
 
 def _selected(cls: type, names: Iterable[str] | None) -> list[Option]:

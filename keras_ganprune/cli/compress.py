@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_ganprune.applications.compression import compress
 from keras_ganprune.cli import saved_models
+from keras_ganprune.cli.arguments import Recorder
 from keras_ganprune.datasets import load
 from keras_ganprune.errors import DataError, InvalidArgumentError
 from keras_ganprune.gan import GANModel
@@ -17,9 +18,14 @@ from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.metrics import ImageQuality
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured.budget import Budget
-from keras_ganprune.utils import files, training_data, validation
+from keras_ganprune.utils import files, given_paths, training_data, validation
 
 HELP = "Make a saved model sparse or small, and train it to keep its quality."
+EXAMPLES = (
+    "keras-ganprune compress gan.keras images.npz small --sparsity 0.9",
+    "keras-ganprune compress model.keras data.npz small --macs 0.25",
+    "keras-ganprune compress model.keras data.npz small --tolerance 0.02",
+)
 
 _BUDGETS = {
     "macs": "Remaining share of the multiply-accumulates, such as 0.25; channels are cut out.",
@@ -29,81 +35,83 @@ _BUDGETS = {
 _FEWEST_IMAGES = 200  # for an extractor of features
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(recorder: Recorder) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("model", help="A .keras file of a trained, compiled model or GANModel.")
-    parser.add_argument(
+    recorder.add_argument("model", help="A .keras file of a trained, compiled model or GANModel.")
+    recorder.add_argument(
         "data",
         help="What it was trained on: a .npz file with x (and y), a .npy file, a folder of images, or one of "
         "digits, mnist, mnist-5000.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "output", help="Folder to write: model.keras, saved_model, comparison.md and recipe.py."
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--sparsity",
         type=float,
         default=None,
         help="Share of the weights that become zero, such as 0.9. Defaults to none.",
     )
     for name, text in _BUDGETS.items():
-        parser.add_argument(f"--{name}", type=float, default=None, help=f"{text} Defaults to none.")
-    parser.add_argument(
+        recorder.add_argument(
+            f"--{name}", type=float, default=None, help=f"{text} Defaults to none."
+        )
+    recorder.add_argument(
         "--granularity",
         default=None,
         help="What becomes zero together with --sparsity: '2:4', a block such as '4x1' (whose zeros LiteRT "
         "skips). Defaults to single weights.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--round-to",
         type=int,
         default=None,
         help="The number of kept channels per layer is a multiple of this int, such as 8, which ONNX Runtime "
         "needs to be fast. Defaults to any number.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--tolerance",
         type=float,
         default=None,
         help="How much worse than dense the quality may be, such as 0.02 for 2 %%; the most that holds is "
         "searched for. Defaults to no search.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--target",
         action="append",
         default=None,
         help="Network of a GAN that is compressed. Can be repeated. Defaults to the generator.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--epochs", type=int, default=None, help="Epochs of each training. Defaults to 1,000 steps."
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--batch-size", type=int, default=None, help="Samples per step. Defaults to 32."
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--held-out",
         type=float,
         default=0.2,
         help="Share of the data, the last of it, that judges and is not trained on. Defaults to 0.2.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--size",
         type=int,
         default=28,
         help="Height and width of the images of a folder. Defaults to 28.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--seed", type=int, default=0, help="Seed of all that is drawn. Defaults to 0."
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--folder",
         default=None,
         help="Folder for the state of the run: the same command goes on after a crash. Defaults to none.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--overwrite", action="store_true", help="Replace an existing folder. Defaults to no."
     )
-    saved_models.add_import(parser)
+    saved_models.add_import(recorder)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -207,6 +215,7 @@ def read(data: str, size: int) -> tuple[np.ndarray, np.ndarray | None]:
     if path.suffix not in (".npy", ".npz"):
         found = load(data, size)
         return found.images, found.labels
+    given_paths.check_array_file(path)
     try:
         loaded = np.load(path)
     except (OSError, ValueError) as error:

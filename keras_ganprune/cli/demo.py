@@ -3,82 +3,51 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 from keras_ganprune.applications import catalog, image_generation, pipeline
+from keras_ganprune.cli.arguments import Recorder
 from keras_ganprune.cli.command_options import add_options, given_options
-from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.utils import tables
 
 HELP = (
     "Train networks on real data and prune them in fit; then strip, export and report them. Without "
     "APPLICATION: image generation, with all options of pruning."
 )
+EXAMPLES = (
+    "keras-ganprune demo --quick",
+    "keras-ganprune demo --sparsity 0.9 --output run90",
+    "keras-ganprune demo --structured --macs 0.25",
+    "keras-ganprune demo denoising",
+)
 
 
-def application_named(arguments: Sequence[str]) -> str | None:
-    """Return the name of an application that the arguments of a command begin with, or None.
-
-    Raises:
-        InvalidArgumentError: There is no application with this name.
-
-    Example:
-    >>> application_named(["image-generation", "--quick"]), application_named(["--quick"])
-    ('image-generation', None)
-    """
-    if not arguments or arguments[0].startswith("-"):
-        return None
-    catalog.get(arguments[0])
-    return arguments[0]
-
-
-def add_application(
-    parser: argparse.ArgumentParser, arguments: Sequence[str], command: str
-) -> str | None:
-    """Add the argument with the name of an application; return the name, or None without one.
+def add_application(recorder: Recorder, application: str | None, command: str) -> None:
+    """Add the argument with the name of an application.
 
     Args:
-        parser: Parser of the command.
-        arguments: The given arguments of the command.
+        recorder: Recorder of the command.
+        application: The application whose options follow, or None: those of image generation.
         command: Name of the command, for its help.
     """
-    name = application_named(arguments)
-    parser.set_defaults(named=name)
-    parser.add_argument(
+    recorder.add_argument(
         "application",
         nargs="?",
         metavar="APPLICATION",
         help=f"One of {', '.join(catalog.names())}. Its options: keras-ganprune {command} APPLICATION "
         "--help. Defaults to image generation with the options below."
-        if name is None
-        else catalog.get(name).help,
+        if application is None
+        else catalog.get(application).help,
     )
-    return name
 
 
-def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] = ()) -> None:
-    """Add the arguments of the command. They depend on the application that the given arguments name."""
-    name = add_application(parser, arguments, "demo")
-    if name is None:
-        parser.add_argument("--list", action="store_true", help="List the applications, and end.")
-        add_options(parser, image_generation.DemoOptions)
+def add_arguments(recorder: Recorder, application: str | None = None) -> None:
+    """Add the arguments of the command, which are those of an application."""
+    add_application(recorder, application, "demo")
+    if application is None:
+        recorder.add_argument("--list", action="store_true", help="List the applications, and end.")
+        add_options(recorder, image_generation.DemoOptions)
     else:
-        add_options(parser, catalog.get(name).options_class)
-
-
-def check_place(arguments: argparse.Namespace) -> None:
-    """Raise unless the name of the application comes before its options, which depend on it.
-
-    Raises:
-        InvalidArgumentError: It comes later, or there is no application with this name.
-    """
-    if arguments.application != arguments.named:
-        catalog.get(arguments.application)
-        command = getattr(arguments, "command", "demo")
-        raise InvalidArgumentError(
-            "The name of an application must come before its options. Received: "
-            f"'{arguments.application}' after them. Write `keras-ganprune {command} "
-            f"{arguments.application}` first."
+        add_options(
+            recorder, catalog.get(application).options_class, own=f"Options of {application}"
         )
 
 
@@ -86,14 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Run an application and print its closing text.
 
     Raises:
-        InvalidArgumentError: The name of the application does not come first, or an option is wrong.
+        InvalidArgumentError: An option is wrong.
     """
-    check_place(arguments)
-    if getattr(arguments, "list", False):
-        rows = [("application", "what it does")]
-        rows += [(name, catalog.get(name).help) for name in catalog.names()]
-        print(tables.text(rows, left=2))
-        return
     if arguments.application is None:
         options = image_generation.DemoOptions(
             **given_options(arguments, image_generation.DemoOptions)

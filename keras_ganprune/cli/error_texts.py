@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import re
+from typing import Any
 
-from keras_ganprune.applications.image_generation import DemoOptions
-from keras_ganprune.applications.option_fields import options_of
+from keras_ganprune.cli.arguments import dest_of, is_flag
 
 # `name` or `name=value`, and `name(...)`, `Name`, `a.b`
 _ARGUMENT = re.compile(r"`(\w+)(?:=([^`]*))?`")
@@ -30,23 +29,22 @@ _INSTEAD = {
 }
 
 
-def flags_of(parser: argparse.ArgumentParser) -> dict[str, str]:
+def flags_of(records: list[dict[str, Any]]) -> dict[str, str]:
     """Return the flags of a command by the names of the arguments in Python.
 
+    Args:
+        records: The recorded arguments of the command.
+
     Example:
-    >>> parser = argparse.ArgumentParser()
-    >>> _ = parser.add_argument("--round-to", type=int)
-    >>> flags_of(parser)["round_to"]
+    >>> flags_of([{"flags": ["--round-to"], "type": "int"}])["round_to"]
     '--round-to'
     """
-    known = {action.dest: action.option_strings for action in parser._actions}
-    flags = {name: strings[0] for name, strings in known.items() if strings}
-    places = {name for name, strings in known.items() if not strings}
-    names = {name: option.flag for name, option in options_of(DemoOptions).items()}
-    named = {name: flag for name, flag in names.items() if flag in flags.values()}
+    flags = {dest_of(record): record["flags"][0] for record in records if is_flag(record)}
+    named = {record["name"]: record["flags"][0] for record in records if "name" in record}
+    places = {dest_of(record): record for record in records if not is_flag(record)}
     known_as = {name: flags[flag] for name, flag in _PART_OF.items() if flag in flags}
     file = {"path": "MODEL" if "model" in places else "RUN"}
-    shown = {a.dest: str(a.metavar or a.dest.upper()) for a in parser._actions if a.dest in places}
+    shown = {name: str(record.get("metavar", name.upper())) for name, record in places.items()}
     return {**file, **known_as, **shown, **flags, **named}
 
 

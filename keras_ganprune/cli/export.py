@@ -8,86 +8,92 @@ from typing import Any
 import keras
 
 from keras_ganprune.cli import compress, saved_models
+from keras_ganprune.cli.arguments import Recorder
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.exporters import FileReport, export
 from keras_ganprune.exporters.formats import FORMATS, PRECISIONS
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.inference import inner_function
 from keras_ganprune.metrics import ImageQuality
-from keras_ganprune.reports.run.exported_files import ExportedFile, add_files, check_run
+from keras_ganprune.reports.run.exported_files import ExportedFile, add_files
 from keras_ganprune.training import discovery
 
 HELP = "Write a network of a saved model as a SavedModel, ONNX, LiteRT or OpenVINO file."
+EXAMPLES = (
+    "keras-ganprune export gan.keras digits",
+    "keras-ganprune export gan.keras digits.onnx --format onnx",
+    "keras-ganprune export model.keras m.tflite --format litert --precision int8 --calibration data.npz",
+)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(recorder: Recorder) -> None:
     """Add the arguments of the command."""
-    parser.add_argument(
+    recorder.add_argument(
         "model",
         help="A .keras file. If it contains a GAN of this package, the generator is exported.",
     )
-    parser.add_argument("output", help="File to write; for a SavedModel the folder.")
-    parser.add_argument(
+    recorder.add_argument("output", help="File to write; for a SavedModel the folder.")
+    recorder.add_argument(
         "--format",
         choices=tuple(FORMATS),
         default="saved_model",
         help="Format of the file. Defaults to saved_model.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--precision",
         choices=PRECISIONS,
         default="float32",
         help="Precision of the file: float16 is half as large, int8 a quarter. Defaults to float32.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--calibration",
         default=None,
         metavar="DATA",
         help="For int8: inputs like those that the file will see. A .npz file with x, a .npy file, or a "
         "folder of images. Defaults to latent vectors for a GANModel.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--batch-size",
         type=int,
         default=None,
         help="Fixed batch size of the file; recurrent layers in LiteRT need one. Defaults to any.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--network",
         default=None,
         help="Network of a model that is exported: the name of an attribute, such as generator or D. "
         "Defaults to the generator of a GAN of this package, or the model itself.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--tolerance",
         type=float,
         default=None,
         help="Largest valid difference, relative to the largest output. Defaults to that of the precision.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--size",
         type=int,
         default=28,
         help="Height and width of the images of a folder with --calibration. Defaults to 28.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--quality",
         default=None,
         metavar="DATA",
         help="Real images that judge those of the file and of the model by their Fréchet distance: a .npz or "
         ".npy file, a folder of images, or one of digits, mnist, mnist-5000. Defaults to none.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--run",
         default=None,
         metavar="FOLDER",
         help="Folder of a run: the file is added to it, and its report shows it. Defaults to none.",
     )
-    saved_models.add_live(parser, "Export")
-    parser.add_argument(
+    saved_models.add_live(recorder, "Export")
+    recorder.add_argument(
         "--overwrite", action="store_true", help="Replace an existing file. Defaults to no."
     )
-    saved_models.add_import(parser)
+    saved_models.add_import(recorder)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -103,8 +109,6 @@ def run(arguments: argparse.Namespace) -> None:
     calibration = arguments.calibration
     if calibration is not None:
         calibration = compress.read(calibration, arguments.size)[0]
-    if arguments.run is not None:
-        check_run(arguments.run)
     report = export(
         _exported(model, arguments.network, arguments.live),
         arguments.output,

@@ -8,40 +8,46 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_ganprune.cli import saved_models
+from keras_ganprune.cli.arguments import Recorder
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.metrics import sparsity_report
 from keras_ganprune.reports import write_report
 
 HELP = "Write the page of runs, or print the sparsity of a saved model."
+EXAMPLES = (
+    "keras-ganprune report ganprune_run",
+    "keras-ganprune report run80 run90 --output both.html",
+    "keras-ganprune report gan.keras",
+)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(recorder: Recorder) -> None:
     """Add the arguments of the command."""
-    parser.add_argument(
+    recorder.add_argument(
         "runs",
         nargs="+",
         metavar="RUN",
         help="Run folders, which are shown side by side on one page; or .keras files, whose sparsity is "
         "printed.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--output",
         default=None,
         metavar="PAGE",
         help="HTML page to write; Markdown is written beside it. Defaults to report.html.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--title", default=None, help="Title of the page. Defaults to the names of the runs."
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--overwrite", action="store_true", help="Replace an existing page. Defaults to no."
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--markdown",
         action="store_true",
         help="Print the sparsity of a .keras file as Markdown. Defaults to no.",
     )
-    saved_models.add_import(parser)
+    saved_models.add_import(recorder)
 
 
 def run(arguments: argparse.Namespace) -> None:

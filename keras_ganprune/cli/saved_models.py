@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import pathlib
@@ -12,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_ganprune.cli.arguments import Recorder
 from keras_ganprune.errors import PruningError
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers import saving
@@ -19,9 +19,9 @@ from keras_ganprune.layers import saving
 AVERAGED = "averaged generator"
 
 
-def add_import(parser: argparse.ArgumentParser) -> None:
+def add_import(recorder: Recorder) -> None:
     """Add `--import`, for commands that load a .keras file."""
-    parser.add_argument(
+    recorder.add_argument(
         "--import",
         dest="modules",
         action="append",
@@ -32,9 +32,9 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_live(parser: argparse.ArgumentParser, action: str) -> None:
+def add_live(recorder: Recorder, action: str) -> None:
     """Add `--live`, for commands that read one generator of a GAN."""
-    parser.add_argument(
+    recorder.add_argument(
         "--live",
         action="store_true",
         help=f"{action} the live generator of a GAN. Defaults to the averaged generator, if there is "

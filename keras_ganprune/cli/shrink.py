@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_ganprune.cli import saved_models
+from keras_ganprune.cli.arguments import Recorder
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.exporters import export_saved_model
 from keras_ganprune.gan.adversarial_model import AdversarialModel
@@ -21,6 +22,10 @@ from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.utils import files
 
 HELP = "Cut channels out of a saved model, without training: see compress."
+EXAMPLES = (
+    "keras-ganprune shrink gan.keras small --macs 0.25",
+    "keras-ganprune shrink masked.keras small",
+)
 
 _SHARES = {
     "sparsity": "Share of the channels to remove, such as 0.5.",
@@ -37,57 +42,57 @@ _WARNING = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(recorder: Recorder) -> None:
     """Add the arguments of the command."""
-    parser.add_argument(
+    recorder.add_argument(
         "model",
         help="A .keras file. If it contains a GAN of this package, one network of it is shrunk.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "output", help="Folder to write: model.keras, saved_model and comparison.md."
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--network",
         default="generator",
         help="Network of a GAN: generator or discriminator. Defaults to generator.",
     )
-    saved_models.add_live(parser, "Shrink")
+    saved_models.add_live(recorder, "Shrink")
     for name, text in _SHARES.items():
-        parser.add_argument(
+        recorder.add_argument(
             f"--{name}",
             type=float,
             default=None,
             help=f"{text} Defaults to none: masked channels are removed.",
         )
-    parser.add_argument(
+    recorder.add_argument(
         "--criterion",
         default="magnitude",
         help="Score that decides which channels are kept. Defaults to magnitude.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--allocation",
         default="uniform",
         help="How the channels to remove are distributed over the layers: uniform or global_ranking. "
         "Defaults to uniform.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--round-to",
         type=int,
         default=None,
         help="The number of kept channels per layer is a multiple of this int, such as 8, "
         "which ONNX Runtime needs to be fast. Defaults to any number.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--keep",
         action="append",
         default=[],
         metavar="LAYER",
         help="A layer that keeps all its channels. Can be repeated. Defaults to none.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--overwrite", action="store_true", help="Replace an existing folder. Defaults to no."
     )
-    saved_models.add_import(parser)
+    saved_models.add_import(recorder)
 
 
 def run(arguments: argparse.Namespace) -> None:

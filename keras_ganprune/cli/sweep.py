@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -14,8 +13,9 @@ from keras_ganprune.applications import catalog, image_generation
 from keras_ganprune.applications.image_generation import DemoOptions
 from keras_ganprune.applications.option_fields import options_of
 from keras_ganprune.applications.sweeping import NOT_SWEPT, sweep_application
+from keras_ganprune.cli.arguments import Recorder
 from keras_ganprune.cli.command_options import add_options, given_options
-from keras_ganprune.cli.demo import add_application, check_place
+from keras_ganprune.cli.demo import add_application
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.metrics import ImageQuality
 from keras_ganprune.metrics.extractor_training import split_at
@@ -25,6 +25,11 @@ from keras_ganprune.search.storage import check_usable
 from keras_ganprune.utils import files, plotting, validation
 
 HELP = "Find the best sparsity by training the networks of an application at several sparsities."
+EXAMPLES = (
+    "keras-ganprune sweep --data digits --sparsities 0.5,0.8,0.9 --seeds 2",
+    "keras-ganprune sweep --search tpe --sparsities 0.5,0.98 --trials 12",
+    "keras-ganprune sweep text-classification",
+)
 
 _HELD_OUT = 0.2
 # Options that the demo shares with the sweep.
@@ -37,17 +42,18 @@ _PLAN_OPTIONS = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] = ()) -> None:
-    """Add the arguments of the command. Some depend on the application that the given arguments name."""
-    name = add_application(parser, arguments, "sweep")
-    if name is None:
-        add_options(parser, DemoOptions, (*_NETWORK_OPTIONS, "mode"))
+def add_arguments(recorder: Recorder, application: str | None = None) -> None:
+    """Add the arguments of the command. Some are those of an application."""
+    add_application(recorder, application, "sweep")
+    if application is None:
+        add_options(recorder, DemoOptions, _NETWORK_OPTIONS)
     else:
-        add_options(parser, catalog.get(name).options_class, (*_own_options(name), "batch_size"))
-        add_options(parser, DemoOptions, ("mode",))
-    _add_pruning(parser)
-    _add_search(parser, name)
-    _add_output(parser)
+        options = (*_own_options(application), "batch_size")
+        title = f"Options of {application}"
+        add_options(recorder, catalog.get(application).options_class, options, title)
+    _add_pruning(recorder)
+    _add_search(recorder, application)
+    _add_output(recorder)
 
 
 def _own_options(name: str) -> list[str]:
@@ -55,73 +61,76 @@ def _own_options(name: str) -> list[str]:
     return [key for key in options_of(catalog.get(name).options_class) if key not in NOT_SWEPT]
 
 
-def _add_pruning(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_pruning(recorder: Recorder) -> None:
+    add_options(recorder, DemoOptions, ("mode",))
+    recorder.group("Pruning")
+    recorder.add_argument(
         "--sparsities",
         default=None,
         help="Final sparsities, separated by commas; for --search tpe, the lowest and the highest. "
         "Defaults to 0.5,0.8,0.9,0.95.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--thresholds",
         default=None,
         help="Thresholds instead of sparsities, such as 0.01,0.03: smaller weights are pruned. Defaults to "
         "none.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--criteria",
         default="magnitude",
         help="Criteria, separated by commas, such as magnitude,random. Defaults to magnitude.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--allocation",
         default=None,
         help="Sparsity of each layer: global_ranking, uniform, erk, ... Defaults to global_ranking for "
         "single weights without thresholds, otherwise to uniform.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--granularity",
         default="unstructured",
         help="What is pruned as a unit: unstructured, channel, 1x4, ... Defaults to unstructured.",
     )
 
 
-def _add_search(parser: argparse.ArgumentParser, name: str | None) -> None:
-    parser.add_argument(
+def _add_search(recorder: Recorder, name: str | None) -> None:
+    recorder.group("Search")
+    recorder.add_argument(
         "--seeds",
         type=int,
         default=3,
         help="Number of runs per setting, with the seeds 0, 1, ... Defaults to 3.",
     )
     if name is None:
-        _add_folds_and_samples(parser)
-    parser.add_argument(
+        _add_folds_and_samples(recorder)
+    recorder.add_argument(
         "--steps",
         type=int,
         default=2000 if name is None else None,
         help="Training steps per run. Defaults to "
         + ("2000." if name is None else "the steps of the application."),
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--search",
         default="grid",
         help="grid, or tpe to search for the highest sparsity within the tolerance. Defaults to grid.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--trials",
         type=int,
         default=None,
         help="Number of trials; required with --search tpe. Defaults to none.",
     )
     metrics = [] if name is None else list(catalog.get(name).metrics)
-    parser.add_argument(
+    recorder.add_argument(
         "--metric",
         default="fd" if name is None else None,
         help="Metric that is compared with dense: "
         + ("fd, kd, coverage, ..." if name is None else f"{' or '.join(metrics)}.")
         + f" Defaults to {'fd' if name is None else metrics[0]}.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--tolerance",
         type=float,
         default=0.1,
@@ -129,15 +138,15 @@ def _add_search(parser: argparse.ArgumentParser, name: str | None) -> None:
     )
 
 
-def _add_folds_and_samples(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_folds_and_samples(recorder: Recorder) -> None:
+    recorder.add_argument(
         "--folds",
         type=int,
         default=None,
         help="Number of folds for cross-validation: each run trains on all folds except one, and is "
         "evaluated on the remaining fold. Defaults to no cross-validation.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--samples",
         type=int,
         default=5000,
@@ -145,22 +154,23 @@ def _add_folds_and_samples(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_output(recorder: Recorder) -> None:
+    recorder.group("Output")
+    recorder.add_argument(
         "--storage",
         default="sweep.db",
         help="SQLite file or URL of a database; an existing sweep is resumed. Defaults to sweep.db.",
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--name", default="sweep", help="Name of the study in the storage. Defaults to sweep."
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--retry-failed", action="store_true", help="Run failed trials again. Defaults to no."
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--output", default="ganprune_sweep", help="Folder to write. Defaults to ganprune_sweep."
     )
-    parser.add_argument(
+    recorder.add_argument(
         "--overwrite", action="store_true", help="Replace an existing folder. Defaults to no."
     )
 
@@ -174,7 +184,6 @@ def run(arguments: argparse.Namespace) -> None:
         OutputError: The folder exists or cannot be written.
         MissingPackageError: Optuna, matplotlib, scipy or scikit-learn is not installed.
     """
-    check_place(arguments)
     output = files.check_new_folder(arguments.output, arguments.overwrite)
     check_usable(arguments.storage)  # before the feature extractor is trained
     plotting.require_plotting()

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import pathlib
 
 from keras_ganprune.datasets.image_folder import check_size, folder
 from keras_ganprune.datasets.images import Images
 from keras_ganprune.datasets.mnist_digits import mnist
 from keras_ganprune.datasets.optical_digits import digits
-from keras_ganprune.errors import DataError, unknown_name
-from keras_ganprune.utils import annotated
+from keras_ganprune.utils import annotated, given_paths
 
 
 def load(name: str | os.PathLike[str], size: int = 28) -> Images:
@@ -39,8 +37,5 @@ def load(name: str | os.PathLike[str], size: int = 28) -> Images:
     loaders = {"mnist": mnist, "mnist-5000": lambda: mnist(full=False), "digits": digits}
     if isinstance(name, str) and name in loaders:
         return loaders[name]()
-    if not pathlib.Path(name).exists():
-        raise DataError(
-            unknown_name("data", name, loaders, "Or pass the path of a folder of images.")
-        )
+    given_paths.check_data(name, loaders)
     return folder(name, size)

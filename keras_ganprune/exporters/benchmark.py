@@ -20,7 +20,7 @@ from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.saving import load_model
 from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.metrics import measure_latency
-from keras_ganprune.utils import annotated, files, tables, validation
+from keras_ganprune.utils import annotated, files, given_paths, tables, validation
 from keras_ganprune.utils.foreign_errors import sentence_of
 from keras_ganprune.utils.random_inputs import random_inputs
 
@@ -188,8 +188,7 @@ class _Opened:
 
     @classmethod
     def at(cls, path: pathlib.Path, threads: int) -> _Opened:
-        if not path.exists():
-            raise FileFormatError(f"'{path}' does not exist. Check the path.")
+        given_paths.check_exists(path)
         if path.suffix == ".keras":
             return _keras(path)
         for exporter in FORMATS.values():

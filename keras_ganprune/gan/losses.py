@@ -286,6 +286,16 @@ class Relativistic(_Smoothed):
         return fake + ops.mean(ops.softplus(ops.subtract(real_logits, ops.mean(fake_logits))))
 
 
+def names() -> list[str]:
+    """Return the names of the losses.
+
+    Example:
+    >>> names()[0]
+    'hinge'
+    """
+    return sorted(_family.members)
+
+
 def get(identifier: LossLike | str) -> GANLoss:
     """Return the loss for a name, a config or an instance.
 

@@ -5,41 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from keras_ganprune.errors import DivergedError, InvalidArgumentError
-from keras_ganprune.utils.validation import is_number, looks_like_percent, shown
+from keras_ganprune.utils.validation import validate_sparsity
 
 # Ties are broken by index. They are read in chunks, so that a constant tensor needs no large index array.
 _TIE_CHUNK = 1 << 20
-
-
-def validate_sparsity(value: float, name: str = "sparsity") -> float:
-    """Return `value` as a float if it is a sparsity, a fraction in [0, 1).
-
-    Args:
-        value: Value to check.
-        name: Name of the argument, for the error. Defaults to 'sparsity'.
-
-    Raises:
-        InvalidArgumentError: `value` is not a number in [0, 1).
-
-    Example:
-    >>> validate_sparsity(0.8)
-    0.8
-    """
-    if not is_number(value):
-        raise InvalidArgumentError(
-            f"`{name}` must be a fraction in [0, 1). Received: {shown(value)} "
-            f"(of type {type(value).__name__})."
-        )
-    if not 0.0 <= value < 1.0:
-        fix = ""
-        if value in (1.0, 100.0):
-            fix = " At least one weight of a tensor is always kept. Pass for example 0.99."
-        elif looks_like_percent(value):
-            fix = f" For {value:g} %, pass {value / 100:g}."
-        raise InvalidArgumentError(
-            f"`{name}` must be a fraction in [0, 1). Received: {value!r}.{fix}"
-        )
-    return float(value)
 
 
 def kept_count(size: int, sparsity: float) -> int:

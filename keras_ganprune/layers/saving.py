@@ -20,7 +20,7 @@ from keras_ganprune.layers.quantized_zeros import refuse_lora_in
 from keras_ganprune.layers.sequential_models import built_once
 from keras_ganprune.layers.traversal import holders, prunable_layers
 from keras_ganprune.layers.upgrade import add_masks, drop_empty_masks, upgrade_layers
-from keras_ganprune.utils import annotated
+from keras_ganprune.utils import annotated, given_paths
 from keras_ganprune.utils.foreign_errors import sentence_of
 
 # The arguments of `keras.saving.load_model` besides the path.
@@ -143,8 +143,7 @@ def _load(path: pathlib.Path, verify: bool, **kwargs: Any) -> Any:
 
 def _check_file(path: pathlib.Path, verify: bool) -> None:
     """Raise `FileFormatError` if a file is not a `.keras` file, or is damaged."""
-    if not path.is_file():
-        raise FileFormatError(f"`path` must be a `.keras` file. There is no file '{path}'.")
+    given_paths.check_model(path)
     if path.name.endswith(".weights.h5"):
         raise FileFormatError(
             f"'{path}' contains weights and masks, but no model. Build the model, call "

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.pruning import compatibility, criteria
 from keras_ganprune.pruning.compatibility import Combination
 from keras_ganprune.pruning.granularity import Channel
@@ -17,6 +16,7 @@ from keras_ganprune.pruning.rankings.channels import channel_rankings
 from keras_ganprune.pruning.rankings.targets import make_targets
 from keras_ganprune.pruning.structured.budget import Budget, fit
 from keras_ganprune.pruning.structured.groups import Groups
+from keras_ganprune.utils.validation import validate_sparsity
 
 
 def best_units(

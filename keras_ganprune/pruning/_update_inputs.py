@@ -36,7 +36,7 @@ def check(update: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
 def check_final(final: Any) -> None:
     """Raise an error unless the sparsity at the end of a schedule is one, or None."""
     if final is not None:
-        mask_ops.validate_sparsity(final, "final")
+        validation.validate_sparsity(final, "final")
 
 
 def match_gradients(

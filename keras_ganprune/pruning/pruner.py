@@ -13,7 +13,6 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
-from keras_ganprune.layers import mask_ops
 from keras_ganprune.layers.computed_kernels import check_stored
 from keras_ganprune.layers.traversal import MaskedWeight, check_layer
 from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
@@ -33,6 +32,7 @@ from keras_ganprune.pruning.rankings.targets import make_targets
 from keras_ganprune.pruning.settings import PruningSettings
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
+from keras_ganprune.utils import validation
 
 
 class Pruner:
@@ -307,7 +307,7 @@ class Pruner:
                 f"{self.granularity!r} needs a `sparsity`, a share of the {quantity}. "
                 f"Received: threshold={threshold}."
             )
-        sparsity = mask_ops.validate_sparsity(sparsity)
+        sparsity = validation.validate_sparsity(sparsity)
         scored = _update_inputs.match_gradients(
             self.weights, gradients, "gradients", self.criterion
         )

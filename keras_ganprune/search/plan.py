@@ -11,7 +11,6 @@ import keras
 
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
-from keras_ganprune.layers import mask_ops
 from keras_ganprune.pruning import allocation as allocations
 from keras_ganprune.pruning import compatibility, criteria, granularity, modes
 from keras_ganprune.pruning.schedules import PolynomialDecay, Schedule, Threshold
@@ -43,7 +42,7 @@ def _sequence(values: Any, name: str) -> tuple[Any, ...]:
 
 def _sparsities(values: Any) -> tuple[float, ...]:
     values = _sequence(values, "sparsities")
-    sparsities = tuple(mask_ops.validate_sparsity(value, "sparsities") for value in values)
+    sparsities = tuple(validation.validate_sparsity(value, "sparsities") for value in values)
     if 0.0 in sparsities:
         raise InvalidArgumentError(
             "`sparsities` must be above 0, because a sweep always trains dense runs for comparison. "

@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import keras
 import platformdirs
 
 from keras_ganprune.errors import ArgumentTypeError, MissingPackageError, OutputError
@@ -44,6 +43,8 @@ def tensorflow() -> Any:
         module = importlib.import_module("tensorflow")
     except ImportError as error:
         raise _no_tensorflow(error) from error
+    import keras
+
     if keras.backend.backend() != "tensorflow":
         # TensorFlow would allocate all memory of the GPU that the other backend uses.
         with contextlib.suppress(RuntimeError):  # TensorFlow has initialised the GPU already.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
 
 from keras_ganprune.errors import MissingPackageError
@@ -31,7 +32,30 @@ def require(module: str, extra: str, feature: str) -> Any:
     except ImportError as error:
         # What is missing may be a package that this one needs.
         name = (getattr(error, "name", None) or module).partition(".")[0]
-        raise MissingPackageError(
-            f"{feature} need {_INSTALLED_AS.get(name, name)}, which is not installed ({error}): "
-            f"pip install 'keras-ganprune[{extra}]'."
-        ) from error
+        raise _missing(name, extra, feature, f" ({error})") from error
+
+
+def check_installed(package: str, extra: str, feature: str) -> None:
+    """Raise the error of `require` if a package is not installed. The package is not imported.
+
+    Args:
+        package: Name of the package for `import`, such as 'optuna'.
+        extra: As in `require`.
+        feature: As in `require`.
+
+    Raises:
+        MissingPackageError: The package is not installed.
+    """
+    try:
+        found = importlib.util.find_spec(package)
+    except ValueError:  # The package is blocked in `sys.modules`.
+        found = None
+    if found is None:
+        raise _missing(package, extra, feature)
+
+
+def _missing(package: str, extra: str, feature: str, reason: str = "") -> MissingPackageError:
+    return MissingPackageError(
+        f"{feature} need {_INSTALLED_AS.get(package, package)}, which is not installed{reason}: "
+        f"pip install 'keras-ganprune[{extra}]'."
+    )

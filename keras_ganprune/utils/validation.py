@@ -8,9 +8,8 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from keras_ganprune.errors import (
@@ -20,6 +19,10 @@ from keras_ganprune.errors import (
     UnbuiltModelError,
     unknown_name,
 )
+
+# Keras takes seconds to import. The command line checks numbers without it.
+if TYPE_CHECKING:
+    import keras
 
 # Counts and seeds are kept in 64 bits.
 LARGEST_INT = 2**63 - 1
@@ -152,6 +155,75 @@ def fraction(value: Any, name: str, zero: bool = True, one: bool = False) -> flo
     return float(value)
 
 
+def validate_sparsity(value: float, name: str = "sparsity") -> float:
+    """Return `value` as a float if it is a sparsity, a fraction in [0, 1).
+
+    Args:
+        value: Value to check.
+        name: Name of the argument, for the error. Defaults to 'sparsity'.
+
+    Raises:
+        InvalidArgumentError: `value` is not a number in [0, 1).
+
+    Example:
+    >>> validate_sparsity(0.8)
+    0.8
+    """
+    if not is_number(value):
+        raise InvalidArgumentError(
+            f"`{name}` must be a fraction in [0, 1). Received: {shown(value)} "
+            f"(of type {type(value).__name__})."
+        )
+    if not 0.0 <= value < 1.0:
+        fix = ""
+        if value in (1.0, 100.0):
+            fix = " At least one weight of a tensor is always kept. Pass for example 0.99."
+        elif looks_like_percent(value):
+            fix = f" For {value:g} %, pass {value / 100:g}."
+        raise InvalidArgumentError(
+            f"`{name}` must be a fraction in [0, 1). Received: {value!r}.{fix}"
+        )
+    return float(value)
+
+
+def seed(value: Any, name: str = "seed") -> int:
+    """Return a seed as an int.
+
+    Raises:
+        InvalidArgumentError: It is not an int in [0, 2**32).
+    """
+    if not is_int(value) or not 0 <= value < 2**32:
+        raise InvalidArgumentError(f"`{name}` must be an int in [0, 2**32). Received: {value!r}.")
+    return int(value)
+
+
+def pruned_share(value: Any, name: str) -> float:
+    """Return the sparsity of a network that is pruned, in (0, 1).
+
+    Raises:
+        InvalidArgumentError: It is not a sparsity, or it is 0.
+    """
+    if validate_sparsity(value, name) == 0.0:
+        raise InvalidArgumentError(
+            f"`{name}` must be above 0: the dense network is measured in any case. Received: {value!r}."
+        )
+    return float(value)
+
+
+def remaining_share(value: Any, name: str) -> float:
+    """Return the remaining share of the multiply-accumulates, in (0, 1).
+
+    Raises:
+        InvalidArgumentError: It is not in (0, 1).
+    """
+    if not is_number(value) or not 0.0 < value < 1.0:
+        raise InvalidArgumentError(
+            f"`{name}` must be the remaining share of the multiply-accumulates, in (0, 1). Received: "
+            f"{value!r}. For a quarter, pass 0.25."
+        )
+    return float(value)
+
+
 def boolean(value: Any, name: str) -> bool:
     """Return a bool, or raise `ArgumentTypeError`."""
     if not isinstance(value, (bool, np.bool_)):
@@ -195,6 +267,8 @@ def entries(value: Any) -> list[Any] | None:
     >>> entries((1, 2)), entries("ab"), entries(np.array(3.0))
     ([1, 2], None, None)
     """
+    import keras
+
     if isinstance(value, (str, bytes, Mapping, keras.KerasTensor)):
         return None
     if not isinstance(value, Iterable) or isinstance(value, Iterator):
@@ -284,6 +358,8 @@ def value_range(value: Any) -> tuple[float, float]:
 
 def keras_model(value: Any, name: str = "model") -> keras.Model:
     """Return a Keras model, or raise `ArgumentTypeError`."""
+    import keras
+
     if not isinstance(value, keras.Model):
         raise ArgumentTypeError(
             f"`{name}` must be a Keras model. Received: {value!r} (of type {type(value).__name__})."

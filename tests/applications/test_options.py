@@ -10,6 +10,7 @@ from keras_ganprune import cli
 from keras_ganprune.applications import image_generation
 from keras_ganprune.applications.image_generation import DemoOptions, training
 from keras_ganprune.applications.option_fields import options_of
+from keras_ganprune.cli.arguments import Recorder, add_to
 from keras_ganprune.cli.command_options import add_options, given_options
 from keras_ganprune.errors import InvalidArgumentError
 
@@ -33,8 +34,9 @@ def test_every_option_is_described_once_and_shown_everywhere(capsys):
 
 
 def test_the_command_line_without_arguments_gives_the_defaults():
-    parser = argparse.ArgumentParser()
-    add_options(parser, DemoOptions)
+    recorder, parser = Recorder(), argparse.ArgumentParser()
+    add_options(recorder, DemoOptions)
+    add_to(parser, recorder.records)
     assert DemoOptions(**given_options(parser.parse_args([]), DemoOptions)) == DemoOptions()
 
 

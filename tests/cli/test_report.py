@@ -1,13 +1,11 @@
 """`keras-ganprune report`, without the rest of the command line."""
 
-import argparse
-
 import example_runs
 import keras
 import pytest
 
 import keras_ganprune as kgp
-from keras_ganprune.cli import report, saved_models
+from keras_ganprune.cli import parsers, report, saved_models
 from keras_ganprune.errors import FileFormatError, InvalidArgumentError, OutputError, PruningError
 from keras_ganprune.reports.run import write_run
 
@@ -16,9 +14,7 @@ pytest.importorskip("scipy")
 
 
 def command(*arguments):
-    parser = argparse.ArgumentParser()
-    report.add_arguments(parser)
-    report.run(parser.parse_args([str(a) for a in arguments]))
+    report.run(parsers.parse(["report", *map(str, arguments)]))
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """`keras-ganprune sweep` end to end at a small size, and the docs about choosing a sparsity."""
 
-import argparse
 import csv
 import pathlib
 import re
@@ -10,7 +9,7 @@ import paths
 import pytest
 
 from keras_ganprune.applications import image_generation
-from keras_ganprune.cli import sweep
+from keras_ganprune.cli import parsers, sweep
 from keras_ganprune.errors import DataError, InvalidArgumentError, OutputError
 from keras_ganprune.metrics import extractor_training
 from keras_ganprune.metrics.feature_extractor import FeatureExtractor
@@ -39,9 +38,7 @@ def quick_extractor(monkeypatch):
 
 
 def command(*arguments):
-    parser = argparse.ArgumentParser()
-    sweep.add_arguments(parser)
-    sweep.run(parser.parse_args(arguments))
+    sweep.run(parsers.parse(["sweep", *arguments]))
 
 
 SMALL = (
@@ -135,7 +132,5 @@ def test_the_snippets_of_the_docs_run(capsys):
 
 def test_the_command_in_the_docs_is_valid():
     line = re.search(r"keras-ganprune sweep (--.*)", PAGE.read_text(encoding="utf-8"))[1]
-    parser = argparse.ArgumentParser()
-    sweep.add_arguments(parser)
-    found = parser.parse_args(line.split())
+    found = parsers.parse(["sweep", *line.split()])
     assert (found.seeds, found.steps, found.data) == (5, 4000, "mnist-5000")

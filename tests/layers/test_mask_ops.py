@@ -5,6 +5,7 @@ import pytest
 
 from keras_ganprune.errors import DivergedError, InvalidArgumentError
 from keras_ganprune.layers import mask_ops
+from keras_ganprune.utils import validation
 
 
 def stable_top_k(scores, keep):
@@ -39,7 +40,7 @@ def test_kept_count(size, sparsity, kept):
 
 @pytest.mark.parametrize("value", [0, 0.0, 0.5, 0.99, np.float32(0.25), np.float64(0.25)])
 def test_validate_sparsity_accepts(value):
-    result = mask_ops.validate_sparsity(value)
+    result = validation.validate_sparsity(value)
     assert type(result) is float
     assert result == pytest.approx(float(value))
 
@@ -64,9 +65,9 @@ def test_validate_sparsity_accepts(value):
 )
 def test_validate_sparsity_rejects(value, text):
     with pytest.raises(InvalidArgumentError, match=text):
-        mask_ops.validate_sparsity(value)
+        validation.validate_sparsity(value)
     with pytest.raises(ValueError, match="`final_sparsity` must be"):
-        mask_ops.validate_sparsity(value, "final_sparsity")
+        validation.validate_sparsity(value, "final_sparsity")
 
 
 def test_top_k_known_values():

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from keras_ganprune import cli
-from keras_ganprune.cli import COMMANDS, Command
+from keras_ganprune.cli import report
 from keras_ganprune.utils import terminal
 
 TEXT = "größe 2 × 3 ± 1 – …"
@@ -55,17 +55,17 @@ class Closed(io.RawIOBase):
     ("error", "code"), [(BrokenPipeError(32, "Broken pipe"), 141), (OSError(28, "No space"), 2)]
 )
 @pytest.mark.parametrize("lines", [1, 10_000])
-def test_a_pipe_that_nobody_reads_ends_a_command(error, code, lines, monkeypatch, capsys):
+def test_a_pipe_that_nobody_reads_ends_a_command(error, code, lines, monkeypatch, capsys, tmp_path):
     def run(arguments):
         for _ in range(lines):
             print(TEXT)
 
-    monkeypatch.setitem(COMMANDS, "report", Command("help", lambda parser: None, run))
+    monkeypatch.setattr(report, "run", run)
     raw = Closed(error)
     stream = io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8")
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", stream)
-        assert cli.main(["report"]) == code
+        assert cli.main(["report", str(tmp_path)]) == code
     assert ("the disk is full" in capsys.readouterr().err) == (code == 2)
     raw.write = len  # so that Python can close the stream
 

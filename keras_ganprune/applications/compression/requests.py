@@ -20,7 +20,6 @@ from keras_ganprune.errors import (
     UnsupportedLayerError,
 )
 from keras_ganprune.gan.adversarial_model import AdversarialModel
-from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.layers.traversal import is_built
 from keras_ganprune.pruning import granularity as granularities
 from keras_ganprune.pruning.granularity import Channel
@@ -30,6 +29,7 @@ from keras_ganprune.pruning.structured.groups import Groups, channel_groups
 from keras_ganprune.training import discovery
 from keras_ganprune.training.compiled_copies import compile_arguments
 from keras_ganprune.utils import training_data, validation
+from keras_ganprune.utils.validation import validate_sparsity
 
 # How far a search goes if nothing says so.
 _FURTHEST = 0.98

@@ -16,7 +16,6 @@ from keras_ganprune.errors import (
     InvalidArgumentError,
     PruningWarning,
 )
-from keras_ganprune.layers import mask_ops
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.metrics.image_quality import Evaluator, is_evaluator
 from keras_ganprune.metrics.layer_sensitivity.report import SensitivityReport, SensitivityRow
@@ -174,7 +173,7 @@ def _metric_function(metric: Any) -> Callable[[keras.Model], float]:
 def _checked_sparsities(sparsities: Any) -> list[float]:
     several = validation.entries(sparsities)
     values = [sparsities] if several is None else several
-    levels = [mask_ops.validate_sparsity(value, "sparsities") for value in values]
+    levels = [validation.validate_sparsity(value, "sparsities") for value in values]
     if not levels or 0.0 in levels or len(set(levels)) != len(levels):
         raise InvalidArgumentError(
             "`sparsities` must be at least one fraction in (0, 1), without repetition. Received: "

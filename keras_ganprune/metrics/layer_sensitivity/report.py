@@ -12,7 +12,7 @@ from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.metrics.layer_sensitivity import _cheapest_removal
 from keras_ganprune.pruning.allocation import PerLayer
-from keras_ganprune.utils import plotting, tables
+from keras_ganprune.utils import plotting, tables, validation
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class SensitivityReport:
 
         Reference: [Shoham & Gersho](https://doi.org/10.1109/29.90373), §III: allocation along convex hulls.
         """
-        sparsity = mask_ops.validate_sparsity(sparsity)
+        sparsity = validation.validate_sparsity(sparsity)
         rows = {path: self._rows_of(path) for path in self.paths}
         sizes = {path: rows[path][0].size for path in rows}
         total = sum(sizes.values())

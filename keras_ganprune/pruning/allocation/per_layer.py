@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
-from keras_ganprune.layers import mask_ops
 from keras_ganprune.pruning.allocation.base import Allocation, Tensor, checked_minimum, family
 from keras_ganprune.pruning.allocation.layer_patterns import (
     last_name,
     matching_tensors,
     pattern_text,
 )
+from keras_ganprune.utils import validation
 
 
 @family.register
@@ -52,7 +52,7 @@ class PerLayer(Allocation):
                 f"entry. Received: {sparsities!r}."
             )
         self.named = {
-            pattern_text(pattern): mask_ops.validate_sparsity(value, f"sparsities[{pattern!r}]")
+            pattern_text(pattern): validation.validate_sparsity(value, f"sparsities[{pattern!r}]")
             for pattern, value in sparsities.items()
         }
         self.minimum = checked_minimum(minimum)

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers import mask_ops
 from keras_ganprune.layers.kernel_axes import KernelAxes
 from keras_ganprune.pruning.granularity.base import (
     SingleWeights,
@@ -18,6 +17,7 @@ from keras_ganprune.pruning.granularity.base import (
     named_axes,
     refuse_named,
 )
+from keras_ganprune.utils import validation
 from keras_ganprune.utils.validation import is_int, positive_int
 
 
@@ -122,7 +122,7 @@ class NM(SingleWeights):
             InvalidArgumentError: The axis is still a name, or `scores` has no such axis.
         """
         axis = self._axis_of(scores.shape)
-        sparsity = mask_ops.validate_sparsity(sparsity)
+        sparsity = validation.validate_sparsity(sparsity)
         if sparsity > self.sparsity + 1e-9:
             wider = math.ceil(1.0 / (1.0 - sparsity) - 1e-9)
             raise InvalidArgumentError(

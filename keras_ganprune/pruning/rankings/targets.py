@@ -9,7 +9,6 @@ from typing import Any, cast
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers import mask_ops
 from keras_ganprune.pruning.allocation import Tensor, Uniform
 from keras_ganprune.pruning.compatibility import Combination
 from keras_ganprune.utils import validation
@@ -123,6 +122,6 @@ def _validate_threshold(threshold: object) -> float:
 
 
 _CHECKS: dict[str, Callable[[Any], float]] = {
-    "sparsity": mask_ops.validate_sparsity,
+    "sparsity": validation.validate_sparsity,
     "threshold": _validate_threshold,
 }

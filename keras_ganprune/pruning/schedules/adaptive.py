@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.pruning.schedules.base import Schedule, family
 from keras_ganprune.utils import validation
+from keras_ganprune.utils.validation import validate_sparsity
 
 
 @family.register

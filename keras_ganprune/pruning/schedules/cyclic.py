@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.pruning.schedules.base import Schedule, family, interpolate
 from keras_ganprune.utils import validation
+from keras_ganprune.utils.validation import validate_sparsity
 
 
 @family.register

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.layers.mask_ops import validate_sparsity
 from keras_ganprune.pruning.schedules.base import Schedule, family, interpolate
+from keras_ganprune.utils.validation import validate_sparsity
 
 
 @family.register

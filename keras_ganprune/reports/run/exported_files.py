@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from keras_ganprune.errors import FileFormatError, OutputError
 from keras_ganprune.reports.run import _typed_json
 from keras_ganprune.utils import files
+from keras_ganprune.utils.given_paths import check_run
 
 FILE = "files.json"
 
@@ -57,14 +58,6 @@ class ExportedFile:
             if getattr(new, f.name) not in (None, "", {}, ())
         }
         return dataclasses.replace(self, **changes)
-
-
-def check_run(folder: str | os.PathLike[str]) -> None:
-    """Raise `FileFormatError` unless a folder holds a run."""
-    if not (pathlib.Path(folder) / "run.json").is_file():
-        raise FileFormatError(
-            f"'{folder}' is not a run folder: it has no run.json. `keras-ganprune demo` writes one."
-        )
 
 
 def add_files(folder: str | os.PathLike[str], new: Iterable[ExportedFile]) -> None:

@@ -23,7 +23,7 @@ from keras_ganprune.reports.run._run_json import read as read_run_json
 from keras_ganprune.reports.run._typed_json import FieldError
 from keras_ganprune.reports.run.exported_files import read_files
 from keras_ganprune.reports.run.run import Run
-from keras_ganprune.utils import annotated, checksums, files
+from keras_ganprune.utils import annotated, checksums, files, given_paths
 
 _WRITE_AGAIN = "Write it again with `save_run` or `keras-ganprune demo`"
 
@@ -166,11 +166,7 @@ def _missing(folder: pathlib.Path, name: str, content: str) -> FileFormatError:
 
 def _read_run_json(folder: pathlib.Path) -> RunJson:
     path = folder / "run.json"
-    if not folder.is_dir():
-        raise FileFormatError(
-            f"A run must be a folder. '{folder}' {'is a file' if folder.exists() else 'does not exist'}. "
-            "`keras-ganprune demo` writes a run; `save_run` writes the run of your own training loop."
-        )
+    given_paths.check_is_folder_of_run(folder)
     if not path.is_file():
         hint = ""
         if (folder / "history.csv").exists():
