@@ -25,13 +25,6 @@ _PACKAGES = {
         "matplotlib": ("demo", "Pictures"),
         "scipy": ("quality", "Intervals"),
     },
-    "onnx": {
-        "tf2onnx": ("onnx", "ONNX files"),
-        "onnx": ("onnx", "ONNX files"),
-        "onnxruntime": ("onnx", "ONNX files"),
-    },
-    "litert": {"ai_edge_litert": ("litert", "LiteRT files")},
-    "openvino": {"openvino": ("openvino", "OpenVINO files")},
 }
 
 
@@ -51,10 +44,7 @@ def check(arguments: argparse.Namespace, records: list[dict[str, Any]]) -> None:
     """
     for record in records:
         _check_value(getattr(arguments, dest_of(record), None), record)
-    needed = [arguments.command, getattr(arguments, "format", None)]
-    for package, (extra, feature) in (
-        item for key in needed for item in _PACKAGES.get(key, {}).items()
-    ):
+    for package, (extra, feature) in _PACKAGES.get(arguments.command, {}).items():
         optional_imports.check_installed(package, extra, feature)
     _check_inputs(arguments)
     _check_output(arguments)

@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-import keras_ganprune
 from keras_ganprune.cli.arguments import add_to, is_flag, recorded
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 
@@ -141,11 +140,13 @@ def _epilog(examples: Sequence[str]) -> str:
 
 def _version() -> str:
     """Return the versions of the package and of what it runs on, without importing them."""
-    found = {}
-    for package in _VERSIONS:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    others = ", ".join(f"{package} {version}" for package, version in found.items())
-    return f"{_PROGRAM} {keras_ganprune.__version__} (Python {platform.python_version()}, {others})"
+    others = ", ".join(f"{name} {version}" for name in _VERSIONS if (version := _installed(name)))
+    own = _installed(_PROGRAM) or "that is not installed"
+    return f"{_PROGRAM} {own} (Python {platform.python_version()}, {others})"
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -36,5 +36,5 @@ def test_wrong_files_are_one_line_of_error(tmp_path, capsys):
     (tmp_path / "x.keras").write_text("x")
     assert cli.main(["export", str(tmp_path / "x.keras"), str(tmp_path / "out")]) == 2
     assert "not a `.keras` file" in capsys.readouterr().err
-    assert cli.main(["report", "--import", "no_such_module", "x.keras"]) == 2
+    assert cli.main(["report", "--import", "no_such_module", str(tmp_path / "x.keras")]) == 2
     assert "no_such_module" in capsys.readouterr().err

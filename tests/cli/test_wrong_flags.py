@@ -104,9 +104,9 @@ ROWS = [
     ([*SWEEP, "--tolerance", "-1"], "--tolerance"),
     ([*SWEEP, "--samples", "0"], "--samples must"),
     ([*SWEEP, "--metric", "nope"], "Unknown metric 'nope'"),
-    (["nope"], "invalid choice"),
+    (["nope"], "Unknown command 'nope'"),
     ([*SHRINK, "--sparsity", "much"], "argument --sparsity: invalid float value"),
-    ([*DEMO, "--nope"], "unrecognized arguments: --nope"),
+    ([*DEMO, "--nope"], "Unknown option '--nope'"),
     (["shrink"], "required: model, output"),
 ]
 
