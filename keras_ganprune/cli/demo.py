@@ -31,6 +31,7 @@ def add_application(recorder: Recorder, application: str | None, command: str) -
     recorder.add_argument(
         "application",
         nargs="?",
+        choices=catalog.names(),
         metavar="APPLICATION",
         help=f"One of {', '.join(catalog.names())}. Its options: keras-ganprune {command} APPLICATION "
         "--help. Defaults to image generation with the options below."

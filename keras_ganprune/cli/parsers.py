@@ -89,8 +89,6 @@ def _check_place(arguments: argparse.Namespace, application: str | None) -> None
     given = getattr(arguments, "application", None)
     if given == application:
         return
-    if given not in recorded()["applications"]:
-        raise InvalidArgumentError(unknown_name("application", given, recorded()["applications"]))
     raise InvalidArgumentError(
         "The name of an application must come before its options. Received: "
         f"'{given}' after them. Write `keras-ganprune {arguments.command} {given}` first."
