@@ -42,7 +42,7 @@ def _add(recorder: Recorder, option: Option) -> None:
         "name": option.name,
         "known": option.choices,
         # Only checks that need no Keras.
-        "check": option.check.__name__ if _is_light(option.check) else None,
+        "check": _light_name(option.check),
     }
     if option.kind is not bool:
         recorder.add_argument(
@@ -81,9 +81,11 @@ def given_options(
     return values
 
 
-def _is_light(check: Callable[..., Any] | None) -> bool:
-    """Return whether a check can run before Keras is imported."""
-    return check is not None and check is getattr(validation, check.__name__, None)
+def _light_name(check: Callable[..., Any] | None) -> str | None:
+    """Return the name of a check of `utils.validation`, or None for one that may need Keras."""
+    if check is None or check is not getattr(validation, check.__name__, None):
+        return None
+    return check.__name__
 
 
 def _as_text(value: Any) -> str | None:

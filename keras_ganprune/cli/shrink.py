@@ -15,7 +15,7 @@ from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.exporters import export_saved_model
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.stripping import strip_pruning
-from keras_ganprune.metrics import compare_models
+from keras_ganprune.metrics import compare_models, sparsity_report
 from keras_ganprune.pruning import shrink_model
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured.budget import Budget
@@ -106,6 +106,7 @@ def run(arguments: argparse.Namespace) -> None:
     files.check_new_folder(arguments.output, arguments.overwrite)
     files.check_saved_model_path(arguments.output)
     sparsity, budget = _request(arguments)
+    cuts = sparsity is not None or budget is not None
     model = _network(arguments)
     small = shrink_model.shrink(
         model,
@@ -115,6 +116,7 @@ def run(arguments: argparse.Namespace) -> None:
         allocation=arguments.allocation,
         granularity=Channel(round_to=arguments.round_to),
         keep=arguments.keep or None,
+        strict=not cuts,  # masks of single weights, as `demo` leaves them, stay as zeros
     )
     with files.new_folder(arguments.output, arguments.overwrite) as work:
         small.save(work / "model.keras")
@@ -123,7 +125,13 @@ def run(arguments: argparse.Namespace) -> None:
         (work / "comparison.md").write_text(table.to_markdown() + "\n", encoding="utf-8")
     path = pathlib.Path(arguments.output) / "saved_model"
     print(f"{dataclasses.replace(exported, path=path)}\n{table}")
-    if sparsity is not None or budget is not None:
+    zeros = sparsity_report(small)
+    if zeros.sparsity:
+        print(
+            f"\nSingle weights that were pruned stay as zeros: {zeros.sparsity:.1%} of the weights. They "
+            "make the compressed file smaller."
+        )
+    if cuts:
         print(_WARNING)
 
 

@@ -45,6 +45,22 @@ def test_channels_are_cut(saved, tmp_path, capsys, arguments, expected):
     assert f"{tmp_path / 'out' / 'saved_model'}" in capsys.readouterr().out
 
 
+def test_a_network_with_pruned_single_weights_keeps_its_zeros(tmp_path, capsys):
+    """The file that `keras-ganprune demo` leaves."""
+    gan = example_runs.gan()
+    kgp.Pruner(gan.generator, scope=["hidden"]).update(sparsity=0.8)
+    gan.save(tmp_path / "gan.keras")
+    command = ["shrink", str(tmp_path / "gan.keras"), str(tmp_path / "out"), "--sparsity", "0.5"]
+    assert cli.main(command) == 0
+    assert widths(tmp_path / "out") == [12, 64]
+    small = keras.saving.load_model(tmp_path / "out" / "model.keras")
+    kernels = [w.numpy() for w in small.trainable_weights if len(w.shape) == 2]
+    zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
+    share = zeros / sum(kernel.size for kernel in kernels)
+    assert 0 < share < 0.5
+    assert f"stay as zeros: {share:.1%} of the weights" in capsys.readouterr().out
+
+
 @pytest.mark.full
 def test_masked_channels_are_cut_without_a_change(saved, tmp_path):
     assert cli.main(["shrink", str(saved), str(tmp_path / "out"), "--live"]) == 0

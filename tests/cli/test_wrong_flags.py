@@ -3,6 +3,7 @@
 import re
 
 import keras
+import numpy as np
 import pytest
 
 import keras_ganprune as kgp
@@ -17,8 +18,12 @@ _PYTHON = re.compile(r"`[\w.]+(\(|=|`)")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("wrong_flags")
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6), keras.layers.Dense(2)])
+    model.compile("adam", "mse")
     model.save(path / "model.keras")
     kgp.make_prunable(model).save(path / "masked.keras")
+    kgp.Pruner(model).update(sparsity=0.5)
+    model.save(path / "zeros.keras")
+    np.savez(path / "data.npz", x=np.ones((8, 4), "float32"), y=np.ones((8, 2), "float32"))
     (path / "text.keras").write_text("no zip")
     (path / "text.txt").write_text("a text")
     (path / "empty").mkdir()
@@ -28,6 +33,7 @@ def folder(tmp_path_factory):
 
 
 EXPORT = ["export", "{f}/model.keras", "{f}/out"]
+COMPRESS = ["compress", "{f}/model.keras", "{f}/data.npz", "{f}/out"]
 SHRINK = ["shrink", "{f}/model.keras", "{f}/out"]
 DEMO = ["demo", "--output", "{f}/out", "--data", "digits"]
 SWEEP = ["sweep", "--output", "{f}/out", "--data", "digits", "--storage", "{f}/s.db"]
@@ -104,6 +110,21 @@ ROWS = [
     ([*SWEEP, "--tolerance", "-1"], "--tolerance"),
     ([*SWEEP, "--samples", "0"], "--samples must"),
     ([*SWEEP, "--metric", "nope"], "Unknown metric 'nope'"),
+    (
+        [*COMPRESS, "--macs", "0.5", "--granularity", "2:4"],
+        "Received: --granularity 2:4 with a budget",
+    ),
+    ([*COMPRESS, "--sparsity", "0.5", "--round-to", "8"], "Received: --round-to 8 without them"),
+    ([*COMPRESS, "--macs", "0.5", "--round-to", "0"], "--round-to must be a positive int"),
+    ([*COMPRESS, "--sparsity", "0.5", "--granularity", "4:2"], "N must be smaller than M"),
+    ([*COMPRESS, "--sparsity", "0.5", "--granularity", "nope"], "nope"),
+    ([*COMPRESS, "--macs", "0.5", "--sparsity", "0.5"], "Give one of --sparsity, --macs"),
+    (COMPRESS, "or --tolerance to search"),
+    ([*SHRINK[:1], "{f}/masked.keras", "{f}/out"], "nothing to remove"),
+    (
+        [*SHRINK[:1], "{f}/zeros.keras", "{f}/out"],
+        "Give --sparsity, --macs, --parameters or --bytes to cut",
+    ),
     (["nope"], "Unknown command 'nope'"),
     ([*SHRINK, "--sparsity", "much"], "argument --sparsity: invalid float value"),
     ([*DEMO, "--nope"], "Unknown option '--nope'"),
