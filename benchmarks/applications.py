@@ -4,6 +4,7 @@
     python benchmarks/applications.py --only denoising     # one of them
     python benchmarks/applications.py --quick              # minutes; to see that it works
     python benchmarks/applications.py --table              # only the table of the rows that are there
+    python benchmarks/applications.py --table --pages      # and those of README.md and docs/results.md
 
 All networks of a seed go on from that seed's dense training for equally many steps, and the exported and
 reloaded network is measured on held-out data. Each finished row is appended to a file of JSON lines at once:
@@ -161,6 +162,44 @@ def _difference(ours: dict[int, float] | None, theirs: dict[int, float] | None, 
     return _mean([ours[seed] - theirs[seed] for seed in ours if seed in theirs], digits, "+")
 
 
+BEGIN, END = "<!-- benchmarks/applications.py -->", "<!-- end -->"
+
+
+def short_table(rows: list[dict[str, Any]]) -> str:
+    """Return the table of the README: means, and how much the smaller networks differ from dense."""
+    seeds: dict[str, set[int]] = {}
+    for row in rows:
+        seeds.setdefault(row["application"], set()).add(row["seed"])
+    lines = []
+    for line in table(rows)[1]:
+        name, metric, beat, dense, sparse, _, small = line[:7]
+        cells = (
+            [dense, sparse, small]
+            if len(seeds[name]) == 1
+            else [cell.partition(" ±")[0] for cell in (dense, sparse, small)]
+        )
+        lines.append([name, metric, beat, *cells, str(len(seeds[name]))])
+    header = [
+        "application",
+        "judged by",
+        "has to beat",
+        "dense",
+        "80 % sparse",
+        "¼ of the MACs",
+        "seeds",
+    ]
+    return _bench.table(header, lines, markdown=True)
+
+
+def _write_pages(rows: list[dict[str, Any]]) -> None:
+    """Renew the table in README.md and in docs/results.md."""
+    for page in (_bench.ROOT / "README.md", _bench.ROOT / "docs" / "results.md"):
+        before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        text = f"{before}{BEGIN}\n{short_table(rows)}\n{END}{after}"
+        page.write_text(text, encoding="utf-8")
+
+
 def _page(rows: list[dict[str, Any]], surroundings: dict[str, Any]) -> str:
     header, lines = table(rows)
     seeds = sorted({row["seed"] for row in rows})
@@ -193,6 +232,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=None, help="Defaults to 3, or 1 with --quick.")
     parser.add_argument("--quick", action="store_true", help="small data and networks, one seed")
     parser.add_argument("--table", action="store_true", help="train nothing, write the table")
+    parser.add_argument(
+        "--pages", action="store_true", help="renew the tables of README.md and docs/results.md"
+    )
     parser.add_argument("--rows", type=pathlib.Path, help="file of JSON lines")
     options = parser.parse_args()
     name = "applications_quick" if options.quick else "applications"
@@ -209,6 +251,8 @@ def main() -> None:
     page = _page(rows_of(path), _bench.environment())
     path.with_suffix(".md").write_text(page, encoding="utf-8")
     print(page)
+    if options.pages:
+        _write_pages(rows_of(path))
     if failed:
         sys.exit("\n".join(failed))
     shutil.rmtree(work, ignore_errors=True)

@@ -163,7 +163,7 @@ def _mean_sd(numbers: list[float]) -> tuple[float, float]:
     return float(np.mean(numbers)), float(np.std(numbers, ddof=1)) if len(numbers) > 1 else 0.0
 
 
-README_ROWS = {
+SHOWN_ROWS = {
     "dense": "dense",
     "taylor 80%, distilled": "80 % of the weights pruned",
     "taylor 90%, distilled": "90 % pruned",
@@ -176,11 +176,11 @@ README_ROWS = {
 }
 
 
-def readme_table(rows) -> str:
-    """Return the first table of the README."""
+def shown_table(rows) -> str:
+    """Return the table of docs/results.md."""
     head = ("DCGAN generator, MNIST", "weights", "MACs", "Fréchet distance", "over dense [95 %]")
     cells = [(*head, "coverage")]
-    for label, words in README_ROWS.items():
+    for label, words in SHOWN_ROWS.items():
         found = [line for line in lines(rows)[1:] if line[0] == label]
         if found:
             _, _, weights, macs, distance, over, _, coverage, _ = found[0]
@@ -188,12 +188,12 @@ def readme_table(rows) -> str:
     return tables.markdown(cells)
 
 
-def write_readme(rows, path: pathlib.Path) -> None:
-    """Put the table between its two marks in the README."""
+def write_page(rows, path: pathlib.Path) -> None:
+    """Put the table between its two marks in docs/results.md."""
     text = path.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    path.write_text(f"{before}{BEGIN}\n{readme_table(rows)}\n{END}{after}", encoding="utf-8")
+    path.write_text(f"{before}{BEGIN}\n{shown_table(rows)}\n{END}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -203,7 +203,9 @@ def main() -> None:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--csv", type=pathlib.Path, default=None)
     parser.add_argument("--picture", type=pathlib.Path, default=None)
-    parser.add_argument("--readme", action="store_true", help="also renew the README's table")
+    parser.add_argument(
+        "--page", action="store_true", help="also renew the table of docs/results.md"
+    )
     arguments = parser.parse_args()
     results = _bench.ROOT / "benchmarks" / "results"
     path = arguments.csv or results / f"quality_{arguments.data}.csv"
@@ -223,8 +225,8 @@ def main() -> None:
     )
     path.with_suffix(".md").write_text(f"{table}\n\n{note}\n", encoding="utf-8")
     print(table, note, sep="\n\n")
-    if arguments.readme:
-        write_readme(rows, _bench.ROOT / "README.md")
+    if arguments.page:
+        write_page(rows, _bench.ROOT / "docs" / "results.md")
     draw(rows, arguments.picture or _bench.ROOT / "docs" / f"quality_{arguments.data}.png")
 
 

@@ -45,7 +45,7 @@ class ConversionSource:
 
 @attrs.frozen(eq=False)
 class ExportOptions:
-    """What a format is asked for.
+    """The request to a format.
 
     Attributes:
         precision: 'float32', 'float16' or 'int8'.

@@ -23,7 +23,7 @@ def with_measurements(
     quality: Any,
     latency: bool,
 ) -> FileReport:
-    """Return the report of a SavedModel with the measurements that were asked for.
+    """Return the report of a SavedModel with the requested measurements.
 
     Args:
         report: The report.

@@ -85,7 +85,7 @@ def timed(
     begin = time.perf_counter()
 
     def late(seconds: float) -> bool:
-        """Return whether the time is used up. A number of repeats that was asked for is kept."""
+        """Return whether the time is used up. A requested number of repeats is kept."""
         return repeats is None and time.perf_counter() - begin > seconds * len(functions)
 
     for call in range(warmup):

@@ -1,4 +1,4 @@
-"""The arguments of `compress`: what is asked for, the data, and what judges."""
+"""The arguments of `compress`: the request, the data, and what judges."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LEAST = 0.25
 
 
 def goal_of(sparsity: Any, budget: Any, tolerance: Any) -> Task:
-    """Return what is asked for.
+    """Return the request.
 
     Raises:
         InvalidArgumentError: Not exactly one of `sparsity` and `budget` is given (or none of them with a

@@ -36,7 +36,7 @@ class Compression:
         after: The same of the compressed network.
         metric: Name of the metric that decides, or None.
         higher_is_better: Whether a higher value of it is better, or None if that is not known.
-        requested: Text, what was asked for, such as 'sparsity 0.9'.
+        requested: The request as text, such as 'sparsity 0.9'.
         achieved: Float, the achieved sparsity, or the share of the quantity of a budget that stays.
         steps: Int, number of training steps of the result.
         trials: List of dicts, one per training, with what was tried and what came out.

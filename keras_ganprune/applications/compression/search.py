@@ -151,7 +151,7 @@ class Search:
 def run(
     trainer: Trainer, goal: Task, judge: Judge, tolerance: float | None, baseline: Any
 ) -> Found:
-    """Train what is asked for; with a tolerance, search for the most that holds.
+    """Train to the request; with a tolerance, search for the most that holds.
 
     Raises:
         InvalidArgumentError: Nothing holds, or the given baseline lacks the deciding metric.
