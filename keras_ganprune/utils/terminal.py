@@ -30,11 +30,13 @@ codecs.register_error(_HANDLER, _in_ascii)
 
 def say(text: str) -> None:
     """Print a text and flush. Characters that the terminal does not know are written in ASCII."""
-    try:
-        print(text, flush=True)
-    except UnicodeEncodeError:
-        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-        print(text.encode(encoding, _HANDLER).decode(encoding), flush=True)
+    print(encodable(text, sys.stdout), flush=True)
+
+
+def encodable(text: str, stream: Any) -> str:
+    """Return a text in the characters that a stream knows; others are written in ASCII."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, _HANDLER).decode(encoding)
 
 
 @contextlib.contextmanager
