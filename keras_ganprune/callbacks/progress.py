@@ -38,7 +38,7 @@ class Progress(TrainingProgress):
     >>> prune = kgp.Prune(kgp.PolynomialDecay(0.8, begin_step=2, end_step=6), frequency=1)
     >>> history = model.fit(x, y, batch_size=1, callbacks=[prune, kgp.Progress(metrics="sparsity")])
     compiling, step 0 of 8.
-    recovering at 80 %, step 8 of 8, in 0 s, sparsity 0.8.
+    recovered at 80 %, step 8 of 8, in 0 s, sparsity 0.8.
     """
 
     def __init__(self, metrics: str | Sequence[str] | None = None):

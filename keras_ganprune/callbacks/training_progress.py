@@ -20,6 +20,7 @@ from keras_ganprune.utils.durations import duration
 from keras_ganprune.utils.status_line import Status
 
 _NUMBERS = 2  # that are shown
+_ENDED = {"training": "trained", "pruning": "pruned", "recovering": "recovered"}
 # Shorter words for lines that are too long.
 _SHORT = {"generator_": "G ", "discriminator_": "D ", "_": " "}
 
@@ -133,6 +134,8 @@ class TrainingProgress(FreshCopies):
         """End the line."""
         self._active = False
         self._phase = phase_of(self._beside)
+        for going, gone in _ENDED.items():
+            self._phase = self._phase.replace(going, gone)
         ended = Status(lambda columns: self._text(columns, ended=True), self.run.share)
         if not self._silent:
             self.run.line.close(ended if self.keeps else None)

@@ -87,7 +87,9 @@ class StatusLine:
         Args:
             text: A text without a full stop, such as 'measuring quality'.
         """
-        self.show(Status(lambda columns: f"{text}." if columns is None else f"{text} ..."), now=True)
+        self.show(
+            Status(lambda columns: f"{text}." if columns is None else f"{text} ..."), now=True
+        )
         try:
             yield
         finally:

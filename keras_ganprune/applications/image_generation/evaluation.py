@@ -12,6 +12,7 @@ from keras_ganprune.applications.image_generation.options import DemoOptions
 from keras_ganprune.gan import GANModel, latents
 from keras_ganprune.metrics import ImageQuality, QualityReport, measure_latency
 from keras_ganprune.metrics.extractor_training import split_at
+from keras_ganprune.utils.status_line import StatusLine
 
 LATENCY_BATCH = 16
 _HELD_OUT = 0.2
@@ -29,13 +30,14 @@ def image_quality(options: DemoOptions, images: datasets.Images) -> ImageQuality
         measure_quality = enough and not options.quick
     if not measure_quality:
         return None
-    quality = ImageQuality(
-        images.images,
-        images.labels,
-        held_out=_HELD_OUT,
-        samples=_GENERATED_IMAGES,
-        seed=options.seed,
-    )
+    with StatusLine().doing("Training the feature extractor"):
+        quality = ImageQuality(
+            images.images,
+            images.labels,
+            held_out=_HELD_OUT,
+            samples=_GENERATED_IMAGES,
+            seed=options.seed,
+        )
     accuracy = quality.extractor.accuracy
     words = "" if accuracy is None else f" with an accuracy of {accuracy:.1%}"
     print(
@@ -55,11 +57,12 @@ def measure(
     """Return the quality of real images, and of both generators with several sets of latent vectors."""
     if quality is None:
         return {}
-    reports = {"real": [quality.floor()]}
-    for name, network in (("dense", dense), (final_name, final)):
-        reports[name] = [
-            quality.measure_generator(network, seed=seed) for seed in range(_LATENT_SEEDS)
-        ]
+    with StatusLine().doing("Measuring the quality"):
+        reports = {"real": [quality.floor()]}
+        for name, network in (("dense", dense), (final_name, final)):
+            reports[name] = [
+                quality.measure_generator(network, seed=seed) for seed in range(_LATENT_SEEDS)
+            ]
     return reports
 
 
