@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from keras_ganprune.utils.durations import duration
-from keras_ganprune.utils.status_line import Status, StatusLine
+from keras_ganprune.utils.status_line import StatusLine
 
 
 class RunProgress:
@@ -61,10 +61,6 @@ class RunProgress:
     def share(self) -> float | None:
         """The share of the steps that are done, or None if the number of steps is not known."""
         return min(self.done / self.planned, 1.0) if self.planned else None
-
-    def show(self, status: Status, *, now: bool = False) -> None:
-        """Show what goes on; see `StatusLine.show`."""
-        self.line.show(status, now=now)
 
     def say(self, text: str) -> None:
         """Print a line that stays."""

@@ -78,7 +78,7 @@ class TrainingProgress(FreshCopies):
         self._validated = False
         self._batch_logs: Mapping[str, Any] = {}
         self._epoch_logs: Mapping[str, Any] = {}
-        self._traced = None
+        self._traced: set[int] = set()  # the training steps that have run
         self._phase = ""
         self._levels: dict[int, int] = {}  # columns -> how far the line is shortened
         self._count(self.first_epoch, 0)
@@ -88,16 +88,16 @@ class TrainingProgress(FreshCopies):
         begins = not self._phase
         self._count(epoch, 0)
         if begins:
-            self._show("compiling", now=True)
+            self._show("compiling", begins=True)
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Notice a step that is going to be traced again, as after a cut."""
-        function = getattr(self._fitted, "train_function", None)
-        if self._traced is not None and function is not self._traced:
-            self._last = None
+        """Notice a step that is going to be traced, as after a cut."""
+        function = id(getattr(self._fitted, "train_function", None))
+        if self._traced and function not in self._traced:
+            self._last = None  # the time of this step is not one of a step
             self.run.forget_times()
             self._show("compiling", now=True)
-        self._traced = function
+        self._traced.add(function)
 
     def on_train_batch_end(self, batch, logs=None):
         """Count the steps, and show how far it is."""
@@ -107,7 +107,6 @@ class TrainingProgress(FreshCopies):
         if self._last is not None:  # the first step takes the time of compiling
             self.run.stepped(max(0.0, now - self._last - self._unlike_others), steps)
         self._last, self._unlike_others = now, 0.0
-        self._traced = getattr(self._fitted, "train_function", None)
         self._batch_logs = logs or {}
         self._show(phase_of(self._beside))
 
@@ -158,10 +157,11 @@ class TrainingProgress(FreshCopies):
 
     # --- the text --------------------------------------------------------------------------------
 
-    def _show(self, phase: str, now: bool = False) -> None:
+    def _show(self, phase: str, now: bool = False, begins: bool = False) -> None:
         self._phase = phase
         if not self._silent:
-            self.run.show(Status(self._text, self.run.share), now=now)
+            status = Status(self._text, self.run.share)
+            self.run.line.show(status, now=now, begins=begins)
 
     def _text(self, columns: int | None, ended: bool = False) -> str:
         """Return the line for a number of columns; None asks for a sentence."""

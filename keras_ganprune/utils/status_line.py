@@ -16,6 +16,8 @@ from keras_ganprune.utils.terminal_line import TerminalLine, is_terminal
 # Seconds between two drawings of a line, and between two plain lines.
 _REDRAW, _NOTEBOOK, _PLAIN = 0.1, 0.5, 10.0
 _SHARE = 0.1  # of the work between two plain lines
+#: What goes on while `train_extractor` runs.
+EXTRACTOR = "Training the feature extractor, unless it is in the cache"
 
 
 @attrs.frozen
@@ -55,15 +57,16 @@ class StatusLine:
             )
         return self._display
 
-    def show(self, status: Status, *, now: bool = False) -> None:
+    def show(self, status: Status, *, now: bool = False, begins: bool = False) -> None:
         """Show a status if it is time for that.
 
         Args:
             status: What goes on.
-            now: Whether it is time in any case, as for the begin of something else.
+            now: Whether a line that is redrawn is redrawn in any case. Defaults to False.
+            begins: Whether something else begins, so that plain lines name it too. Defaults to False.
         """
         if self.enabled:
-            self._shown.show(status, now)
+            self._shown.show(status, now or begins, begins)
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
@@ -87,9 +90,8 @@ class StatusLine:
         Args:
             text: A text without a full stop, such as 'measuring quality'.
         """
-        self.show(
-            Status(lambda columns: f"{text}." if columns is None else f"{text} ..."), now=True
-        )
+        words = Status(lambda columns: f"{text}." if columns is None else f"{text} ...")
+        self.show(words, begins=True)
         try:
             yield
         finally:
@@ -103,7 +105,7 @@ class _Terminal:
         self._line = TerminalLine.shared()
         self._drawn_at = 0.0
 
-    def show(self, status: Status, now: bool) -> None:
+    def show(self, status: Status, now: bool, begins: bool) -> None:
         if now or time.perf_counter() - self._drawn_at >= _REDRAW:
             self._line.draw(status.text)
             self._drawn_at = time.perf_counter()
@@ -127,7 +129,7 @@ class _Notebook:
         self._handle: Any = None
         self._drawn_at = 0.0
 
-    def show(self, status: Status, now: bool) -> None:
+    def show(self, status: Status, now: bool, begins: bool) -> None:
         if not now and time.perf_counter() - self._drawn_at < _NOTEBOOK:
             return
         share = status.share
@@ -140,7 +142,7 @@ class _Notebook:
 
     def close(self, status: Status | None) -> None:
         if status is not None:
-            self.show(status, True)
+            self.show(status, True, False)
         elif self._handle is not None:
             self._put("")
         self._handle = None
@@ -163,16 +165,16 @@ class _Plain:
         self._share = 0.0
         self._last = ""
 
-    def show(self, status: Status, now: bool) -> None:
-        time_now = time.perf_counter()
-        if self._said_at is not None and not now:
+    def show(self, status: Status, now: bool, begins: bool) -> None:
+        moment = time.perf_counter()
+        if self._said_at is not None and not begins:
             # Without a share, lines get rarer and rarer.
-            wait = _PLAIN if status.share is not None else _SHARE * (time_now - self._begun)
-            if time_now - self._said_at < max(_PLAIN, wait):
+            wait = 0.0 if status.share is not None else _SHARE * (moment - self._begun)
+            if moment - self._said_at < max(_PLAIN, wait):
                 return
             if status.share is not None and status.share - self._share < _SHARE:
                 return
-        self._said_at, self._share = time_now, status.share or 0.0
+        self._said_at, self._share = moment, status.share or 0.0
         self.say(status.text(None))
 
     def say(self, text: str) -> None:

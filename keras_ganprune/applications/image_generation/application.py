@@ -18,7 +18,7 @@ from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.gan import latents
 from keras_ganprune.metrics import FeatureExtractor, ImageQuality, train_extractor
 from keras_ganprune.utils import plotting, validation
-from keras_ganprune.utils.status_line import StatusLine
+from keras_ganprune.utils.status_line import EXTRACTOR, StatusLine
 
 _TEST, _VALIDATION = 0.2, 0.2
 _SEEDS = 3
@@ -129,7 +129,7 @@ class ImageGeneration(Application):
     def _train_extractor(self, images: datasets.Images) -> None:
         """Train the network whose features measure the images, on all images except the test part."""
         few = len(images) < 3200
-        with StatusLine().doing("Training the feature extractor"):
+        with StatusLine().doing(EXTRACTOR):
             self._extractor = train_extractor(
                 images.images,
                 images.labels,

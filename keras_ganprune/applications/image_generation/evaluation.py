@@ -12,7 +12,8 @@ from keras_ganprune.applications.image_generation.options import DemoOptions
 from keras_ganprune.gan import GANModel, latents
 from keras_ganprune.metrics import ImageQuality, QualityReport, measure_latency
 from keras_ganprune.metrics.extractor_training import split_at
-from keras_ganprune.utils.status_line import StatusLine
+from keras_ganprune.utils import terminal
+from keras_ganprune.utils.status_line import EXTRACTOR, StatusLine
 
 LATENCY_BATCH = 16
 _HELD_OUT = 0.2
@@ -30,7 +31,7 @@ def image_quality(options: DemoOptions, images: datasets.Images) -> ImageQuality
         measure_quality = enough and not options.quick
     if not measure_quality:
         return None
-    with StatusLine().doing("Training the feature extractor"):
+    with StatusLine().doing(EXTRACTOR):
         quality = ImageQuality(
             images.images,
             images.labels,
@@ -40,7 +41,7 @@ def image_quality(options: DemoOptions, images: datasets.Images) -> ImageQuality
         )
     accuracy = quality.extractor.accuracy
     words = "" if accuracy is None else f" with an accuracy of {accuracy:.1%}"
-    print(
+    terminal.say(
         f"Evaluator: a feature extractor{words}, trained on all images except the last {_HELD_OUT:.0%}."
     )
     return quality
@@ -68,7 +69,9 @@ def measure(
 
 def latency(gan: GANModel, folder: pathlib.Path) -> dict[str, float]:
     """Return the milliseconds per batch of the SavedModels 'dense' and 'generator', measured in turns."""
-    functions = {name: measure_latency.served(folder / name) for name in ("dense", "generator")}
     z = latents.draw(LATENCY_BATCH, gan.latent_dim, seed=0)
     labels = np.zeros(LATENCY_BATCH, "int32")
-    return measure_latency.latency(functions, [z, labels] if gan.conditional else z, repeats=50)
+    with StatusLine().doing("Measuring the latency"):
+        functions = {name: measure_latency.served(folder / name) for name in ("dense", "generator")}
+        inputs = [z, labels] if gan.conditional else z
+        return measure_latency.latency(functions, inputs, repeats=50)

@@ -24,7 +24,7 @@ from keras_ganprune.gan import DiffAugment, GANModel, losses
 from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.layers.weight_tying import tie_mirrored
 from keras_ganprune.pruning.schedules import Schedule
-from keras_ganprune.utils import annotated
+from keras_ganprune.utils import annotated, terminal
 
 SAMPLES = 40
 COLUMNS = 10  # of a picture; for class-conditional networks, one class per column
@@ -302,7 +302,7 @@ def _train_dense_on(
     gan.load_weights(phase.file)
     labels = None if classes is None else images.labels
     remaining = steps - phase.begin_step
-    print(f"The dense GAN goes on from step {phase.begin_step:,} to step {steps:,}.", flush=True)
+    terminal.say(f"The dense GAN goes on from step {phase.begin_step:,} to step {steps:,}.")
     keras.utils.set_random_seed(options.seed + 1)
     gan.fit(
         datasets.Batches(images.images, labels, options.batch_size, remaining, options.seed + 1),
