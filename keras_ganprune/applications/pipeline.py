@@ -65,7 +65,7 @@ def run(application: Application) -> ApplicationResult:
     """
     annotated.check(run, locals())
     options = application.options
-    name = options.output or f"ganprune_{application.name.replace('-', '_')}"
+    name = _output(application)
     output = files.check_new_folder(name, options.overwrite)
     files.check_saved_model_path(name)
     files.check_free_space(output, _MINIMUM_FREE_BYTES)
@@ -82,7 +82,7 @@ def run(application: Application) -> ApplicationResult:
     )
     with line.doing("Measuring the baselines"):
         baselines = application.baselines(data)
-    state = _state(output, application, data, plan)
+    state = _state(application, data, plan)
     dense = DenseTraining(application, data, plan, state)
     with files.new_folder(output, options.overwrite) as work:
         measured = []
@@ -98,14 +98,22 @@ def run(application: Application) -> ApplicationResult:
     return ApplicationResult(output, application, data, networks, baselines, record)
 
 
-def _state(
-    output: pathlib.Path, application: Application, data: Splits, plan: Plan
-) -> pathlib.Path:
+def _output(application: Application) -> str:
+    return application.options.output or f"ganprune_{application.name.replace('-', '_')}"
+
+
+def unfinished(application: Application) -> pathlib.Path:
+    """Return the folder with the state of a run that was interrupted, beside its output."""
+    output = files.as_path(_output(application))
+    return output.with_name(f"{output.name}_unfinished")
+
+
+def _state(application: Application, data: Splits, plan: Plan) -> pathlib.Path:
     """Return the folder for the state of a run that may be interrupted.
 
     A state of other options, data or packages is removed.
     """
-    folder = output.with_name(f"{output.name}_unfinished")
+    folder = unfinished(application)
     record = folder / "options.json"
     settings = {**settings_of(application), "application": application.name}
     settings |= {"epochs": [plan.dense, plan.branch], "batch_size": plan.batch_size}

@@ -36,6 +36,8 @@ class TrainingProgress(FreshCopies):
         keeps: Whether the last line stays. Defaults to True.
     """
 
+    params: dict[str, Any]  # set by Keras before any hook runs
+
     def __init__(
         self,
         run: RunProgress,

@@ -13,7 +13,17 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from keras_ganprune.cli import benchmark, compress, demo, error_texts, export, report, shrink, sweep
+from keras_ganprune.cli import (
+    benchmark,
+    compress,
+    demo,
+    error_texts,
+    export,
+    report,
+    shrink,
+    stopping,
+    sweep,
+)
 from keras_ganprune.errors import PruningError
 from keras_ganprune.utils import terminal
 
@@ -94,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"keras-ganprune: error: the disk is full ({error}).", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("keras-ganprune: stopped.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(stopping.text_of(stop, argv), file=sys.stderr)
         return 130
     return 0

@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from keras_ganprune.applications import catalog, image_generation, pipeline
+from keras_ganprune.applications.base import Application
 from keras_ganprune.cli.command_options import add_options, given_options
+from keras_ganprune.cli.stopping import stopping
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.utils import tables
 
@@ -98,8 +100,22 @@ def run(arguments: argparse.Namespace) -> None:
         options = image_generation.DemoOptions(
             **given_options(arguments, image_generation.DemoOptions)
         )
-        print(f"\n{image_generation.closing_text(image_generation.run(options))}")
+        kept = "Nothing is kept: this demo writes its folder at the end. Fewer --steps are faster."
+        with stopping(lambda: (kept, None)):
+            result = image_generation.run(options)
+        print(f"\n{image_generation.closing_text(result)}")
         return
     application = catalog.get(arguments.application)
     options = application.options_class(**given_options(arguments, application.options_class))
-    print(f"\n{pipeline.run(application(options))}")
+    made = application(options)
+    with stopping(lambda: _kept(made)):
+        result = pipeline.run(made)
+    print(f"\n{result}")
+
+
+def _kept(application: Application) -> tuple[str, list[str] | None]:
+    """Return what is kept of a run that was stopped; see `stopping`."""
+    folder = pipeline.unfinished(application)
+    if not folder.exists():
+        return "Nothing was trained yet, so nothing is kept.", []
+    return f"What is trained is in '{folder}', and the same command goes on with it.", []

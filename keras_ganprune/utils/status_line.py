@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import html
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import attrs
 
 from keras_ganprune.utils import terminal
-from keras_ganprune.utils.terminal_line import TerminalLine, is_terminal
+from keras_ganprune.utils.terminal_line import TerminalLine
 
 # Seconds between two drawings of a line, and between two plain lines.
 _REDRAW, _NOTEBOOK, _PLAIN = 0.1, 0.5, 10.0
@@ -53,7 +54,11 @@ class StatusLine:
         if self._display is None:
             # Not before it is needed: the output may be redirected meanwhile.
             self._display = (
-                _Notebook() if _in_notebook() else _Terminal() if is_terminal() else _Plain()
+                _Notebook()
+                if _in_notebook()
+                else _Terminal()
+                if terminal.is_terminal()
+                else _Plain()
             )
         return self._display
 
@@ -189,7 +194,5 @@ class _Plain:
 
 def _in_notebook() -> bool:
     """Return whether the code runs in the kernel of a notebook."""
-    import sys
-
     shell: Any = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None

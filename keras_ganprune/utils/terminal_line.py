@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -15,15 +14,6 @@ from keras_ganprune.utils import terminal
 
 # Columns that stay free: for the cursor, and for the '^C' that a terminal writes behind it.
 _FREE = 3
-
-
-def is_terminal() -> bool:
-    """Return whether the output is a terminal whose last line can be redrawn."""
-    stream: Any = sys.stdout
-    try:
-        return bool(stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb")
-    except (AttributeError, ValueError):  # no stream, or a closed one
-        return False
 
 
 class TerminalLine:
