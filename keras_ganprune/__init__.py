@@ -12,6 +12,7 @@ if TYPE_CHECKING or not command_line.parses_arguments():
     from keras_ganprune.backend.distribution import multi_worker_strategy
     from keras_ganprune.callbacks.balance_controller import BalanceController
     from keras_ganprune.callbacks.diversity_guard import DiversityGuard
+    from keras_ganprune.callbacks.progress import Progress
     from keras_ganprune.callbacks.prune import Prune
     from keras_ganprune.callbacks.quality_monitor import QualityMonitor
     from keras_ganprune.callbacks.sample_grid import SampleGrid
@@ -188,6 +189,7 @@ __all__ = [
     "PerLayer",
     "PerceptualLoss",
     "PolynomialDecay",
+    "Progress",
     "PrunableBatchNormalization",
     "PrunableConv1D",
     "PrunableConv1DTranspose",

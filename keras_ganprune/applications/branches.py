@@ -18,6 +18,7 @@ from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.metrics import profile
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.training.distiller import Distiller
+from keras_ganprune.utils import terminal
 
 _SEARCH_STEPS = 8
 
@@ -98,7 +99,7 @@ def _compressed(
     application, data, plan = dense.application, dense.data, dense.plan
     train, held_out = data.train, data.validation
     started = time.perf_counter()
-    print(f"Compressing: {title}.", flush=True)
+    terminal.say(f"Compressing: {title}.")
     compression = compress(
         dense.trained_model(),
         (train.x, train.y),

@@ -13,7 +13,8 @@ import keras
 from keras_ganprune.applications.base import Application, Splits
 from keras_ganprune.applications.compression.plan import Plan as Lengths
 from keras_ganprune.applications.compression.plan import batches, plan_for
-from keras_ganprune.applications.compression.progress import Progress, StepLines
+from keras_ganprune.callbacks.run_progress import RunProgress
+from keras_ganprune.callbacks.training_progress import TrainingProgress
 from keras_ganprune.errors import DataError
 from keras_ganprune.training import discovery
 from keras_ganprune.utils import files
@@ -100,7 +101,7 @@ def fit(
         *more: Further callbacks.
     """
     keras.utils.set_random_seed(seed)
-    progress = Progress()
+    progress = RunProgress()
     progress.plan(lengths.steps)
     started = time.perf_counter()
     history = model.fit(
@@ -108,7 +109,7 @@ def fit(
         epochs=lengths.epochs,
         shuffle=False,  # the batches are in an order that depends on the seed
         verbose=0,  # pyright: ignore[reportArgumentType]  (Keras's stub says str)
-        callbacks=[*application.callbacks(data), StepLines(progress, title), *more],
+        callbacks=[*application.callbacks(data), TrainingProgress(progress, title), *more],
     )
     return Training(history.history, time.perf_counter() - started)
 

@@ -11,6 +11,7 @@ from keras import ops
 
 from keras_ganprune.applications.base import Metric
 from keras_ganprune.metrics import train_extractor
+from keras_ganprune.utils.status_line import EXTRACTOR, StatusLine
 
 FEATURE_DISTANCE = Metric("feature distance", higher_is_better=False, digits=4)
 # 13 batches an epoch: it takes some twenty seconds on one core, once, since the extractor is cached.
@@ -48,7 +49,8 @@ class FeatureDistance:
     def network(self) -> keras.Model:
         """Keras model from images to the list of feature maps."""
         images = self.images[:: max(1, len(self.images) // _IMAGES)][:_IMAGES]
-        extractor = train_extractor(images, kind="autoencoder", epochs=_EPOCHS)
+        with StatusLine().doing(EXTRACTOR):
+            extractor = train_extractor(images, kind="autoencoder", epochs=_EPOCHS)
         encoder = extractor.model
         maps = [layer.output for layer in encoder.layers if isinstance(layer, keras.layers.ReLU)]
         return keras.Model(encoder.inputs[0], maps)

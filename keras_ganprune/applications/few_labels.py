@@ -9,6 +9,8 @@ import numpy as np
 
 from keras_ganprune.applications.compression import compress
 from keras_ganprune.applications.networks import dcgan
+from keras_ganprune.callbacks.run_progress import RunProgress
+from keras_ganprune.callbacks.training_progress import TrainingProgress
 from keras_ganprune.datasets import Batches, mnist
 from keras_ganprune.datasets.images import Images
 from keras_ganprune.gan import DiffAugment, GANModel
@@ -126,7 +128,9 @@ def images_of_gans(
     batch = min(_BATCH, len(images))
     per_epoch = max(1, len(images) // batch)
     further = max(2, steps // 2 // per_epoch)
-    gan.fit(Batches(images, labels, batch, steps, seed), verbose=0)  # pyright: ignore
+    progress = RunProgress()
+    progress.plan(steps)
+    _fit(gan, Batches(images, labels, batch, steps, seed), progress, "GAN")
     sparse = compress(
         gan,
         (images, labels),
@@ -135,13 +139,19 @@ def images_of_gans(
         batch_size=batch,
         baseline=False,
         seed=seed,
-        verbose=0,
     ).model
+    progress.plan(further * per_epoch)
     order = Batches(images, labels, batch, further * per_epoch, seed + 1)
-    gan.fit(order, verbose=0)  # pyright: ignore[reportArgumentType]
+    _fit(gan, order, progress, "GAN, trained on")
     asked = np.repeat(np.arange(classes), count)
     made = {
         name: each.generate(len(asked), asked, seed=seed)
         for name, each in (("dense", gan), ("sparse", sparse))
     }
     return made, asked
+
+
+def _fit(gan: GANModel, stream: Batches, progress: RunProgress, title: str) -> None:
+    """Train for one pass over a stream of batches."""
+    silent: Any = 0  # Keras's stub says str
+    gan.fit(stream, verbose=silent, callbacks=[TrainingProgress(progress, title)])

@@ -24,7 +24,8 @@ from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.reports import write_report
 from keras_ganprune.reports.html import require_page
 from keras_ganprune.reports.run import Run, record_run, write_run
-from keras_ganprune.utils import annotated, files, plotting
+from keras_ganprune.utils import annotated, files, plotting, terminal
+from keras_ganprune.utils.status_line import StatusLine
 
 _MINIMUM_FREE_BYTES = 200 * 2**20
 # The losses of a network that may be shown. The adversarial one, of a generator, says least.
@@ -64,43 +65,55 @@ def run(application: Application) -> ApplicationResult:
     """
     annotated.check(run, locals())
     options = application.options
-    name = options.output or f"ganprune_{application.name.replace('-', '_')}"
+    name = _output(application)
     output = files.check_new_folder(name, options.overwrite)
     files.check_saved_model_path(name)
     files.check_free_space(output, _MINIMUM_FREE_BYTES)
     plotting.require_plotting()
     require_page()
-    data = application.data()
+    line = StatusLine()
+    with line.doing("Loading the data"):
+        data = application.data()
     plan = Plan.of(application, data)
     steps, further = plan.steps
-    print(
+    line.say(
         f"Data: {data.description}\nPlan: {steps:,} steps of {plan.batch_size} for the dense network, and "
-        f"{further:,} more for each network.",
-        flush=True,
+        f"{further:,} more for each network."
     )
-    baselines = application.baselines(data)
-    state = _state(output, application, data, plan)
+    with line.doing("Measuring the baselines"):
+        baselines = application.baselines(data)
+    state = _state(application, data, plan)
     dense = DenseTraining(application, data, plan, state)
     with files.new_folder(output, options.overwrite) as work:
         measured = []
         for branch in branches(dense, state):
-            measured.append(measure(application, branch, data, work))
+            with line.doing(f"{branch.title}: exporting the network, and measuring its quality"):
+                measured.append(measure(application, branch, data, work))
         networks = {each.branch.title: each for each in measured}
-        record = _record(application, dense, networks, baselines, work)
-        write_run(record, work)
-        write_report(record, work / "report.html", f"{application.name}, dense and compressed")
+        with line.doing("Measuring the latency, and writing the report"):
+            record = _record(application, dense, networks, baselines, work)
+            write_run(record, work)
+            write_report(record, work / "report.html", f"{application.name}, dense and compressed")
     shutil.rmtree(state)
     return ApplicationResult(output, application, data, networks, baselines, record)
 
 
-def _state(
-    output: pathlib.Path, application: Application, data: Splits, plan: Plan
-) -> pathlib.Path:
+def _output(application: Application) -> str:
+    return application.options.output or f"ganprune_{application.name.replace('-', '_')}"
+
+
+def unfinished(application: Application) -> pathlib.Path:
+    """Return the folder with the state of a run that was interrupted, beside its output."""
+    output = files.as_path(_output(application))
+    return output.with_name(f"{output.name}_unfinished")
+
+
+def _state(application: Application, data: Splits, plan: Plan) -> pathlib.Path:
     """Return the folder for the state of a run that may be interrupted.
 
     A state of other options, data or packages is removed.
     """
-    folder = output.with_name(f"{output.name}_unfinished")
+    folder = unfinished(application)
     record = folder / "options.json"
     settings = {**settings_of(application), "application": application.name}
     settings |= {"epochs": [plan.dense, plan.branch], "batch_size": plan.batch_size}
@@ -108,7 +121,7 @@ def _state(
     settings |= {"data": mark([data.train.x, data.train.y])}
     text = json.dumps({k: v for k, v in settings.items() if k not in _NOT_OF_DENSE}, sort_keys=True)
     if record.exists() and record.read_text(encoding="utf-8") == text:
-        print(f"Going on with the interrupted run in '{folder}'.", flush=True)
+        terminal.say(f"Going on with the interrupted run in '{folder}'.")
         return folder
     if record.exists():
         shutil.rmtree(folder)

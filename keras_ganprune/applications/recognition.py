@@ -20,7 +20,7 @@ from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.applications.residual_classifier import FLIPS, residual_classifier
 from keras_ganprune.datasets import elpv_cells
 from keras_ganprune.datasets.images import Images
-from keras_ganprune.utils import optional_imports
+from keras_ganprune.utils import optional_imports, terminal
 
 _CELLS, _DIGITS = "solar-cells", "few-digits"
 _SIZE = 64
@@ -147,7 +147,7 @@ class Recognition(Application):
         """Return the numbers of logistic regression on gradients, and of networks with other images."""
         found = {"logistic regression on gradients": _of_gradients(data)}
         for title, train in data.train.extra.get("others", {}).items():
-            print(f"Training: {title}.", flush=True)
+            terminal.say(f"Training: {title}.")
             found[title] = self._trained_on(attrs.evolve(data, train=train))
         return found
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 import attrs
 
 from keras_ganprune.applications.base import Application, Splits
 from keras_ganprune.applications.measured_networks import MeasuredNetwork
+from keras_ganprune.metrics.size_shares import size_shares
 from keras_ganprune.reports.run import Run
 from keras_ganprune.reports.tables.cells import Table
 from keras_ganprune.reports.tables.comparison import comparison
-from keras_ganprune.utils import tables
+from keras_ganprune.utils import tables, terminal
+from keras_ganprune.utils.closing import closing, folded
 
 
 @attrs.frozen(eq=False)
@@ -57,11 +60,29 @@ class ApplicationResult:
             if differences
             else "TensorFlow is not installed, so there are `.keras` files and no SavedModels. "
         )
+        networks = list(self.networks.values())
+        names = ", ".join(each.branch.name for each in networks)
+        made = f"{self.output} with report.html, picture_0.png and the networks: {names}."
+        then: list[Any] = ["report", self.output]
+        if self.run.latency:
+            measured = [self.output / f"{each.branch.name}.keras" for each in networks]
+            then = ["benchmark", *measured, "--run", self.output]
         lines = [
-            tables.text([table.header, *table.rows]),
+            tables.fitted([table.header, *table.rows], terminal.columns()),
             "",
-            table.note,
-            f"{proof}Trained in {self.run.seconds or 0.0:.0f} s.",
-            f"See {self.output}/picture_0.png and {self.output}/report.html.",
+            folded(table.note),
+            folded(f"{proof}Trained in {self.run.seconds or 0.0:.0f} s."),
+            closing(made, self._worth(), then),
         ]
         return "\n".join(lines)
+
+    def _worth(self) -> str:
+        """Return the quality and the size of each network against dense."""
+        name, metric = next(iter(self.application.metrics.items()))
+        dense, *others = self.networks.values()
+        texts = [
+            f"{each.branch.title}: {metric.title} {each.metrics[name]:.{metric.digits}f}, "
+            f"{size_shares(each.costs, dense.costs)}"
+            for each in others
+        ]
+        return "; ".join([*texts, f"dense: {dense.metrics[name]:.{metric.digits}f}"]) + "."

@@ -11,6 +11,7 @@ import keras
 from keras_ganprune.applications.base import Application
 from keras_ganprune.applications.dense_training import Plan, settings_of
 from keras_ganprune.search import SweepPlan, SweepResult, sweep
+from keras_ganprune.utils.status_line import StatusLine
 
 # Options of an application that a sweep sets itself, or that are for one run only.
 NOT_SWEPT = (
@@ -51,8 +52,10 @@ def sweep_application(
     }
     # Checked before the data is loaded.
     SweepPlan(**{"steps": 100, "batch_size": 1, **given})
-    data = application.data()
-    print(f"Data: {data.description}", flush=True)
+    line = StatusLine()
+    with line.doing("Loading the data"):
+        data = application.data()
+    line.say(f"Data: {data.description}")
     lengths = Plan.of(application, data)
     plan = SweepPlan(**{"steps": sum(lengths.steps), "batch_size": lengths.batch_size, **given})
 

@@ -12,7 +12,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from keras_ganprune.cli import completion, error_texts, first_checks, parsers
+from keras_ganprune.cli import completion, error_texts, first_checks, parsers, stopping
 from keras_ganprune.errors import PruningError
 from keras_ganprune.utils import command_line, native_messages, tables, terminal
 
@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"keras-ganprune: error: the disk is full ({error}).", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("keras-ganprune: stopped.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(stopping.text_of(stop, argv), file=sys.stderr)
         return 130
     return 0
 

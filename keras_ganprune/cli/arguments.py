@@ -71,8 +71,15 @@ def recorded() -> dict[str, Any]:
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
-def add_to(parser: argparse.ArgumentParser, records: list[dict[str, Any]]) -> None:
+def add_to(
+    parser: argparse.ArgumentParser, records: list[dict[str, Any]], known: bool = False
+) -> None:
     """Add recorded arguments to a parser.
+
+    Args:
+        parser: The parser.
+        records: The recorded arguments.
+        known: Whether the parser knows the valid values, too. Defaults to False.
 
     Example:
     >>> parser = argparse.ArgumentParser()
@@ -87,6 +94,8 @@ def add_to(parser: argparse.ArgumentParser, records: list[dict[str, Any]]) -> No
             settings["type"] = _TYPES[settings["type"]]
         if "action" in settings:
             settings["action"] = _ACTIONS.get(settings["action"], settings["action"])
+        if known and "known" in record:
+            settings["choices"] = record["known"]
         title = record.get("group")
         if title is not None and title not in groups:
             groups[title] = parser.add_argument_group(title)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 
 from keras_ganprune.cli.arguments import Recorder
-from keras_ganprune.exporters import benchmark_files
+from keras_ganprune.exporters import Benchmark, benchmark_files
 from keras_ganprune.reports.run.exported_files import ExportedFile, add_files
+from keras_ganprune.utils.closing import closing
+from keras_ganprune.utils.status_line import StatusLine
 
 HELP = "Measure sizes and times of files side by side: .keras, SavedModel, ONNX, LiteRT, OpenVINO."
 EXAMPLES = (
@@ -58,9 +60,10 @@ def run(arguments: argparse.Namespace) -> None:
         MissingPackageError: The runtime of a file is not installed.
         OutputError: The files cannot be added to the run.
     """
-    found = benchmark_files(
-        arguments.files, arguments.batch_sizes, arguments.seed, arguments.threads
-    )
+    with StatusLine().doing("Measuring the files in turns"):
+        found = benchmark_files(
+            arguments.files, arguments.batch_sizes, arguments.seed, arguments.threads
+        )
     print(found.to_markdown() if arguments.markdown else found)
     if arguments.run is not None:
         add_files(
@@ -78,3 +81,22 @@ def run(arguments: argparse.Namespace) -> None:
                 for row in found.rows
             ],
         )
+    if not arguments.markdown:
+        print(f"\n{_closing(found, arguments)}")
+
+
+def _closing(found: Benchmark, arguments: argparse.Namespace) -> str:
+    """Return the last lines: the fastest and the smallest file."""
+    size = min(found.rows[0].times)
+    first, *others = found.rows
+    # Only what differs from the first file by more than the noise can be said to be faster or slower.
+    surely = [row for row in others if not row.times[size].within_noise]
+    fastest = min([first, *surely], key=lambda row: row.times[size].wall)
+    smallest = min(found.rows, key=lambda row: row.gzip_bytes)
+    speed = f"the fastest is {fastest.path}" if surely else "no time differs by more than the noise"
+    worth = f"for a batch of {size}, {speed}; the smallest file is {smallest.path}."
+    if not others:
+        worth = ""
+    if arguments.run is not None:
+        return closing(f"the files in the run '{arguments.run}'.", worth, ["report", arguments.run])
+    return closing("the table.", worth, ["benchmark", *arguments.files, "--markdown"])

@@ -13,4 +13,4 @@ def text(shell: str) -> str:
         MissingPackageError: shtab is not installed.
     """
     shtab = optional_imports.require("shtab", "completion", "Completions")
-    return shtab.complete(parsers.parser(), shell=shell)
+    return shtab.complete(parsers.parser(known=True), shell=shell)

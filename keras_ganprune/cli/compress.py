@@ -8,17 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from keras_ganprune.applications.compression import compress
+from keras_ganprune.applications.compression import Compression, compress
 from keras_ganprune.cli import saved_models
 from keras_ganprune.cli.arguments import Recorder
+from keras_ganprune.cli.stopping import stopping
 from keras_ganprune.datasets import load
 from keras_ganprune.errors import DataError, InvalidArgumentError
+from keras_ganprune.exporters.next_export import next_export
 from keras_ganprune.gan import GANModel
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.metrics import ImageQuality
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.utils import files, given_paths, training_data, validation
+from keras_ganprune.utils.closing import closing
+from keras_ganprune.utils.status_line import EXTRACTOR, StatusLine
 
 HELP = "Make a saved model sparse or small, and train it to keep its quality."
 EXAMPLES = (
@@ -145,22 +149,43 @@ def run(arguments: argparse.Namespace) -> None:
         settings["metric"] = _quality(model, x, y, arguments)
     elif held_out is not None:
         settings["validation_data"] = held_out
-    result = compress(
-        model,
-        x[:split] if y_train is None else (x[:split], y_train[:split]),
-        sparsity=arguments.sparsity,
-        budget=budget,
-        granularity=_granularity(arguments, budget),
-        target=arguments.target,
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        tolerance=arguments.tolerance,
-        folder=arguments.folder,
-        seed=arguments.seed,
-        **settings,
-    )
-    result.export(arguments.output, overwrite=arguments.overwrite)
-    print(f"{result}\n\nWritten to {pathlib.Path(arguments.output)}.")
+    with stopping(lambda: _kept(arguments)):
+        result = compress(
+            model,
+            x[:split] if y_train is None else (x[:split], y_train[:split]),
+            sparsity=arguments.sparsity,
+            budget=budget,
+            granularity=_granularity(arguments, budget),
+            target=arguments.target,
+            epochs=arguments.epochs,
+            batch_size=arguments.batch_size,
+            tolerance=arguments.tolerance,
+            folder=arguments.folder,
+            seed=arguments.seed,
+            **settings,
+        )
+    line = StatusLine()
+    with line.doing("Measuring the latency, and writing the files"):
+        result.export(arguments.output, overwrite=arguments.overwrite)
+    print(f"{result}\n\n{_closing(result, arguments)}")
+
+
+def _kept(arguments: argparse.Namespace) -> tuple[str, list[str]]:
+    """Return what is kept of a compression that was stopped; see `stopping`."""
+    if arguments.folder is not None:
+        return f"Its state is in '{arguments.folder}', and the same command goes on with it.", []
+    text = "Nothing is kept. With --folder, the same command goes on where it was stopped."
+    return text, ["--folder", f"{pathlib.Path(arguments.output)}_unfinished"]
+
+
+def _closing(result: Compression, arguments: argparse.Namespace) -> str:
+    """Return the last lines."""
+    output = pathlib.Path(arguments.output)
+    file = output / "model.keras"
+    modules = [word for module in arguments.modules for word in ("--import", module)]
+    then = next_export(file, *modules) or ["benchmark", saved_models.without_classes(file)]
+    made = f"{file}, beside it a SavedModel, comparison.md and recipe.py."
+    return closing(made, result.worth, then)
 
 
 def _budget(arguments: argparse.Namespace) -> Budget | None:
@@ -202,7 +227,8 @@ def _quality(model: Any, x: Any, y: Any, arguments: argparse.Namespace) -> Image
         return None
     labels = y if y is not None and np.issubdtype(y.dtype, np.integer) and y.ndim == 1 else None
     share = arguments.held_out or 0.2
-    return ImageQuality(x, labels, held_out=share, samples=2000, seed=arguments.seed)
+    with StatusLine().doing(EXTRACTOR):
+        return ImageQuality(x, labels, held_out=share, samples=2000, seed=arguments.seed)
 
 
 def read(data: str, size: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 
 from keras_ganprune.applications import catalog, image_generation, pipeline
+from keras_ganprune.applications.base import Application
 from keras_ganprune.cli.arguments import Recorder
 from keras_ganprune.cli.command_options import add_options, given_options
+from keras_ganprune.cli.stopping import stopping
 
 HELP = (
     "Train networks on real data and prune them in fit; then strip, export and report them. Without "
@@ -31,7 +33,8 @@ def add_application(recorder: Recorder, application: str | None, command: str) -
     recorder.add_argument(
         "application",
         nargs="?",
-        choices=catalog.names(),
+        name="application",
+        known=catalog.names(),
         metavar="APPLICATION",
         help=f"One of {', '.join(catalog.names())}. Its options: keras-ganprune {command} APPLICATION "
         "--help. Defaults to image generation with the options below."
@@ -62,8 +65,22 @@ def run(arguments: argparse.Namespace) -> None:
         options = image_generation.DemoOptions(
             **given_options(arguments, image_generation.DemoOptions)
         )
-        print(f"\n{image_generation.closing_text(image_generation.run(options))}")
+        kept = "Nothing is kept: this demo writes its folder at the end. Fewer --steps are faster."
+        with stopping(lambda: (kept, None)):
+            result = image_generation.run(options)
+        print(f"\n{image_generation.closing_text(result)}")
         return
     application = catalog.get(arguments.application)
     options = application.options_class(**given_options(arguments, application.options_class))
-    print(f"\n{pipeline.run(application(options))}")
+    made = application(options)
+    with stopping(lambda: _kept(made)):
+        result = pipeline.run(made)
+    print(f"\n{result}")
+
+
+def _kept(application: Application) -> tuple[str, list[str] | None]:
+    """Return what is kept of a run that was stopped; see `stopping`."""
+    folder = pipeline.unfinished(application)
+    if not folder.exists():
+        return "Nothing was trained yet, so nothing is kept.", []
+    return f"What is trained is in '{folder}', and the same command goes on with it.", []

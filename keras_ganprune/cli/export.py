@@ -17,6 +17,8 @@ from keras_ganprune.layers.inference import inner_function
 from keras_ganprune.metrics import ImageQuality
 from keras_ganprune.reports.run.exported_files import ExportedFile, add_files
 from keras_ganprune.training import discovery
+from keras_ganprune.utils.closing import closing
+from keras_ganprune.utils.status_line import EXTRACTOR, StatusLine
 
 HELP = "Write a network of a saved model as a SavedModel, ONNX, LiteRT or OpenVINO file."
 EXAMPLES = (
@@ -109,20 +111,25 @@ def run(arguments: argparse.Namespace) -> None:
     calibration = arguments.calibration
     if calibration is not None:
         calibration = compress.read(calibration, arguments.size)[0]
-    report = export(
-        _exported(model, arguments.network, arguments.live),
-        arguments.output,
-        arguments.format,
-        precision=arguments.precision,
-        calibration=calibration,
-        batch_size=arguments.batch_size,
-        tolerance=arguments.tolerance,
-        quality=_quality(arguments),
-        overwrite=arguments.overwrite,
-    )
+    quality = _quality(arguments)
+    with StatusLine().doing("Writing the file, and comparing it with the model"):
+        report = export(
+            _exported(model, arguments.network, arguments.live),
+            arguments.output,
+            arguments.format,
+            precision=arguments.precision,
+            calibration=calibration,
+            batch_size=arguments.batch_size,
+            tolerance=arguments.tolerance,
+            quality=quality,
+            overwrite=arguments.overwrite,
+        )
     print(report)
+    then = ["benchmark", report.path]
     if arguments.run is not None:
         add_files(arguments.run, [_entry(report)])
+        then = ["report", arguments.run]
+    print(closing(f"{report.path}.", "", then))
 
 
 def _quality(arguments: argparse.Namespace) -> ImageQuality | None:
@@ -130,7 +137,8 @@ def _quality(arguments: argparse.Namespace) -> ImageQuality | None:
     if arguments.quality is None:
         return None
     images, labels = compress.read(arguments.quality, arguments.size)
-    return ImageQuality(images, labels)
+    with StatusLine().doing(EXTRACTOR):
+        return ImageQuality(images, labels)
 
 
 def _entry(report: FileReport) -> ExportedFile:

@@ -89,18 +89,22 @@ def _check_place(arguments: argparse.Namespace, application: str | None) -> None
     given = getattr(arguments, "application", None)
     if given == application:
         return
+    if given not in recorded()["applications"]:
+        raise InvalidArgumentError(unknown_name("application", given, recorded()["applications"]))
     raise InvalidArgumentError(
         "The name of an application must come before its options. Received: "
         f"'{given}' after them. Write `keras-ganprune {arguments.command} {given}` first."
     )
 
 
-def parser(application: str | None = None) -> argparse.ArgumentParser:
+def parser(application: str | None = None, known: bool = False) -> argparse.ArgumentParser:
     """Return the parser of all commands.
 
     Args:
         application: Application whose options `demo` and `sweep` have. Defaults to None: those of image
             generation.
+        known: Whether the parser knows the valid values of all arguments, for completion. Otherwise wrong
+            values are errors of this package, with the most similar value. Defaults to False.
     """
     found = argparse.ArgumentParser(
         prog=_PROGRAM,
@@ -119,7 +123,7 @@ def parser(application: str | None = None) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         own = application if "applications" in command else None
-        add_to(one, records_of(name, own))
+        add_to(one, records_of(name, own), known)
     completion = commands.add_parser(
         "completion", help="Print the file that completes commands and options in a shell."
     )

@@ -10,8 +10,10 @@ from typing import Any
 from keras_ganprune.cli import saved_models
 from keras_ganprune.cli.arguments import Recorder
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.exporters.next_export import next_export
 from keras_ganprune.metrics import sparsity_report
 from keras_ganprune.reports import write_report
+from keras_ganprune.utils.closing import closing
 
 HELP = "Write the page of runs, or print the sparsity of a saved model."
 EXAMPLES = (
@@ -83,10 +85,17 @@ def run(arguments: argparse.Namespace) -> None:
             if len(models) > 1:
                 print(f"# {path}\n")
             _print_sparsity(path, arguments.modules, arguments.markdown)
+        if not arguments.markdown:
+            words = [word for module in arguments.modules for word in ("--import", module)]
+            then = next_export(models[0], *words) or (None if words else ["benchmark", models[0]])
+            print(closing("the tables above.", "", then))
         return
     _check_unused(model_options, ".keras files", paths[0])
     output = "report.html" if arguments.output is None else arguments.output
     print(write_report(paths, output, arguments.title, overwrite=arguments.overwrite))
+    networks = sorted(paths[0].glob("*.keras"))
+    then = ["benchmark", *networks, "--run", paths[0]] if networks else None
+    print(closing(f"the page {output}.", "", then))
 
 
 def _check_unused(options: dict[str, Any], where: str, path: pathlib.Path) -> None:

@@ -74,3 +74,9 @@ def networks(model: keras.Model) -> dict[str, keras.Model]:
     if model.ema_generator is not None:
         by_name[AVERAGED] = model.ema_generator
     return by_name
+
+
+def without_classes(file: pathlib.Path) -> pathlib.Path:
+    """Return the SavedModel beside a `.keras` file, which needs no classes of the user; or the file."""
+    beside = file.with_name("saved_model")
+    return beside if beside.exists() else file

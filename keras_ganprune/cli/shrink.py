@@ -15,11 +15,14 @@ from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.exporters import export_saved_model
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.stripping import strip_pruning
-from keras_ganprune.metrics import compare_models, sparsity_report
+from keras_ganprune.metrics import compare_models, profile, sparsity_report
+from keras_ganprune.metrics.size_shares import size_shares
 from keras_ganprune.pruning import shrink_model
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.utils import files
+from keras_ganprune.utils.closing import closing, folded
+from keras_ganprune.utils.status_line import StatusLine
 
 HELP = "Cut channels out of a saved model, without training: see compress."
 EXAMPLES = (
@@ -36,7 +39,7 @@ _SHARES = {
 
 # The comparison above says that the SavedModel is the shrunk model, and nothing of quality.
 _WARNING = (
-    "\nThe network was cut without training, so its quality is not kept: channels that it used are gone. "
+    "The network was cut without training, so its quality is not kept: channels that it used are gone. "
     "Train it further, or let `keras-ganprune compress MODEL DATA OUT` cut and train it on your data, "
     "and measure its quality."
 )
@@ -108,31 +111,39 @@ def run(arguments: argparse.Namespace) -> None:
     sparsity, budget = _request(arguments)
     cuts = sparsity is not None or budget is not None
     model = _network(arguments)
-    small = shrink_model.shrink(
-        model,
-        sparsity=sparsity,
-        budget=budget,
-        criterion=arguments.criterion,
-        allocation=arguments.allocation,
-        granularity=Channel(round_to=arguments.round_to),
-        keep=arguments.keep or None,
-        strict=not cuts,  # masks of single weights, as `demo` leaves them, stay as zeros
-    )
+    line = StatusLine()
+    with line.doing("Cutting the channels out"):
+        small = shrink_model.shrink(
+            model,
+            sparsity=sparsity,
+            budget=budget,
+            criterion=arguments.criterion,
+            allocation=arguments.allocation,
+            granularity=Channel(round_to=arguments.round_to),
+            keep=arguments.keep or None,
+            strict=not cuts,  # masks of single weights, as `demo` leaves them, stay as zeros
+        )
     with files.new_folder(arguments.output, arguments.overwrite) as work:
-        small.save(work / "model.keras")
-        exported = export_saved_model(small, work / "saved_model")
-        table = compare_models({"before": strip_pruning(model), "shrunk": small})
+        with line.doing("Exporting the network, and measuring the latency"):
+            small.save(work / "model.keras")
+            exported = export_saved_model(small, work / "saved_model")
+            table = compare_models({"before": strip_pruning(model), "shrunk": small})
         (work / "comparison.md").write_text(table.to_markdown() + "\n", encoding="utf-8")
     path = pathlib.Path(arguments.output) / "saved_model"
     print(f"{dataclasses.replace(exported, path=path)}\n{table}")
     zeros = sparsity_report(small)
     if zeros.sparsity:
-        print(
-            f"\nSingle weights that were pruned stay as zeros: {zeros.sparsity:.1%} of the weights. They "
-            "make the compressed file smaller."
-        )
+        share = f"{zeros.sparsity:.1%} of the weights"
+        text = f"Single weights that were pruned stay as zeros: {share}."
+        print(f"\n{folded(f'{text} They make the compressed file smaller.')}")
     if cuts:
-        print(_WARNING)
+        print(f"\n{folded(_WARNING)}")
+    small_file = pathlib.Path(arguments.output) / "model.keras"
+    # Without the user's classes, which `benchmark` does not import.
+    then = ["benchmark", path] if arguments.modules else ["benchmark", arguments.model, small_file]
+    dense = strip_pruning(model)
+    worth = size_shares(profile(small, latency=False), profile(dense, latency=False))
+    print(closing(f"{small_file}, beside it a SavedModel and comparison.md.", f"{worth}.", then))
 
 
 def _request(arguments: argparse.Namespace) -> tuple[float | None, Budget | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -16,6 +17,7 @@ from keras_ganprune.applications.sweeping import NOT_SWEPT, sweep_application
 from keras_ganprune.cli.arguments import Recorder
 from keras_ganprune.cli.command_options import add_options, given_options
 from keras_ganprune.cli.demo import add_application
+from keras_ganprune.cli.stopping import stopping
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.metrics import ImageQuality
 from keras_ganprune.metrics.extractor_training import split_at
@@ -23,6 +25,8 @@ from keras_ganprune.metrics.quality_report import METRICS
 from keras_ganprune.search.plan import SweepPlan
 from keras_ganprune.search.storage import check_usable
 from keras_ganprune.utils import files, plotting, validation
+from keras_ganprune.utils.closing import closing, folded
+from keras_ganprune.utils.status_line import EXTRACTOR, StatusLine
 
 HELP = "Find the best sparsity by training the networks of an application at several sparsities."
 EXAMPLES = (
@@ -36,6 +40,9 @@ _HELD_OUT = 0.2
 _NETWORK_OPTIONS = (
     *("images", "image_size", "network", "channels", "conditional", "loss", "batch_size"),
 )
+# What the command after a sweep repeats: of the demo, and of another sweep.
+_PRUNING = ("allocation", "granularity", "mode")
+_REPEATED = ("criteria", "seeds", "folds", "steps", "samples", "metric", "tolerance", "storage")
 _PLAN_OPTIONS = (
     *("seeds", "folds", "steps", "batch_size", "allocation", "mode", "granularity"),
     *("search", "trials", "metric", "tolerance"),
@@ -187,21 +194,35 @@ def run(arguments: argparse.Namespace) -> None:
     output = files.check_new_folder(arguments.output, arguments.overwrite)
     check_usable(arguments.storage)  # before the feature extractor is trained
     plotting.require_plotting()
-    if arguments.application is not None:
-        _write(_sweep_application(arguments), arguments, output)
-        return
+    with stopping(lambda: _kept(arguments)):
+        if arguments.application is not None:
+            result = _sweep_application(arguments)
+        else:
+            result = _sweep_images(arguments)
+    _write(result, arguments, output)
+
+
+def _kept(arguments: argparse.Namespace) -> tuple[str, list[str]]:
+    """Return what is kept of a sweep that was stopped; see `stopping`."""
+    text = f"The runs that have ended are in '{arguments.storage}', and the same command goes on with them."
+    return text, []
+
+
+def _sweep_images(arguments: argparse.Namespace) -> search.SweepResult:
     plan = _plan(arguments)
     SweepPlan(**plan)  # checks the arguments before the images are loaded
     options = DemoOptions(**given_options(arguments, DemoOptions, _NETWORK_OPTIONS))
-    images = datasets.load(options.images, options.image_size)
-    print(f"Data: {images.description}.", flush=True)
+    line = StatusLine()
+    with line.doing("Loading the images"):
+        images = datasets.load(options.images, options.image_size)
+    line.say(f"Data: {images.description}.")
     classes = image_generation.classes_of(options, images)
     quality = _evaluator(images, arguments.samples)
     if plan["folds"] is None:
         # The GAN is not trained on the images that the evaluator holds out.
         images = images.take(split_at(len(images), _HELD_OUT))
     height, width, channels = images.images.shape[1:]
-    result = search.sweep(
+    return search.sweep(
         lambda seed: image_generation.build(
             attrs.evolve(options, seed=seed), (height, width, channels), classes
         ),
@@ -218,7 +239,6 @@ def run(arguments: argparse.Namespace) -> None:
         retry_failed=arguments.retry_failed,
         **plan,
     )
-    _write(result, arguments, output)
 
 
 def _sweep_application(arguments: argparse.Namespace) -> search.SweepResult:
@@ -248,11 +268,57 @@ def _write(result: search.SweepResult, arguments: argparse.Namespace, output: pa
         (folder / "recommendation.md").write_text(f"{recommendation}\n", encoding="utf-8")
         result.save_pareto(folder / "pareto.png", arguments.tolerance)
         result.save_csv(folder / "trials.csv")
-    print(f"\n{result}\n\n{recommendation}\n\nSee {output}/pareto.png and {output}/table.md.")
+    made = f"{output} with pareto.png, table.md, recommendation.md and trials.csv."
+    then = _next(recommendation, arguments)
+    text = "\n".join(folded(line) for line in str(recommendation).splitlines())
+    print(f"\n{result}\n\n{text}\n\n{closing(made, '', then)}")
+
+
+def _next(recommendation: search.Recommendation, arguments: argparse.Namespace) -> list[Any]:
+    """Return the words of the next command: the demo with what is recommended, or a gentler sweep."""
+    name = arguments.application
+    if name is None:
+        cls, names = DemoOptions, _NETWORK_OPTIONS
+    else:
+        cls = catalog.get(name).options_class
+        names = (*_own_options(name), "batch_size")
+    words = [] if name is None else [name]
+    for option in options_of(cls).values():
+        value = getattr(arguments, option.flag.lstrip("-").replace("-", "_"), option.default)
+        if option.name not in names or value == option.default:
+            continue
+        if isinstance(value, bool):
+            words.append(option.flag if value else option.flag.replace("--", "--no-", 1))
+        else:
+            words += [option.flag, str(value)]
+    if recommendation.requested is not None:
+        threshold = recommendation.quantity == "threshold"
+        sparsity = recommendation.sparsity if threshold else recommendation.requested
+        words += ["--sparsity", f"{sparsity:.4g}"]
+        if name is None:
+            words += ["--criterion", recommendation.criterion, *_flags(arguments, _PRUNING)]
+        return ["demo", *words]
+    nearest = recommendation.nearest
+    gentler = 0.25 if nearest is None else round(nearest.sparsity / 2, 4)
+    words += ["--sparsities", f"{gentler:g}", "--name", f"{arguments.name}-lower"]
+    words += ["--output", f"{arguments.output}-lower", *_flags(arguments, (*_PRUNING, *_REPEATED))]
+    return ["sweep", *words]
+
+
+def _flags(arguments: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """Return the given arguments of these names as words."""
+    values = {name: getattr(arguments, name, None) for name in names}
+    return [
+        word
+        for name, value in values.items()
+        if value is not None
+        for word in (f"--{name}", str(value))
+    ]
 
 
 def _evaluator(images: datasets.Images, samples: int) -> ImageQuality:
-    quality = ImageQuality(images.images, images.labels, held_out=_HELD_OUT, samples=samples)
+    with StatusLine().doing(EXTRACTOR):
+        quality = ImageQuality(images.images, images.labels, held_out=_HELD_OUT, samples=samples)
     accuracy = quality.extractor.accuracy
     words = "" if accuracy is None else f", accuracy {accuracy:.1%}"
     print(f"Feature extractor: {quality.extractor.fingerprint[:8]}{words}.", flush=True)

@@ -20,7 +20,8 @@ from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.saving import load_model
 from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.metrics import measure_latency
-from keras_ganprune.utils import annotated, files, given_paths, tables, validation
+from keras_ganprune.utils import annotated, files, given_paths, tables, terminal, validation
+from keras_ganprune.utils.closing import folded
 from keras_ganprune.utils.foreign_errors import sentence_of
 from keras_ganprune.utils.random_inputs import random_inputs
 
@@ -78,7 +79,8 @@ class Benchmark:
     rows: tuple[BenchmarkRow, ...]
 
     def __str__(self) -> str:
-        return f"{tables.text(self._table(), left=2)}\n\n{_REMARK}"
+        table = tables.fitted(self._table(), terminal.columns(), left=2)
+        return f"{table}\n\n{folded(_REMARK)}"
 
     def to_markdown(self) -> str:
         """Return the table as Markdown."""

@@ -6,14 +6,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from keras_ganprune.callbacks.run_progress import RunProgress
 from keras_ganprune.metrics.confidence_intervals import relative_increase
 from keras_ganprune.search.claim import Claim
 from keras_ganprune.search.runs import SweepRun
 from keras_ganprune.search.study import Study
-from keras_ganprune.utils import tables, terminal
+from keras_ganprune.utils import tables
+from keras_ganprune.utils.durations import duration
+
+_BEGIN = "sweep: "
 
 
-class Progress:
+class SweepProgress:
     """Prints the progress of one process.
 
     Args:
@@ -76,7 +80,7 @@ class Progress:
         # The trial of this run ends right after its last run.
         ended += claim.done.keys() >= {r.pair for r in claim.cell.runs}
         left = self._seconds_left(states, claim)
-        time_left = f"; {_duration(left)} left" if left else ""
+        time_left = f"; about {duration(left)} left" if left else ""
         self._print(f"{ended}/{len(states)}  {run}: {result}{time_left}")
 
     def _seconds_left(self, states: dict[str, str], claim: Claim) -> float:
@@ -90,18 +94,9 @@ class Progress:
         workers = max(1, list(states.values()).count("running"))
         return float(np.mean(self.seconds[-10:])) * runs / workers
 
+    def of_run(self) -> RunProgress:
+        """Return what shows how far one run is."""
+        return RunProgress(self.enabled, _BEGIN)
+
     def _print(self, text: str) -> None:
-        if self.enabled:
-            terminal.say(f"sweep: {text.rstrip('.')}.")
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration in rounded units.
-
-    Example:
-    >>> _duration(42), _duration(600), _duration(9000)
-    ('about 42 s', 'about 10 min', 'about 2.5 h')
-    """
-    if seconds < 120:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"
+        RunProgress(self.enabled, _BEGIN).say(text.rstrip("."))

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_ganprune.errors import PruningError
 from keras_ganprune.metrics.confidence_intervals import relative_increase
-from keras_ganprune.search._progress import Progress
+from keras_ganprune.search._progress import SweepProgress
 from keras_ganprune.search.claim import Claim, TakenAwayError
 from keras_ganprune.search.plan import SweepPlan
 from keras_ganprune.search.result import SweepResult
@@ -42,7 +42,7 @@ class Worker:
     ):
         self.plan, self.trainer, self.study = plan, trainer, study
         self.settings = settings
-        self.progress = Progress(study, plan.metric, progress)
+        self.progress = SweepProgress(study, plan.metric, progress)
 
     def run(self, is_new: bool) -> None:
         """Train until every trial of the study has ended, here or in another process."""
@@ -73,7 +73,9 @@ class Worker:
                 for run in runs:
                     if run.pair not in claim.done:
                         started = time.perf_counter()
-                        claim.record(run.pair, _planned(run) | self.trainer.run(run))
+                        claim.record(
+                            run.pair, _planned(run) | self.trainer.run(run, self.progress.of_run())
+                        )
                         seconds = time.perf_counter() - started
                         dense = {} if run.dense else self._dense_values()
                         self.progress.run_ended(run, claim, seconds, dense)

@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_ganprune.callbacks.run_progress import RunProgress
+from keras_ganprune.callbacks.training_progress import TrainingProgress
 from keras_ganprune.datasets import Batches
 from keras_ganprune.errors import (
     ArgumentTypeError,
@@ -138,8 +140,12 @@ class Trainer:
 
     # --- one run ---------------------------------------------------------------------------------
 
-    def run(self, run: SweepRun) -> dict[str, Any]:
+    def run(self, run: SweepRun, progress: RunProgress) -> dict[str, Any]:
         """Train and evaluate one run; return its outcome as JSON values.
+
+        Args:
+            run: The run.
+            progress: Shows how far it is.
 
         Raises:
             SettingError: `build`, `quality` or `metric` cannot be used for any run.
@@ -154,13 +160,14 @@ class Trainer:
         prune = self.plan.prune(run)
         extra = [] if self.callbacks is None else list(self.callbacks(run))
         epochs, per_epoch = self.plan.epochs(len(keras.tree.flatten(images)[0]))
+        line = TrainingProgress(progress, str(run), keeps=False)
         # Set the seed again: `build` may have drawn random numbers, and runs of one seed must draw the same
         # noise.
         keras.utils.set_random_seed(run.seed)
         model.fit(
             Batches(images, labels, self.plan.batch_size, per_epoch, run.seed),
             epochs=epochs,
-            callbacks=[*([] if prune is None else [prune]), *extra],
+            callbacks=[*([] if prune is None else [prune]), *extra, line],
             shuffle=False,  # `Batches` shuffles each pass itself
             verbose=0,  # pyright: ignore[reportArgumentType]  (Keras's stub says str)
         )
@@ -172,7 +179,8 @@ class Trainer:
                 "learning rate, and leave out callbacks such as EarlyStopping."
             )
         seconds = time.perf_counter() - started
-        values = self._evaluate(model, run, held_out)
+        with progress.doing(f"{run}: measuring the quality"):
+            values = self._evaluate(model, run, held_out)
         return {
             "values": values,
             "achieved": 0.0 if prune is None or prune.report is None else prune.report.achieved,

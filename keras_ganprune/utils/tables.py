@@ -36,6 +36,39 @@ def text(cells: Cells, left: int = 1, total: bool = False) -> str:
     return "\n".join([lines[0], rule, *body])
 
 
+def fitted(cells: Cells, columns: int | None, left: int = 1) -> str:
+    """Return a table as plain text that is not wider than a terminal.
+
+    Columns that do not fit follow below, in a table of their own with the first column again.
+
+    Args:
+        cells: Rows of text, the header first.
+        columns: Width of the terminal, or None for any width.
+        left: Number of columns that are aligned to the left. Defaults to 1.
+
+    Example:
+    >>> print(fitted([("layer", "MACs", "bytes"), ("head", "1,024", "4,096")], columns=14))
+    layer   MACs
+    ────────────
+    head   1,024
+    <BLANKLINE>
+    layer  bytes
+    ────────────
+    head   4,096
+    """
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    parts: list[list[int]] = [[0]]
+    for i, width in enumerate(widths[1:], 1):
+        used = sum(widths[k] + 2 for k in parts[-1])
+        if columns is not None and used + width > columns and len(parts[-1]) > 1:
+            parts.append([0])
+        parts[-1].append(i)
+    return "\n\n".join(
+        text([[row[i] for i in part] for row in cells], sum(i < left for i in part))
+        for part in parts
+    )
+
+
 def markdown(cells: Cells, left: int = 1) -> str:
     """Return a table as Markdown.
 

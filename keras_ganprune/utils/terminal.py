@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -30,11 +31,27 @@ codecs.register_error(_HANDLER, _in_ascii)
 
 def say(text: str) -> None:
     """Print a text and flush. Characters that the terminal does not know are written in ASCII."""
+    print(encodable(text, sys.stdout), flush=True)
+
+
+def is_terminal() -> bool:
+    """Return whether the output is a terminal whose last line can be redrawn."""
+    stream: Any = sys.stdout
     try:
-        print(text, flush=True)
-    except UnicodeEncodeError:
-        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-        print(text.encode(encoding, _HANDLER).decode(encoding), flush=True)
+        return bool(stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb")
+    except (AttributeError, ValueError):  # no stream, or a closed one
+        return False
+
+
+def columns() -> int | None:
+    """Return the width of the terminal, or None if the output is none."""
+    return shutil.get_terminal_size().columns if is_terminal() else None
+
+
+def encodable(text: str, stream: Any) -> str:
+    """Return a text in the characters that a stream knows; others are written in ASCII."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, _HANDLER).decode(encoding)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ def test_bash_completes_commands_applications_and_options(capsys):
     assert completed(["keras-ganprune", "demo", "deno"], script) == ["denoising"]
     assert completed(["keras-ganprune", "export", "--form"], script) == ["--format"]
     offered = completed(["keras-ganprune", "export", "a.keras", "b", "--format", "''"], script)
+    assert completed(["keras-ganprune", "demo", "--network", "dc"], script) == ["dcgan"]
     assert {"onnx", "litert", "openvino", "saved_model"} <= set(offered)
 
 

@@ -97,6 +97,7 @@ def test_help_takes_half_a_second_of_cpu(tmp_path):
 WRONG = [
     (["dmeo"], "Did you mean 'demo'?"),
     (["demo", "denoisin"], "Did you mean 'denoising'?"),
+    (["demo", "--quick", "denoisin"], "Did you mean 'denoising'?"),
     (["demo", "--quick", "denoising"], "must come before its options"),
     (["demo", "--sparsty", "0.8"], "Did you mean '--sparsity'? See `keras-ganprune demo --help`."),
     (["demo", "denoising", "--nose"], "See `keras-ganprune demo denoising --help`."),

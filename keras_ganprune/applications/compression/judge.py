@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.applications.compression.outputs import in_one_line
+from keras_ganprune.callbacks.run_progress import RunProgress
 from keras_ganprune.errors import ArgumentTypeError, InvalidArgumentError, PruningError
 from keras_ganprune.metrics.image_quality import is_evaluator
 from keras_ganprune.utils import validation
@@ -152,3 +153,20 @@ def of_metric(metric: Any, higher_is_better: Any) -> Judge | None:
             f"or None for the compiled metrics. Received: {metric!r} (of type {type(metric).__name__})."
         )
     return Judge(metric, higher_is_better, getattr(metric, "__name__", type(metric).__name__))
+
+
+def measured(
+    judge: Judge, network: keras.Model, progress: RunProgress, title: str
+) -> dict[str, float]:
+    """Return the numbers of a network, and say meanwhile what goes on.
+
+    Args:
+        judge: Measures.
+        network: The plain network.
+        progress: Shows what goes on.
+        title: Name of the network.
+    """
+    if not judge.judges:
+        return judge(network)
+    with progress.doing(f"{title}: measuring the quality"):
+        return judge(network)

@@ -13,8 +13,9 @@ import keras
 
 from keras_ganprune.errors import MissingPackageError, PruningError
 from keras_ganprune.exporters import export_saved_model
-from keras_ganprune.metrics import compare_models
+from keras_ganprune.metrics import compare_models, profile
 from keras_ganprune.metrics.comparison import Comparison, ComparisonRow
+from keras_ganprune.metrics.size_shares import size_shares
 from keras_ganprune.utils import files
 
 _DENSE, _AFTER, _BEFORE = "dense, equal steps", "compressed", "before"
@@ -120,6 +121,15 @@ class Compression:
         if self.metric is None or self.metric not in self.after:
             return f"{text}."
         return f"{text}; {self.metric} {_against(self.after, self.baseline or self.before, self.metric)}."
+
+    @property
+    def worth(self) -> str:
+        """Sentence: the deciding metric against dense, and which shares of the dense network are left."""
+        try:
+            small, dense = (profile(each, latency=False) for each in (self.network, self.dense))
+        except PruningError:  # the costs cannot be counted
+            return self._headline()
+        return f"{self._headline().rstrip('.')}; {size_shares(small, dense)}."
 
     def __repr__(self) -> str:
         return f"<Compression {self._headline()}>"

@@ -11,10 +11,9 @@ import keras
 from keras_ganprune.applications.compression import judge as judges
 from keras_ganprune.applications.compression import requests, search
 from keras_ganprune.applications.compression.folder import Folder, mark
-from keras_ganprune.applications.compression.judge import Judge
+from keras_ganprune.applications.compression.judge import Judge, measured
 from keras_ganprune.applications.compression.outputs import kinds_of_outputs
 from keras_ganprune.applications.compression.plan import plan_for
-from keras_ganprune.applications.compression.progress import Progress
 from keras_ganprune.applications.compression.recipe import recipe
 from keras_ganprune.applications.compression.result import Compression
 from keras_ganprune.applications.compression.subjects import (
@@ -23,6 +22,7 @@ from keras_ganprune.applications.compression.subjects import (
     subject_of,
 )
 from keras_ganprune.applications.compression.training import Trainer
+from keras_ganprune.callbacks.run_progress import RunProgress
 from keras_ganprune.pruning.granularity import GranularityLike
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.utils import annotated
@@ -139,8 +139,8 @@ def compress(
         subject.outputs = kinds_of_outputs(dense, given.x)
     if isinstance(subject, ForeignSubject):
         subject.unpacks = given.samples is not None and given.y is None
-    progress = Progress(bool(verbose), "compress: ")
-    before = judge(dense)
+    progress = RunProgress(bool(verbose), "compress: ")
+    before = measured(judge, dense, progress, "the model as it is")
     requests.check_direction(tolerance, judge)
     identity = {
         "model": mark([w for _, network in subject.networks for w in network.weights]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from keras_ganprune.applications.compression.judge import Judge
+from keras_ganprune.applications.compression.judge import Judge, measured
 from keras_ganprune.applications.compression.training import (
     CannotCutError,
     Task,
@@ -120,7 +120,8 @@ class Search:
         name = f"{task.key} numbers"
         numbers = self.trainer.folder.get(name)
         if numbers is None:
-            numbers = self.judge(trained.trainee.network())
+            network = trained.trainee.network()
+            numbers = measured(self.judge, network, self.trainer.progress, str(task))
             self.trainer.folder.put(name, numbers)
         elif numbers:
             self.judge.name = next(iter(numbers))
@@ -145,7 +146,9 @@ class Search:
         )
         first = "".join(f", {name} {value:.4g}" for name, value in list(numbers.items())[:1])
         missed = "" if holds else ", outside the tolerance"
-        self.trainer.progress.say(f"{title}: trained{first}{missed}{self.trainer.progress.left}")
+        left = self.trainer.progress.left
+        left = f"; about {left}" if left else ""
+        self.trainer.progress.say(f"{title}: trained{first}{missed}{left}")
 
 
 def run(

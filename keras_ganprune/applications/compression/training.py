@@ -16,7 +16,6 @@ from keras_ganprune.applications.compression.fallbacks import NotACopyError
 from keras_ganprune.applications.compression.folder import Folder
 from keras_ganprune.applications.compression.looked_up import NOTE, share_looked_up
 from keras_ganprune.applications.compression.plan import Plan, batches
-from keras_ganprune.applications.compression.progress import Progress, StepLines
 from keras_ganprune.applications.compression.resumed import (
     Resumed,
     place_of,
@@ -30,7 +29,9 @@ from keras_ganprune.applications.compression.subjects import (
     Trainee,
 )
 from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.callbacks.run_progress import RunProgress
 from keras_ganprune.callbacks.shrink import Shrink
+from keras_ganprune.callbacks.training_progress import TrainingProgress
 from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.layers.upgrade import make_prunable
@@ -134,7 +135,7 @@ class Trainer:
         folder: Where states are kept.
         callbacks: The user's callbacks.
         seed: Seed of the order of the data and of everything that is drawn.
-        progress: What prints lines.
+        progress: Shows how far the run is.
 
     Attributes:
         steps_per_batch: Steps of the target's optimizer per batch, as measured in the dense training.
@@ -156,7 +157,7 @@ class Trainer:
         folder: Folder,
         callbacks: Sequence[keras.callbacks.Callback],
         seed: int,
-        progress: Progress,
+        progress: RunProgress,
     ):
         self.subject = subject
         self.data = data
@@ -193,10 +194,11 @@ class Trainer:
             UnsupportedLayerError: The criterion cannot be used.
             CannotCutError: The channels cannot be cut out.
         """
-        trained_before = self.progress.trained
+        trained_before, done_before = self.progress.trained, self.progress.done
         try:
             return self.run_once(task)
         except NotACopyError:
+            self.progress.done = done_before
             fallbacks.train_itself(self, fallbacks.TRAINED)
             return self.run(task)
         except (UnsupportedLayerError, CannotCutError):
@@ -205,6 +207,7 @@ class Trainer:
             # After a first step, nothing of what is tried here can be the reason.
             if self.progress.trained > trained_before:
                 raise
+            self.progress.done = done_before
             trained = fallbacks.run_otherwise(self, task, error)
             if trained is None:
                 raise
@@ -226,7 +229,8 @@ class Trainer:
             prune = self.prune(task, trainee.targets)
             history = self._fit(task, trainee, stream, "a", 0, plan.cut_epoch, [prune])
             try:
-                self.shrink(trainee).cut(trainee.model)
+                with self.progress.doing(f"{task}: cutting the channels out"):
+                    self.shrink(trainee).cut(trainee.model)
             except UnsupportedLayerError as error:
                 raise CannotCutError(str(error)) from error
             if isinstance(self.subject, ForeignSubject):
@@ -234,7 +238,8 @@ class Trainer:
             later = self._fit(task, trainee, stream, "b", plan.cut_epoch, plan.epochs, [])
             history = _joined(history, later)
         if task.kind != "dense" and self.settles(task):
-            recalibrate_batch_norm(trainee.model.student, self.recalibration)
+            with self.progress.doing(f"{task}: measuring the batch statistics"):
+                recalibrate_batch_norm(trainee.model.student, self.recalibration)
         return Trained(trainee, history, self.steps_per_batch)
 
     def _steps(self, trainee: Trainee) -> int:
@@ -346,7 +351,7 @@ class Trainer:
             return self.folder.get(f"{key} history") or {}
         # Before `BackupAndRestore`, which ends the writing of an epoch.
         resumed = Resumed(self.folder, key, stream)
-        lines = StepLines(self.progress, str(task))
+        lines = TrainingProgress(self.progress, str(task), first, keeps=False)
         # Private attribute of Keras, where `BackupAndRestore` leaves the epoch of the training before.
         model._initial_epoch = None
         with random_numbers(self.seed), missed_silently():

@@ -18,6 +18,7 @@ from keras_ganprune.applications.options import ApplicationOptions
 from keras_ganprune.gan import latents
 from keras_ganprune.metrics import FeatureExtractor, ImageQuality, train_extractor
 from keras_ganprune.utils import plotting, validation
+from keras_ganprune.utils.status_line import EXTRACTOR, StatusLine
 
 _TEST, _VALIDATION = 0.2, 0.2
 _SEEDS = 3
@@ -128,15 +129,16 @@ class ImageGeneration(Application):
     def _train_extractor(self, images: datasets.Images) -> None:
         """Train the network whose features measure the images, on all images except the test part."""
         few = len(images) < 3200
-        self._extractor = train_extractor(
-            images.images,
-            images.labels,
-            kind="autoencoder" if images.labels is None else "classifier",
-            held_out=_TEST,
-            # Ten held-out images per feature.
-            features=32 if few else 64,
-            epochs=10 if self.options.quick else None,
-        )
+        with StatusLine().doing(EXTRACTOR):
+            self._extractor = train_extractor(
+                images.images,
+                images.labels,
+                kind="autoencoder" if images.labels is None else "classifier",
+                held_out=_TEST,
+                # Ten held-out images per feature.
+                features=32 if few else 64,
+                epochs=10 if self.options.quick else None,
+            )
 
     def networks(self, data: Splits, width: float = 1.0) -> dict[str, keras.Model]:
         """Return a new generator and discriminator, class-conditional if the images have labels."""

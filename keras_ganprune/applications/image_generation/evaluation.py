@@ -12,6 +12,8 @@ from keras_ganprune.applications.image_generation.options import DemoOptions
 from keras_ganprune.gan import GANModel, latents
 from keras_ganprune.metrics import ImageQuality, QualityReport, measure_latency
 from keras_ganprune.metrics.extractor_training import split_at
+from keras_ganprune.utils import terminal
+from keras_ganprune.utils.status_line import EXTRACTOR, StatusLine
 
 LATENCY_BATCH = 16
 _HELD_OUT = 0.2
@@ -29,16 +31,17 @@ def image_quality(options: DemoOptions, images: datasets.Images) -> ImageQuality
         measure_quality = enough and not options.quick
     if not measure_quality:
         return None
-    quality = ImageQuality(
-        images.images,
-        images.labels,
-        held_out=_HELD_OUT,
-        samples=_GENERATED_IMAGES,
-        seed=options.seed,
-    )
+    with StatusLine().doing(EXTRACTOR):
+        quality = ImageQuality(
+            images.images,
+            images.labels,
+            held_out=_HELD_OUT,
+            samples=_GENERATED_IMAGES,
+            seed=options.seed,
+        )
     accuracy = quality.extractor.accuracy
     words = "" if accuracy is None else f" with an accuracy of {accuracy:.1%}"
-    print(
+    terminal.say(
         f"Evaluator: a feature extractor{words}, trained on all images except the last {_HELD_OUT:.0%}."
     )
     return quality
@@ -55,17 +58,20 @@ def measure(
     """Return the quality of real images, and of both generators with several sets of latent vectors."""
     if quality is None:
         return {}
-    reports = {"real": [quality.floor()]}
-    for name, network in (("dense", dense), (final_name, final)):
-        reports[name] = [
-            quality.measure_generator(network, seed=seed) for seed in range(_LATENT_SEEDS)
-        ]
+    with StatusLine().doing("Measuring the quality"):
+        reports = {"real": [quality.floor()]}
+        for name, network in (("dense", dense), (final_name, final)):
+            reports[name] = [
+                quality.measure_generator(network, seed=seed) for seed in range(_LATENT_SEEDS)
+            ]
     return reports
 
 
 def latency(gan: GANModel, folder: pathlib.Path) -> dict[str, float]:
     """Return the milliseconds per batch of the SavedModels 'dense' and 'generator', measured in turns."""
-    functions = {name: measure_latency.served(folder / name) for name in ("dense", "generator")}
     z = latents.draw(LATENCY_BATCH, gan.latent_dim, seed=0)
     labels = np.zeros(LATENCY_BATCH, "int32")
-    return measure_latency.latency(functions, [z, labels] if gan.conditional else z, repeats=50)
+    with StatusLine().doing("Measuring the latency"):
+        functions = {name: measure_latency.served(folder / name) for name in ("dense", "generator")}
+        inputs = [z, labels] if gan.conditional else z
+        return measure_latency.latency(functions, inputs, repeats=50)

@@ -20,6 +20,7 @@ from keras_ganprune.applications.image_generation.training import TrainingPlan
 from keras_ganprune.exporters import export_saved_model
 from keras_ganprune.reports.html import require_page
 from keras_ganprune.utils import annotated, files, plotting
+from keras_ganprune.utils.status_line import StatusLine
 
 _MINIMUM_FREE_BYTES = 100 * 2**20
 
@@ -50,8 +51,10 @@ def run(options: DemoOptions) -> DemoResult:
     files.check_free_space(output, _MINIMUM_FREE_BYTES)
     plotting.require_plotting()
     require_page()
-    images = datasets.load(options.images, options.image_size)
-    print(f"Data: {images.description}.")
+    line = StatusLine()
+    with line.doing("Loading the images"):
+        images = datasets.load(options.images, options.image_size)
+    line.say(f"Data: {images.description}.")
     classes = training.classes_of(options, images)
     quality = evaluation.image_quality(options, images)
     if quality is not None:
@@ -60,13 +63,14 @@ def run(options: DemoOptions) -> DemoResult:
     height, width, channels = images.images.shape[1:]
     gan = training.build(options, (height, width, channels), classes)
     plan = TrainingPlan.of(options, len(images))
-    print(
+    line.say(
         f"Plan: {network_text(options, classes)}, {plan.steps:,} steps of {options.batch_size} images; "
         f"{plan.schedule!r} on the {' and the '.join(options.targets)}{changed_options(options)}."
     )
     with files.new_folder(output, options.overwrite) as work:
         trained = training.fit(gan, options, images, classes, plan, work / "dense")
-        exported = export_saved_model(gan, work / "generator", average=True)
+        with line.doing("Exporting the generator"):
+            exported = export_saved_model(gan, work / "generator", average=True)
         shown = training.shown_classes(classes)
         end_name = "shrunk" if options.structured else "pruned"
         result = DemoResult(
@@ -88,8 +92,9 @@ def run(options: DemoOptions) -> DemoResult:
             classes=classes,
         )
         shutil.rmtree(work / "dense")
-        gan.save(work / "gan.keras")
-        outputs.write(result, work)
+        with line.doing("Drawing the pictures, and writing the report"):
+            gan.save(work / "gan.keras")
+            outputs.write(result, work)
     return result
 
 

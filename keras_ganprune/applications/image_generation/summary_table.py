@@ -10,11 +10,15 @@ from keras_ganprune.applications.image_generation.evaluation import LATENCY_BATC
 from keras_ganprune.applications.image_generation.options import DemoOptions
 from keras_ganprune.applications.image_generation.result import DemoResult
 from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.exporters.next_export import next_export
 from keras_ganprune.metrics import sparsity_report
 from keras_ganprune.metrics.quality_report import METRICS
 from keras_ganprune.training.discovery import resolve_target
-from keras_ganprune.utils import annotated, tables
+from keras_ganprune.utils import annotated, tables, terminal
+from keras_ganprune.utils.closing import closing, folded
 
+# Rows of the table that say how small the generator is.
+_SIZES = {"not zero": "weights", "SavedModel, gzipped": "gzipped bytes"}
 _SHOWN_OPTIONS = (
     *("criterion", "granularity", "allocation", "mode", "joint", "balance", "tie"),
     *("structured", "macs", "parameters"),
@@ -92,7 +96,8 @@ def closing_text(result: DemoResult) -> str:
     >>> print(closing_text(run(DemoOptions(images="digits", quick=True))))  # doctest: +SKIP
     """
     annotated.check(closing_text, locals())
-    lines = [tables.text(summary(result))]
+    rows = summary(result)
+    lines = [tables.fitted(rows, terminal.columns())]
     for name in result.prunes:
         if name in result.events:
             lines.append(f"{name}: cut at {result.events[name]}")
@@ -104,12 +109,35 @@ def closing_text(result: DemoResult) -> str:
     if pruner is not None:
         lines.append(f"both: sparsity {pruner.sparsity:.4f}, allocated by {pruner.allocation!r}")
     lines += [
-        _equal_steps(result),
-        "The SavedModel was reloaded and compared with the generator: largest difference "
-        f"{result.pruned.max_difference:g}. Trained in {result.seconds:.0f} s.",
-        f"See {result.output}/report.html and {result.output}/samples.png.",
+        folded(_equal_steps(result)),
+        folded(
+            "The SavedModel was reloaded and compared with the generator: largest difference "
+            f"{result.pruned.max_difference:g}. Trained in {result.seconds:.0f} s."
+        ),
+        closing(
+            f"{result.output} with report.html, samples.png, the SavedModel 'generator', and gan.keras, "
+            "the GAN to go on with.",
+            _worth(rows, result.end_name),
+            next_export(result.output / "gan.keras", "--run", result.output)
+            or ["report", result.output / "gan.keras"],
+        ),
     ]
     return "\n".join(lines)
+
+
+def _worth(rows: list[tuple[str, ...]], end: str) -> str:
+    """Return the quality, if it was measured, and the size against dense."""
+    shares = {label: (before, after, share) for label, before, after, share in rows[1:]}
+    quality = METRICS["fd"].title
+    texts = []
+    if quality in shares:
+        before, after, _ = shares[quality]
+        texts.append(f"{quality} {after}, dense {before}")
+    texts += [f"{shares[label][2]} of the {unit}" for label, unit in _SIZES.items()]
+    text = f"the {end} generator has {'; '.join(texts)} of dense"
+    return (
+        f"{text}." if quality in shares else f"{text}. The quality was not measured: see --quality."
+    )
 
 
 def report_markdown(result: DemoResult) -> str:

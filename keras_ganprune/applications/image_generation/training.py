@@ -15,20 +15,21 @@ from keras_ganprune.applications.image_generation.options import DemoOptions
 from keras_ganprune.applications.networks import dcgan, mlp
 from keras_ganprune.backend import tracing
 from keras_ganprune.callbacks.prune import Prune
+from keras_ganprune.callbacks.run_progress import RunProgress
 from keras_ganprune.callbacks.shrink import Shrink
+from keras_ganprune.callbacks.training_progress import TrainingProgress
 from keras_ganprune.errors import DataError
 from keras_ganprune.exporters import ExportReport, export_saved_model
 from keras_ganprune.gan import DiffAugment, GANModel, losses
 from keras_ganprune.layers.stripping import strip_pruning
 from keras_ganprune.layers.weight_tying import tie_mirrored
 from keras_ganprune.pruning.schedules import Schedule
-from keras_ganprune.utils import annotated
+from keras_ganprune.utils import annotated, terminal
 
 SAMPLES = 40
 COLUMNS = 10  # of a picture; for class-conditional networks, one class per column
 _STEPS = {"dcgan": 3000, "mlp": 8000}
-# The progress bar shows epochs. For a large data set, an epoch is 100 steps instead of a pass over all
-# images.
+# For a large data set, an epoch is 100 steps instead of a pass over all images.
 _LONGEST_EPOCH, _SHORT_EPOCH = 200, 100
 _MASK_UPDATES = 60  # over the whole training
 
@@ -258,8 +259,11 @@ def fit(
     The SavedModel of the dense generator is written to `folder`.
     """
     phase = _DensePhase(plan.schedule.begin_step, folder.with_name("dense_phase.weights.h5"))
-    callbacks = [phase, *dict.fromkeys(plan.prunes.values()), *plan.shrinks]
-    arguments: dict[str, Any] = {"epochs": plan.epochs, "callbacks": callbacks}
+    progress = RunProgress()
+    progress.plan(plan.steps + max(0, plan.steps - plan.schedule.begin_step))
+    line = TrainingProgress(progress, "GAN")
+    callbacks = [phase, *dict.fromkeys(plan.prunes.values()), *plan.shrinks, line]
+    arguments: dict[str, Any] = {"epochs": plan.epochs, "callbacks": callbacks, "verbose": 0}
     labels = None if classes is None else images.labels
     started = time.perf_counter()
     if plan.steps_per_epoch < plan.batches:
@@ -275,10 +279,11 @@ def fit(
             f"Pruning must begin within the training. It begins at step {plan.schedule.begin_step}, and the "
             f"training ended after {phase.steps} steps. Train for more steps."
         )
-    dense = _train_dense_on(phase, options, images, classes, plan.steps)
+    dense = _train_dense_on(phase, options, images, classes, plan.steps, progress)
     phase.file.unlink()
-    samples = dense.generate(SAMPLES, shown_classes(classes), seed=0)
-    export = export_saved_model(dense, folder, average=True)
+    with progress.doing("Exporting the dense generator"):
+        samples = dense.generate(SAMPLES, shown_classes(classes), seed=0)
+        export = export_saved_model(dense, folder, average=True)
     network = strip_pruning(dense.sampler)
     return Training(history.history, DenseGenerator(network, samples, export), seconds)
 
@@ -289,6 +294,7 @@ def _train_dense_on(
     images: datasets.Images,
     classes: int | None,
     steps: int,
+    progress: RunProgress,
 ) -> GANModel:
     """Return the GAN that was never pruned, at step `steps`."""
     height, width, channels = images.images.shape[1:]
@@ -296,9 +302,11 @@ def _train_dense_on(
     gan.load_weights(phase.file)
     labels = None if classes is None else images.labels
     remaining = steps - phase.begin_step
-    print(f"The dense GAN goes on from step {phase.begin_step:,} to step {steps:,}.", flush=True)
+    terminal.say(f"The dense GAN goes on from step {phase.begin_step:,} to step {steps:,}.")
     keras.utils.set_random_seed(options.seed + 1)
     gan.fit(
-        datasets.Batches(images.images, labels, options.batch_size, remaining, options.seed + 1)
+        datasets.Batches(images.images, labels, options.batch_size, remaining, options.seed + 1),
+        verbose=0,
+        callbacks=[TrainingProgress(progress, "dense GAN")],
     )
     return gan

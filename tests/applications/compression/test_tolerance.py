@@ -13,8 +13,8 @@ import keras_ganprune as kgp
 from keras_ganprune.applications.compression import search
 from keras_ganprune.applications.compression.folder import Folder
 from keras_ganprune.applications.compression.judge import Judge
-from keras_ganprune.applications.compression.progress import Progress
 from keras_ganprune.applications.compression.training import Task
+from keras_ganprune.callbacks.run_progress import RunProgress
 from keras_ganprune.errors import InvalidArgumentError
 
 
@@ -27,7 +27,7 @@ class Untrained:
 
     def __init__(self, quality):
         self.quality, self.done = quality, []
-        self.progress, self.folder = Progress(False), Folder(None, {})
+        self.progress, self.folder = RunProgress(False), Folder(None, {})
         self.plan = types.SimpleNamespace(steps=10)
         self.subject = types.SimpleNamespace(has_copies=True)
         self.criterion, self.notes = "taylor", []
