@@ -44,7 +44,7 @@ class Progress(TrainingProgress):
     def __init__(self, metrics: str | Sequence[str] | None = None):
         annotated.check(Progress.__init__, locals())
         names = [metrics] if isinstance(metrics, str) else metrics
-        if names is not None and (not names or "" in names or len(set(names)) < len(names)):
+        if names is not None and (not names or len(set(names)) < len(names)):
             raise InvalidArgumentError(
                 "`metrics` must name logs, each of them once, such as 'loss' or ['fd', 'coverage']. "
                 f"Received: {metrics!r}. Leave it out to show what other callbacks monitor, and losses."

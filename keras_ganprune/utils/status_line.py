@@ -177,7 +177,7 @@ class _Plain:
             wait = 0.0 if status.share is not None else _SHARE * (moment - self._begun)
             if moment - self._said_at < max(_PLAIN, wait):
                 return
-            if status.share is not None and status.share - self._share < _SHARE:
+            if status.share is not None and status.share - self._share < _SHARE - 1e-9:
                 return
         self._said_at, self._share = moment, status.share or 0.0
         self.say(status.text(None))
