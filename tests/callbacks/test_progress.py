@@ -229,6 +229,7 @@ def test_training_that_stops_early(capsys):
     assert run.done == 8  # what is left out is not trained later
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch runs one step at a time")
 def test_several_steps_per_execution(capsys):
     network = model()
     network.compile("adam", "mse", steps_per_execution=2)
