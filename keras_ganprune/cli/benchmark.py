@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
     """
     if arguments.run is not None:
         check_run(arguments.run)
-    with StatusLine().doing("Measuring the files in turns"):
+    # A table in Markdown is for a file.
+    with StatusLine(enabled=not arguments.markdown).doing("Measuring the files in turns"):
         found = benchmark_files(
             arguments.files, arguments.batch_sizes, arguments.seed, arguments.threads
         )
