@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from keras_ganprune.utils import terminal
+from keras_ganprune.utils.closing import folded
 from keras_ganprune.utils.terminal_line import TerminalLine
 
 # Seconds between two drawings of a line, and between two plain lines.
@@ -74,9 +75,9 @@ class StatusLine:
             self._shown.show(status, now or begins, begins)
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print lines that stay. In a terminal, long ones are folded between words."""
         if self.enabled:
-            self._shown.say(text)
+            self._shown.say("\n".join(folded(line) for line in text.splitlines()))
 
     def close(self, status: Status | None = None) -> None:
         """End the line.
