@@ -366,6 +366,7 @@ def test_fit_neither_wraps_nor_scrolls(columns):
         assert re.search(r"80/80 .*D loss .*G loss ", line)
 
 
+@pytest.mark.full
 def test_ctrl_c_leaves_the_terminal_as_it_was():
     seen = screens.run(["-c", PROGRAM, "3000"], 80, interrupt="pruning")
     text = seen.screen.text

@@ -273,7 +273,7 @@ if "end" not in sys.argv:
 """
 
 
-@pytest.mark.parametrize("columns", [80, 160])
+@pytest.mark.parametrize("columns", [80, pytest.param(160, marks=pytest.mark.full)])
 def test_a_terminal_neither_wraps_nor_scrolls(columns):
     seen = screens.run(["-c", PROGRAM], columns)
     begin = seen.screen.text.index("BEGIN")
@@ -283,7 +283,9 @@ def test_a_terminal_neither_wraps_nor_scrolls(columns):
     assert "\x1b" not in seen.output
 
 
-@pytest.mark.parametrize("how", ["raise", "wait", "end"])
+@pytest.mark.parametrize(
+    "how", ["wait", *(pytest.param(x, marks=pytest.mark.full) for x in ("raise", "end"))]
+)
 def test_the_line_ends_with_the_program(how):
     """After an error, after Ctrl-C, and where nobody closes it."""
     interrupt = "step 199" if how == "wait" else None
