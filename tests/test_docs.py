@@ -81,6 +81,7 @@ def test_the_main_classes_have_examples():
         keras_ganprune.DiversityGuard,
         keras_ganprune.SampleGrid,
         keras_ganprune.PruningSummary,
+        keras_ganprune.Progress,
         keras_ganprune.DiffAugment,
         keras_ganprune.Distillation,
         keras_ganprune.ImageToImageGAN,

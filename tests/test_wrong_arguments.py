@@ -28,6 +28,7 @@ DEFAULT = {
         "Linear",
         "NM",
         "NaNGuard",
+        "Progress",
         "RigL",
     ),
     *("Linear.__call__", "QualityMonitor", "SampleGrid", "Shrink", "record_run"),

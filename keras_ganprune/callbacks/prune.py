@@ -25,6 +25,7 @@ from keras_ganprune.pruning.schedules import Schedule, ScheduleLike
 from keras_ganprune.pruning.settings import PruningSettings
 from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.utils import annotated, terminal, validation
+from keras_ganprune.utils.closing import folded
 
 
 class Prune(FreshCopies):
@@ -147,7 +148,7 @@ class Prune(FreshCopies):
     def _say(self, text: str) -> None:
         if self.verbose:
             # On a line of its own, also in the middle of a progress bar.
-            terminal.say(f"\nPrune: {text}.")
+            terminal.say("\n" + folded(f"Prune: {text}."))
 
     # --- Keras's hooks: the work is done by the run ----------------------------------------------
 

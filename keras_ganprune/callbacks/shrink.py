@@ -23,6 +23,7 @@ from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.training import discovery
 from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.utils import annotated, terminal, validation
+from keras_ganprune.utils.closing import folded
 from keras_ganprune.utils.validation import validate_sparsity
 
 
@@ -298,7 +299,7 @@ class Shrink(FreshCopies):
 
     def _say(self, text: str) -> None:
         if self.verbose:
-            terminal.say(f"\nShrink: {text}.")
+            terminal.say("\n" + folded(f"Shrink: {text}."))
 
 
 def _check_recalibrate(value: Any) -> None:

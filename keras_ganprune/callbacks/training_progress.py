@@ -32,6 +32,7 @@ class TrainingProgress(FreshCopies):
         run: The `RunProgress`. It must know the steps of this `fit`, or no steps at all.
         title: What is trained. Defaults to "".
         first_epoch: Epoch at which this `fit` begins if nothing is resumed. Defaults to 0.
+        epochs: Epochs of the training that this `fit` is a part of. Defaults to None: those of `fit`.
         metrics: Names of the logs that are shown. Defaults to None: two that others watch, or losses.
         keeps: Whether the last line stays. Defaults to True.
     """
@@ -43,6 +44,7 @@ class TrainingProgress(FreshCopies):
         run: RunProgress,
         title: str = "",
         first_epoch: int = 0,
+        epochs: int | None = None,
         metrics: Sequence[str] | None = None,
         keeps: bool = True,
     ):
@@ -50,6 +52,7 @@ class TrainingProgress(FreshCopies):
         self.run = run
         self.title = title
         self.first_epoch = first_epoch
+        self.epochs = epochs
         self.metrics = metrics
         self.keeps = keeps
         self._silent = False
@@ -167,10 +170,11 @@ class TrainingProgress(FreshCopies):
 
     def _text(self, columns: int | None, ended: bool = False) -> str:
         """Return the line for a number of columns; None asks for a sentence."""
-        run, epochs = self.run, self.params["epochs"]
+        run, epochs = self.run, self.epochs or self.params["epochs"]
         head = f"{run.begin}{self.title}"
-        of = f" of {run.planned:,}" if run.planned else ""
-        steps = f"step {run.done:,}{of}"
+        per_epoch = self._per_epoch or 0
+        of = f" of {epochs * per_epoch:,}" if per_epoch else ""
+        steps = f"step {self._epoch * per_epoch + self._batch:,}{of}"
         short_steps = steps.removeprefix("step ").replace(" of ", "/")
         epoch = ""
         if self._counts_itself and epochs > 1:

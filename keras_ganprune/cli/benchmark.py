@@ -60,7 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
         MissingPackageError: The runtime of a file is not installed.
         OutputError: The files cannot be added to the run.
     """
-    with StatusLine().doing("Measuring the files in turns"):
+    # A table in Markdown is for a file.
+    with StatusLine(enabled=not arguments.markdown).doing("Measuring the files in turns"):
         found = benchmark_files(
             arguments.files, arguments.batch_sizes, arguments.seed, arguments.threads
         )

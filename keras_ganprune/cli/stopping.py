@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-from keras_ganprune.utils.closing import command
+from keras_ganprune.utils.closing import command, folded
 
 
 class StoppedError(KeyboardInterrupt):
@@ -50,4 +50,4 @@ def text_of(stop: KeyboardInterrupt, argv: Sequence[str]) -> str:
     if not isinstance(stop, StoppedError):
         return text
     again = "" if stop.more is None else f"\nNext: {command(*argv, *stop.more)}"
-    return f"{text} {stop.kept}{again}"
+    return f"{folded(f'{text} {stop.kept}')}{again}"

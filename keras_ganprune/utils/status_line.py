@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from keras_ganprune.utils import terminal
+from keras_ganprune.utils.closing import folded
 from keras_ganprune.utils.terminal_line import TerminalLine
 
 # Seconds between two drawings of a line, and between two plain lines.
@@ -74,9 +75,9 @@ class StatusLine:
             self._shown.show(status, now or begins, begins)
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print lines that stay. In a terminal, long ones are folded between words."""
         if self.enabled:
-            self._shown.say(text)
+            self._shown.say("\n".join(folded(line) for line in text.splitlines()))
 
     def close(self, status: Status | None = None) -> None:
         """End the line.
@@ -177,7 +178,7 @@ class _Plain:
             wait = 0.0 if status.share is not None else _SHARE * (moment - self._begun)
             if moment - self._said_at < max(_PLAIN, wait):
                 return
-            if status.share is not None and status.share - self._share < _SHARE:
+            if status.share is not None and status.share - self._share < _SHARE - 1e-9:
                 return
         self._said_at, self._share = moment, status.share or 0.0
         self.say(status.text(None))

@@ -326,6 +326,25 @@ def test_logs_reach_history_csv_and_progress_bar(tmp_path, capsys):
     assert re.search(r"generator_sparsity: 0\.[6-8]", capsys.readouterr().out)
 
 
+@pytest.mark.parametrize(
+    ("granularity", "target"),
+    [
+        *(("unstructured", target) for target in ("generator", BOTH, None)),
+        *(("channel", target) for target in ("generator", BOTH)),
+    ],
+    ids=str,
+)
+def test_at_most_two_logs_for_each_target(granularity, target):
+    """Keras's bar shows all of them. The other logs of a GAN are its own."""
+    gan = gan_model()
+    callback = prune(0.5, target=target, granularity=granularity)
+    own = set(fit(gan_model()).history)
+    added = set(fit(gan, callback).history) - own
+    names = [""] if target is None else [f"{n}_" for n in ([target] if target != BOTH else BOTH)]
+    kinds = ["sparsity"] if granularity == "unstructured" else ["sparsity", "channel_sparsity"]
+    assert added == {f"{name}{kind}" for name in names for kind in kinds}
+
+
 @pytest.mark.full
 def test_tensorboard_gets_the_sparsity(tmp_path):
     pytest.importorskip("tensorboard")

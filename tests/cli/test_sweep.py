@@ -8,6 +8,7 @@ import keras
 import paths
 import pytest
 
+from keras_ganprune import search
 from keras_ganprune.applications import image_generation
 from keras_ganprune.cli import parsers, sweep
 from keras_ganprune.errors import DataError, InvalidArgumentError, OutputError
@@ -75,7 +76,8 @@ def test_it_writes_a_folder_and_resumes_from_the_storage(quick_extractor, capsys
     ]
     printed = capsys.readouterr().out
     assert "sweep: study 'sweep' of 2 trials, new." in printed
-    assert "1,797 8×8 images" in printed and "See ganprune_sweep/pareto.png" in printed
+    assert "1,797 8×8 images" in printed and "Made: ganprune_sweep with pareto.png" in printed
+    assert re.search(r"^Next: keras-ganprune (demo|sweep) ", printed, flags=re.MULTILINE)
     table = (folder / "table.md").read_text(encoding="utf-8")
     assert "| magnitude | 0.5 | 0.50" in table and "| dense | – |" in table
     assert "within 10 % of dense" in (folder / "recommendation.md").read_text(encoding="utf-8")
@@ -134,3 +136,34 @@ def test_the_command_in_the_docs_is_valid():
     line = re.search(r"keras-ganprune sweep (--.*)", PAGE.read_text(encoding="utf-8"))[1]
     found = parsers.parse(["sweep", *line.split()])
     assert (found.seeds, found.steps, found.data) == (5, 4000, "mnist-5000")
+
+
+def parse(words):
+    """Return what the command line reads from words."""
+    return parsers.parse(words)
+
+
+@pytest.mark.parametrize("name", [None, "denoising"])
+@pytest.mark.parametrize("requested", [0.8, None])
+def test_the_command_after_a_sweep_can_be_typed(name, requested):
+    """The demo with what is recommended; or a sweep of lower sparsities, if nothing is."""
+    given = ["--seeds", "2", "--steps", "50"]
+    given += ["--data", "digits", "--network", "mlp", "--mode", "rigl"] if name is None else []
+    argv = ["sweep", *([] if name is None else [name]), *given]
+    arguments = parse(argv)
+    trials = [
+        search.Trial(None, "sparsity", None, 0, None, {"fd": 10.0}, 0.0, 9, 9, seconds=1.0),
+        search.Trial("l1", "sparsity", 0.8, 0, None, {"fd": 10.5}, 0.8, 9, 2, seconds=1.0),
+    ]
+    settings = {"metric": "fd", "direction": "min", "seed": 0}
+    found = search.SweepResult(tuple(trials), settings).recommend(0.1 if requested else 0.01)
+    words = [str(word) for word in sweep._next(found, arguments)]
+    parsed = parse(words)
+    assert parsed.command == ("demo" if requested else "sweep") and parsed.application == name
+    if requested:
+        assert parsed.sparsity == 0.8
+    else:
+        assert (parsed.sparsities, parsed.seeds, parsed.steps) == ("0.4", 2, 50)
+        assert parsed.name == "sweep-lower" and parsed.output == "ganprune_sweep-lower"
+    if name is None:
+        assert (parsed.network, parsed.mode) == ("mlp", "rigl") and "digits" in words

@@ -1,5 +1,6 @@
 """Programs in a terminal: a pseudo-terminal, and a model of its screen."""
 
+import fcntl
 import os
 import pty
 import select
@@ -20,7 +21,6 @@ class Screen(pyte.Screen):
     Attributes:
         wraps: Number of lines that were longer than the screen is wide.
         scrolls: Number of lines that have left it at the top.
-        escapes: Number of control characters other than line feeds and carriage returns.
     """
 
     def __init__(self, columns):
@@ -64,7 +64,7 @@ class Seen:
         self.screen, self.lines, self.output, self.code = screen, lines, output, code
 
 
-def run(arguments, columns, cwd=None, interrupt=None, seconds=300, **environment):
+def run(arguments, columns, cwd=None, interrupt=None, errors=True, seconds=300):
     """Run Python with arguments in a terminal.
 
     Args:
@@ -72,22 +72,20 @@ def run(arguments, columns, cwd=None, interrupt=None, seconds=300, **environment
         columns: Width of the terminal.
         cwd: Folder to run in.
         interrupt: Text; Ctrl-C is typed when it is on the screen.
+        errors: Whether stderr is the terminal, too. Otherwise it is thrown away, with TensorFlow's lines.
         seconds: The longest time.
-        **environment: More variables of the environment.
     """
     main, side = pty.openpty()
     size = struct.pack("HHHH", ROWS, columns, 0, 0)
-    import fcntl
-
     fcntl.ioctl(side, termios.TIOCSWINSZ, size)
     variables = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
     process = subprocess.Popen(
         [sys.executable, *arguments],
         stdin=side,
         stdout=side,
-        stderr=side,
+        stderr=side if errors else subprocess.DEVNULL,
         cwd=cwd,
-        env=variables | {"TERM": "xterm", **environment},
+        env=variables | {"TERM": "xterm"},
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )

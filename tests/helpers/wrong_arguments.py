@@ -350,6 +350,7 @@ BASES: dict[str, dict[str, Any]] = {
     "PruningSummary": {"log_dir": lambda: folder("logs")},
     "QualityMonitor": {"quality": lambda: distance},
     "DiversityGuard": {},
+    "Progress": {},
     "SampleGrid": {"path": lambda: folder("grid")},
     "Shrink": {"at": 1, "sparsity": 0.5},
     "FeatureExtractor": {"model": discriminator},

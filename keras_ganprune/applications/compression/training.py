@@ -351,7 +351,7 @@ class Trainer:
             return self.folder.get(f"{key} history") or {}
         # Before `BackupAndRestore`, which ends the writing of an epoch.
         resumed = Resumed(self.folder, key, stream)
-        lines = TrainingProgress(self.progress, str(task), first, keeps=False)
+        lines = TrainingProgress(self.progress, str(task), first, self.plan.epochs, keeps=False)
         # Private attribute of Keras, where `BackupAndRestore` leaves the epoch of the training before.
         model._initial_epoch = None
         with random_numbers(self.seed), missed_silently():

@@ -12,7 +12,6 @@ from keras_ganprune.applications.image_generation.options import DemoOptions
 from keras_ganprune.gan import GANModel, latents
 from keras_ganprune.metrics import ImageQuality, QualityReport, measure_latency
 from keras_ganprune.metrics.extractor_training import split_at
-from keras_ganprune.utils import terminal
 from keras_ganprune.utils.status_line import EXTRACTOR, StatusLine
 
 LATENCY_BATCH = 16
@@ -41,7 +40,7 @@ def image_quality(options: DemoOptions, images: datasets.Images) -> ImageQuality
         )
     accuracy = quality.extractor.accuracy
     words = "" if accuracy is None else f" with an accuracy of {accuracy:.1%}"
-    terminal.say(
+    StatusLine().say(
         f"Evaluator: a feature extractor{words}, trained on all images except the last {_HELD_OUT:.0%}."
     )
     return quality

@@ -134,7 +134,7 @@ def _worth(rows: list[tuple[str, ...]], end: str) -> str:
         before, after, _ = shares[quality]
         texts.append(f"{quality} {after}, dense {before}")
     texts += [f"{shares[label][2]} of the {unit}" for label, unit in _SIZES.items()]
-    text = f"the {end} generator has {'; '.join(texts)} of dense"
+    text = f"the {end} generator has {', '.join(texts)} of dense"
     return (
         f"{text}." if quality in shares else f"{text}. The quality was not measured: see --quality."
     )
