@@ -80,6 +80,7 @@ from keras_ganprune.metrics import (
     sparsity_report,
     train_extractor,
 )
+from keras_ganprune.metrics.explanation import Explanation, explain
 from keras_ganprune.metrics.layer_sensitivity import SensitivityReport, sensitivity
 from keras_ganprune.pruning.allocation import ERK, Allocation, GlobalRanking, PerLayer, Uniform
 from keras_ganprune.pruning.criteria import (
@@ -157,6 +158,7 @@ __all__ = [
     "Distiller",
     "DiversityGuard",
     "DynamicThreshold",
+    "Explanation",
     "ExportReport",
     "FeatureExtractor",
     "FileReport",
@@ -244,6 +246,7 @@ __all__ = [
     "compare_models",
     "compress",
     "copy_masks",
+    "explain",
     "export",
     "export_saved_model",
     "frechet_distance",
