@@ -12,10 +12,11 @@ from keras_ganprune.reports.run import Run
 from keras_ganprune.reports.tables.cells import Table
 from keras_ganprune.reports.tables.comparison import comparison
 from keras_ganprune.utils import tables
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
 
 
 @attrs.frozen(eq=False)
-class ApplicationResult:
+class ApplicationResult(ShownInNotebooks):
     """The result of an application.
 
     Attributes:
@@ -47,8 +48,11 @@ class ApplicationResult:
         assert table is not None  # noqa: S101  (an application has metrics)
         return table
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         table = self.table
+        return [TableBlock([table.header, *table.rows]), table.note, *self._notes()]
+
+    def _notes(self) -> list[str]:
         reports = [network.exported for network in self.networks.values()]
         differences = [report.max_difference for report in reports if report is not None]
         proof = (
@@ -57,11 +61,12 @@ class ApplicationResult:
             if differences
             else "TensorFlow is not installed, so there are `.keras` files and no SavedModels. "
         )
-        lines = [
-            tables.text([table.header, *table.rows]),
-            "",
-            table.note,
+        return [
             f"{proof}Trained in {self.run.seconds or 0.0:.0f} s.",
             f"See {self.output}/picture_0.png and {self.output}/report.html.",
         ]
-        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        table = self.table
+        cells = [table.header, *table.rows]
+        return "\n".join([tables.text(cells), "", table.note, *self._notes()])

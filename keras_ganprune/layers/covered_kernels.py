@@ -25,6 +25,7 @@ from keras_ganprune.layers.prunable import (
 )
 from keras_ganprune.layers.scope import Scope
 from keras_ganprune.layers.traversal import check_layer, masked_weights, prunable_candidates, walk
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks
 
 # Share of the kernels from which a warning says that they are not covered.
 NOTABLE_SHARE = 0.01
@@ -60,7 +61,7 @@ class UncoveredClass:
 
 
 @dataclass(frozen=True)
-class MaskCoverage:
+class MaskCoverage(ShownInNotebooks):
     """How many parameters of the kernels of a model have masks, or get them when the model is pruned.
 
     Kernels are the trained weights with two or more axes. Biases, scales, and other vectors do not count.
@@ -98,6 +99,9 @@ class MaskCoverage:
     def remark(self) -> str | None:
         """Return one line for a remark or warning, or None if every kernel is covered."""
         return None if self.complete else " ".join(self.lines())
+
+    def _blocks(self) -> list[Block]:
+        return [*str(self).split("\n")]
 
     def __str__(self) -> str:
         counts = f"{self.covered:,} of {self.total:,}"

@@ -13,6 +13,7 @@ from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.metrics.model_profile import Profile, profiles_of
 from keras_ganprune.pruning.structured.counted_macs import CountedMacs
 from keras_ganprune.utils import tables
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def _missing(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(ShownInNotebooks):
     """A table with one column per model and one row per quantity.
 
     It can be iterated over (rows), indexed by the name of a quantity, and printed.
@@ -134,6 +135,9 @@ class Comparison:
     def to_markdown(self) -> str:
         """Return the table and its notes as Markdown."""
         return "\n".join([tables.markdown(self.table()), *(f"\n{note}" for note in self.notes())])
+
+    def _blocks(self) -> list[Block]:
+        return [TableBlock(self.table()), *self.notes()]
 
     def __str__(self) -> str:
         return "\n".join([tables.text(self.table()), *self.notes()])

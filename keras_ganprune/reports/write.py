@@ -16,13 +16,14 @@ from keras_ganprune.reports.html import page
 from keras_ganprune.reports.markdown import markdown
 from keras_ganprune.reports.run import Run, load_run
 from keras_ganprune.utils import annotated, files, validation
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks
 
 # A run, or the folder of a run.
 RunOrFolder = Run | str | os.PathLike
 
 
 @dataclass(frozen=True)
-class ReportFiles:
+class ReportFiles(ShownInNotebooks):
     """The files of a report.
 
     Attributes:
@@ -40,6 +41,9 @@ class ReportFiles:
     html: pathlib.Path
     markdown: pathlib.Path
     pictures: pathlib.Path
+
+    def _blocks(self) -> list[Block]:
+        return [str(self)]
 
     def __str__(self) -> str:
         size = self.html.stat().st_size

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from keras_ganprune.layers.covered_kernels import MaskCoverage
+from keras_ganprune.metrics.explanation import screen
 from keras_ganprune.pruning.structured.groups import Groups
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class NextCall:
         return f"{self.code}  # {self.what}"
 
 
-@dataclass(frozen=True)
-class NetworkExplanation:
+@dataclass(frozen=True, repr=False)
+class NetworkExplanation(ShownInNotebooks):
     """What can be pruned of one network.
 
     Attributes:
@@ -113,3 +115,11 @@ class NetworkExplanation:
         """Return the outcomes as text cells, header first."""
         rows = [outcome.row() for outcome in self.outcomes]
         return [("what is left", "parameters", "not zero", "MACs", "bytes"), *rows]
+
+    def __str__(self) -> str:
+        return "\n".join(screen.network(self))
+
+    __repr__ = __str__
+
+    def _blocks(self) -> list[Block]:
+        return screen.network_blocks(self)

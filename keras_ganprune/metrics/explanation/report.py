@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.metrics.explanation import screen
 from keras_ganprune.metrics.explanation.one_network import NetworkExplanation, NextCall
-from keras_ganprune.utils.notebook import Block, CodeBlock, ShownInNotebooks, TableBlock
+from keras_ganprune.utils.notebook import Block, CodeBlock, ShownInNotebooks
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,10 +62,6 @@ class Explanation(ShownInNotebooks):
     def _blocks(self) -> list[Block]:
         blocks: list[Block] = [" ".join(screen.headline(self.name, self.kind, self.networks))]
         for network in self.networks:
-            blocks += [screen.title(network), screen.masks_text(network), *screen.pruned(network)]
-            blocks.append(TableBlock(network.table()))
-            groups = screen.groups_table(network)
-            blocks += [TableBlock(groups, left=2)] if groups else []
-            blocks += [*screen.stay_texts(network), *network.advice]
+            blocks += screen.network_blocks(network)
         code = "\n".join(f"# {call.what}\n{call.code}" for call in self.calls)
         return [*blocks, *self.notes, "Next:", CodeBlock(code)]

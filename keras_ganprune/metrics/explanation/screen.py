@@ -1,13 +1,17 @@
-"""The lines that an `Explanation` prints: at most 80 columns, and one screen for a GAN."""
+"""The lines that an `Explanation` prints: at most 80 columns, and one screen for a GAN.
+
+The networks and calls here are `NetworkExplanation`s and `NextCall`s, which print themselves with these lines.
+"""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from keras_ganprune.metrics.explanation.channels_together import members
-from keras_ganprune.metrics.explanation.one_network import NetworkExplanation, NextCall
 from keras_ganprune.utils import tables
+from keras_ganprune.utils.notebook import Block, TableBlock
 
 _WIDTH = 80
 # So many groups, and layers that stay, are shown of each network.
@@ -48,31 +52,31 @@ def shortened(text: str, width: int) -> str:
     return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
 
 
-def headline(name: str, kind: str, networks: Sequence[NetworkExplanation]) -> list[str]:
+def headline(name: str, kind: str, networks: Sequence[Any]) -> list[str]:
     """Return the line about the whole model."""
     count = "1 network" if len(networks) == 1 else f"{len(networks)} networks"
     return wrapped(f"{kind} '{shortened(name, 30)}': {count}. Nothing was changed.", "", "")
 
 
-def title(network: NetworkExplanation) -> str:
+def title(network: Any) -> str:
     """Return the name of a network with its class."""
     return f"{shortened(network.name, 40)} ({shortened(network.kind, 30)})"
 
 
-def masks_text(network: NetworkExplanation) -> str:
+def masks_text(network: Any) -> str:
     """Return how much of a network masks can prune."""
     covered, total = network.coverage.covered, network.coverage.total
     return f"Masks (zeros): {covered:,} of {total:,} kernel weights can be pruned."
 
 
-def pruned(network: NetworkExplanation) -> list[str]:
+def pruned(network: Any) -> list[str]:
     """Return the line about the masks that a network has already."""
     if not network.pruned:
         return []
     return [f"Already pruned: its masks have a sparsity of {network.pruned:.4f}."]
 
 
-def groups_table(network: NetworkExplanation) -> list[tuple[str, ...]]:
+def groups_table(network: Any) -> list[tuple[str, ...]]:
     """Return the groups of channels as cells, header first; [] without groups."""
     groups = network.groups
     if groups is None or not len(groups):
@@ -103,7 +107,7 @@ def _listed(paths: Sequence[str], width: int) -> str:
     return shortened(paths[0], width - len(more)) + more
 
 
-def stay_texts(network: NetworkExplanation) -> list[str]:
+def stay_texts(network: Any) -> list[str]:
     """Return a sentence for each reason why channels stay, with the layers."""
     by_reason: dict[str, list[str]] = {}
     for path, why in network.stay.items():
@@ -118,7 +122,7 @@ def _named(paths: Sequence[str]) -> str:
     return f"{named} and {len(paths) - 2} more" if len(paths) > 2 else named
 
 
-def network(explained: NetworkExplanation) -> list[str]:
+def network(explained: Any) -> list[str]:
     """Return the lines about one network."""
     lines = [title(explained), *wrapped(masks_text(explained))]
     for text in pruned(explained):
@@ -131,12 +135,20 @@ def network(explained: NetworkExplanation) -> list[str]:
     return lines + [f"  {line}" for line in tables.text(explained.table()).split("\n")]
 
 
+def network_blocks(explained: Any) -> list[Block]:
+    """Return what a notebook shows of one network."""
+    blocks: list[Block] = [title(explained), masks_text(explained), *pruned(explained)]
+    groups = groups_table(explained)
+    blocks += [TableBlock(groups, left=2)] if groups else []
+    return [*blocks, *stay_texts(explained), *explained.advice, TableBlock(explained.table())]
+
+
 def notes(texts: Sequence[str]) -> list[str]:
     """Return the lines about networks that are left out."""
     return ["", *(line for text in texts for line in wrapped(text, "", "  "))] if texts else []
 
 
-def calls(found: Sequence[NextCall]) -> list[str]:
+def calls(found: Sequence[Any]) -> list[str]:
     """Return the lines of code to call next, each below what it does."""
     lines = ["Next (`kgp` is keras_ganprune, `data` what the model is trained on):"]
     for call in found:

@@ -13,6 +13,7 @@ from keras_ganprune.layers import mask_ops
 from keras_ganprune.metrics.layer_sensitivity import _cheapest_removal
 from keras_ganprune.pruning.allocation import PerLayer
 from keras_ganprune.utils import plotting, tables
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class SensitivityRow:
 
 
 @dataclass(frozen=True)
-class SensitivityReport:
+class SensitivityReport(ShownInNotebooks):
     """The sensitivity of each layer. It can be printed; `to_dicts()` is for a data frame.
 
     Attributes:
@@ -105,9 +106,14 @@ class SensitivityReport:
         """Return the table as Markdown."""
         return tables.markdown(self.table())
 
+    def _blocks(self) -> list[Block]:
+        return [TableBlock(self.table()), self._note()]
+
+    def _note(self) -> str:
+        return f"The metric is {self.base:.4g}; the table shows its degradation."
+
     def __str__(self) -> str:
-        text = tables.text(self.table())
-        return f"{text}\nThe metric is {self.base:.4g}; the table shows its degradation."
+        return f"{tables.text(self.table())}\n{self._note()}"
 
     __repr__ = __str__
 
