@@ -28,13 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         default=None,
         metavar="PAGE",
-        help="HTML page to write; Markdown is written beside it. Defaults to report.html.",
+        help="HTML page to write; Markdown is written beside it. Defaults to report.html in the folder of "
+        "the run, or here for several runs.",
     )
     parser.add_argument(
         "--title", default=None, help="Title of the page. Defaults to the names of the runs."
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="Replace an existing page. Defaults to no."
+        "--overwrite",
+        action="store_true",
+        help="Replace a file that is no report. A report is replaced without it. Defaults to no.",
     )
     parser.add_argument(
         "--markdown",
@@ -79,8 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
             _print_sparsity(path, arguments.modules, arguments.markdown)
         return
     _check_unused(model_options, ".keras files", paths[0])
-    output = "report.html" if arguments.output is None else arguments.output
-    print(write_report(paths, output, arguments.title, overwrite=arguments.overwrite))
+    print(write_report(paths, arguments.output, arguments.title, overwrite=arguments.overwrite))
 
 
 def _check_unused(options: dict[str, Any], where: str, path: pathlib.Path) -> None:

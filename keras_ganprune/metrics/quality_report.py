@@ -119,10 +119,10 @@ class QualityReport(ShownInNotebooks):
     def notes(self) -> list[str]:
         """Return the line below the table: the numbers of images, and the extractor."""
         accuracy = self.extractor_accuracy
-        accuracy_text = "" if accuracy is None else f", accuracy {accuracy:.1%}"
+        accuracy_text = "" if accuracy is None else f" and an accuracy of {accuracy:.1%}"
         return [
-            f"{self.samples:,} images against {self.real_samples:,} real images; extractor "
-            f"{self.extractor[:8]}{accuracy_text}"
+            f"{self.samples:,} images against {self.real_samples:,} real images, judged by the feature "
+            f"extractor with the fingerprint {self.extractor[:8]}{accuracy_text}"
         ]
 
     def to_markdown(self) -> str:

@@ -1,6 +1,6 @@
 """The lines that an `Explanation` prints: at most 80 columns, and one screen for a GAN.
 
-The networks and calls here are `NetworkExplanation`s and `NextCall`s, which print themselves with these lines.
+A network here is a `NetworkExplanation`, a call a `NextCall`. Both print themselves with these lines.
 """
 
 from __future__ import annotations
