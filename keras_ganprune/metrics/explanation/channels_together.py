@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_ganprune.errors import PruningError, UnsupportedLayerError
+from keras_ganprune.errors import PruningError, UnbuiltModelError, UnsupportedLayerError
 from keras_ganprune.pruning.structured.channels import ALONG, IN, OUT
 from keras_ganprune.pruning.structured.groups import Group, Groups, channel_groups
 
@@ -28,13 +28,20 @@ class ChannelsTogether:
 
 
 def channels_together(network: keras.layers.Layer, inputs: Any) -> ChannelsTogether:
-    """Return the groups of channels of a network. Layers without a rule are left alone."""
+    """Return the groups of channels of a network. Layers without a rule are left alone.
+
+    Raises:
+        InvalidArgumentError, DataError: `inputs` do not fit the network, or are no arrays.
+    """
     keep: list[str] = []
     reasons: list[str] = []
     while True:
         try:
             groups = channel_groups(network, keep=keep or None, inputs=inputs)
         except PruningError as error:
+            of_network = isinstance(error, (UnsupportedLayerError, UnbuiltModelError))
+            if inputs is not None and not of_network:
+                raise  # the inputs do not fit
             reasons.append(str(error))
             more = error.keep if isinstance(error, UnsupportedLayerError) else ()
             if not set(more) - set(keep):

@@ -46,6 +46,7 @@ def explain(model: keras.Model, *, inputs: Any = None) -> Explanation:
         ArgumentTypeError: `model` is not a Keras model.
         UnbuiltModelError: A network has no weights yet.
         InvalidArgumentError: `inputs` is given for a model that holds several networks, or does not fit.
+        DataError: `inputs` are no arrays.
 
     Example:
     >>> model = keras.Sequential(
