@@ -80,7 +80,8 @@ def _removed(run: Run) -> list[str]:
         share = percent(run.sparsity(network))
         found.append(f"{share} of the weights of '{network}' that have masks are zero")
     for network, groups in run.channels.items():
-        before, after = (sum(group[i] for group in groups) for i in (1, 2))
+        before = sum(channels for _, channels, _ in groups)
+        after = sum(channels for _, _, channels in groups)
         found.append(f"'{network}' has {after:,} of its {before:,} channels left")
     return [f"{'; '.join(found)}."] if found else []
 
