@@ -86,6 +86,7 @@ if TYPE_CHECKING or not command_line.parses_arguments():
         sparsity_report,
         train_extractor,
     )
+    from keras_ganprune.metrics.explanation import Explanation, explain
     from keras_ganprune.metrics.layer_sensitivity import SensitivityReport, sensitivity
     from keras_ganprune.pruning.allocation import ERK, Allocation, GlobalRanking, PerLayer, Uniform
     from keras_ganprune.pruning.criteria import (
@@ -163,6 +164,7 @@ __all__ = [
     "Distiller",
     "DiversityGuard",
     "DynamicThreshold",
+    "Explanation",
     "ExportReport",
     "FeatureExtractor",
     "FileReport",
@@ -251,6 +253,7 @@ __all__ = [
     "compare_models",
     "compress",
     "copy_masks",
+    "explain",
     "export",
     "export_saved_model",
     "frechet_distance",

@@ -19,7 +19,14 @@ class ArgumentTypeError(InvalidArgumentError, TypeError):
 
 
 class UnsupportedLayerError(PruningError, TypeError):
-    """A layer cannot be pruned, cut or exported."""
+    """A layer cannot be pruned, cut or exported.
+
+    Attributes:
+        keep: Tuple of names, patterns or paths of the layers that `keep` can leave alone, so that the others
+            can be cut; () if that does not help.
+    """
+
+    keep: tuple[str, ...] = ()
 
 
 class UnbuiltModelError(PruningError, ValueError):

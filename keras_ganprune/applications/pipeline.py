@@ -186,6 +186,7 @@ def _record(
             for key, metric in application.metrics.items()
         },
         pictures={"Held-out data": application.show(shown, data.test)},
+        equal_steps=True,
     )
 
 

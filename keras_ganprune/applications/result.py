@@ -15,10 +15,11 @@ from keras_ganprune.reports.tables.cells import Table
 from keras_ganprune.reports.tables.comparison import comparison
 from keras_ganprune.utils import tables, terminal
 from keras_ganprune.utils.closing import closing, folded
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
 
 
 @attrs.frozen(eq=False)
-class ApplicationResult:
+class ApplicationResult(ShownInNotebooks):
     """The result of an application.
 
     Attributes:
@@ -50,8 +51,11 @@ class ApplicationResult:
         assert table is not None  # noqa: S101  (an application has metrics)
         return table
 
-    def __str__(self) -> str:
+    def _blocks(self) -> list[Block]:
         table = self.table
+        return [TableBlock([table.header, *table.rows]), table.note, *self._notes()]
+
+    def _notes(self) -> list[str]:
         reports = [network.exported for network in self.networks.values()]
         differences = [report.max_difference for report in reports if report is not None]
         proof = (
@@ -60,6 +64,10 @@ class ApplicationResult:
             if differences
             else "TensorFlow is not installed, so there are `.keras` files and no SavedModels. "
         )
+        return [f"{proof}Trained in {self.run.seconds or 0.0:.0f} s.", self._closing()]
+
+    def _closing(self) -> str:
+        """Return what was made, what it is worth, and the next command."""
         networks = list(self.networks.values())
         names = ", ".join(each.branch.name for each in networks)
         made = f"{self.output} with report.html, picture_0.png and the networks: {names}."
@@ -67,14 +75,13 @@ class ApplicationResult:
         if self.run.latency:
             measured = [self.output / f"{each.branch.name}.keras" for each in networks]
             then = ["benchmark", *measured, "--run", self.output]
-        lines = [
-            tables.fitted([table.header, *table.rows], terminal.columns()),
-            "",
-            folded(table.note),
-            folded(f"{proof}Trained in {self.run.seconds or 0.0:.0f} s."),
-            closing(made, self._worth(), then),
-        ]
-        return "\n".join(lines)
+        return closing(made, self._worth(), then)
+
+    def __str__(self) -> str:
+        table = self.table
+        proof, end = self._notes()
+        cells = tables.fitted([table.header, *table.rows], terminal.columns())
+        return "\n".join([cells, "", folded(table.note), folded(proof), end])
 
     def _worth(self) -> str:
         """Return the quality and the size of each network against dense."""

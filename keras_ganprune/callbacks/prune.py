@@ -26,9 +26,13 @@ from keras_ganprune.pruning.settings import PruningSettings
 from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.utils import annotated, terminal, validation
 from keras_ganprune.utils.closing import folded
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
+
+# So many updates are shown in a notebook.
+_SHOWN = 10
 
 
-class Prune(FreshCopies):
+class Prune(ShownInNotebooks, FreshCopies):
     """Prunes one or several networks of the model that is fitted, along a schedule.
 
     Works with any `keras.Model`, whatever its `train_step`: the constraints of the weights enforce the masks
@@ -134,6 +138,18 @@ class Prune(FreshCopies):
             f"<Prune {self.schedule!r} of {self.target or 'the model'!r} "
             f"every {self.frequency} steps{pruner}>"
         )
+
+    def _blocks(self) -> list[Block]:
+        blocks: list[Block] = [repr(self)[1:-1]]
+        if self.updates:
+            cells = [("step", "requested", "achieved")]
+            cells += [
+                (f"{step:,}", f"{r:.4f}", f"{a:.4f}") for step, r, a in self.updates[-_SHOWN:]
+            ]
+            more = len(self.updates) - _SHOWN
+            blocks += [f"The last {_SHOWN} of {more + _SHOWN} updates:"] if more > 0 else []
+            blocks.append(TableBlock(cells))
+        return blocks
 
     @property
     def pruner(self) -> Pruner | None:

@@ -24,10 +24,11 @@ from keras_ganprune.training import discovery
 from keras_ganprune.training.fresh_copies import FreshCopies
 from keras_ganprune.utils import annotated, terminal, validation
 from keras_ganprune.utils.closing import folded
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks
 from keras_ganprune.utils.validation import validate_sparsity
 
 
-class Shrink(FreshCopies):
+class Shrink(ShownInNotebooks, FreshCopies):
     """Cuts channels out of networks during `fit`; training continues with the smaller networks.
 
     At a step of your choice, a smaller network takes the place of the old one: in the attributes of the
@@ -166,6 +167,9 @@ class Shrink(FreshCopies):
     def __repr__(self):
         amounts = [s for s in (*self.sparsity, *self.budget) if s is not None]
         return f"<Shrink {self.target!r} at {self.at}: {', '.join(map(str, amounts)) or 'what is masked'}>"
+
+    def _blocks(self) -> list[Block]:
+        return [repr(self)[1:-1], *(str(event) for event in self.events)]
 
     def _per_step(self, name: str, value: Any) -> list[Any]:
         """Return one value per step of `at`."""

@@ -110,7 +110,7 @@ class PruningSummary(FreshCopies):
         layers/NETWORK/LAYER/WEIGHT       sparsity of one weight
         nonzero_parameters/NETWORK        number of parameters that are not zero
         balance_ratio                     if the logs contain it
-        masks/NETWORK/LAYER/WEIGHT        picture: white where a weight is kept, one tile per kernel tap
+        masks/NETWORK/LAYER/WEIGHT        picture: dark where a weight is kept, one tile per kernel tap
         weights/NETWORK/LAYER/WEIGHT      histogram of the kept weights
         samples/NETWORK                   images from fixed latent vectors, as `SampleGrid` draws them
 
@@ -279,8 +279,9 @@ class PruningSummary(FreshCopies):
                 if self.mask_freq and epoch % self.mask_freq == 0:
                     picture = plotting.mask_picture(mask)
                     blocks = (-(-side // _MAX_MASK_SIDE) for side in picture.shape)
-                    shares = plotting.block_means(picture, *blocks).astype("float32")
-                    summary.image(f"masks/{name}/{path}", shares[None, ..., None])
+                    shares = plotting.block_means(picture, *blocks)
+                    colours = plotting.mask_colours(shares)
+                    summary.image(f"masks/{name}/{path}", colours[None])
                 value = value[mask]
             if self.histogram_freq and epoch % self.histogram_freq == 0:
                 # A histogram of NaN is an error; a diverged network may have nothing else.

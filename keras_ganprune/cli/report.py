@@ -36,13 +36,16 @@ def add_arguments(recorder: Recorder) -> None:
         "--output",
         default=None,
         metavar="PAGE",
-        help="HTML page to write; Markdown is written beside it. Defaults to report.html.",
+        help="HTML page to write; Markdown is written beside it. Defaults to report.html in the folder of "
+        "the run, or here for several runs.",
     )
     recorder.add_argument(
         "--title", default=None, help="Title of the page. Defaults to the names of the runs."
     )
     recorder.add_argument(
-        "--overwrite", action="store_true", help="Replace an existing page. Defaults to no."
+        "--overwrite",
+        action="store_true",
+        help="Replace a file that is no report. A report is replaced without it. Defaults to no.",
     )
     recorder.add_argument(
         "--markdown",
@@ -91,11 +94,11 @@ def run(arguments: argparse.Namespace) -> None:
             print(closing("the tables above.", "", then))
         return
     _check_unused(model_options, ".keras files", paths[0])
-    output = "report.html" if arguments.output is None else arguments.output
-    print(write_report(paths, output, arguments.title, overwrite=arguments.overwrite))
+    page = write_report(paths, arguments.output, arguments.title, overwrite=arguments.overwrite)
+    print(page)
     networks = sorted(paths[0].glob("*.keras"))
     then = ["benchmark", *networks, "--run", paths[0]] if networks else None
-    print(closing(f"the page {output}.", "", then))
+    print(closing(f"the page {page.html}.", "", then))
 
 
 def _check_unused(options: dict[str, Any], where: str, path: pathlib.Path) -> None:

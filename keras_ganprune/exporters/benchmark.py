@@ -23,6 +23,7 @@ from keras_ganprune.metrics import measure_latency
 from keras_ganprune.utils import annotated, files, given_paths, tables, terminal, validation
 from keras_ganprune.utils.closing import folded
 from keras_ganprune.utils.foreign_errors import sentence_of
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
 from keras_ganprune.utils.random_inputs import random_inputs
 
 # Each timed sample repeats the call until it takes so long, as a clock cannot time a few microseconds.
@@ -69,7 +70,7 @@ class BenchmarkRow:
 
 
 @attrs.frozen
-class Benchmark:
+class Benchmark(ShownInNotebooks):
     """The result of `benchmark_files`. It prints as a table.
 
     Attributes:
@@ -77,6 +78,9 @@ class Benchmark:
     """
 
     rows: tuple[BenchmarkRow, ...]
+
+    def _blocks(self) -> list[Block]:
+        return [TableBlock(self._table(), left=2), _REMARK]
 
     def __str__(self) -> str:
         table = tables.fitted(self._table(), terminal.columns(), left=2)

@@ -9,12 +9,14 @@ from typing import Any
 
 import attrs
 
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks
+
 # Metrics that are printed; all are in `quality`.
 _SHOWN = 3
 
 
 @attrs.frozen
-class FileReport:
+class FileReport(ShownInNotebooks):
     """The result of `export`.
 
     Attributes:
@@ -55,6 +57,9 @@ class FileReport:
     quality: Mapping[str, float] = attrs.field(factory=dict)
     model_quality: Mapping[str, float] = attrs.field(factory=dict)
     notes: tuple[str, ...] = ()
+
+    def _blocks(self) -> list[Block]:
+        return [*str(self).split("\n")]
 
     def __str__(self) -> str:
         title = _TITLES.get(self.format, self.format)

@@ -17,10 +17,11 @@ from keras_ganprune.layers.as_saved import uncompiled
 from keras_ganprune.layers.stripping import mask_written_values, plain_classes
 from keras_ganprune.metrics.sparsity import count_parameters
 from keras_ganprune.utils import annotated, files, validation
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks
 
 
 @dataclass(frozen=True)
-class ExportReport:
+class ExportReport(ShownInNotebooks):
     """The result of `export_saved_model`: its size, and its agreement with the model.
 
     Attributes:
@@ -45,6 +46,9 @@ class ExportReport:
     gzip_bytes: int
     parameters: int
     nonzero_parameters: int
+
+    def _blocks(self) -> list[Block]:
+        return [str(self)]
 
     def __str__(self) -> str:
         return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import keras
@@ -25,6 +25,7 @@ from keras_ganprune.layers.prunable import (
 )
 from keras_ganprune.layers.scope import Scope
 from keras_ganprune.layers.traversal import check_layer, masked_weights, prunable_candidates, walk
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks
 
 # Share of the kernels from which a warning says that they are not covered.
 NOTABLE_SHARE = 0.01
@@ -60,7 +61,7 @@ class UncoveredClass:
 
 
 @dataclass(frozen=True)
-class MaskCoverage:
+class MaskCoverage(ShownInNotebooks):
     """How many parameters of the kernels of a model have masks, or get them when the model is pruned.
 
     Kernels are the trained weights with two or more axes. Biases, scales, and other vectors do not count.
@@ -98,6 +99,9 @@ class MaskCoverage:
     def remark(self) -> str | None:
         """Return one line for a remark or warning, or None if every kernel is covered."""
         return None if self.complete else " ".join(self.lines())
+
+    def _blocks(self) -> list[Block]:
+        return [*str(self).split("\n")]
 
     def __str__(self) -> str:
         counts = f"{self.covered:,} of {self.total:,}"
@@ -163,7 +167,8 @@ def coverage(models: Sequence[keras.layers.Layer], scope: Scope | None = None) -
         inside = {id(part) for _, layer in selected for _, part in walk(layer)}
         pairs = [(path, layer) for path, layer in pairs if id(layer) in inside]
     masked = {id(weight.variable) for weight in masked_weights(*models)}
-    registered, owners = _registered_weights(models, masked)
+    registered = {id(variable) for *_, variable in maskable_kernels(models)}
+    owners = _inner_owners(models)
     kernels = {id(layer): {id(v) for v in own_kernels(layer)} for _, layer in pairs}
     covered, groups, seen = 0, {}, set()
     for path, layer in pairs:
@@ -184,29 +189,36 @@ def coverage(models: Sequence[keras.layers.Layer], scope: Scope | None = None) -
     return MaskCoverage(covered, covered + sum(row.parameters for row in rows), tuple(rows))
 
 
-def _registered_weights(
-    models: Sequence[keras.layers.Layer], masked: set[int]
-) -> tuple[set[int], dict[int, tuple[str, keras.layers.Layer]]]:
-    """Return the ids of the weights that have registered names, and the layers that own inner parts.
-
-    An inner part, such as the cell of an `LSTM`, has the (path, layer) by its id that its masks belong to.
-    """
-    registered: set[int] = set()
-    owners: dict[int, tuple[str, keras.layers.Layer]] = {}
+def maskable_kernels(
+    models: Sequence[keras.layers.Layer],
+) -> Iterator[tuple[str, keras.layers.Layer, str, keras.Variable]]:
+    """Yield (path of the layer, layer, name, variable) of every kernel that has or can have a mask."""
+    masked = {id(weight.variable) for weight in masked_weights(*models)}
     for model in models:
         for path, layer in prunable_candidates(model):
-            names = pruned_names(layer)
-            for name in names:
+            for name in pruned_names(layer):
                 variable = weight_variable(layer, name)
                 # A quantized kernel is an integer, and cannot be masked.
                 if variable is None or not is_float(variable):
                     continue
                 # A kernel that LoRA computes gets no mask, but one with a mask may get LoRA.
                 if id(variable) in masked or not has_lora(owner_of(layer, name)[0]):
-                    registered.add(id(variable))
-            if any("." in name for name in names):
+                    yield path, layer, name, variable
+
+
+def _inner_owners(
+    models: Sequence[keras.layers.Layer],
+) -> dict[int, tuple[str, keras.layers.Layer]]:
+    """Return the (path, layer) that the masks of an inner part belong to, by the id of the part.
+
+    An inner part is a layer such as the cell of an `LSTM`.
+    """
+    owners: dict[int, tuple[str, keras.layers.Layer]] = {}
+    for model in models:
+        for path, layer in prunable_candidates(model):
+            if any("." in name for name in pruned_names(layer)):
                 owners.update({id(inner): (path, layer) for _, inner in walk(layer)[1:]})
-    return registered, owners
+    return owners
 
 
 def _plain_class(layer: keras.layers.Layer) -> type:

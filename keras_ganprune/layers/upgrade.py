@@ -126,6 +126,17 @@ def upgrade_layers(
         scope: Which layers.
         lora: Whether layers with LoRA are upgraded too, because their masks exist already. Defaults to False.
     """
+    for layer, cls in checked_upgrades(model, scope, lora):
+        _upgrade(layer, cls)
+
+
+def checked_upgrades(
+    model: keras.layers.Layer, scope: Scope | None = None, lora: bool = False
+) -> list[tuple[keras.layers.Layer, type[PrunableLayer]]]:
+    """Return the layers that `make_prunable` gives another class, with that class. Nothing is changed.
+
+    The arguments and errors are those of `upgrade_layers`.
+    """
     check_layer(model)
     candidates = prunable_candidates(model)
     if not candidates:
@@ -143,7 +154,7 @@ def upgrade_layers(
             f"{_named(unused)} of '{model.name}' was never called and has no weights, so it gets no masks. "
             "If it is used in training, call the model once on a batch first, so that it is called too.",
             PruningWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     upgrades = [
         (path, layer, cls)
@@ -152,8 +163,7 @@ def upgrade_layers(
     ]
     for path, layer, cls in upgrades:
         _check_stored_kernels(path, layer, cls, lora)
-    for _, layer, cls in upgrades:
-        _upgrade(layer, cls)
+    return [(layer, cls) for _, layer, cls in upgrades]
 
 
 def _named(paths: Sequence[str]) -> str:

@@ -17,10 +17,11 @@ from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import masked_weights, walk
 from keras_ganprune.layers.upgrade import add_masks, upgrade_layers
 from keras_ganprune.utils import tables
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
 
 
 @dataclass(frozen=True)
-class ZerosTaken:
+class ZerosTaken(ShownInNotebooks):
     """What `masks_from_zeros` has found. It can be iterated over (rows) and printed.
 
     Attributes:
@@ -54,15 +55,23 @@ class ZerosTaken:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __str__(self) -> str:
+    def table(self) -> list[tuple[str, ...]]:
+        """Return the cells as text, header first and total last."""
         cells = [("weight", "kept", "total", "sparsity")]
         for path, kept, total in (*self.rows, ("total", self.kept, self.total)):
             share = 1.0 - kept / total if total else 0.0
             cells.append((path, f"{kept:,}", f"{total:,}", f"{share:.4f}"))
-        table = tables.text(cells, total=True)
-        if self.untouched:
-            table += f"\nAll zero, so not masked: {', '.join(self.untouched)}."
-        return table
+        return cells
+
+    def _notes(self) -> list[str]:
+        named = ", ".join(self.untouched)
+        return [f"All zero, so not masked: {named}."] if self.untouched else []
+
+    def _blocks(self) -> list[Block]:
+        return [TableBlock(self.table(), total=True), *self._notes()]
+
+    def __str__(self) -> str:
+        return "\n".join([tables.text(self.table(), total=True), *self._notes()])
 
     __repr__ = __str__
 

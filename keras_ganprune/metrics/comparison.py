@@ -10,9 +10,11 @@ from typing import Any
 import keras
 
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
+from keras_ganprune.metrics.milliseconds import within_noise
 from keras_ganprune.metrics.model_profile import Profile, profiles_of
 from keras_ganprune.pruning.structured.counted_macs import CountedMacs
 from keras_ganprune.utils import tables
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def _missing(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(ShownInNotebooks):
     """A table with one column per model and one row per quantity.
 
     It can be iterated over (rows), indexed by the name of a quantity, and printed.
@@ -115,25 +117,34 @@ class Comparison:
                 cell = "–" if value is None else f"{value:.3g}"
                 if integers and value is not None:
                     cell = f"{int(value):,}{' + ?' if _missing(value) else ''}"
-                cells.append(cell if not column or ratio is None else f"{cell} ({ratio:.2f}×)")
+                noise = ", within noise" if within_noise(row.values[0], value) else ""
+                cells.append(
+                    cell if not column or ratio is None else f"{cell} ({ratio:.2f}×{noise})"
+                )
             lines.append((row.quantity, *cells))
         return lines
 
     def notes(self) -> list[str]:
-        """Return the lines below the table: the layers whose MACs are not counted, and in which models."""
+        """Return the lines below the table: what the numbers mean, and layers whose MACs are not counted."""
         columns: dict[str, list[str]] = {}
         for row in self.rows:
             for name, value in zip(self.names, row.values, strict=True):
                 columns.setdefault(_missing(value), []).append(name)
         columns.pop("", None)
-        return [
+        lines = [
             f"MACs are not counted for: {missing}, in {', '.join(names)}"
             for missing, names in columns.items()
         ]
+        if any(within_noise(row.values[0], value) for row in self.rows for value in row.values[1:]):
+            lines.append("Within noise: the quartiles of the two times overlap.")
+        return lines
 
     def to_markdown(self) -> str:
         """Return the table and its notes as Markdown."""
         return "\n".join([tables.markdown(self.table()), *(f"\n{note}" for note in self.notes())])
+
+    def _blocks(self) -> list[Block]:
+        return [TableBlock(self.table()), *self.notes()]
 
     def __str__(self) -> str:
         return "\n".join([tables.text(self.table()), *self.notes()])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import statistics
 import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ import numpy as np
 
 from keras_ganprune.errors import ArgumentTypeError, FileFormatError, InvalidArgumentError
 from keras_ganprune.layers.inference import inner_function, symbolic_inputs
+from keras_ganprune.metrics.milliseconds import Milliseconds
 from keras_ganprune.utils import annotated, files, validation
 from keras_ganprune.utils import random_inputs as inputs_for
 
@@ -31,7 +31,7 @@ def latency(
     *,
     repeats: int | None = None,
     warmup: int = 3,
-) -> dict[Name, float]:
+) -> dict[Name, Milliseconds]:
     """Return the median time that each function takes, in milliseconds.
 
     The functions run in turns, so that other load on the machine affects all of them alike.
@@ -46,7 +46,7 @@ def latency(
             is None.
 
     Returns:
-        Dict, name -> median time in milliseconds. Lower is better.
+        Dict, name -> median time in milliseconds, a float with `quartiles`. Lower is better.
 
     Raises:
         InvalidArgumentError: `repeats` is not a positive int, or `warmup` is not a non-negative int.
@@ -73,7 +73,7 @@ def timed(
     repeats: int | None,
     warmup: int = 3,
     slow: Callable[[float], None] | None = None,
-) -> dict[Name, float]:
+) -> dict[Name, Milliseconds]:
     """Return what `latency` returns.
 
     Args:
@@ -104,7 +104,7 @@ def timed(
             functions[name](inputs)
             times[name].append(time.perf_counter() - start)
         order.append(order.pop(0))  # rotated, so that no function always runs after the same one
-    return {name: 1000.0 * statistics.median(seconds) for name, seconds in times.items()}
+    return {name: Milliseconds.of(seconds) for name, seconds in times.items()}
 
 
 def input_specs(model: keras.Model, inputs: Any = None) -> Any:

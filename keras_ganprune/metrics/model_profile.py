@@ -24,6 +24,7 @@ from keras_ganprune.pruning.structured.graph import trace
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rules.macs import is_counted
 from keras_ganprune.utils import annotated, files, tables, terminal, validation
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class ProfileRow:
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(ShownInNotebooks):
     """The costs of a model. It can be iterated over (rows) and printed.
 
     Attributes:
@@ -145,6 +146,9 @@ class Profile:
         """Return the table and its notes as Markdown."""
         notes = [f"- {note}" for note in self.notes()]
         return "\n".join([tables.markdown(self.table(), left=3), "", *notes])
+
+    def _blocks(self) -> list[Block]:
+        return [TableBlock(self.table(), left=3, total=True), *self.notes()]
 
     def __str__(self) -> str:
         return "\n".join([tables.text(self.table(), left=3, total=True), *self.notes()])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
 from keras_ganprune.utils import tables
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
 
 
 class Metric(NamedTuple):
@@ -40,7 +41,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class QualityReport:
+class QualityReport(ShownInNotebooks):
     """The quality of generated images. It prints as a table; `to_dict()` is for logs and CSV files.
 
     Attributes:
@@ -118,15 +119,18 @@ class QualityReport:
     def notes(self) -> list[str]:
         """Return the line below the table: the numbers of images, and the extractor."""
         accuracy = self.extractor_accuracy
-        accuracy_text = "" if accuracy is None else f", accuracy {accuracy:.1%}"
+        accuracy_text = "" if accuracy is None else f" and an accuracy of {accuracy:.1%}"
         return [
-            f"{self.samples:,} images against {self.real_samples:,} real images; extractor "
-            f"{self.extractor[:8]}{accuracy_text}"
+            f"{self.samples:,} images against {self.real_samples:,} real images, judged by the feature "
+            f"extractor with the fingerprint {self.extractor[:8]}{accuracy_text}"
         ]
 
     def to_markdown(self) -> str:
         """Return the table and its notes as Markdown."""
         return "\n".join([tables.markdown(self.table()), "", *(f"- {x}" for x in self.notes())])
+
+    def _blocks(self) -> list[Block]:
+        return [TableBlock(self.table()), *self.notes()]
 
     def __str__(self) -> str:
         return "\n".join([tables.text(self.table()), *self.notes()])

@@ -30,6 +30,7 @@ from keras_ganprune.layers.traversal import (
 from keras_ganprune.layers.unmasked_zeros import unmasked_zeros, warn_of_unmasked_zeros
 from keras_ganprune.layers.zero_patterns import pruned_zeros
 from keras_ganprune.utils import tables
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class SparsityRow:
 
 
 @dataclass(frozen=True)
-class SparsityReport:
+class SparsityReport(ShownInNotebooks):
     """The sparsity of a model, weight by weight. It can be iterated over (rows) and printed.
 
     Attributes:
@@ -190,6 +191,9 @@ class SparsityReport:
         table = tables.markdown(self.table(), left=3)
         uncovered = self.coverage.lines() if self.coverage is not None else []
         return "\n\n".join([*self.warnings(), table, *uncovered])
+
+    def _blocks(self) -> list[Block]:
+        return [*self.warnings(), TableBlock(self.table(), left=3, total=True), *self.notes()]
 
     def __str__(self) -> str:
         table = tables.text(self.table(), left=3, total=True)

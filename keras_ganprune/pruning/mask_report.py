@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
+
 
 @dataclass(frozen=True)
 class MaskRow:
@@ -39,7 +41,7 @@ class MaskRow:
 
 
 @dataclass(frozen=True)
-class MaskReport:
+class MaskReport(ShownInNotebooks):
     """Requested and achieved sparsity of one mask update, with one row per ranking.
 
     Attributes:
@@ -86,6 +88,14 @@ class MaskReport:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def _blocks(self) -> list[Block]:
+        cells = [("weight", "shape", "kept", "total", "sparsity")]
+        for row in self.rows:
+            shape = "×".join(str(n) for n in row.shape)
+            counts = f"{row.kept:,}", f"{row.total:,}", f"{row.sparsity:.4f}"
+            cells.append((row.path, shape, *counts))
+        return [str(self), TableBlock(cells)]
 
     def __str__(self) -> str:
         units = sum(row.units for row in self.rows)

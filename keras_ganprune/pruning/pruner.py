@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning
 from keras_ganprune.layers.computed_kernels import check_stored
+from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight, check_layer
 from keras_ganprune.layers.unmasked_zeros import warn_of_unmasked_zeros
 from keras_ganprune.pruning import _update_inputs, _warnings
@@ -33,9 +34,10 @@ from keras_ganprune.pruning.settings import PruningSettings
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.utils import validation
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
 
 
-class Pruner:
+class Pruner(ShownInNotebooks):
     """Chooses masks for one or several networks, and applies them.
 
     For use without callbacks, in a hand-written loop:
@@ -130,6 +132,15 @@ class Pruner:
             f"<Pruner of {names}: {self.criterion!r}, {self.granularity!r}, {self.allocation!r}, "
             f"{self.mode!r}, {tensors}, sparsity {self.sparsity:.4f}>"
         )
+
+    def _blocks(self) -> list[Block]:
+        cells = [("weight", "kept", "total", "sparsity")]
+        for weight in self.weights:
+            mask = to_numpy(weight.mask)
+            kept = int(np.count_nonzero(mask))
+            share = f"{1.0 - kept / mask.size:.4f}"
+            cells.append((weight.path, f"{kept:,}", f"{mask.size:,}", share))
+        return [repr(self)[1:-1], TableBlock(cells)]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Pruner":
         models = [copy.deepcopy(model, memo) for model in self.models]

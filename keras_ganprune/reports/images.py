@@ -11,8 +11,14 @@ import numpy as np
 
 from keras_ganprune.reports.run import Run
 from keras_ganprune.reports.tables.measurements import ordered
-from keras_ganprune.utils.palette import LIGHT, rgb
-from keras_ganprune.utils.plotting import block_means, image_grid, mask_picture, require_pillow
+from keras_ganprune.reports.tables.names import shown
+from keras_ganprune.utils.plotting import (
+    block_means,
+    image_grid,
+    mask_colours,
+    mask_picture,
+    require_pillow,
+)
 
 # Larger images are scaled down, so that the page opens on a phone.
 _LARGEST_SIDE = 96
@@ -21,7 +27,6 @@ _LATENTS = 10
 _MASK_CELLS = 600_000
 # A PNG with 16 colours (levels 0 to 15) needs half a byte per cell.
 _MASK_LEVELS = 15
-_KEPT, _PRUNED = rgb(LIGHT.accent), (236, 240, 244)
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def samples(run: Run) -> list[Picture]:
                 f"samples-{number}.png",
                 _png(grid),
                 f"{len(images)} {kind} of '{run.name}' in a grid",
-                name,
+                shown(run, name),
                 grid.shape[1],
             )
         )
@@ -117,14 +122,17 @@ def same_latents(run: Run) -> list[Picture]:
     names = [name for name in ordered(run.samples) if name != "real"]
     if len(names) < 2:
         return []
-    shown = {name: _first_images(run.samples[name], _LATENTS) for name in names}
+    first_of = {name: _first_images(run.samples[name], _LATENTS) for name in names}
     pictures = []
-    for number, (name, images) in enumerate(shown.items()):
+    for number, (name, images) in enumerate(first_of.items()):
         row = _grid(images, _LATENTS)
         alt = f"The same {len(images)} latent vectors through the {name} generator of '{run.name}'"
-        pictures.append(Picture(f"latents-{number}.png", _png(row), alt, name, row.shape[1]))
+        pictures.append(
+            Picture(f"latents-{number}.png", _png(row), alt, shown(run, name), row.shape[1])
+        )
     first, last = names[0], names[-1]
-    difference = np.abs(shown[last].astype("int16") - shown[first].astype("int16"))
+    base = shown(run, first)
+    difference = np.abs(first_of[last].astype("int16") - first_of[first].astype("int16"))
     difference = difference.mean(axis=-1, keepdims=True)
     mean, largest = float(difference.mean()) / 255.0, float(difference.max()) / 255.0
     row = _grid(np.rint(difference / max(largest, 1e-9)).astype("uint8"), _LATENTS)
@@ -132,8 +140,8 @@ def same_latents(run: Run) -> list[Picture]:
         Picture(
             f"latents-{len(names)}.png",
             _png(row),
-            f"Difference between {last} and {first} per pixel, {mean:.1%} of the range on average",
-            f"|{last} − {first}|: {mean:.1%} of the range on average; white is {largest:.0%}",
+            f"Difference between {last} and {base} per pixel, {mean:.1%} of the range on average",
+            f"|{last} − {base}|: {mean:.1%} of the range on average; white is {largest:.0%}",
             row.shape[1],
         )
     )
@@ -161,7 +169,8 @@ def density(mask: np.ndarray, cells: int) -> np.ndarray:
 def masks(run: Run) -> Mapping[str, list[Picture]]:
     """Return one picture per mask of each network, dark where weights are kept."""
     cells = _MASK_CELLS // max(1, sum(len(arrays) for arrays in run.masks.values()))
-    colours = np.linspace(_PRUNED, _KEPT, _MASK_LEVELS + 1).round().astype(int).ravel()
+    shares = np.linspace(0.0, 1.0, _MASK_LEVELS + 1)
+    colours = mask_colours(shares[None]).ravel()
     pictures: dict[str, list[Picture]] = {}
     number = 0
     for network, arrays in run.masks.items():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from keras_ganprune.reports.figures import DrawnRun
 from keras_ganprune.reports.images import Picture
-from keras_ganprune.reports.tables import comparison, deployment, one_run, several_runs
+from keras_ganprune.reports.tables import comparison, deployment, meaning, one_run, several_runs
 from keras_ganprune.reports.tables.cells import Table
 from keras_ganprune.utils import tables as text_tables
 
@@ -41,6 +41,10 @@ def markdown(
     """
     files: dict[str, bytes] = {}
     lines = [f"# {escaped(title)}", ""]
+    runs = [pictures.run for pictures in drawn]
+    said = meaning.meaning(runs[0]) if len(runs) == 1 else meaning.meaning_of_seeds(runs)
+    if said:
+        lines += ["## What this means", "", *(f"- {escaped(sentence)}" for sentence in said), ""]
     if len(drawn) == 1:
         lines += _one_run(drawn[0], "##", "", folder, files)
     else:

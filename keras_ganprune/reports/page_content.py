@@ -11,19 +11,22 @@ from keras_ganprune.reports import inline_svg
 from keras_ganprune.reports.figures import DrawnRun
 from keras_ganprune.reports.images import Picture
 from keras_ganprune.reports.run import Run
-from keras_ganprune.reports.tables import comparison, deployment, one_run, several_runs
+from keras_ganprune.reports.tables import comparison, deployment, meaning, one_run, several_runs
 from keras_ganprune.reports.tables.cells import Table, interval, number, percent
 from keras_ganprune.reports.tables.measurements import fd_increase, final_name, measured
-from keras_ganprune.utils.palette import LIGHT
+from keras_ganprune.reports.tables.names import shown
+from keras_ganprune.utils.palette import LIGHT, MASK_CAPTION
 from keras_ganprune.utils.tables import change
 
 _SAMPLES_NOTE = (
     "Images at the same place in two grids come from the same latent vector. Real images do not."
 )
 _MASKS_NOTE = (
-    "Dark where a weight is kept. The last two axes of a kernel form a tile; there is one tile per kernel "
-    "position of a convolution. In a large mask, a cell shows the share of kept weights."
+    f"{MASK_CAPTION} The last two axes of a kernel form a tile; there is one tile per kernel position of a "
+    "convolution. In a large mask, a cell shows the share of kept weights."
 )
+# So many characters fit beside each other on a phone, and so many does a gap take.
+_PHONE_CHARACTERS, _GAP = 44, 3
 _LAYERS_NOTE = "The line across a bar is the requested sparsity of that weight."
 
 
@@ -75,6 +78,21 @@ class TableBlock:
     wrap: bool = False
     bars: tuple[Bar, ...] = ()
     kind: ClassVar[str] = "table"
+
+    @property
+    def style(self) -> str:
+        """Classes of the style sheet. On a phone, the rows of a wide table become lists."""
+        names = (
+            ("wrap", self.wrap),
+            ("many", bool(self.bars) or self._needs() > _PHONE_CHARACTERS),
+        )
+        return " ".join(name for name, holds in names if holds)
+
+    def _needs(self) -> int:
+        """Return the characters that the longest words of the columns take side by side, with the gaps."""
+        columns = zip(self.table.header, *self.table.rows, strict=True)
+        longest = (max((len(w) for cell in c for w in cell.split()), default=0) for c in columns)
+        return sum(width + _GAP for width in longest) if not self.wrap else 0
 
 
 @dataclass(frozen=True)
@@ -143,6 +161,7 @@ class Page:
 
     title: str
     lead: str
+    meaning: tuple[str, ...]
     cards: tuple[Card, ...]
     sections: tuple[Section, ...]
     footer: str
@@ -164,9 +183,11 @@ def page_content(drawn: Sequence[DrawnRun], together: Sequence[Picture], title: 
     footer = f"Written by keras-ganprune report; runs of version {', '.join(versions)}."
     if len(drawn) > 1:
         lead = f"{len(runs)} runs: {', '.join(run.name for run in runs)}."
-        return Page(title, lead, (), _several_runs(drawn, together), footer)
+        said = tuple(meaning.meaning_of_seeds(runs))
+        return Page(title, lead, said, (), _several_runs(drawn, together), footer)
     (run,) = runs
-    return Page(title, _lead(run), _cards(run), _one_run(drawn[0], "run-0-"), footer)
+    said = tuple(meaning.meaning(run))
+    return Page(title, _lead(run), said, _cards(run), _one_run(drawn[0], "run-0-"), footer)
 
 
 def _lead(run: Run) -> str:
@@ -194,12 +215,14 @@ def _quality_cards(run: Run) -> list[Card]:
     cards, last = [], final_name(run)
     fd, increase = measured(run, last, "fd"), fd_increase(run, last)
     if fd is not None:
-        remark = "" if increase is None else f"{change(increase.mean)} against dense"
+        remark = (
+            "" if increase is None else f"{change(increase.mean)} against {shown(run, 'dense')}"
+        )
         cards.append(Card(f"Fréchet distance, {last}", interval(fd), remark))
     coverage = measured(run, last, "coverage")
     if coverage is not None:
         dense = measured(run, "dense", "coverage")
-        remark = "" if dense is None else f"dense {interval(dense)}"
+        remark = "" if dense is None else f"{shown(run, 'dense')}: {interval(dense)}"
         cards.append(Card(f"coverage, {last}", interval(coverage), remark))
     return cards
 
@@ -209,8 +232,9 @@ def _metric_cards(run: Run) -> list[Card]:
     metric, column = next(iter(run.metrics.items()))
     dense = comparison.measured(run, "dense", metric)
     names = [name for name in run.quality if name in run.sizes and name != "dense"]
+    remark = f"{shown(run, 'dense')}: {dense}"
     return [
-        Card(f"{column.heading}, {name}", comparison.measured(run, name, metric), f"dense {dense}")
+        Card(f"{column.heading}, {name}", comparison.measured(run, name, metric), remark)
         for name in names
     ]
 
@@ -224,7 +248,7 @@ def _size_cards(run: Run) -> list[Card]:
         ("gzip_bytes", "SavedModel, gzipped"),
     ):
         if before.get(key) and after.get(key) is not None and before[key] != after[key]:
-            remark = f"{number(after[key])} of {number(before[key])}"
+            remark = f"{number(after[key])} of {number(before[key])} ({shown(run, 'dense')})"
             cards.append(Card(label, f"{after[key] / before[key]:.2f}×", remark))
     return cards
 
@@ -330,7 +354,7 @@ def _several_runs(drawn: Sequence[DrawnRun], together: Sequence[Picture]) -> tup
     sections = [Section("side-by-side", "Side by side", tables_of_all)]
     columns = []
     for pictures in drawn:
-        ends = ("dense", final_name(pictures.run))
+        ends = [shown(pictures.run, name) for name in ("dense", final_name(pictures.run))]
         grids = [picture for picture in pictures.samples if picture.title in ends]
         # A run of an application may have pictures instead of samples.
         wide = [] if grids else pictures.pictures

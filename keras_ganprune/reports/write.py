@@ -16,13 +16,14 @@ from keras_ganprune.reports.html import page
 from keras_ganprune.reports.markdown import markdown
 from keras_ganprune.reports.run import Run, load_run
 from keras_ganprune.utils import annotated, files, validation
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks
 
 # A run, or the folder of a run.
 RunOrFolder = Run | str | os.PathLike
 
 
 @dataclass(frozen=True)
-class ReportFiles:
+class ReportFiles(ShownInNotebooks):
     """The files of a report.
 
     Attributes:
@@ -41,14 +42,21 @@ class ReportFiles:
     markdown: pathlib.Path
     pictures: pathlib.Path
 
+    def _blocks(self) -> list[Block]:
+        return [str(self)]
+
     def __str__(self) -> str:
         size = self.html.stat().st_size
         return f"{self.html} ({size / 1e6:.1f} MB, needs no network) and {self.markdown}"
 
 
+# A page of this package has the first of them; pages of version 0.2 and before have the second.
+_MARKS = ('name="generator" content="keras-ganprune report"', "Written by keras-ganprune report")
+
+
 def write_report(
     runs: RunOrFolder | Iterable[RunOrFolder],
-    output: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
     title: str | None = None,
     *,
     overwrite: bool = False,
@@ -63,15 +71,19 @@ def write_report(
     Args:
         runs: A run folder or a `Run`, or a list of them.
         output: The page, '<name>.html'. The Markdown is '<name>.md', its pictures are in '<name>_files'.
+            Defaults to None: 'report.html' in the folder of the run, or, for several runs, in the present
+            folder.
         title: Title of the report. Defaults to the names of the runs.
-        overwrite: Whether to replace existing files. Defaults to False.
+        overwrite: Whether to replace existing files that are no report. A report that this function has
+            written is replaced in any case. Defaults to False.
 
     Returns:
         A `ReportFiles` with the paths.
 
     Raises:
         FileFormatError: A run folder does not exist, is incomplete or damaged, or has another format.
-        InvalidArgumentError: `runs` is empty, a run is given twice, or `output` does not end in '.html'.
+        InvalidArgumentError: `runs` is empty, a run is given twice, `output` does not end in '.html', or
+            there is no `output` for a `Run` that has no folder.
         OutputError: A file exists already, or cannot be written.
         MissingPackageError: jinja2, matplotlib, Pillow or scipy is not installed.
 
@@ -85,28 +97,56 @@ def write_report(
     ('<!DOCTYPE html>', 'report.md')
     """
     annotated.check(write_report, locals(), "output", "title", "overwrite", "runs")
-    html = files.as_path(output)
+    given = _as_list(runs)
+    html = _default_page(given) if output is None else files.as_path(output)
     if html.suffix.lower() not in (".html", ".htm"):
         raise InvalidArgumentError(
             f"`output` must end in '.html', such as 'report.html'. Received: '{output}'."
         )
     names = ReportFiles(html, html.with_suffix(".md"), html.with_name(f"{html.stem}_files"))
-    _check_free(names, overwrite)
-    named = _named_runs(runs)
+    named = _named_runs(given)
+    replaces = overwrite or _is_report(names)
+    _check_free(names, replaces)
     kind = "Run" if len(named) == 1 else "Runs"
     title = title or f"{kind} {', '.join(run.name for run in named)}"
     drawn = [draw(run) for run in named]
     together = charts.together(named) if len(named) > 1 else []
     text, pictures = markdown(drawn, together, title, names.pictures.name)
-    _write(names, page(drawn, together, title), text, pictures, overwrite)
+    _write(names, page(drawn, together, title), text, pictures, replaces)
     return names
 
 
-def _named_runs(runs: RunOrFolder | Iterable[RunOrFolder]) -> list[Run]:
-    """Return the runs. Runs with equal names get their folder, or their position in the list, as a suffix."""
+def _as_list(runs: RunOrFolder | Iterable[RunOrFolder]) -> list[Any]:
     validation.check_ordered(runs, "runs")
     several = list(runs) if isinstance(runs, Iterator) else validation.entries(runs)
-    given: list[Any] = [runs] if several is None else several
+    return [runs] if several is None else several
+
+
+def _default_page(given: list[Any]) -> pathlib.Path:
+    """Return where the page of some runs belongs."""
+    if len(given) != 1:
+        return pathlib.Path("report.html")
+    if isinstance(given[0], Run):
+        raise InvalidArgumentError(
+            "`output` is needed for a `Run`, which has no folder. Received: None. Write for example "
+            "`write_report(run, 'report.html')`."
+        )
+    annotated.check_value(given[0], "runs", str | os.PathLike[str])
+    return files.as_path(given[0]) / "report.html"
+
+
+def _is_report(names: ReportFiles) -> bool:
+    """Return whether a page is one that this function has written, or that a run wrote at its end."""
+    try:
+        with names.html.open(encoding="utf-8", errors="replace") as page:
+            text = page.read()
+    except OSError:
+        return False
+    return any(mark in text for mark in _MARKS)
+
+
+def _named_runs(given: list[Any]) -> list[Run]:
+    """Return the runs. Runs with equal names get their folder, or their position in the list, as a suffix."""
     for run in given:
         if isinstance(run, (str, os.PathLike)):
             annotated.check_value(run, "runs", str | os.PathLike[str])
@@ -140,7 +180,7 @@ def _check_free(names: ReportFiles, overwrite: bool) -> None:
         wrong_kind = path.exists() and path.is_dir() != (path == names.pictures)
         if wrong_kind or (path.exists() and not overwrite):
             raise OutputError(
-                f"The report's files must be new. '{path}' exists; choose another name"
+                f"The report's files must be new. '{path}' exists and is no report; choose another name"
                 + (
                     "."
                     if wrong_kind

@@ -13,6 +13,7 @@ import numpy as np
 from keras_ganprune.metrics.confidence_intervals import bootstrap_increases, paired_increase
 from keras_ganprune.search.runs import SweepRun
 from keras_ganprune.utils import tables, validation
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks
 
 # With fewer pairs, the interval covers the true value much less often than its level states.
 _FEW = 5
@@ -232,7 +233,7 @@ class DenseComparison:
 
 
 @dataclass(frozen=True)
-class Recommendation:
+class Recommendation(ShownInNotebooks):
     """The highest sparsity whose metric is within tolerance of dense, with its uncertainty.
 
     Attributes:
@@ -273,6 +274,9 @@ class Recommendation:
     def sure(self) -> bool:
         """Whether the upper end of the interval is within tolerance too."""
         return self.interval is not None and self.interval[1] <= self.tolerance
+
+    def _blocks(self) -> list[Block]:
+        return [*str(self).split("\n")]
 
     def __str__(self) -> str:
         within = f"within {100 * self.tolerance:.3g} % of dense"

@@ -24,11 +24,12 @@ from keras_ganprune.search.recommendation import (
 from keras_ganprune.search.storage import check_is_there, quiet
 from keras_ganprune.search.study import Study
 from keras_ganprune.utils import files, tables
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
 
 COSTS = ("nonzero", "parameters", "macs", "nonzero_macs")
 
 
-class SweepResult:
+class SweepResult(ShownInNotebooks):
     """The trials of a sweep that have ended. It prints as a table; `to_dicts()` is for a data frame.
 
     Attributes:
@@ -217,12 +218,16 @@ class SweepResult:
         """Return the table as markdown."""
         return tables.markdown(self.table())
 
+    def _blocks(self) -> list[Block]:
+        return [TableBlock(self.table()), *self._failures()]
+
+    def _failures(self) -> list[str]:
+        lines = [f"failed: {trial.run}: {trial.error}" for trial in self.failed[:3]]
+        more = len(self.failed) - 3
+        return [*lines, f"and {more} more failed trials"] if more > 0 else lines
+
     def __str__(self) -> str:
-        lines = [tables.text(self.table())]
-        lines += [f"failed: {trial.run}: {trial.error}" for trial in self.failed[:3]]
-        if len(self.failed) > 3:
-            lines.append(f"and {len(self.failed) - 3} more failed trials")
-        return "\n".join(lines)
+        return "\n".join([tables.text(self.table()), *self._failures()])
 
     __repr__ = __str__
 

@@ -7,7 +7,7 @@ class of this package.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import keras
@@ -68,6 +68,18 @@ def networks(model: keras.Model) -> dict[str, keras.layers.Layer]:
         for name, network in _attributes(model, keras.layers.Layer)
         if not isinstance(network, keras.metrics.Metric)
     }
+
+
+def generator_name(names: Iterable[str]) -> str | None:
+    """Return the attribute name of the network that is shipped, such as a generator; None if none tells.
+
+    Example:
+    >>> generator_name(["discriminator", "G"])
+    'G'
+    """
+    names = set(names)
+    known = ("generator", "G", "gen", "g_model", "g", "student")
+    return next((name for name in known if name in names), None)
 
 
 def optimizers(model: keras.Model, unwrap: bool = True) -> list[keras.optimizers.Optimizer]:

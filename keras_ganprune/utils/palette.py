@@ -82,6 +82,11 @@ DARK = Palette(
     ),
 )
 
+# Every picture of a mask: the colours of pruned and of kept weights. A cell between the two colours shows
+# the share of kept weights.
+PRUNED, KEPT = "#ecf0f4", LIGHT.accent
+MASK_CAPTION = "Dark where a weight is kept, light where it is pruned."
+
 
 def rgb(colour: str) -> tuple[int, int, int]:
     """Return a '#rrggbb' colour as three ints from 0 to 255.
@@ -91,3 +96,21 @@ def rgb(colour: str) -> tuple[int, int, int]:
     (11, 95, 165)
     """
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def mix(low: str, high: str, share: float) -> tuple[int, int, int]:
+    """Return the colour between two '#rrggbb' colours, as three ints from 0 to 255.
+
+    Args:
+        low: Colour for a share of 0.
+        high: Colour for a share of 1.
+        share: Float in [0, 1].
+
+    Example:
+    >>> mix("#000000", "#ffffff", 0.2)
+    (51, 51, 51)
+    """
+    red, green, blue = (
+        round(a + share * (b - a)) for a, b in zip(rgb(low), rgb(high), strict=True)
+    )
+    return red, green, blue

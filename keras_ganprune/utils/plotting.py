@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.utils import annotated, files, optional_imports, validation
-from keras_ganprune.utils.palette import LIGHT
+from keras_ganprune.utils.palette import KEPT, LIGHT, MASK_CAPTION, PRUNED, mix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -219,8 +219,25 @@ def block_means(picture: np.ndarray, down: int, across: int) -> np.ndarray:
     return sums / np.outer(np.diff([*rows, height]), np.diff([*columns, width]))
 
 
+def mask_colours(shares: np.ndarray) -> np.ndarray:
+    """Return the colours of a picture of a mask: dark where weights are kept.
+
+    Args:
+        shares: Array of rank 2, the share of kept weights in each cell, in [0, 1].
+
+    Returns:
+        uint8 array (height, width, 3).
+
+    Example:
+    >>> mask_colours(np.array([[0.0, 1.0]])).tolist()
+    [[[236, 240, 244], [11, 95, 165]]]
+    """
+    levels = np.array([mix(PRUNED, KEPT, level / 255) for level in range(256)], dtype="uint8")
+    return levels[np.rint(np.asarray(shares, "float64") * 255).astype("uint8")]
+
+
 def draw_mask(axis: Axes, mask: Any, title: str = "") -> None:
-    """Draw a mask on matplotlib axes, white where a weight is kept.
+    """Draw a mask on matplotlib axes: dark where a weight is kept, light where it is pruned.
 
     Args:
         axis: matplotlib axes.
@@ -236,10 +253,7 @@ def draw_mask(axis: Axes, mask: Any, title: str = "") -> None:
     """
     annotated.check(draw_mask, locals(), "title")
     axis.imshow(
-        mask_picture(np.asarray(mask)),
-        cmap="gray",
-        vmin=0,
-        vmax=1,
+        mask_colours(mask_picture(np.asarray(mask))),
         aspect="auto",
         interpolation="nearest",
     )
@@ -268,8 +282,9 @@ def save_masks(path: pathlib.Path, networks: Mapping[str, Mapping[str, Any]]) ->
             axes.set_axis_on()
             kept = np.count_nonzero(mask) / mask.size
             draw_mask(axes, mask, f"{name}: {weight}\n{kept:.1%} of {mask.size:,} kept")
+    figure.suptitle(MASK_CAPTION, fontsize=9)
     # A mask has many more weights than the picture has pixels. At a low resolution, a sparse mask looks
-    # black.
+    # empty.
     save_figure(figure, path, 150)
 
 

@@ -79,13 +79,13 @@ def test_dense_is_trained_for_equal_steps(result):
 
 def test_the_table_has_a_row_per_network_and_baseline(result):
     table = result.table
-    assert [row[0] for row in table.rows] == [*TITLES, "always 0"]
-    assert table.header[1:3] == ("mean squared error ↓", "against dense")
+    assert [row[0] for row in table.rows] == ["dense, equal steps", *TITLES[1:], "always 0"]
+    assert table.header[1:3] == ("mean squared error ↓", "against dense, equal steps")
     dense, sparse = table.rows[:2]
     errors = [result.networks[title].metrics["error"] for title in TITLES[:2]]
     assert dense[1:3] == (f"{errors[0]:.4f}", "")
     assert float(sparse[2]) == pytest.approx(errors[1] - errors[0], abs=1e-4)
-    assert "trained on for as many steps" in table.note and "CC0" in table.note
+    assert "trained on without pruning for as many steps" in table.note and "CC0" in table.note
     page = (result.output / "report.html").read_text(encoding="utf-8")
     assert "mean squared error ↓" in page and "always 0" in page and "data:image/png" in page
 

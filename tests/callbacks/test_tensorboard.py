@@ -110,7 +110,8 @@ def test_numbers_are_those_of_the_model(make, tmp_path):
             assert sorted(sparsity) == [0, 1, 2]
             assert sparsity[2] == pytest.approx(1 - mask.mean())
             drawn = picture(found[f"masks/{name}/{weight.path}"][2])
-            np.testing.assert_array_equal(drawn, plotting.mask_picture(mask) * 255)
+            expected = plotting.mask_colours(plotting.mask_picture(mask))
+            np.testing.assert_array_equal(drawn, expected)
             # Rows (left, right, count), of the weights that stay.
             histogram = found[f"weights/{name}/{weight.path}"][2]
             assert histogram[:, 2].sum() == mask.sum()

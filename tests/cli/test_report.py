@@ -44,12 +44,21 @@ def test_folders_become_a_page(folders, tmp_path, capsys):
 
 
 def test_the_default_name_of_the_page(folders, tmp_path):
+    page = folders[0] / "report.html"
     command(folders[0])
-    assert (tmp_path / "report.html").exists()
-    with pytest.raises(OutputError, match="--overwrite"):
-        command(folders[0])
-    command(folders[1], "--overwrite")
+    assert "run0" in page.read_text(encoding="utf-8")
+    command(folders[0], "--title", "another")  # its own page needs no flag
+    assert "another" in page.read_text(encoding="utf-8")
+    command(*folders)
     assert "run1" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page.write_text("a page of mine", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"is no report; .*--overwrite"):
+        command(folders[0])
+    command(folders[0], "--overwrite")
+    # What is missing is the run, not a place for the page.
+    page.rename(tmp_path / "kept.html")
+    with pytest.raises(FileFormatError, match="'nowhere' does not exist"):
+        command("nowhere")
 
 
 def test_the_sparsity_of_a_saved_model_is_printed(model, capsys):

@@ -384,6 +384,7 @@ BASES: dict[str, dict[str, Any]] = {
     "load_run": {"path": run_folder},
     "get": {"identifier": "uniform"},
     "make_prunable": {"model": model},
+    "explain": {"model": model},
     "mask_coverage": {"models": model},
     "masked_weights": {"models": lambda: kgp.make_prunable(model())},
     "masks_from_zeros": {"model": model},

@@ -1,5 +1,7 @@
 """Runs with metrics of their own: one table with a row per network or baseline, and pictures."""
 
+import dataclasses
+
 import matplotlib.figure
 import pytest
 
@@ -37,17 +39,19 @@ def arguments():
 
 
 def test_the_table(arguments):
-    table = comparison(record_run(**arguments))
+    table = comparison(record_run(**arguments, equal_steps=True))
     assert table.header == (
-        *("", "PSNR, dB ↑", "against dense", "largest error ↓"),
+        *("", "PSNR, dB ↑", "against dense, equal steps", "largest error ↓"),
         *("not zero", "MACs", "bytes, gzipped", "ms, SavedModel"),
     )
     assert table.rows == (
-        ("dense", "30.00", "", "0.500", "1,000", "50,000", "4,000", "2"),
+        ("dense, equal steps", "30.00", "", "0.500", "1,000", "50,000", "4,000", "2"),
         ("80 % sparse", "29.94", "-0.06", "0.625", "200", "50,000", "1,100", "2.01"),
         ("bicubic", "27.00", "-3.00", "–", "–", "–", "–", "–"),
     )
-    assert "trained on for as many steps" in table.note and "'bicubic'" in table.note
+    assert (
+        "trained on without pruning for as many steps" in table.note and "'bicubic'" in table.note
+    )
     assert "Data: photos. Licence: CC0. A. Photographer, 2020." in table.note
 
 
@@ -99,8 +103,12 @@ def test_seeds_are_compared_in_pairs(arguments):
     # Student: 4.303 * 0.1528 / sqrt(3) = 0.38
     assert row[6] == "-0.45 to +0.31"
     overview = several_runs.overview(runs)
-    assert overview.header[:3] == ("run", "at its end", "PSNR, dB ↑")
-    assert overview.rows[0][:3] == ("run 0", "80 % sparse", "29.90")
+    assert overview.header == ("run", "run 0", "run 1", "run 2")
+    assert [row[0] for row in overview.rows[:2]] == ["at its end", "PSNR, dB ↑"]
+    assert [row[1] for row in overview.rows[:2]] == ["80 % sparse", "29.90"]
+    # More runs have a row each.
+    many = [dataclasses.replace(run, name=f"{run.name}{i}") for i in range(2) for run in runs]
+    assert several_runs.overview(many).rows[0][:3] == ("run 00", "80 % sparse", "29.90")
 
 
 @pytest.mark.parametrize(

@@ -159,9 +159,9 @@ def test_several_runs_are_one_page(trained_run, tmp_path):
     assert len(page.all("details")) == 3
     (criterion,) = page.rows("criterion")[:1]
     assert criterion == ["criterion", "–", "magnitude", "magnitude"]
-    (sparsity,) = (t for t in page.tables if t[0][:2] == ["run", "at its end"])
-    column = sparsity[0].index("sparsity, generator")
-    assert [row[column] for row in sparsity[1:]] == ["75.0%", "–", "–"]
+    (names,) = page.rows("run")
+    assert names[1:] == [run.name for run in runs]
+    assert page.rows("sparsity, generator") == [["sparsity, generator", "75.0%", "–", "–"]]
 
 
 def test_numbers_are_those_of_the_run(trained_run, tmp_path):
@@ -248,7 +248,9 @@ def test_the_conditions_of_a_measurement_are_not_metrics(tmp_path):
     ]
     page, _ = report(runs[0], tmp_path)
     sentence = "Measured with 1,000 images, 500 real images, a feature extractor with an accuracy of 97.5%."
-    assert sentence in page.text and page.rows("samples") == [] and page.rows("extractor")
+    assert sentence in page.text and page.rows("samples") == []
+    (row,) = page.rows("feature extractor")
+    assert "judged by the feature extractor with the fingerprint first." in row[1]
     assert "different feature extractors" in several_runs.overview(runs).note
     assert "different feature extractors" not in several_runs.overview([runs[0], runs[0]]).note
 
@@ -388,7 +390,7 @@ def test_pictures_of_page_and_markdown_are_the_same(trained_run, tmp_path):
 def test_files_that_exist_are_left_alone(trained_run, tmp_path):
     for name in ("report.html", "report.md"):
         (tmp_path / name).write_text("mine", encoding="utf-8")
-        with pytest.raises(OutputError, match=rf"{name}' exists; .*--overwrite"):
+        with pytest.raises(OutputError, match=rf"{name}' exists and is no report; .*--overwrite"):
             report(trained_run, tmp_path)
         assert [p.name for p in tmp_path.iterdir()] == [name]
         (tmp_path / name).unlink()
@@ -404,7 +406,7 @@ def test_files_that_exist_are_left_alone(trained_run, tmp_path):
         "report_files",
     ]
     (tmp_path / "page.html").mkdir()
-    with pytest.raises(OutputError, match="exists; choose another name"):
+    with pytest.raises(OutputError, match="exists and is no report; choose another name"):
         write_report(trained_run, tmp_path / "page.html", overwrite=True)
 
 
@@ -437,7 +439,8 @@ def test_runs_with_equal_names_show_their_folders(tmp_path):
         (tmp_path / parent).mkdir()
         write_run(example_runs.made(0, name="same"), tmp_path / parent)
     page, _ = report([tmp_path / "a", tmp_path / "b"], tmp_path)
-    assert page.rows(f"same ({tmp_path / 'a'})") and page.rows(f"same ({tmp_path / 'b'})")
+    (names,) = page.rows("run")
+    assert names[1:] == [f"same ({tmp_path / parent})" for parent in ("a", "b")]
 
 
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib", "PIL", "scipy"])

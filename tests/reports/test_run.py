@@ -385,4 +385,4 @@ def test_the_snippets_of_the_docs_run(tmp_path, monkeypatch):
     assert snippets
     for snippet in snippets:
         exec(compile(snippet, "docs/report.md", "exec"), names)
-    assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "run" / "report.html").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -17,12 +16,13 @@ from keras_ganprune.metrics import compare_models, profile
 from keras_ganprune.metrics.comparison import Comparison, ComparisonRow
 from keras_ganprune.metrics.size_shares import size_shares
 from keras_ganprune.utils import files
+from keras_ganprune.utils.notebook import Block, CodeBlock, ShownInNotebooks, TableBlock
 
 _DENSE, _AFTER, _BEFORE = "dense, equal steps", "compressed", "before"
 
 
 @attrs.define(eq=False, repr=False)
-class Compression:
+class Compression(ShownInNotebooks):
     """The result of `compress`.
 
     Attributes:
@@ -134,16 +134,16 @@ class Compression:
     def __repr__(self) -> str:
         return f"<Compression {self._headline()}>"
 
-    def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
-        cells = [
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self.table.table()
+    def _blocks(self) -> list[Block]:
+        table = self.table
+        return [
+            self._headline(),
+            TableBlock(table.table()),
+            *table.notes(),
+            *self.notes,
+            "The same as code:",
+            CodeBlock(self.recipe.rstrip()),
         ]
-        return (
-            f"<p>{html.escape(self._headline())}</p><table>{''.join(cells)}</table>"
-            f"<ul>{notes}</ul><pre>{html.escape(self.recipe)}</pre>"
-        )
 
 
 def _against(after: Mapping[str, float], reference: Mapping[str, float], name: str) -> str:

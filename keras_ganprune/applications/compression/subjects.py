@@ -302,11 +302,8 @@ class ForeignSubject(Subject):
 
 
 def _generator(model: keras.Model) -> str:
-    known = discovery.networks(model)
-    for name in ("generator", "G", "gen", "g_model", "g", "student"):
-        if name in known:
-            return name
-    return fixed_inputs.sampled_network(model)[0]
+    name = discovery.generator_name(discovery.networks(model))
+    return fixed_inputs.sampled_network(model)[0] if name is None else name
 
 
 def subject_of(model: Any, targets: list[str] | None) -> Subject:

@@ -42,7 +42,7 @@ def _network(result: DemoResult, name: str) -> keras.Model:
 def _write_pictures(result: DemoResult, folder: pathlib.Path) -> None:
     panels = {
         "real": result.real_samples,
-        "dense": result.dense_samples,
+        "dense, equal steps": result.dense_samples,
         _final_title(result): result.samples,
     }
     plotting.save_samples(folder / "samples.png", panels, COLUMNS)
@@ -104,4 +104,5 @@ def _run(result: DemoResult) -> Run:
         steps=result.steps,
         seconds=result.seconds,
         data=result.images.description,
+        equal_steps=True,
     )

@@ -143,7 +143,7 @@ def _worth(rows: list[tuple[str, ...]], end: str) -> str:
 def report_markdown(result: DemoResult) -> str:
     """Return the text of report.md."""
     options = result.options
-    masks = "![masks, white where a weight is kept](masks.png)"
+    masks = "![masks: dark where a weight is kept, light where it is pruned](masks.png)"
     channels = "![channels before and after the cut](channels.png)"
     lines = [
         "# A GAN, pruned inside `fit`",

@@ -15,6 +15,7 @@ from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import masked_weights
 from keras_ganprune.pruning import granularity, schedules
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks
 
 # The arguments of `Prune` that the old model determines for each part.
 _SETTINGS_OF_A_PART = {"frequency", "granularity", "schedule", "scope"}
@@ -51,7 +52,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Converted:
+class Converted(ShownInNotebooks):
     """A Keras 3 model whose pruning continues where TFMOT stopped.
 
     Attributes:
@@ -131,6 +132,9 @@ class Converted:
             for part in self.parts
             if part.schedule is not None
         ]
+
+    def _blocks(self) -> list[Block]:
+        return [str(self)]
 
     def __str__(self):
         weights = masked_weights(self.model)

@@ -13,6 +13,8 @@ from keras_ganprune.layers import mask_ops
 from keras_ganprune.metrics.layer_sensitivity import _cheapest_removal
 from keras_ganprune.pruning.allocation import PerLayer
 from keras_ganprune.utils import plotting, tables, validation
+from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
+from keras_ganprune.utils.palette import LIGHT, mix
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class SensitivityRow:
 
 
 @dataclass(frozen=True)
-class SensitivityReport:
+class SensitivityReport(ShownInNotebooks):
     """The sensitivity of each layer. It can be printed; `to_dicts()` is for a data frame.
 
     Attributes:
@@ -105,9 +107,14 @@ class SensitivityReport:
         """Return the table as Markdown."""
         return tables.markdown(self.table())
 
+    def _blocks(self) -> list[Block]:
+        return [TableBlock(self.table()), self._note()]
+
+    def _note(self) -> str:
+        return f"The metric is {self.base:.4g}; the table shows its degradation."
+
     def __str__(self) -> str:
-        text = tables.text(self.table())
-        return f"{text}\nThe metric is {self.base:.4g}; the table shows its degradation."
+        return f"{tables.text(self.table())}\n{self._note()}"
 
     __repr__ = __str__
 
@@ -136,20 +143,25 @@ class SensitivityReport:
         worst = max(increases[np.isfinite(increases)].max(initial=0.0), 0.0)
         colours = np.sqrt(np.clip(increases, 0.0, worst))
         top = max(float(colours.max()), 1e-12)
-        axis.imshow(colours, cmap="YlOrRd", vmin=0.0, vmax=top, aspect="auto")
+        shades = [
+            [mix(LIGHT.paper, LIGHT.series[1], float(shade) / top) for shade in row]
+            for row in np.nan_to_num(colours)
+        ]
+        axis.imshow(np.array(shades, dtype="uint8"), aspect="auto")
         for (y, x), value in np.ndenumerate(increases):
-            dark = colours[y, x] > 0.6 * top
+            dark = colours[y, x] > 0.8 * top
             axis.text(
                 *(x, y, f"{value:+.3g}"),
                 ha="center",
                 va="center",
                 fontsize=9,
-                color="white" if dark else "black",
+                color=LIGHT.paper if dark else LIGHT.ink,
             )
         axis.set_xticks(range(increases.shape[1]), [f"{s:g}" for s in self.sparsities])
         axis.set_yticks(range(len(names)), names)
         axis.set_xlabel("sparsity of this layer alone")
-        axis.set_title(f"degradation (unchanged model: {self.base:.4g})", fontsize=10)
+        title = f"degradation: darker is worse (unchanged model: {self.base:.4g})"
+        axis.set_title(title, fontsize=10)
         axis.tick_params(length=0)
         axis.spines[:].set_visible(False)
         plotting.save_figure(figure, path)

@@ -29,6 +29,7 @@ from keras_ganprune.pruning.structured.rule_advice import rule_to_write
 from keras_ganprune.pruning.structured.rule_runner import run_rules
 from keras_ganprune.pruning.structured.rules import entry_of
 from keras_ganprune.pruning.structured.union_find import FIXED
+from keras_ganprune.utils.notebook import Block, CodeBlock, ShownInNotebooks, TableBlock
 
 # See `keras_ganprune.layers.scope.select`.
 LayerSelector = (
@@ -95,10 +96,14 @@ class Group:
         """Paths of the weights that make these channels."""
         return [s.weight.path for s in self.slices if s.weight.role == OUT]
 
+    def positions(self, piece: GroupSlice) -> int:
+        """Return how many positions each unit has in a slice."""
+        return int(np.count_nonzero(piece.units >= 0)) // self.size
+
     def __repr__(self) -> str:
         lines = [f"{self.name}: {self.size} channels"]
         for piece in self.slices:
-            positions = int(np.count_nonzero(piece.units >= 0)) // self.size
+            positions = self.positions(piece)
             times = f", {positions} for each" if positions > 1 else ""
             lines.append(
                 f"  {piece.weight.role:<5} {piece.weight.path} axis {piece.weight.axis}{times}"
@@ -107,7 +112,7 @@ class Group:
 
 
 @dataclass(frozen=True, eq=False)
-class Groups(Sequence[Group]):
+class Groups(ShownInNotebooks, Sequence[Group]):
     """A sequence of all groups of a network, in the order of its layers.
 
     `print(groups)` lists them, and the layers whose channels stay with the reason.
@@ -152,12 +157,29 @@ class Groups(Sequence[Group]):
         """Number of units in all groups."""
         return sum(group.size for group in self.groups)
 
-    def __repr__(self) -> str:
-        lines = [repr(group) for group in self.groups]
-        lines += [f"{path}: all channels stay, because {why}." for path, why in self.stay.items()]
+    def _blocks(self) -> list[Block]:
+        head = ("group", "channels", "role", "weight", "axis", "positions of each")
+        cells: list[tuple[str, ...]] = [head]
+        for group in self.groups:
+            for number, piece in enumerate(group.slices):
+                begin = ("", "") if number else (group.name, f"{group.size:,}")
+                weight = piece.weight
+                count = str(group.positions(piece))
+                cells.append((*begin, weight.role, weight.path, str(weight.axis), count))
+        return [*([TableBlock(cells)] if self.groups else []), *self._reasons()]
+
+    def _reasons(self) -> list[Block]:
+        lines: list[Block] = [
+            f"{path}: all channels stay, because {why}." for path, why in self.stay.items()
+        ]
         for layer in {type(x): x for x in self.without_rule.values()}.values():
-            lines += [f"To cut {type(layer).__name__}, write its rule:", rule_to_write(layer) or ""]
-        return "\n".join(lines) or "No layer of the network makes channels."
+            lines.append(f"To cut {type(layer).__name__}, write its rule:")
+            lines.append(CodeBlock(rule_to_write(layer) or ""))
+        return lines if lines or self.groups else ["No layer of the network makes channels."]
+
+    def __repr__(self) -> str:
+        reasons = [r.text if isinstance(r, CodeBlock) else str(r) for r in self._reasons()]
+        return "\n".join([*(repr(group) for group in self.groups), *reasons])
 
     def removed(self, keeps: Sequence[np.ndarray]) -> np.ndarray:
         """Return a bool for each label: whether its class is removed.

@@ -9,18 +9,21 @@ from typing import Any
 
 import keras
 
-from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.pruning.structured.channels import Axes, Channels
 from keras_ganprune.pruning.structured.graph import Call, leaves
 from keras_ganprune.pruning.structured.rules.observed import observed_call
+from keras_ganprune.utils import validation
 
 _SHOWN = 3
 
 
-def not_followed(model: keras.layers.Layer, calls: Sequence[Call], channels: Channels) -> str:
-    """Return the text of the error for calls of layers without a rule. It names each class once.
+def not_followed(
+    model: keras.layers.Layer, calls: Sequence[Call], channels: Channels
+) -> UnsupportedLayerError:
+    """Return the error for calls of layers without a rule. It names each class once.
 
     Args:
         model: The network.
@@ -30,17 +33,26 @@ def not_followed(model: keras.layers.Layer, calls: Sequence[Call], channels: Cha
     by_class: dict[type, dict[str, Call]] = {}
     for call in calls:
         by_class.setdefault(type(call.operation), {}).setdefault(call.path, call)
-    return "\n".join(
-        _of_class(model, list(found.values()), channels) for found in by_class.values()
-    )
+    texts, keep = [], []
+    for cls, found in by_class.items():
+        selected = _selector(model, list(found), cls)
+        texts.append(_of_class(list(found.values()), channels, selected))
+        keep += (
+            list(found)
+            if isinstance(selected, type)
+            else validation.entries(selected) or [selected]
+        )
+    error = UnsupportedLayerError("\n".join(texts))
+    error.keep = tuple(keep)
+    return error
 
 
-def _of_class(model: keras.layers.Layer, calls: list[Call], channels: Channels) -> str:
+def _of_class(calls: list[Call], channels: Channels, selected: str | list[str] | type) -> str:
     first = calls[0]
     kind = type(first.operation).__name__
     others = f" and {len(calls) - 1} more" if len(calls) > 1 else ""
     inside = f" Its inside is not known either: {first.opaque}." if first.opaque else ""
-    keep = _selector(model, [call.path for call in calls], type(first.operation))
+    keep = f'"{selected}"' if isinstance(selected, str) else getattr(selected, "__name__", selected)
     rule = rule_to_write(first.operation, first, channels)
     return (
         f"Channels cannot be followed through {kind} '{first.path}'{others}: there is no rule for it."
@@ -50,8 +62,8 @@ def _of_class(model: keras.layers.Layer, calls: list[Call], channels: Channels) 
     )
 
 
-def _selector(model: keras.layers.Layer, paths: list[str], cls: type) -> str:
-    """Return code that selects all layers of a class and no other: a pattern, their paths, or the class."""
+def _selector(model: keras.layers.Layer, paths: list[str], cls: type) -> str | list[str] | type:
+    """Return what selects all layers of a class and no other: a pattern, their paths, or the class."""
     layers = walk(model)[1:]
     stem = paths[0]
     if len(paths) == 1:
@@ -68,9 +80,9 @@ def _selector(model: keras.layers.Layer, paths: list[str], cls: type) -> str:
         if any(not isinstance(layer, cls) for _, layer in found):
             break
         if set(paths) <= {path for path, _ in found}:
-            return f'"{stem}*"'
+            return f"{stem}*"
         stem = stem[:-1]
-    return repr(paths) if len(paths) <= _SHOWN else cls.__name__
+    return paths if len(paths) <= _SHOWN else cls
 
 
 def rule_to_write(

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import keras
 
-from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.pruning.structured.channels import Axes, Channels, Rule
 from keras_ganprune.pruning.structured.followed_layers import check_sizes, follow
 from keras_ganprune.pruning.structured.graph import Call, Graph, Tensor, leaves, tensors_in
@@ -52,7 +52,7 @@ def run_rules(
         if any(channels.movable(row) for t in call.inputs for row in channels.axes[id(t)].labels)
     ]
     if reached:
-        raise UnsupportedLayerError(not_followed(graph.model, reached, channels))
+        raise not_followed(graph.model, reached, channels)
     return channels
 
 

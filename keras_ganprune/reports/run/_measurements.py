@@ -14,6 +14,7 @@ import numpy as np
 from keras_ganprune.errors import DivergedError, InvalidArgumentError, PruningWarning
 from keras_ganprune.exporters import ExportReport
 from keras_ganprune.metrics import Profile
+from keras_ganprune.metrics.milliseconds import Milliseconds
 from keras_ganprune.pruning.structured.counted_macs import CountedMacs
 from keras_ganprune.reports.run.run import MetricColumn
 from keras_ganprune.utils import validation
@@ -193,10 +194,24 @@ def sizes_of(
 def _times(profile: Profile) -> dict[str, float]:
     runtimes = {"Keras": profile.latency, "SavedModel": profile.saved_latency}
     return {
-        f"{runtime}, batch of {batch}": float(milliseconds)
+        f"{runtime}, batch of {batch}": milliseconds
         for runtime, by_batch in runtimes.items()
         for batch, milliseconds in by_batch.items()
     }
+
+
+def quartiles_of(
+    *latencies: Mapping[str, Any],
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return the quartiles of the times that know them, by name and label."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for times_of in latencies:
+        for name, times in times_of.items():
+            known = times.items() if isinstance(times, Mapping) else ()
+            for label, time in known:
+                if isinstance(time, Milliseconds):
+                    found.setdefault(str(name), {})[str(label)] = time.quartiles
+    return found
 
 
 def _size(source: Any, name: str) -> dict[str, int]:

@@ -63,6 +63,11 @@ class RunJson:
     # Runs before version 0.3 have neither.
     metrics: Mapping[str, MetricColumn] = dataclasses.field(default_factory=dict)
     pictures: tuple[str, ...] = ()
+    # Runs before version 0.3 have neither of these, too.
+    latency_quartiles: Mapping[str, Mapping[str, tuple[float, float]]] = dataclasses.field(
+        default_factory=dict
+    )
+    equal_steps: bool | None = None
     # File -> its checksum. Runs of version 0.1 have none.
     checksums: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

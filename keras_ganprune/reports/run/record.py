@@ -61,6 +61,7 @@ def record_run(
     hardware: str | None = None,
     metrics: Mapping[str, Any] | None = None,
     pictures: Mapping[str, Any] | None = None,
+    equal_steps: bool | None = None,
 ) -> Run:
     """Collect the settings, logs, images and measurements of a run.
 
@@ -102,6 +103,9 @@ def record_run(
             the table, which has one row per name of `quality`. Defaults to none.
         pictures: Dict of title -> matplotlib figure, or bytes of a PNG file, for results that are not
             samples of images. Defaults to none.
+        equal_steps: Whether 'dense' is the dense network that was trained on, without pruning, for as many
+            steps as the others. True names it so in reports; False says that it has fewer steps. Defaults
+            to None: not known.
 
     Returns:
         A `Run`, which `write_run` writes.
@@ -131,11 +135,15 @@ def record_run(
     if steps_per_epoch is None and steps is not None:
         steps_per_epoch = steps / epochs
     counts, times = _measurements.sizes_of(sizes or {})
+    quartiles = _measurements.quartiles_of(times, latency or {})
     for title, values in (latency or {}).items():
         milliseconds = _measurements.numbers(values, f"latency[{title!r}]")
         for key, value in milliseconds.items():
             validation.non_negative(value, f"latency[{title!r}][{key!r}]")
         times[title] = {**times.get(title, {}), **milliseconds}
+    if equal_steps is not None:
+        validation.boolean(equal_steps, "equal_steps")
+    times = {key: {label: float(ms) for label, ms in row.items()} for key, row in times.items()}
     measurements, extractor = _measurements.quality_of(quality or {})
     layers, masks = _pruning.layers_of(networks, prunes or {})
     return Run(
@@ -161,6 +169,8 @@ def record_run(
         masks=masks,
         metrics=_measurements.metrics_of(metrics or {}),
         pictures=_measurements.pictures_of(pictures or {}),
+        latency_quartiles=quartiles,
+        equal_steps=equal_steps,
     )
 
 

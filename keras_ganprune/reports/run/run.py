@@ -139,6 +139,10 @@ class Run:
             decides. If it is not empty, reports show one table with a row per network or baseline.
         pictures: Dict of title -> bytes of a PNG file, for results that are not samples of images.
         files: Tuple of `ExportedFile`: the files that were exported from the run, with sizes and times.
+        latency_quartiles: Dict of 'dense', ... -> dict of label -> (lower, upper quartile) in milliseconds,
+            for the latencies of which they are known.
+        equal_steps: Whether 'dense' was trained on, without pruning, for as many steps as the others; None if
+            that is not known.
 
     Example:
     >>> run = Run({"loss": [0.7, 0.4]}, samples={}, quality={"pruned": ({"fd": 7.0}, {"fd": 9.0})})
@@ -169,6 +173,8 @@ class Run:
     metrics: Mapping[str, MetricColumn] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     files: tuple[ExportedFile, ...] = ()
+    latency_quartiles: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    equal_steps: bool | None = None
 
     @property
     def epochs(self) -> int:

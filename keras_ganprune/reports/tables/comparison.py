@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from keras_ganprune.metrics.confidence_intervals import mean_interval
+from keras_ganprune.metrics.milliseconds import within_noise
 from keras_ganprune.reports.run import MetricColumn, Run
 from keras_ganprune.reports.tables.cells import NOTHING, Table, number
+from keras_ganprune.reports.tables.measurements import latency
+from keras_ganprune.reports.tables.names import shown
 
 #: Size -> heading, in the order of the columns.
 _COSTS = {"nonzero": "not zero", "macs": "MACs", "gzip_bytes": "bytes, gzipped"}
@@ -39,18 +42,25 @@ def comparison(run: Run) -> Table | None:
     }
     timed = list(dict.fromkeys(label for times in run.latency.values() for label in times))
     columns = list(run.metrics.items())
-    header = ["", columns[0][1].heading, "against dense"]
+    header = ["", columns[0][1].heading, f"against {shown(run, 'dense')}"]
     header += [column.heading for _, column in columns[1:]]
     header += [*costs.values(), *(f"ms, {label}" for label in timed)]
     rows = []
     for name in run.quality:
-        sizes, times = run.sizes.get(name, {}), run.latency.get(name, {})
-        row = [name, measured(run, name, first), _distance(run, name, first)]
+        sizes = run.sizes.get(name, {})
+        row = [shown(run, name), measured(run, name, first), _distance(run, name, first)]
         row += [measured(run, name, key) for key, _ in columns[1:]]
         row += [number(sizes.get(key)) for key in costs]
-        row += [number(times.get(label)) for label in timed]
+        row += [_time(run, name, label) for label in timed]
         rows.append(tuple(row))
     return Table("Results", tuple(header), tuple(rows), _note(run))
+
+
+def _time(run: Run, name: str, label: str) -> str:
+    """Return the cell of a latency, which says whether it differs from that of 'dense' by noise only."""
+    time, dense = latency(run, name, label), latency(run, "dense", label)
+    noise = " (within noise)" if name != "dense" and within_noise(dense, time) else ""
+    return f"{number(time)}{noise}"
 
 
 def measured(run: Run, name: str, metric: str) -> str:
@@ -122,9 +132,18 @@ def _note(run: Run) -> str:
         "↓ lower is better, ↑ higher is better.",
         "Measured on held-out data, with the exported and reloaded networks.",
     ]
-    if "dense" in run.quality:
+    if "dense" in run.quality and run.equal_steps:
         sentences.append(
-            "'dense' is the dense network, trained on for as many steps as the others."
+            f"'{shown(run, 'dense')}' is the dense network, trained on without pruning for as many steps as "
+            "the others."
+        )
+    labels = {label for times in run.latency.values() for label in times}
+    if any("within noise" in _time(run, name, label) for name in run.quality for label in labels):
+        sentences.append("Within noise: the quartiles of the two times overlap.")
+    if any("macs" in sizes for sizes in run.sizes.values()):
+        sentences.append(
+            "MACs: multiply-accumulates per sample. Masked weights are still multiplied, so only a cut "
+            "lowers them."
         )
     if any(name not in run.sizes for name in run.quality):
         names = ", ".join(f"'{name}'" for name in run.quality if name not in run.sizes)

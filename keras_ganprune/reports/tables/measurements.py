@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from keras_ganprune.metrics.confidence_intervals import Interval, mean_interval, paired_increase
+from keras_ganprune.metrics.milliseconds import Milliseconds
 from keras_ganprune.metrics.quality_report import METRICS as QUALITY_METRICS
 from keras_ganprune.reports.run import Run
 
@@ -53,6 +54,13 @@ def measured(run: Run, name: str, metric: str) -> Interval | None:
     """Return the mean and the interval of a metric over the measurements of `name`, or None."""
     values = [m[metric] for m in run.quality.get(name, ()) if metric in m]
     return mean_interval(values) if values else None
+
+
+def latency(run: Run, name: str, label: str) -> float | None:
+    """Return a latency in milliseconds, with its quartiles where they are known, or None."""
+    time = run.latency.get(name, {}).get(label)
+    quartiles = run.latency_quartiles.get(name, {}).get(label)
+    return time if time is None or quartiles is None else Milliseconds(time, *quartiles)
 
 
 def fd_increase(run: Run, name: str) -> Interval | None:

@@ -6,9 +6,17 @@ import json
 from typing import Any
 
 from keras_ganprune.metrics.confidence_intervals import Interval
+from keras_ganprune.metrics.milliseconds import within_noise
 from keras_ganprune.reports.run import Run
 from keras_ganprune.reports.tables.cells import NOTHING, Table, interval, number
-from keras_ganprune.reports.tables.measurements import METRICS, fd_increase, measured, ordered
+from keras_ganprune.reports.tables.measurements import (
+    METRICS,
+    fd_increase,
+    latency,
+    measured,
+    ordered,
+)
+from keras_ganprune.reports.tables.names import shown
 from keras_ganprune.utils.tables import change, change_range
 
 # Entries of a measurement that describe how it was made.
@@ -26,6 +34,11 @@ _SIZES = {
     "saved_bytes": "SavedModel, bytes",
     "gzip_bytes": "SavedModel, gzipped",
 }
+_SIZES_NOTE = (
+    "In brackets: as a share of the first column. A parameter is stored once. MACs (multiply-accumulates per "
+    "sample) count each place where it is used, so a convolution has few parameters and many MACs. Masked "
+    "weights are still multiplied: MACs and times fall only where a network was shrunk."
+)
 
 
 def quality(run: Run) -> Table | None:
@@ -46,7 +59,8 @@ def quality(run: Run) -> Table | None:
         (METRICS.get(m, m.replace("_", " ")), *(interval(measured(run, n, m)) for n in names))
         for m in metrics
     ]
-    return Table("Quality", ("", *names), tuple(rows), _quality_note(run, names))
+    header = ("", *(shown(run, name) for name in names))
+    return Table("Quality", header, tuple(rows), _quality_note(run, names))
 
 
 def _quality_note(run: Run, names: list[str]) -> str:
@@ -69,7 +83,8 @@ def _quality_note(run: Run, names: list[str]) -> str:
     for name in names:
         increase = fd_increase(run, name)
         if increase is not None:
-            sentences.append(f"Fréchet distance of {name} against dense: {_with_ends(increase)}.")
+            dense = shown(run, "dense")
+            sentences.append(f"Fréchet distance of {name} against {dense}: {_with_ends(increase)}.")
     return " ".join(sentences)
 
 
@@ -98,7 +113,7 @@ def sizes(run: Run) -> Table | None:
         label: [run.sizes.get(name, {}).get(key) for name in names] for key, label in _SIZES.items()
     }
     for timed in dict.fromkeys(t for name in names for t in run.latency.get(name, {})):
-        values[f"ms: {timed}"] = [run.latency.get(name, {}).get(timed) for name in names]
+        values[f"ms: {timed}"] = [latency(run, name, timed) for name in names]
     rows = [
         (label, *_with_shares(row))
         for label, row in values.items()
@@ -106,18 +121,20 @@ def sizes(run: Run) -> Table | None:
     ]
     if not rows:
         return None
-    note = (
-        "In brackets: as a share of the first column. MACs: multiply-accumulates per sample. Masked "
-        "weights are still multiplied, so MACs and times fall only where a network was shrunk."
+    noise = " Within noise: the quartiles of the two times overlap."
+    note = _SIZES_NOTE + (
+        noise if any("within noise" in cell for row in rows for cell in row) else ""
     )
-    return Table("Size and speed", ("", *names), tuple(rows), note)
+    header = ("", *(shown(run, name) for name in names))
+    return Table("Size and speed", header, tuple(rows), note)
 
 
 def _with_shares(values: list[float | None]) -> list[str]:
     first, *others = values
     cells = [number(first)]
     for value in others:
-        share = f" ({value / first:.2f}×)" if first and value is not None else ""
+        noise = ", within noise" if within_noise(first, value) else ""
+        share = f" ({value / first:.2f}×{noise})" if first and value is not None else ""
         cells.append(number(value) + share)
     return cells
 
@@ -193,6 +210,16 @@ def setting(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def extractor_text(run: Run) -> str:
+    """Return what judged the quality, as a sentence; '' if no feature extractor did."""
+    if not run.extractor:
+        return ""
+    return (
+        f"The quality was judged by the feature extractor with the fingerprint {run.extractor[:8]}. "
+        "Distances from an extractor with another fingerprint are not comparable."
+    )
+
+
 def about(run: Run) -> Table:
     """Return the settings of a run and where it ran."""
     facts: list[tuple[str, Any]] = [
@@ -201,7 +228,7 @@ def about(run: Run) -> Table:
         ("steps", run.steps),
         ("training, seconds", None if run.seconds is None else round(run.seconds, 1)),
         *sorted(run.settings.items()),
-        ("extractor", run.extractor),
+        ("feature extractor", extractor_text(run)),
         ("hardware", run.hardware),
         ("written", run.created),
         ("versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())),

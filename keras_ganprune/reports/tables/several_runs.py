@@ -13,12 +13,16 @@ from keras_ganprune.reports.tables.comparison import paired_differences
 from keras_ganprune.reports.tables.measurements import (
     fd_increase,
     final_name,
+    latency,
     measured,
     ordered,
 )
+from keras_ganprune.reports.tables.names import shown
 from keras_ganprune.reports.tables.one_run import setting
 from keras_ganprune.utils.tables import change, change_range
 
+# More runs than this have a row each instead of a column.
+_SIDE_BY_SIDE = 4
 # Returns the cell of a run, from the run and the name of its final samples.
 _Column = Callable[[Run, str], str]
 
@@ -39,7 +43,10 @@ def differing(runs: Sequence[Run]) -> Table | None:
 
 
 def overview(runs: Sequence[Run]) -> Table:
-    """Return one row per run: sparsity, quality against dense, size and speed at its end."""
+    """Return sparsity, quality against dense, size and speed of each run at its end.
+
+    Few runs have a column each, more runs a row each.
+    """
     rows = [[run.name, final_name(run)] for run in runs]
     header = ["run", "at its end"]
     for title, cell in _columns(runs).items():
@@ -57,15 +64,19 @@ def overview(runs: Sequence[Run]) -> Table:
         )
     if any(run.layers for run in runs):
         notes.append("Sparsity: the share of the masked weights that is zero.")
-    return Table("Side by side", tuple(header), tuple(map(tuple, rows)), " ".join(notes))
+    cells = [tuple(header), *map(tuple, rows)]
+    if len(runs) <= _SIDE_BY_SIDE:  # one column per run is narrower than one per quantity
+        cells = list(zip(*cells, strict=True))
+    return Table("Side by side", cells[0], tuple(cells[1:]), " ".join(notes))
 
 
 def _columns(runs: Sequence[Run]) -> dict[str, _Column]:
     """Return the columns of the overview by title."""
+    dense = _dense(runs)
     columns: dict[str, _Column] = {
-        "FD dense ↓": lambda run, name: interval(measured(run, "dense", "fd")),
+        f"FD {dense} ↓": lambda run, name: interval(measured(run, "dense", "fd")),
         "FD ↓": lambda run, name: interval(measured(run, name, "fd")),
-        "FD against dense": lambda run, name: _mean_change(fd_increase(run, name)),
+        f"FD against {dense}": lambda run, name: _mean_change(fd_increase(run, name)),
         "coverage ↑": lambda run, name: interval(measured(run, name, "coverage")),
         "recall ↑": lambda run, name: interval(measured(run, name, "recall")),
     }
@@ -87,6 +98,12 @@ def _columns(runs: Sequence[Run]) -> dict[str, _Column]:
     for label in dict.fromkeys(timed):
         columns[f"ms: {label}"] = _latency_column(label)
     return columns
+
+
+def _dense(runs: Sequence[Run]) -> str:
+    """Return what 'dense' is in all runs."""
+    names = {shown(run, "dense") for run in runs}
+    return names.pop() if len(names) == 1 else "dense"
 
 
 def _metric_column(metric: str) -> _Column:
@@ -115,7 +132,7 @@ def _size_column(key: str) -> _Column:
 
 
 def _latency_column(label: str) -> _Column:
-    return lambda run, name: number(run.latency.get(name, {}).get(label))
+    return lambda run, name: number(latency(run, name, label))
 
 
 def _mean_change(increase: Interval | None) -> str:
@@ -128,9 +145,9 @@ def paired(runs: Sequence[Run]) -> Table | None:
     For runs with metrics of their own, it is the difference of the deciding metric.
     """
     if any(run.metrics for run in runs):
-        return paired_differences(_seed_groups([run for run in runs if run.metrics]))
+        return paired_differences(seed_groups([run for run in runs if run.metrics]))
     rows = []
-    for group in _seed_groups(runs):
+    for group in seed_groups(runs):
         names = ordered(name for run in group for name in run.quality)
         for name in names:
             row = None if name in ("real", "dense") else _paired_row(group, name)
@@ -143,11 +160,11 @@ def paired(runs: Sequence[Run]) -> Table | None:
         "mean(pruned) / mean(dense) − 1; its interval resamples the seeds (paired percentile "
         "bootstrap). With fewer than about five seeds, such an interval is too narrow."
     )
-    header = ("runs", "seeds", "FD dense", "FD", "increase", "95 % interval")
+    header = ("runs", "seeds", f"FD {_dense(runs)}", "FD", "increase", "95 % interval")
     return Table("Paired over seeds", header, tuple(rows), note)
 
 
-def _seed_groups(runs: Sequence[Run]) -> list[list[Run]]:
+def seed_groups(runs: Sequence[Run]) -> list[list[Run]]:
     """Return groups of at least two runs with equal settings and different, known seeds."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
