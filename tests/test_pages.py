@@ -58,11 +58,9 @@ def test_a_page_that_is_run_elsewhere_is_named_there(page):
 
 @pytest.mark.full
 @pytest.mark.filterwarnings(
-    # They train for a few steps only, and are told what that means.
+    # The first one stops in mid-schedule; a budget may be missed by a little more than 2 %.
     "ignore:Training ended at step:keras_ganprune.errors.PruningWarning",
     "ignore:The budget, 0.25 of the macs, is missed:keras_ganprune.errors.PruningWarning",
-    "ignore:.*their masks keep all:keras_ganprune.errors.PruningWarning",
-    "ignore::keras_ganprune.errors.PruningNotice",
     # Converters of other projects.
     "ignore::DeprecationWarning",
     "ignore::FutureWarning",

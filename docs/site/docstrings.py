@@ -1,8 +1,8 @@
 """Docstrings of this package, in the form that Griffe's Google style reads.
 
 The docstrings follow Keras: doctest lines of "Example:" are not indented, one entry of "Args:" may describe
-several arguments, and "Returns:" may be one line. Griffe wants an "Examples:" section with indented lines, one
-argument an entry, and the description below its header. Names of the public API become links.
+several arguments, and "Returns:" may be one line. Griffe wants an "Examples:" section with indented lines,
+one argument per entry, and the description below its header. Names of the public API become links.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import re
 
 import griffe
 
-HEADER = re.compile(r"^(Args|Attributes|Example|Examples|Raises|Reference|References|Returns|Warns):")
+HEADER = re.compile(
+    r"^(Args|Attributes|Example|Examples|Raises|Reference|References|Returns|Warns):"
+)
 SEVERAL = re.compile(r"^( +)(\*{0,2}\w+(?:, \*{0,2}\w+)+): ")
 
 
@@ -34,7 +36,7 @@ class KerasStyle(griffe.Extension):
 
 
 def describe_prunable_class(attribute: griffe.Attribute) -> None:
-    """Give `PrunableDense = _define(keras.layers.Dense, "kernel")` the docstring that the class has at run time."""
+    """Describe `PrunableDense = _define(keras.layers.Dense, "kernel")`, as the class does at run time."""
     found = re.fullmatch(r"_define\((keras\.layers\.\w+)(?:, )?(.*)\)", str(attribute.value))
     if not found or attribute.docstring:
         return
@@ -61,7 +63,8 @@ def rewritten(text: str, root: str, names: set[str]) -> str:
         if HEADER.match(line):
             sections.append([])
         sections[-1].append(line)
-    return "\n".join(line for each in sections for line in _section(each, root, names))
+    # Griffe reads a header only after a blank line.
+    return "\n".join(line for each in sections for line in (*_section(each, root, names), ""))
 
 
 def _section(lines: list[str], root: str, names: set[str]) -> list[str]:
@@ -78,7 +81,7 @@ def _section(lines: list[str], root: str, names: set[str]) -> list[str]:
     if kind == "Returns":
         first = lines[0].partition(":")[2].strip()
         rest = [f"    {line.strip()}" if line else line for line in lines[1:]]
-        return ["", "Returns:", *([f"    {first}"] if first else []), *rest]
+        return ["Returns:", *([f"    {first}"] if first else []), *rest]
     return lines
 
 
@@ -95,7 +98,7 @@ def _one_entry_each(lines: list[str]) -> list[str]:
         for name in names:
             changed = SEVERAL.sub(rf"\g<1>{name}: ", first) if several else first
             result += [changed, *(line for line in rest if line)]
-    return [*result, ""]
+    return result
 
 
 def _linked(line: str, root: str, names: set[str]) -> str:

@@ -1,8 +1,8 @@
 """Hook of MkDocs: files of the repository that a page links to are pages of the site, too.
 
-A page says `[base.py](../keras_ganprune/applications/base.py)`, which works where the repository is browsed. The
-site has no such folder, so each file that is linked to becomes a page: Markdown as it is, a notebook with its
-stored outputs, anything else as code. `` `kgp.name` `` in a page becomes a link to the API reference.
+A page says `[base.py](../keras_ganprune/applications/base.py)`, which works where the repository is browsed.
+The site has no such folder, so each file that is linked to becomes a page: Markdown as it is, a notebook with
+its stored outputs, anything else as code. `` `kgp.name` `` in a page becomes a link to the API reference.
 """
 
 from __future__ import annotations
