@@ -7,7 +7,6 @@ its stored outputs, anything else as code. `` `kgp.name` `` in a page becomes a 
 
 from __future__ import annotations
 
-import functools
 import pathlib
 import posixpath
 import re
@@ -108,14 +107,12 @@ def _add(files: Files, config: MkDocsConfig, name: str) -> None:
         files.append(File.generated(config, address, content=content))
 
 
-@functools.cache
 def _notebook(path: pathlib.Path) -> tuple[str, dict[str, bytes]]:
     """Return a notebook as Markdown, and its pictures by name."""
     notebook = nbformat.read(path, as_version=4)
     text, resources = nbconvert.MarkdownExporter().from_notebook_node(
         notebook, {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
     )
-    # Printed text is indented by four characters, which is code without a language.
     return text, resources["outputs"]
 
 
