@@ -8,6 +8,7 @@ import paths
 import pytest
 
 import keras_ganprune
+from keras_ganprune.applications import catalog
 
 BLOCK = re.compile(r"(?ms)^ *```python\n(.*?)^ *```$")
 PAGES = {
@@ -93,3 +94,9 @@ def test_the_warnings_that_the_page_of_questions_quotes_exist():
     assert len(quoted) >= 6
     for text in quoted:
         assert text in joined, text
+
+
+def test_the_gallery_has_every_application():
+    gallery = PAGES["gallery"].lower()
+    for name in catalog.names():
+        assert name in gallery or name.replace("-", " ") in gallery, name

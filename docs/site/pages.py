@@ -10,6 +10,7 @@ from __future__ import annotations
 import pathlib
 import posixpath
 import re
+from collections.abc import Callable
 
 import nbconvert
 import nbformat
@@ -22,7 +23,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 FOLDER = "repository"  # of the site
 NOTEBOOKS = "notebooks"
 LINK = re.compile(r"(\]\()(?!\w+:|#|/)([^)\s#]+)(#[^)\s]*)?(\))")
-CODE = re.compile(r"(?ms)^ *```.*?^ *```$")
+CODE = re.compile(r"(?ms)^ *(`{3,}).*?^ *\1$")
 LANGUAGES = {".py": "python", ".js": "javascript", ".html": "html", ".css": "css", ".json": "json"}
 
 
@@ -48,12 +49,11 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         name = _in_repository(here, found[2])
         if name is None:
             return found[0]
-        to = name.removeprefix("docs/") if name.startswith("docs/") else _page_of(name)
-        address = posixpath.relpath(to, posixpath.dirname(here) or ".")
+        address = posixpath.relpath(_page_of(name), posixpath.dirname(here) or ".")
         return f"{found[1]}{address}{found[3] or ''}{found[4]}"
 
-    text = LINK.sub(replaced, markdown)
-    return _outside_code(text, _with_names) if not here.startswith(f"{FOLDER}/") else text
+    text = _outside_code(markdown, lambda part: LINK.sub(replaced, part))
+    return text if here.startswith(f"{FOLDER}/") else _outside_code(text, _with_names)
 
 
 def _in_repository(page: str, link: str) -> str | None:
@@ -75,6 +75,7 @@ def _source_of(page: str) -> str:
 
 
 def _page_of(name: str) -> str:
+    """Return the page that shows a file of the repository, or the file itself if it is in `docs`."""
     if name.startswith("docs/"):
         return name.removeprefix("docs/")
     if name.startswith(f"{NOTEBOOKS}/") and name.endswith(".ipynb"):
@@ -83,11 +84,13 @@ def _page_of(name: str) -> str:
 
 
 def _outside(page: str, markdown: str) -> list[str]:
+    """Return the files of the repository that a page links to."""
     found = [_in_repository(page, match[2]) for match in LINK.finditer(CODE.sub("", markdown))]
     return [name for name in found if name]
 
 
 def _add(files: Files, config: MkDocsConfig, name: str) -> None:
+    """Add the page of a file of the repository, and its pictures."""
     path = ROOT / name
     if not path.is_file():
         raise PluginError(f"A page links to {name}, which is no file of the repository.")
@@ -116,9 +119,12 @@ def _notebook(path: pathlib.Path) -> tuple[str, dict[str, bytes]]:
     return text, resources["outputs"]
 
 
-def _outside_code(text: str, change) -> str:
-    parts = re.split(r"(?ms)(^ *```.*?^ *```$)", text)
-    return "".join(part if i % 2 else change(part) for i, part in enumerate(parts))
+def _outside_code(text: str, change: Callable[[str], str]) -> str:
+    parts, end = [], 0
+    for block in CODE.finditer(text):
+        parts += [change(text[end : block.start()]), block[0]]
+        end = block.end()
+    return "".join([*parts, change(text[end:])])
 
 
 def _with_names(text: str) -> str:
