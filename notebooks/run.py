@@ -8,6 +8,7 @@ The stored outputs are those of the documentation site.
 import pathlib
 import sys
 import tempfile
+from collections.abc import Iterable
 
 import nbclient
 import nbformat
@@ -25,13 +26,24 @@ def kept(output: nbformat.NotebookNode) -> bool:
     return not output.get("data", {}).get("text/html", "").startswith("<pre style=")
 
 
+def joined(outputs: Iterable[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Return outputs with the texts that follow one another as one."""
+    result: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if result and output.output_type == result[-1].output_type == "stream":
+            result[-1].text += output.text
+        else:
+            result.append(output)
+    return result
+
+
 def clean(notebook: nbformat.NotebookNode) -> None:
     """Leave nothing in a notebook that differs between machines and says nothing."""
     notebook.metadata["language_info"] = {"name": "python"}
     for cell in notebook.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if kept(output)]
+            cell.outputs = joined(output for output in cell.outputs if kept(output))
 
 
 def run(path: pathlib.Path) -> None:
