@@ -190,7 +190,8 @@ class Shrink(ShownInNotebooks, FreshCopies):
 
         Returns: One `ShrinkEvent` per network. They are added to `events`.
 
-        Raises: As for the class, and InvalidArgumentError: `at` has several steps.
+        Raises:
+            InvalidArgumentError: `at` has several steps, or as for the class.
 
         Example:
         >>> latent, images = keras.Input((4,)), keras.Input((2,))
