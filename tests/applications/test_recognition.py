@@ -1,7 +1,6 @@
 """Recognition: scores, network, own folders, wrong data, few labels with a GAN, picture."""
 
 import attrs
-import keras
 import numpy as np
 import pytest
 
@@ -119,18 +118,32 @@ def test_wrong_options():
         RecognitionOptions(flips="booth")
 
 
-def test_the_network_mirrors_in_training_only_and_shrinks():
+def test_the_network_mirrors_and_shifts_in_training_only_and_shrinks():
     network = residual_classifier((40, 40, 1), 3, width=0.5, flips="both")
     x = np.random.default_rng(0).normal(size=(4, 40, 40, 1)).astype("float32")
-    mirror = keras.Model(network.input, network.get_layer("mirror").output)
-    assert not np.array_equal(mirror(x, training=True), x)
-    np.testing.assert_array_equal(mirror(x, training=False), x)
+    for name in ("mirror", "shift"):
+        layer = network.get_layer(name)
+        assert not np.array_equal(layer(x, training=True), x)
+        np.testing.assert_array_equal(layer(x, training=False), x)
     groups = kgp.channel_groups(network)
     costs = structured.Costs(groups)
     smallest = [np.arange(group.size) == 0 for group in groups]
     assert costs.macs(smallest) < 0.1 * costs.macs()
     small = kgp.shrink(network, budget=kgp.Budget(macs=0.5))
     assert small.get_layer("mirror").mode == "horizontal_and_vertical"
+
+
+def test_the_weights_are_averages_over_a_part_of_the_training(own_folder):
+    application = Recognition(options(own_folder, batch_size=8))
+    data = application.data()
+    model = application.model(application.networks(data))
+    optimizer = model.optimizer
+    # Each compression has ten steps, of which a third counts.
+    assert optimizer.ema_momentum == pytest.approx(1 - 3 / 10)
+    model.fit(data.train.x, data.train.y, batch_size=8, verbose=0)
+    averages = optimizer._model_variables_moving_average
+    for weight, average in zip(model.trainable_variables, averages, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), average.numpy())
 
 
 def test_the_classes_have_the_same_weight(own_folder):
