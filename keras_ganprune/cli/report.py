@@ -12,10 +12,11 @@ from keras_ganprune.cli.arguments import Recorder
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.exporters.next_export import next_export
 from keras_ganprune.metrics import sparsity_report
+from keras_ganprune.metrics.explanation import explain
 from keras_ganprune.reports import write_report
 from keras_ganprune.utils.closing import closing
 
-HELP = "Write the page of runs, or print the sparsity of a saved model."
+HELP = "Write the page of runs, or print what is, or can be, pruned in a saved model."
 EXAMPLES = (
     "keras-ganprune report ganprune_run",
     "keras-ganprune report run80 run90 --output both.html",
@@ -30,7 +31,7 @@ def add_arguments(recorder: Recorder) -> None:
         nargs="+",
         metavar="RUN",
         help="Run folders, which are shown side by side on one page; or .keras files, whose sparsity is "
-        "printed.",
+        "printed, or, if nothing is pruned, what can be.",
     )
     recorder.add_argument(
         "--output",
@@ -110,11 +111,16 @@ def _check_unused(options: dict[str, Any], where: str, path: pathlib.Path) -> No
 
 
 def _print_sparsity(path: pathlib.Path, modules: Sequence[str], markdown: bool) -> None:
-    for name, network in saved_models.networks(saved_models.load(path, modules)).items():
-        table = sparsity_report(network)
+    """Print the sparsity of the networks of a file; where nothing is pruned, what could be."""
+    model = saved_models.load(path, modules)
+    found = {name: sparsity_report(each) for name, each in saved_models.networks(model).items()}
+    # Without masks and zeros, nothing was pruned.
+    pruned = {name: table.masked or table.sparsity for name, table in found.items()}
+    if not markdown and not any(pruned.values()):
+        print(explain(model))
+        return
+    for name, table in found.items():
         if markdown:
             print(f"## {name}\n\n{table.to_markdown()}\n")
         else:
-            # Without masks and zeros, nothing was pruned.
-            pruned = table.masked or table.sparsity
-            print(f"{name}\n{table}\n" if pruned else f"{name}: not pruned\n")
+            print(f"{name}\n{table}\n" if pruned[name] else f"{name}: not pruned\n")

@@ -123,3 +123,12 @@ def test_missing_files_and_modules_are_named(model, tmp_path):
         command(tmp_path)
     with pytest.raises(PruningError, match=r"Received: .no_such_module."):
         command(model, "--import", "no_such_module")
+
+
+def test_a_file_without_zeros_says_what_can_be_pruned(tmp_path, capsys):
+    example_runs.gan().save(tmp_path / "gan.keras")
+    command(tmp_path / "gan.keras")
+    printed = capsys.readouterr().out
+    assert "generator" in printed and "discriminator" in printed
+    assert "80% sparsity (masks)" in printed and "kgp.Pruner(" in printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if str(tmp_path) not in line)
