@@ -130,5 +130,5 @@ def test_a_file_without_zeros_says_what_can_be_pruned(tmp_path, capsys):
     command(tmp_path / "gan.keras")
     printed = capsys.readouterr().out
     assert "generator" in printed and "discriminator" in printed
-    assert "80% sparsity (masks)" in printed and "kgp.Pruner(" in printed
+    assert "80% sparsity (masks)" in printed and "Next (`kgp` is keras_ganprune" in printed
     assert all(len(line) <= 80 for line in printed.splitlines() if str(tmp_path) not in line)
