@@ -91,6 +91,24 @@ class Prune(ShownInNotebooks, FreshCopies):
     >>> history = model.fit(x, y, verbose=0, callbacks=[Prune(0.5)])
     >>> history.history["sparsity"]
     [0.5]
+
+    The generator of a GAN, to 80 % from step 2 to step 8, by what the loss would lose, ranked over all layers:
+
+    >>> from keras_ganprune.applications.networks import dcgan
+    >>> gan = kgp.GANModel(*dcgan((8, 8, 1), channels=8), latent_dim=64)
+    >>> gan.compile(keras.optimizers.Adam(1e-3, 0.5), keras.optimizers.Adam(1e-3, 0.5))
+    >>> prune = kgp.Prune(
+    ...     kgp.PolynomialDecay(0.8, begin_step=2, end_step=8),
+    ...     target="generator",
+    ...     criterion="taylor",
+    ...     allocation="global_ranking",
+    ...     frequency=3,
+    ...     verbose=0,
+    ... )
+    >>> images = np.zeros((40, 8, 8, 1), "float32")
+    >>> history = gan.fit(images, batch_size=4, verbose=0, callbacks=[prune])
+    >>> [(step, round(achieved, 2)) for step, requested, achieved in prune.updates]
+    [(2, 0.0), (5, 0.7), (8, 0.8)]
     """
 
     def __init__(
