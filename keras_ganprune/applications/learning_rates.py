@@ -39,8 +39,8 @@ def falling(rate: float, constant: int, steps: int) -> Any:
 def averaged(steps: int) -> dict[str, Any]:
     """Return arguments of an optimizer that averages the weights over about a third of a training.
 
-    With a constant learning rate, a network changes from step to step. At the end of the dense training, Keras
-    writes the average over the weights: it is steadier, and a better teacher.
+    With a constant learning rate, a network changes from step to step. At the end of the dense training,
+    Keras writes the average over the weights: it is steadier, and a better teacher.
 
     Args:
         steps: Positive int, number of optimizer steps of each training after the dense one.
