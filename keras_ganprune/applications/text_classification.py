@@ -91,10 +91,15 @@ class TextClassification(Application):
     def model(self, networks: Mapping[str, keras.Model]) -> keras.Model:
         """Return the network, compiled with cross-entropy and accuracy."""
         network = networks["network"]
-        rate = learning_rates.falling(5e-3, *Plan.of(self, self.data()).steps)
+        dense, branch = Plan.of(self, self.data()).steps
         network.compile(
-            # With a small epsilon, an n-gram of one name would learn it in a few large steps.
-            keras.optimizers.AdamW(rate, weight_decay=0.08, epsilon=4e-3),
+            keras.optimizers.AdamW(
+                learning_rates.falling(5e-3, dense, branch),
+                weight_decay=0.08,
+                # With a small one, an n-gram of one name would learn it in a few large steps.
+                epsilon=4e-3,
+                **learning_rates.averaged(branch),
+            ),
             smoothed_cross_entropy,
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
             jit_compile=text_quality.compiles_loops(),
