@@ -151,7 +151,7 @@ def _mean(values: list[float], digits: int, sign: str = "") -> str:
     if not values:
         return "–"
     found = mean_interval(values)
-    text = f"{found.mean:{sign}.{digits}f}"
+    text = f"{round(found.mean, digits) or 0.0:{sign}.{digits}f}"  # no "-0.000"
     return f"{text} ± {found.half:.{digits}f}" if found.count > 1 else text
 
 
