@@ -133,6 +133,7 @@ def test_the_network_mirrors_and_shifts_in_training_only_and_shrinks():
     assert small.get_layer("mirror").mode == "horizontal_and_vertical"
 
 
+@pytest.mark.full
 def test_the_weights_are_averages_over_a_part_of_the_training(own_folder):
     application = Recognition(options(own_folder, batch_size=8))
     data = application.data()

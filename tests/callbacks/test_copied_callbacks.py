@@ -73,6 +73,7 @@ CASES = {
     ],
     "Shrink": lambda folder: [kgp.Shrink(at=4, sparsity=0.25, target="part")],
     "Teach": lambda folder: [kgp.Teach(make_model().part, "part")],
+    "Progress": lambda folder: [kgp.Progress(), kgp.Prune(0.5)],
     "NaNGuard": lambda folder: [kgp.NaNGuard(2)],
     "QualityMonitor and DiversityGuard": monitors,
     "SampleGrid": lambda folder: [

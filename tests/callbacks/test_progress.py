@@ -88,6 +88,7 @@ def test_phases_steps_and_numbers(capsys, every_step):
     assert steps == sorted(steps) and set(steps) == set(range(9))
 
 
+@pytest.mark.full
 def test_a_cut_ends_the_phases(capsys, every_step):
     prune = kgp.Prune(kgp.ConstantSparsity(0.5, 1, 2), "generator", 1, granularity="channel")
     images = np.zeros((32, 4, 4, 1), "float32")
@@ -118,6 +119,7 @@ def test_the_last_phase(schedule, phase, capsys):
     assert re.match(f"{phase}, step 8 of 8", capsys.readouterr().out.splitlines()[-1])
 
 
+@pytest.mark.full
 def test_numbers_are_those_that_others_watch_or_that_are_asked_for(capsys):
     monitor = kgp.QualityMonitor(lambda model: {"weights": float(model.count_params())})
     stop = keras.callbacks.EarlyStopping("mae", mode="min", patience=9)
@@ -288,6 +290,7 @@ def test_compress_shows_its_steps(capsys):
     assert all(line.startswith("compress: ") for line in lines)
 
 
+@pytest.mark.full
 def test_a_silent_compress(capsys):
     kgp.compress(model(), (X, Y), sparsity=0.5, epochs=2, batch_size=8, verbose=0)
     assert capsys.readouterr().out == ""
@@ -353,6 +356,7 @@ print("END")
 
 
 @pytest.mark.parametrize("columns", [80, pytest.param(160, marks=pytest.mark.full)])
+@pytest.mark.full
 def test_fit_neither_wraps_nor_scrolls(columns):
     seen = screens.run(["-c", PROGRAM, "10"], columns, errors=False)
     assert seen.code == 0 and seen.screen.wraps == seen.screen.scrolls == 0

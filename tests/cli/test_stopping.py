@@ -48,6 +48,7 @@ def stopped(monkeypatch, owner, name):
     monkeypatch.setattr(owner, name, stop)
 
 
+@pytest.mark.full
 def test_a_chain_of_commands(model, capsys):
     """Each command names the next one, which works when it is typed."""
     words = [
@@ -97,6 +98,7 @@ def test_the_command_after_an_application(capsys):
     assert next_of(capsys.readouterr().out) == ["report", "run"]
 
 
+@pytest.mark.full
 def test_ctrl_c_in_compress(model, capsys, monkeypatch):
     words = ["compress", "m.keras", "d.npz", "out", "--sparsity", "0.5"]
     words += ["--epochs", "2", "--batch-size", "8"]
@@ -142,6 +144,7 @@ def test_ctrl_c_in_a_demo(fake, monkeypatch):
     assert not pathlib.Path("run").exists()
 
 
+@pytest.mark.full
 def test_ctrl_c_in_the_demo_of_image_generation(capsys, monkeypatch):
     stopped(monkeypatch, keras.Model, "fit")
     assert cli.main(["demo", "--quick", "--no-quality"]) == 130

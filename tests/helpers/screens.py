@@ -4,6 +4,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -64,6 +65,13 @@ class Seen:
         self.screen, self.lines, self.output, self.code = screen, lines, output, code
 
 
+def _in_a_terminal():
+    """Make the process that is started one that a person would have started."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # A test that runs in the background of a shell ignores Ctrl-C, and so would its children.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def run(arguments, columns, cwd=None, interrupt=None, errors=True, seconds=300):
     """Run Python with arguments in a terminal.
 
@@ -87,7 +95,7 @@ def run(arguments, columns, cwd=None, interrupt=None, errors=True, seconds=300):
         cwd=cwd,
         env=variables | {"TERM": "xterm"},
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_in_a_terminal,
     )
     os.close(side)
     screen = Screen(columns)

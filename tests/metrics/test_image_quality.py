@@ -189,7 +189,8 @@ def test_the_report_prints(quality, pooled_quality, digits):
     text = str(report)
     assert "Fréchet distance" in text and "0, 1" in text
     assert (
-        f"1,200 images against 597 real images; extractor {report.extractor[:8]}, accuracy" in text
+        "1,200 images against 597 real images, judged by the feature extractor with the fingerprint "
+        f"{report.extractor[:8]} and an accuracy of 96" in text
     )
     assert report.to_markdown().startswith("| metric | value | better |\n| --- | ---: | ---: |\n")
     logs = report.to_dict()

@@ -286,6 +286,7 @@ def test_a_terminal_neither_wraps_nor_scrolls(columns):
 @pytest.mark.parametrize(
     "how", ["wait", *(pytest.param(x, marks=pytest.mark.full) for x in ("raise", "end"))]
 )
+@pytest.mark.full
 def test_the_line_ends_with_the_program(how):
     """After an error, after Ctrl-C, and where nobody closes it."""
     interrupt = "step 199" if how == "wait" else None

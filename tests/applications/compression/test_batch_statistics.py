@@ -35,6 +35,7 @@ def statistics(model):
 
 @cases((0.99,), "momentum", [0.99, 0.1])
 @pytest.mark.parametrize("goal", [{"sparsity": 0.5}, {"budget": kgp.Budget(macs=0.5)}], ids=str)
+@pytest.mark.full
 def test_batch_statistics_are_measured_where_moving_averages_lag(momentum, goal):
     measured_anew = momentum == 0.99
     result = kgp.compress(

@@ -38,6 +38,7 @@ def test_every_group_keeps_a_quarter_of_an_equal_width(share):
     assert f"GlobalRanking(minimum={round(least, 6):.6g})" in str(result.recipe)
 
 
+@pytest.mark.full
 def test_a_budget_that_needs_less_is_met_all_the_same():
     """The layer behind the first one keeps its inputs, so that little is left for the budget."""
     keras.utils.set_random_seed(0)
