@@ -92,7 +92,7 @@ class Prune(ShownInNotebooks, FreshCopies):
     >>> history.history["sparsity"]
     [0.5]
 
-    The generator of a GAN, to 80 % from step 2 to step 8, by what the loss would lose, ranked over all layers:
+    The generator of a GAN, to 80 % from step 2 to step 8, by `taylor` scores, ranked over all layers:
 
     >>> from keras_ganprune.applications.networks import dcgan
     >>> gan = kgp.GANModel(*dcgan((8, 8, 1), channels=8), latent_dim=64)

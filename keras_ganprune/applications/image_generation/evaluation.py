@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -66,7 +67,7 @@ def measure(
     return reports
 
 
-def latency(gan: GANModel, folder: pathlib.Path) -> dict[str, float]:
+def latency(gan: GANModel, folder: pathlib.Path) -> Mapping[str, float]:
     """Return the milliseconds per batch of the SavedModels 'dense' and 'generator', measured in turns."""
     z = latents.draw(LATENCY_BATCH, gan.latent_dim, seed=0)
     labels = np.zeros(LATENCY_BATCH, "int32")
