@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
@@ -98,4 +98,4 @@ def latencies(networks: list[MeasuredNetwork], folder: pathlib.Path) -> dict[str
     if any(None in spec.shape[1:] for spec in keras.tree.flatten(specs)):
         return {}
     inputs = measure_latency.random_inputs(specs, LATENCY_BATCH)
-    return measure_latency.latency(functions, inputs)
+    return {**measure_latency.latency(functions, inputs)}

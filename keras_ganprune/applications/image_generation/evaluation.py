@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -67,11 +66,11 @@ def measure(
     return reports
 
 
-def latency(gan: GANModel, folder: pathlib.Path) -> Mapping[str, float]:
+def latency(gan: GANModel, folder: pathlib.Path) -> dict[str, float]:
     """Return the milliseconds per batch of the SavedModels 'dense' and 'generator', measured in turns."""
     z = latents.draw(LATENCY_BATCH, gan.latent_dim, seed=0)
     labels = np.zeros(LATENCY_BATCH, "int32")
     with StatusLine().doing("Measuring the latency"):
         functions = {name: measure_latency.served(folder / name) for name in ("dense", "generator")}
         inputs = [z, labels] if gan.conditional else z
-        return measure_latency.latency(functions, inputs, repeats=50)
+        return {**measure_latency.latency(functions, inputs, repeats=50)}
