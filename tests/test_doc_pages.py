@@ -37,6 +37,7 @@ def test_a_page_runs_and_prints_what_it_says(page, tmp_path, monkeypatch):
             pytest.skip(f"{page} needs {package}, which is not installed")
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
+    keras.utils.clear_session()  # Keras numbers the models of a process.
     found = blocks(page)
     assert found
     with warnings.catch_warnings():

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.applications.compression import compress
+from keras_ganprune.applications.compression.plan import FEWEST_STEPS
 from keras_ganprune.applications.networks import dcgan
 from keras_ganprune.callbacks.run_progress import RunProgress
 from keras_ganprune.callbacks.training_progress import TrainingProgress
@@ -127,7 +128,7 @@ def images_of_gans(
     gan.compile(keras.optimizers.Adam(5e-4, 0.5), keras.optimizers.Adam(5e-4, 0.5))
     batch = min(_BATCH, len(images))
     per_epoch = max(1, len(images) // batch)
-    further = max(2, steps // 2 // per_epoch)
+    further = max(-(-FEWEST_STEPS // per_epoch), steps // 2 // per_epoch)
     progress = RunProgress()
     progress.plan(steps)
     _fit(gan, Batches(images, labels, batch, steps, seed), progress, "GAN")

@@ -15,7 +15,7 @@ _STEPS, _FEWEST, _MOST = 1000, 4, 100
 # Fewer epochs than this are cut into more and shorter ones, so that a killed run loses little.
 _SHORTEST_RUN = 4
 # A sampled gradient, a first and a last mask, and a step to recover.
-_FEWEST_STEPS = 4
+FEWEST_STEPS = 4
 # Shares of the steps after which the last mask is made, and channels are cut out.
 _RAMP, _CHANNEL_RAMP, _CUT = 0.6, 0.4, 0.5
 _UPDATES = 40
@@ -98,9 +98,9 @@ def plan_for(
     per_pass = samples // size
     epochs = _default_epochs(per_pass) if epochs is None else epochs
     steps = epochs * per_pass
-    if steps < _FEWEST_STEPS:
+    if steps < FEWEST_STEPS:
         raise InvalidArgumentError(
-            f"`compress` needs at least {_FEWEST_STEPS} training steps: pruning is gradual. Received: "
+            f"`compress` needs at least {FEWEST_STEPS} training steps: pruning is gradual. Received: "
             f"{steps} (epochs={epochs}, {samples} samples, {size} per step). Train for more `epochs`, or "
             "with a smaller `batch_size`."
         )
