@@ -32,6 +32,7 @@ LONG = {
         "pruning.criteria.gradient",
         "layers.lora",
         "layers.computed_kernels",
+        "callbacks.prune",
     )
 }
 

@@ -281,6 +281,7 @@ def test_of_two_the_first_is_shown(capsys):
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
+@pytest.mark.full
 def test_compress_shows_its_steps(capsys):
     kgp.compress(model(), (X, Y), sparsity=0.5, epochs=4, batch_size=8, validation_data=(X, Y))
     lines = capsys.readouterr().out.splitlines()

@@ -274,6 +274,7 @@ if "end" not in sys.argv:
 
 
 @pytest.mark.parametrize("columns", [80, pytest.param(160, marks=pytest.mark.full)])
+@pytest.mark.full
 def test_a_terminal_neither_wraps_nor_scrolls(columns):
     seen = screens.run(["-c", PROGRAM], columns)
     begin = seen.screen.text.index("BEGIN")
