@@ -45,7 +45,7 @@ class ApplicationOptions:
     )
     quick: bool = option(
         False,
-        "Use less data, fewer steps and smaller networks; takes less than a minute.",
+        "Use less data, fewer steps and smaller networks; takes one to two minutes.",
         kind=bool,
         default_text="no",
         group="Training",

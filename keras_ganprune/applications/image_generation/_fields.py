@@ -180,7 +180,7 @@ class DemoFields:
         None,
         "Training steps, rounded up to whole epochs.",
         kind=int,
-        default_text="3,000 for dcgan and 8,000 for mlp; 900 and 2,400 with quick",
+        default_text="3,000 for dcgan and 8,000 for mlp; 600 and 2,400 with quick",
         check=validation.positive_int,
         group="Training",
     )
@@ -228,7 +228,7 @@ class DemoFields:
     )
     quick: bool = option(
         False,
-        "Use fewer steps and channels; takes less than a minute.",
+        "Use fewer steps and channels; takes about a minute.",
         kind=bool,
         default_text="no",
         group="Training",

@@ -29,6 +29,7 @@ from keras_ganprune.utils import annotated, terminal
 SAMPLES = 40
 COLUMNS = 10  # of a picture; for class-conditional networks, one class per column
 _STEPS = {"dcgan": 3000, "mlp": 8000}
+_QUICK_STEPS = {"dcgan": 600, "mlp": 2400}
 # For a large data set, an epoch is 100 steps instead of a pass over all images.
 _LONGEST_EPOCH, _SHORT_EPOCH = 200, 100
 _MASK_UPDATES = 60  # over the whole training
@@ -142,8 +143,7 @@ def epochs_and_steps(options: DemoOptions, batches: int) -> tuple[int, int]:
     >>> epochs_and_steps(DemoOptions(steps=250), batches=79)
     (4, 79)
     """
-    default = _STEPS[options.network]
-    steps = options.steps or (default * 3 // 10 if options.quick else default)
+    steps = options.steps or (_QUICK_STEPS if options.quick else _STEPS)[options.network]
     per_epoch = batches if batches <= _LONGEST_EPOCH else _SHORT_EPOCH
     return options.epochs or -(-steps // per_epoch), per_epoch
 
