@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> None:
         if not arguments.markdown:
             words = [word for module in arguments.modules for word in ("--import", module)]
             then = next_export(models[0], *words) or (None if words else ["benchmark", models[0]])
-            print(closing("the tables above.", "", then))
+            print(closing("", "", then))
         return
     _check_unused(model_options, ".keras files", paths[0])
     page = write_report(paths, arguments.output, arguments.title, overwrite=arguments.overwrite)

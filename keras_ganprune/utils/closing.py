@@ -24,7 +24,7 @@ def closing(made: str, worth: str, then: Sequence[Any] | None) -> str:
     """Return the last lines of a run.
 
     Args:
-        made: Sentence: what was made, and where.
+        made: Sentence: what was made, and where. "" if nothing was written.
         worth: Sentence: quality, and size against dense. "" if the text above says it.
         then: Words of the next command, or None if there is none.
 
@@ -34,7 +34,7 @@ def closing(made: str, worth: str, then: Sequence[Any] | None) -> str:
     Worth: 0.25 of the bytes.
     Next: keras-ganprune report small/model.keras
     """
-    lines = [folded(f"Made: {made}")]
+    lines = [folded(f"Made: {made}")] if made else []
     if worth:
         lines.append(folded(f"Worth: {worth}"))
     if then:

@@ -10,7 +10,8 @@ import sys
 
 _SCRIPT = "keras-ganprune"
 _MODULE = "keras_ganprune"
-_imported = False
+# Whether the arguments are still to be checked; None before the package is imported.
+_waits: bool | None = None
 
 
 def parses_arguments() -> bool:
@@ -19,8 +20,14 @@ def parses_arguments() -> bool:
     Only then does `import keras_ganprune` leave Keras out. The processes that a command starts, and programs
     that import this package, are not the command line.
     """
-    if _imported:
-        return False
+    global _waits
+    if _waits is None:
+        _waits = _is_command()
+    return _waits
+
+
+def _is_command() -> bool:
+    """Return whether this process runs the command. Call it while the package is imported first."""
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     if script is not None:
         # On Windows, the script is a file in keras-ganprune.exe.
@@ -35,10 +42,10 @@ def parses_arguments() -> bool:
 
 def import_all() -> None:
     """Import what `import keras_ganprune` imports in other programs. Ctrl-C ends the process at once."""
-    global _imported
-    if _imported or not parses_arguments():
+    global _waits
+    if not parses_arguments():
         return
-    _imported = True
+    _waits = False
     # An interrupt within the imports of C++ libraries becomes errors of many kinds.
     kept = signal.signal(signal.SIGINT, _stop)
     try:

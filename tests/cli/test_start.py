@@ -168,6 +168,27 @@ def test_python_minus_m_is_as_fast(tmp_path):
     assert not re.search(r"\| +(keras|tensorflow)$", found.stderr, re.M)
 
 
+@pytest.mark.parametrize("way", ["script", "python -m"])
+def test_all_is_imported_after_the_checks(way, tmp_path):
+    """Keras cannot start, and our own text of it, which comes first of all imports, says why."""
+    (tmp_path / "model.keras").write_text("x")
+    script = tmp_path / "keras-ganprune"
+    script.write_text("import sys\nfrom keras_ganprune.cli import main\nsys.exit(main())")
+    program = [str(script)] if way == "script" else ["-m", "keras_ganprune"]
+    found = subprocess.run(
+        [sys.executable, *program, "report", "model.keras"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "nope"},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert found.returncode == 2
+    assert (
+        "Keras needs the backend 'tensorflow', 'jax' or 'torch'. Received: 'nope'" in found.stderr
+    )
+    assert "Traceback" not in found.stderr
+
+
 LOGS = """
 import os, subprocess, sys
 from keras_ganprune.utils import native_messages
