@@ -135,7 +135,7 @@ def table(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
             for title, of_seed in values.items()
             if title not in ROWS and 0 in of_seed
         ]
-        line = [name, f"{column.title} {arrow}", ", ".join(others) or "–"]
+        line = [name, f"{column.title} {arrow}", "; ".join(others) or "–"]
         line.append(_mean(list(values.get("dense", {}).values()), column.digits))
         for row in ROWS[1:]:
             line.append(_difference(values.get(row), values.get("dense"), column.digits))
@@ -178,7 +178,8 @@ def short_table(rows: list[dict[str, Any]]) -> str:
             if len(seeds[name]) == 1
             else [cell.partition(" ±")[0] for cell in (dense, sparse, small)]
         )
-        lines.append([name, metric, beat, *cells, str(len(seeds[name]))])
+        first = beat.partition("; ")[0]
+        lines.append([name, metric, first, *cells, str(len(seeds[name]))])
     header = [
         "application",
         "judged by",
