@@ -1,5 +1,5 @@
 // The search runs in a worker, which browsers refuse to a folder that is opened as file://. There, its script
-// runs in a hidden frame that has the functions of a worker. Without a script of ours, the plugin `offline`
+// runs in a hidden frame that has the functions of a worker. Without a file of this name, the plugin `offline`
 // would load one from a server.
 "use strict";
 
