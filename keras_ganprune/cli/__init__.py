@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if getattr(arguments, "list", False):
                 print(_applications())
                 return 0
-            records = parsers.records_of(arguments.command, parsers.application_named(argv))
+            application = getattr(arguments, "application", None)
+            records = parsers.records_of(arguments.command, application)
             flags = error_texts.flags_of(records)
             first_checks.check(arguments, records)
             if not arguments.verbose:

@@ -67,7 +67,7 @@ class Recorder:
 
 @functools.cache
 def recorded() -> dict[str, Any]:
-    """Return what is in the file: the commands and the applications."""
+    """Return what is in the file: the commands, the applications, and the data sets of images."""
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 

@@ -11,12 +11,10 @@ import math
 import pathlib
 from typing import Any
 
-from keras_ganprune.cli.arguments import dest_of
+from keras_ganprune.cli.arguments import dest_of, recorded
 from keras_ganprune.errors import InvalidArgumentError, unknown_name
 from keras_ganprune.utils import files, given_paths, optional_imports, validation
 
-#: Names of the data sets of images: the keys of `datasets.load`.
-IMAGES = ("mnist", "mnist-5000", "digits")
 # Package -> the extra that installs it, and what needs it.
 _PACKAGES = {
     "demo": {"matplotlib": ("demo", "Pictures"), "PIL": ("demo", "Pictures")},
@@ -87,7 +85,7 @@ def _check_data(text: str, images: bool) -> None:
     if path.suffix in (".npy", ".npz"):
         given_paths.check_array_file(path)
     elif images:
-        given_paths.check_data(text, IMAGES)
+        given_paths.check_data(text, recorded()["images"])
 
 
 def _check_output(arguments: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from keras_ganprune.applications import catalog
 from keras_ganprune.cli.arguments import FILE, Recorder
+from keras_ganprune.datasets.lookup import LOADERS
 
 #: The commands, in the order of the help. To add a command: its file in this folder, and a name here.
 COMMANDS = ("demo", "compress", "sweep", "shrink", "export", "benchmark", "report")
@@ -33,7 +34,7 @@ def arguments_of_commands() -> dict[str, Any]:
                 application: _records(module, application) for application in catalog.names()
             }
     applications = {name: catalog.get(name).help for name in catalog.names()}
-    return {"commands": commands, "applications": applications}
+    return {"commands": commands, "applications": applications, "images": list(LOADERS)}
 
 
 def _records(module: Any, *application: str) -> list[dict[str, Any]]:

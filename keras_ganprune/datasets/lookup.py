@@ -10,6 +10,9 @@ from keras_ganprune.datasets.mnist_digits import mnist
 from keras_ganprune.datasets.optical_digits import digits
 from keras_ganprune.utils import annotated, given_paths
 
+#: Name -> function that returns the data set.
+LOADERS = {"mnist": mnist, "mnist-5000": lambda: mnist(full=False), "digits": digits}
+
 
 def load(name: str | os.PathLike[str], size: int = 28) -> Images:
     """Return a data set by its name, or the images of a folder.
@@ -34,8 +37,7 @@ def load(name: str | os.PathLike[str], size: int = 28) -> Images:
     """
     annotated.check(load, locals())
     check_size(size)
-    loaders = {"mnist": mnist, "mnist-5000": lambda: mnist(full=False), "digits": digits}
-    if isinstance(name, str) and name in loaders:
-        return loaders[name]()
-    given_paths.check_data(name, loaders)
+    if isinstance(name, str) and name in LOADERS:
+        return LOADERS[name]()
+    given_paths.check_data(name, LOADERS)
     return folder(name, size)
