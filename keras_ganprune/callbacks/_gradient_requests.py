@@ -25,10 +25,14 @@ class Request:
         moment: 1 for mean |g|, 2 for the root of mean g^2.
         loss: Function (model, batch) -> scalar whose gradient is sampled; None for the gradients that the
             optimizers receive.
+        signed: Whether gradients keep their sign: mean g in place of mean |g|.
+        times_weight: Whether each gradient is multiplied by the weight: w g in place of g.
     """
 
     moment: int
     loss: Loss | None = None
+    signed: bool = False
+    times_weight: bool = False
 
 
 def adversarial_loss(model: Any, data: Any) -> Any:
@@ -56,13 +60,12 @@ def requests(
         InvalidArgumentError: The criterion needs the adversarial loss, but the model has none, or a target is
             the discriminator itself.
     """
-    if not criterion.needs_gradient:
-        scoring = None
-    elif criterion.source == "adversarial":
-        _check_adversarial(model, networks, criterion, loss)
-        scoring = Request(criterion.moment, loss or adversarial_loss)
-    else:
-        scoring = Request(criterion.moment, loss)
+    scoring = None
+    if criterion.needs_gradient:
+        if criterion.source == "adversarial":
+            _check_adversarial(model, networks, criterion, loss)
+            loss = loss or adversarial_loss
+        scoring = Request(criterion.moment, loss, criterion.signed, criterion.times_weight)
     return scoring, Request(1, loss) if mode.needs_gradient else None
 
 

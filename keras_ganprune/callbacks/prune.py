@@ -48,10 +48,10 @@ class Prune(ShownInNotebooks, FreshCopies):
             them. Defaults to None.
         frequency: Positive int, number of optimizer steps between mask updates. The end step of the schedule
             always updates. Defaults to None: the frequency of a TFMOT schedule, or 100.
-        criterion: Scores the weights: a name ('magnitude', 'l1', 'l2', 'gradient', 'taylor',
-            'discriminator_saliency', 'batch_norm_scale', 'fpgm', 'random', ...), a config or a `Criterion`.
-            Gradients that it needs are averaged over the batches before an update; other steps cost the same
-            as without. Defaults to 'magnitude'.
+        criterion: Scores the weights: a name ('magnitude', 'l2', 'lamp', 'gradient', 'taylor', 'wanda',
+            'discriminator_saliency', 'batch_norm_scale', 'fpgm', ...), a config or a `Criterion`. Gradients
+            that it needs are averaged over the batches before an update; other steps cost the same as
+            without. Defaults to 'magnitude'.
         granularity: The units that are removed together: 'unstructured', 'channel', 'layer', a pattern such
             as '2:4', a block such as '4x4', a config or a `Granularity`. For a runtime that gets faster by
             zeros, `Block.for_runtime("litert")`; for ONNX Runtime, `Channel(round_to=8)` and `Shrink`.
@@ -64,6 +64,10 @@ class Prune(ShownInNotebooks, FreshCopies):
         gradient_loss: Function (model, batch) -> scalar loss. A gradient criterion uses its gradients instead
             of those that the optimizers receive. 'discriminator_saliency' needs it for models other than
             `GANModel`. Defaults to None.
+        calibration: Inputs of the target, for a criterion that measures activations ('wanda', 'apoz',
+            'mean_activation', 'latent_sensitivity'): an array, or a list of arrays; for several targets a
+            list with an entry for each. Defaults to None: the batches of the running `fit`, or latent vectors
+            for a generator that takes them.
         optimizer: The optimizer, or its attribute name, whose steps the schedule counts. Name it if several
             optimizers have trained the target. Defaults to None: the optimizer that trains the first target.
         copies: Networks that are weight averages of a target (an EMA generator) and get its masks: 'auto'
@@ -123,6 +127,7 @@ class Prune(ShownInNotebooks, FreshCopies):
         mode: ModeLike = "hard",
         scope: Any = None,
         gradient_loss: Callable[[keras.Model, Any], Any] | None = None,
+        calibration: Any = None,
         optimizer: str | keras.optimizers.Optimizer | None = None,
         copies: Literal["auto"] | str | Sequence[str] | keras.layers.Layer | None = "auto",
         verbose: int | bool = 1,
@@ -141,6 +146,7 @@ class Prune(ShownInNotebooks, FreshCopies):
             criterion, granularity, allocation, mode, scope, self.schedule
         )
         self.gradient_loss = _check_gradient_loss(gradient_loss, self.settings)
+        self.calibration = _check_calibration(calibration, self.settings)
         self.optimizer = optimizer
         self.copies = copies
         self.verbose = verbose
@@ -293,3 +299,13 @@ def _check_gradient_loss(loss: Any, settings: PruningSettings) -> Any:
             "gradients. Leave it out, or use a criterion such as 'taylor'."
         )
     return loss
+
+
+def _check_calibration(calibration: Any, settings: PruningSettings) -> Any:
+    """Return `calibration` if it is None, or if the settings use it."""
+    if calibration is not None and not settings.criterion.needs_calibration:
+        raise InvalidArgumentError(
+            f"`calibration` is not used: {settings.criterion!r} measures nothing on inputs. Leave it out, "
+            "or use a criterion such as 'wanda'."
+        )
+    return calibration

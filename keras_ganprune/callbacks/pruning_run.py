@@ -106,12 +106,14 @@ class PruningRun:
             return
         if not self.started:
             self.start()
-        sampler = self.targets.sampler
-        if sampler is not None:
-            if self.samples_next():
-                sampler.start()
-            else:
-                sampler.stop()
+        collectors = self.targets.collectors
+        if collectors:
+            wanted = self.samples_next()
+            for collector in collectors:
+                if wanted:
+                    collector.start()
+                else:
+                    collector.stop()
 
     def end_batch(self, batch: int, logs: dict[str, Any] | None) -> None:
         """Update the masks if an update is due at this step.
@@ -146,8 +148,7 @@ class PruningRun:
                     raise
                 # The loss was still finite; `NaNGuard` will see the loss of the next batch.
                 self.last_step = step_before
-                if self.targets.sampler is not None:
-                    self.targets.sampler.reset()
+                self._reset_collectors()
 
     def end_epoch(self, logs: dict[str, Any] | None) -> None:
         """Evaluate the trial of an adaptive schedule, and mask whatever bypassed the constraint."""
@@ -161,8 +162,8 @@ class PruningRun:
     def end_training(self) -> None:
         """Make the last update, hold the masks, and warn if the schedule has not ended."""
         pruner = self.pruner
-        if self.targets.sampler is not None:
-            self.targets.sampler.stop()
+        for collector in self.targets.collectors:
+            collector.stop()
         if self.postponed is not None and self.callback.schedule.adaptive:
             self.postponed = None  # a trial that never began
         if self.postponed is not None:
@@ -280,8 +281,8 @@ class PruningRun:
     def due_update(self, step: int) -> tuple[int, Target] | None:
         """Return (step of the schedule, target) of the update that is due at a step, or None."""
         if self.postponed is not None:
-            sampler = self.targets.sampler
-            if sampler is None or sampler.batches < self.callback.settings.gradient_batches:
+            collected = [collector.batches for collector in self.targets.collectors]
+            if min(collected, default=0) < self.callback.settings.gradient_batches:
                 return None
             # The schedule may have continued meanwhile.
             latest = self._latest_update(-1, step)
@@ -319,10 +320,12 @@ class PruningRun:
         callback, pruner, sampler = self.callback, self.pruner, self.targets.sampler
         arguments: dict[str, Any] = {callback.schedule.quantity: target}
         was_postponed = self.postponed is not None
+        if not self._collected():
+            self.postponed = (due, target)
+            return False
+        if self.targets.calibration is not None:
+            arguments["calibration"] = self.targets.calibration.read()
         if sampler is not None:
-            if sampler.batches == 0 or sampler.skipped:
-                self.postponed = (due, target)
-                return False
             for name, request in zip(("gradients", "growth"), self.targets.requests, strict=True):
                 arguments[name] = None if request is None else sampler.read(request)
         if callback.schedule.quantity == "sparsity":
@@ -334,8 +337,7 @@ class PruningRun:
             harden=harden or due == callback.schedule.end_step,
         )
         self.postponed = None
-        if sampler is not None:
-            sampler.reset()
+        self._reset_collectors()
         if self.trials is not None:
             self.trials.controller.begin_trial(cast(float, target))  # one for all tensors
         if self.targets.rewinder is not None:
@@ -354,6 +356,16 @@ class PruningRun:
         self.first_update.warn(pruner.sparsity)
         return True
 
+    def _collected(self) -> bool:
+        """Return whether an update has what it needs from the batches: of one batch at least."""
+        sampler = self.targets.sampler
+        seen = all(collector.batches for collector in self.targets.collectors)
+        return seen and (sampler is None or not sampler.skipped)
+
+    def _reset_collectors(self) -> None:
+        for collector in self.targets.collectors:
+            collector.reset()
+
     def _warn_of_frozen(self) -> None:
         """Warn once of pruned weights that training does not change."""
         if not self._frozen:
@@ -366,9 +378,9 @@ class PruningRun:
 
     def _update_with_fewer_batches(self, postponed: tuple[int, Target]) -> None:
         """Make an update that still waits for gradients, with those of fewer batches."""
-        sampler = self.targets.sampler
+        collectors = self.targets.collectors
         try:
-            updated = sampler is not None and sampler.batches > 0 and self.update(*postponed)
+            updated = bool(collectors) and self._collected() and self.update(*postponed)
         except DivergedError:
             if not self._guarded:
                 raise
@@ -379,7 +391,7 @@ class PruningRun:
     def _harden(self) -> None:
         """Hold the masks of a mode that let weights return: new masks if possible, or else the last ones."""
         reports, updates = self.callback.reports, self.callback.updates
-        if self.targets.sampler is None and updates and not self.pruner.mode.enforced:
+        if not self.targets.collectors and updates and not self.pruner.mode.enforced:
             due = updates[-1][0]
             self.update(due, self.target_at(due), harden=True)
             reports.pop(-2)

@@ -13,6 +13,7 @@ from keras_ganprune.backend import distribution, tracing
 from keras_ganprune.callbacks._gradient_requests import requests
 from keras_ganprune.callbacks._gradient_sampler import GradientSampler
 from keras_ganprune.callbacks._rewinder import Rewinder
+from keras_ganprune.callbacks.calibration_inputs import CalibrationInputs
 from keras_ganprune.errors import PruningWarning, UnbuiltModelError
 from keras_ganprune.layers.guard import MaskConstraint
 from keras_ganprune.layers.mask_store import MaskStore, memory
@@ -35,6 +36,7 @@ class PruneCallback(Protocol):
     frequency: int
     settings: PruningSettings
     gradient_loss: Any
+    calibration: Any
     optimizer: Any
     copies: Any
     reports: list[MaskReport]
@@ -66,6 +68,7 @@ class TargetNetworks:
         pruner: The `Pruner`, or None before `prepare`.
         stores: The `MaskStore` of each pruned layer.
         sampler: The gradient sampler, or None if no gradients are needed.
+        calibration: The `CalibrationInputs`, or None if the criterion measures nothing on inputs.
         rewinder: The rewinder, or None if the schedule does not rewind.
         logs: Dict, name of a log -> sparsity, as of the last `measure`.
 
@@ -93,6 +96,7 @@ class TargetNetworks:
         self.pruner: Pruner | None = None
         self.stores: list[MaskStore] = []
         self.sampler: GradientSampler | None = None
+        self.calibration: CalibrationInputs | None = None
         self.rewinder: Rewinder | None = None
         self.logs: dict[str, float] = {}
 
@@ -106,6 +110,14 @@ class TargetNetworks:
                     PruningWarning,
                     stacklevel=4,
                 )
+
+    @property
+    def collectors(self) -> list[GradientSampler | CalibrationInputs]:
+        """What collects something in some batches: gradients, inputs, both or nothing."""
+        found: list[Any] = [self.sampler] if self.sampler is not None else []
+        if self.calibration is not None and self.calibration.records:
+            found.append(self.calibration)
+        return found
 
     @property
     def first(self) -> keras.layers.Layer:
@@ -173,6 +185,8 @@ class TargetNetworks:
         needed = [request for request in self.requests if request is not None]
         if needed:
             self.sampler = GradientSampler(callback.model, pruner.weights, needed)
+        if callback.settings.criterion.needs_calibration:
+            self.calibration = CalibrationInputs(self.model, self.networks, callback.calibration)
         # A list of schedules of the wrong length is refused now, not when it is first needed.
         schedule.targets(schedule.begin_step, [to_numpy(w.variable) for w in pruner.ranked])
         # Not before: after an error above, the next `fit` must report it again.

@@ -112,6 +112,41 @@ def following_scale(
     return None
 
 
+_ACTIVATIONS = (
+    keras.layers.Activation,
+    keras.layers.ReLU,
+    keras.layers.LeakyReLU,
+    keras.layers.PReLU,
+    keras.layers.ELU,
+    keras.layers.Softmax,
+)
+
+
+def following_activation(
+    layer: keras.layers.Layer, network: keras.layers.Layer
+) -> keras.layers.Layer:
+    """Return the layer whose output is the activation of a layer's channels.
+
+    It is the layer itself if it has an activation, or if no activation follows directly or after a batch
+    normalization, or if the graph is not known (subclassed networks).
+    """
+    if getattr(layer, "activation", None) not in (None, keras.activations.linear):
+        return layer
+    graph = _Graph(network)
+    for start in _with_wrappers(layer, network):
+        here: keras.Operation = start
+        while True:
+            after = graph.after(here)
+            if len(after) != 1:
+                break
+            here = after[0]
+            if isinstance(here, _ACTIVATIONS):
+                return here
+            if not isinstance(here, keras.layers.BatchNormalization):
+                break
+    return layer
+
+
 def _has_kernel(entry: keras.Operation) -> bool:
     # The weights of these layers may have as many axes as a kernel, but they do not mix channels.
     if isinstance(entry, (*_KEEPS_CHANNELS, keras.layers.LayerNormalization)):

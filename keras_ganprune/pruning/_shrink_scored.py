@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.pruning import compatibility, criteria
+from keras_ganprune.pruning import compatibility
 from keras_ganprune.pruning.compatibility import Combination
+from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.rankings import top_k
 from keras_ganprune.pruning.rankings.channels import channel_rankings
@@ -27,19 +29,26 @@ def best_units(
     sparsity: float | None,
     budget: Budget | None,
     limits: Any,
+    calibration: Any = None,
 ) -> list[np.ndarray]:
     """Return for each group a bool array of the units that stay: those with the highest scores.
 
-    Exactly one of `sparsity` and `budget` is given. The arguments are those of `shrink`.
+    Exactly one of `sparsity` and `budget` is given. The arguments are those of `shrink`; `calibration` are
+    its `inputs`, for a criterion that measures the network.
 
     Raises:
         InvalidArgumentError: The settings cannot be used by `shrink`, or the budget cannot be met.
     """
     settings = compatibility.get(criterion, granularity, allocation, "hard")
     channel = _check_settings(settings, groups)
-    _, rankings = channel_rankings([groups], criteria.get(criterion), channel, _no_mask)
-    scores = [ranking.scores(False, [None] * len(ranking.weights)) for ranking in rankings]
-    allocation = settings.allocation
+    measured, networks = settings.criterion, [groups.graph.model]
+    weights, rankings = channel_rankings([groups], measured, channel, _no_mask)
+    needed = measured.needs_calibration
+    inputs = [_calibration(calibration, measured, networks[0])] if needed else None
+    known = measured.evidence(networks, weights, [None] * len(weights), inputs)
+    scores = [ranking.scores(False, known) for ranking in rankings]
+    allocation = settings.allocation.with_scores(scores)
+    settings = replace(settings, allocation=allocation)
     if sparsity is not None and channel.of != "channels":
         budget = Budget(**{channel.of: 1.0 - validate_sparsity(sparsity)})
     if budget is not None:
@@ -47,7 +56,7 @@ def best_units(
             groups,
             scores,
             budget,
-            ranking="global" if allocation.joint else "uniform",
+            ranking=allocation.budget_ranking,
             minimum=allocation.minimum,
             round_to=channel.round_to,
             limits=limits,
@@ -65,6 +74,17 @@ def best_units(
         for i, units, floor in zip(target.members, np.split(best, edges), floors, strict=True):
             keeps[i] = top_k.rounded(units, scores[i], channel.round_to, None, floor)
     return keeps
+
+
+def _calibration(inputs: Any, criterion: Criterion, network: Any) -> Any:
+    """Return the inputs on which the criterion measures the network."""
+    arrays = keras.tree.flatten(inputs)
+    if inputs is None or any(isinstance(x, keras.KerasTensor) for x in arrays):
+        raise InvalidArgumentError(
+            f"{criterion!r} measures '{network.name}' on calibration inputs. Pass `inputs=`, an array of "
+            f"inputs of the network, such as 256 samples of the training data. Received: {inputs!r}."
+        )
+    return inputs
 
 
 def _no_mask(variable: keras.Variable) -> np.ndarray:

@@ -78,6 +78,37 @@ def match_gradients(
     return arrays
 
 
+def match_calibration(
+    models: Sequence[Any], calibration: Any, criterion: Criterion
+) -> list[Any] | None:
+    """Return the calibration inputs of each model; None if the criterion needs none.
+
+    Args:
+        models: The models that are pruned.
+        calibration: Inputs of the model; for several models, a list with an entry per model.
+        criterion: The criterion.
+
+    Raises:
+        InvalidArgumentError: The inputs are missing, or there is not one entry per model.
+    """
+    if not criterion.needs_calibration:
+        return None
+    if calibration is None:
+        raise InvalidArgumentError(
+            f"{criterion!r} measures the network on calibration inputs. Pass `calibration=`, an array of "
+            "inputs of the network, such as 256 samples of the training data."
+        )
+    if len(models) == 1:
+        return [calibration]
+    if not isinstance(calibration, (list, tuple)) or len(calibration) != len(models):
+        raise InvalidArgumentError(
+            f"`calibration` for {len(models)} models must be a list with the inputs of each. Received: "
+            f"{type(calibration).__name__}"
+            + (f" of length {len(calibration)}." if hasattr(calibration, "__len__") else ".")
+        )
+    return list(calibration)
+
+
 def _real(gradient: Any, name: str) -> np.ndarray:
     """Return a gradient as an array of real numbers."""
     try:

@@ -9,7 +9,13 @@ from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.pruning import allocation as allocations
 from keras_ganprune.pruning import criteria, modes, schedules
 from keras_ganprune.pruning import granularity as granularities
-from keras_ganprune.pruning.allocation import Allocation, AllocationLike, GlobalRanking, Uniform
+from keras_ganprune.pruning.allocation import (
+    Allocation,
+    AllocationLike,
+    GlobalRanking,
+    Isomorphic,
+    Uniform,
+)
 from keras_ganprune.pruning.criteria import Criterion, CriterionLike, Magnitude
 from keras_ganprune.pruning.granularity import Channel, Granularity, GranularityLike, Layer
 from keras_ganprune.pruning.modes import Hard, Mode, ModeLike, Soft
@@ -180,10 +186,10 @@ def _cost_share_sets_a_total(c: Combination) -> str | None:
         return None
     if not isinstance(c.mode, (Hard, Soft)):
         return f"{c.mode!r} exchanges channels of different cost; use mode='hard' or 'soft'"
-    if not isinstance(c.allocation, (Uniform, GlobalRanking)):
+    if not isinstance(c.allocation, (Uniform, GlobalRanking, Isomorphic)):
         return (
             f"{c.allocation!r} distributes a share of the channels, not of the {quantity}; use "
-            "allocation='uniform' or 'global_ranking'"
+            "allocation='uniform', 'isomorphic' or 'global_ranking'"
         )
     if c.schedule is not None and (
         c.schedule.quantity != "sparsity" or isinstance(c.schedule, LayerwiseOrder)

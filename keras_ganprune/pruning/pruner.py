@@ -238,6 +238,7 @@ class Pruner(ShownInNotebooks):
         threshold: float | Sequence[float] | np.ndarray | None = None,
         gradients: _update_inputs.Gradients | None = None,
         growth: _update_inputs.Gradients | None = None,
+        calibration: Any = None,
         final: float | None = None,
         step: int | None = None,
         progress: float = 0.0,
@@ -252,6 +253,9 @@ class Pruner(ShownInNotebooks):
             gradients: Arrays in the order of `weights`, or a dict by weight path, for a criterion that needs
                 them. Defaults to None.
             growth: The same for a mode that grows by gradient. Defaults to None: `gradients`.
+            calibration: Inputs of the model, for a criterion that measures activations: an array, or a list
+                or dict of arrays for several inputs; for several models, a list with an entry per model.
+                Defaults to None.
             final: Sparsity at the end of the schedule, for allocations that scale with it, and for channels
                 by cost, which must not become too coarse to meet it. Defaults to None: `sparsity` itself.
             step: Int, seed of modes that draw at random. Defaults to None: the number of the update.
@@ -264,7 +268,7 @@ class Pruner(ShownInNotebooks):
         Raises:
             InvalidArgumentError: Not exactly one of `sparsity` and `threshold` is given, or it is out of
                 range.
-            InvalidArgumentError: `gradients` or `growth` are missing or do not match the weights.
+            InvalidArgumentError: `gradients`, `growth` or `calibration` are missing or do not match.
             UnsupportedLayerError: A layer has LoRA enabled, or was quantized.
             DivergedError: A weight or gradient is NaN or infinite. No mask is changed.
 
@@ -281,24 +285,26 @@ class Pruner(ShownInNotebooks):
             for v in (sparsity, threshold)
         )
         if self.settings.cost_quantity is not None:
-            return self._update_by_cost(sparsity, threshold, gradients, harden, final)
+            return self._update_by_cost(sparsity, threshold, gradients, harden, final, calibration)
+        tensors = [ranking.tensor for ranking in self._rankings]
+        scored: list[Any] | None = None
+        settings = self.settings
+        if self.allocation.needs_scores:
+            scored = self._evidence(gradients, calibration)
+            scores = [ranking.scores(self.mode.collects, scored) for ranking in self._rankings]
+            settings = replace(settings, allocation=self.allocation.with_scores(scores))
         targets = make_targets(
-            [ranking.tensor for ranking in self._rankings],
-            self.settings,
-            sparsity=sparsity,
-            threshold=threshold,
-            final=final,
+            tensors, settings, sparsity=sparsity, threshold=threshold, final=final
         )
-        scored = _update_inputs.match_gradients(
-            self.weights, gradients, "gradients", self.criterion
-        )
+        if scored is None:
+            scored = self._evidence(gradients, calibration)
         growth = gradients if growth is None else growth
         grown_by = _update_inputs.match_gradients(self.weights, growth, "growth", self.mode)
         self.updates_made += 1
         seed = (getattr(self.mode, "seed", 0), self.updates_made if step is None else step)
         # All masks are chosen before the first one changes: an error leaves them all as they were.
         units = choose_all_units(
-            self._rankings, targets, self.settings, seed, scored, grown_by, progress
+            self._rankings, targets, settings, seed, scored, grown_by, progress
         )
         self._state.begin_update(harden)
         report = self._keep(units, harden or self.mode.enforced, sparsity, threshold)
@@ -309,7 +315,13 @@ class Pruner(ShownInNotebooks):
         return report
 
     def _update_by_cost(
-        self, sparsity: Any, threshold: Any, gradients: Any, harden: bool, final: float | None
+        self,
+        sparsity: Any,
+        threshold: Any,
+        gradients: Any,
+        harden: bool,
+        final: float | None,
+        calibration: Any,
     ) -> MaskReport:
         """Update the masks so that the cost of each network is the share that a sparsity leaves."""
         quantity = self.settings.cost_quantity
@@ -319,9 +331,7 @@ class Pruner(ShownInNotebooks):
                 f"Received: threshold={threshold}."
             )
         sparsity = validation.validate_sparsity(sparsity)
-        scored = _update_inputs.match_gradients(
-            self.weights, gradients, "gradients", self.criterion
-        )
+        scored = self._evidence(gradients, calibration)
         units = cost_budget.choose(
             self._rankings,
             self.groups,
@@ -337,6 +347,15 @@ class Pruner(ShownInNotebooks):
         self._state.begin_update(harden)
         report = self._keep(units, harden or self.mode.enforced, sparsity, None)
         return replace(report, share=self.sparsity)
+
+    def _evidence(self, gradients: Any, calibration: Any) -> list[Any]:
+        """Return what the criterion needs to know of each weight: gradients, measurements, or None."""
+        return self.criterion.evidence(
+            self.models,
+            self.weights,
+            _update_inputs.match_gradients(self.weights, gradients, "gradients", self.criterion),
+            _update_inputs.match_calibration(self.models, calibration, self.criterion),
+        )
 
     def _keep(
         self, units: list[np.ndarray], hold: bool, sparsity: Any, threshold: Any

@@ -112,7 +112,7 @@ class PruningSettings(Combination):
 
     @property
     def gradient_batches(self) -> int:
-        """Number of batches over which an update averages gradients."""
+        """Number of batches from which an update takes gradients or inputs."""
         return max(self.criterion.batches, self.mode.batches)
 
     @property

@@ -61,12 +61,24 @@ def shrink(
     sparsity: float | None = None,
     budget: Budget | None = None,
     criterion: Literal[
-        "magnitude", "l1", "l2", "batch_norm_scale", "geometric_median", "fpgm", "random"
+        "magnitude",
+        "l1",
+        "l2",
+        "lamp",
+        "batch_norm_scale",
+        "geometric_median",
+        "fpgm",
+        "synflow",
+        "wanda",
+        "mean_activation",
+        "apoz",
+        "latent_sensitivity",
+        "random",
     ]
     | Criterion
     | Mapping[str, float] = "magnitude",
     granularity: Literal["channel"] | Channel = "channel",
-    allocation: Literal["uniform", "erk", "global_ranking"]
+    allocation: Literal["uniform", "erk", "owl", "isomorphic", "global_ranking"]
     | Allocation
     | Mapping[Any, float] = "uniform",
     keep: Any = None,
@@ -94,13 +106,14 @@ def shrink(
         sparsity: Float in [0, 1), the share of the channels to remove. Defaults to None.
         budget: `Budget` such as `Budget(macs=0.25)`, the size that remains. Defaults to None.
         criterion: How channels are scored: a name, a `Criterion` that needs no gradients, or a dict of
-            weights to mix such as {'magnitude': 1, 'random': 0.1}. Defaults to 'magnitude'.
+            weights to mix such as {'magnitude': 1, 'random': 0.1}. 'wanda', 'mean_activation', 'apoz' and
+            'latent_sensitivity' measure `inputs`. Defaults to 'magnitude'.
         granularity: 'channel', or a `Channel` with `round_to`, `aggregate`, or `of` (the quantity that
             `sparsity` is a share of). For ONNX Runtime use `Channel(round_to=8)`: it computes widths that
             are no multiple of 8 several times slower. Defaults to 'channel'.
         allocation: How the sparsity is spread over the groups: a name, an `Allocation`, or a dict of
-            layer name or pattern -> sparsity. With a budget, 'uniform' or 'global_ranking'. Defaults to
-            'uniform'.
+            layer name or pattern -> sparsity. With a budget, 'uniform', 'isomorphic' or
+            'global_ranking'. Defaults to 'uniform'.
         keep: Layers that keep all their channels, in any form that `keras_ganprune.layers.scope.select`
             accepts; also layers that have no channel rule. Defaults to None.
         limits: With a budget: dict of layer name or pattern -> largest share of its channels that may
@@ -108,10 +121,11 @@ def shrink(
         drop: Layers to leave out, in any form that `keras_ganprune.layers.scope.select` accepts. Their output
             must have the shape of their input. This changes the outputs: fine-tune afterwards. Defaults
             to None.
-        inputs: Structure of arrays or `keras.Input`s that `model` can be called with. Arrays are a batch for
-            `verify`; from symbols, random values are made. Needed for a subclassed model with several
-            inputs; a tuple holds the positional arguments of its `call`. Defaults to None: random values
-            for the model's own inputs.
+        inputs: Structure of arrays or `keras.Input`s that `model` can be called with. Arrays are the batch
+            for `verify`, and the calibration inputs of a criterion that measures activations; from
+            symbols, random values are made. Needed for a subclassed model with several inputs; a tuple
+            holds the positional arguments of its `call`. Defaults to None: random values for the model's
+            own inputs.
         strict: Whether masks that no smaller network can represent raise an error. If False, these
             weights stay in the smaller model as zeros. Defaults to True.
         verify: Whether to run both models on `inputs` and compare the outputs. Defaults to True.
@@ -192,7 +206,9 @@ def shrink_with_cuts(
     else:
         if strict:
             masked_in_slices(model)
-        keeps = best_units(groups, criterion, granularity, allocation, sparsity, budget, limits)
+        keeps = best_units(
+            groups, criterion, granularity, allocation, sparsity, budget, limits, inputs
+        )
     bypassed = {id(block.add): block.skip for block in dead_blocks}
     if by_masks and strict:
         # Before one masked channel stays, as zeros, where an axis would become empty.

@@ -10,15 +10,19 @@ from keras_ganprune.pruning.allocation.base import Allocation, Ranking, Tensor
 from keras_ganprune.pruning.allocation.base import family as _family
 from keras_ganprune.pruning.allocation.erk import ERK
 from keras_ganprune.pruning.allocation.global_ranking import GlobalRanking
+from keras_ganprune.pruning.allocation.isomorphic import Isomorphic
+from keras_ganprune.pruning.allocation.owl import OWL
 from keras_ganprune.pruning.allocation.per_layer import PerLayer
 from keras_ganprune.pruning.allocation.uniform import Uniform
 
 __all__ = [
     "ERK",
+    "OWL",
     "Allocation",
     "AllocationLike",
     "AllocationName",
     "GlobalRanking",
+    "Isomorphic",
     "PerLayer",
     "Ranking",
     "Tensor",
@@ -27,7 +31,7 @@ __all__ = [
 ]
 
 # The names that `get` accepts.
-AllocationName: TypeAlias = Literal["uniform", "erk", "global_ranking"]
+AllocationName: TypeAlias = Literal["uniform", "erk", "global_ranking", "owl", "isomorphic"]
 # A mapping holds the sparsities of a `PerLayer`, or is a Keras config.
 AllocationLike: TypeAlias = (
     Allocation | AllocationName | Mapping[str, Any] | Mapping[str | re.Pattern[str], float]
@@ -39,7 +43,7 @@ def get(identifier: AllocationLike | str) -> Allocation:
 
     Args:
         identifier: An instance, a Keras config, a dict of sparsities by layer for a `PerLayer`, or a
-            name: 'uniform', 'erk' or 'global_ranking'.
+            name: 'uniform', 'erk', 'owl', 'isomorphic' or 'global_ranking'.
 
     Raises:
         InvalidArgumentError: The name is unknown, or the sparsities are not those of a `PerLayer`.

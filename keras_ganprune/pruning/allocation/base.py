@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Tensor:
             coupled over several layers: such channels are counted, whatever their size.
         makers: For coupled channels, the paths of all weights that produce them. Each of these paths can
             be used in `PerLayer`.
+        kind: What the units are made of, such as 'Conv2D 3x3'; equal for tensors of the same kind.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Tensor:
     units: int
     unit_size: int | None
     makers: tuple[str, ...] = ()
+    kind: str = ""
 
     @property
     def size(self) -> int:
@@ -69,6 +71,7 @@ class Allocation(Configurable):
     - `get_config`, which returns the arguments of the constructor. Needed if there are any.
     - `check`, if some totals or tensors are not possible.
     - `normalize`, if scores of different tensors have to be made comparable.
+    - `with_scores`, if the distribution depends on the scores (then `needs_scores` is True).
 
     An instance can be passed as `allocation=` at once. An allocation of this package also has the
     decorator `@family.register`, an import and a name in `allocation/__init__.py`, and a row in
@@ -78,6 +81,9 @@ class Allocation(Configurable):
         joint: Bool, whether scores of different tensors are compared. Defaults to False.
         minimum: The least that is kept of every tensor: an int number of units, or a float share of its
             units. Defaults to 1.
+        needs_scores: Bool, whether `with_scores` is called before `rankings`. Defaults to False.
+        budget_ranking: How channels are chosen for a `Budget`: 'uniform', 'global' or 'isomorphic', as
+            in `fit`. Defaults to 'uniform'.
 
     Example:
     >>> class LastLayerDense(Allocation):
@@ -96,6 +102,8 @@ class Allocation(Configurable):
 
     joint: bool = False
     minimum: int | float = 1
+    needs_scores: bool = False
+    budget_ranking: Literal["uniform", "global", "isomorphic"] = "uniform"
 
     def floor(self, units: int) -> int:
         """Return the least number of units that a tensor with this number of units keeps."""
@@ -146,6 +154,14 @@ class Allocation(Configurable):
             rankings.append(Ranking((index,), keep, wanted=count))
         return rankings
 
+    def with_scores(self, scores: Sequence[np.ndarray]) -> Allocation:
+        """Return a copy that knows the scores. The default returns `self`.
+
+        Args:
+            scores: For each tensor a flat array, the scores of its units.
+        """
+        return self
+
     def normalize(self, scores: np.ndarray) -> np.ndarray:
         """Return a tensor's scores in a unit that can be compared with other tensors' scores.
 
@@ -159,6 +175,44 @@ class Allocation(Configurable):
 
 
 family = Family("allocation", Allocation)
+
+
+def exact_counts(
+    allocation: Allocation, tensors: Sequence[Tensor], sparsity: float, final: float
+) -> list[Ranking]:
+    """Return one ranking per tensor, whose counts add up to the total where units are single weights.
+
+    The rounded counts of the tensors may miss the total by a few; those nearest to a half are changed.
+
+    Args:
+        allocation: An allocation that defines `sparsities`.
+        tensors: The tensors that are pruned.
+        sparsity: Float, the total sparsity now.
+        final: Float, the total sparsity at the end of the schedule.
+    """
+    rankings = Allocation.rankings(allocation, tensors, sparsity, final)
+    if any(t.unit_size != 1 for t in tensors):
+        return rankings
+    shares = allocation.sparsities(tensors, sparsity, final)
+    exact = np.array([t.units * (1.0 - s) for t, s in zip(tensors, shares, strict=True)])
+    keep = np.array([r.keep for r in rankings])
+    floors = np.array([allocation.floor(t.units) for t in tensors])
+    tops = np.array([t.units for t in tensors])
+    missing = mask_ops.kept_count(int(tops.sum()), sparsity) - int(keep.sum())
+    step = 1 if missing > 0 else -1
+    while missing:
+        room = keep < tops if step > 0 else keep > floors
+        if not room.any():
+            break
+        index = int(np.argmax(np.where(room, step * (exact - keep), -np.inf)))
+        keep[index] += step
+        missing -= step
+    # Each count is what the total needs, unless the floors alone exceed the total.
+    exceeded = missing < 0
+    return [
+        Ranking(r.members, int(k), wanted=r.wanted if exceeded else int(k))
+        for r, k in zip(rankings, keep, strict=True)
+    ]
 
 
 def checked_minimum(minimum: Any) -> int | float:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_ganprune.layers import mask_ops
 from keras_ganprune.pruning.allocation.base import (
     Allocation,
     Ranking,
     Tensor,
     checked_minimum,
+    exact_counts,
     family,
 )
 from keras_ganprune.utils import validation
@@ -75,27 +75,4 @@ class ERK(Allocation):
 
     def rankings(self, tensors: Sequence[Tensor], sparsity: float, final: float) -> list[Ranking]:
         """Return one ranking per tensor, whose counts add up to the total."""
-        rankings = super().rankings(tensors, sparsity, final)
-        if any(t.unit_size != 1 for t in tensors):
-            return rankings
-        # The rounded counts of the tensors may miss the total by a few; change those nearest to a half.
-        shares = self.sparsities(tensors, sparsity, final)
-        exact = np.array([t.units * (1.0 - s) for t, s in zip(tensors, shares, strict=True)])
-        keep = np.array([r.keep for r in rankings])
-        floors = np.array([self.floor(t.units) for t in tensors])
-        tops = np.array([t.units for t in tensors])
-        missing = mask_ops.kept_count(int(tops.sum()), sparsity) - int(keep.sum())
-        step = 1 if missing > 0 else -1
-        while missing:
-            room = keep < tops if step > 0 else keep > floors
-            if not room.any():
-                break
-            index = int(np.argmax(np.where(room, step * (exact - keep), -np.inf)))
-            keep[index] += step
-            missing -= step
-        # Each count is what the total needs, unless the floors alone exceed the total.
-        exceeded = missing < 0
-        return [
-            Ranking(r.members, int(k), wanted=r.wanted if exceeded else int(k))
-            for r, k in zip(rankings, keep, strict=True)
-        ]
+        return exact_counts(self, tensors, sparsity, final)

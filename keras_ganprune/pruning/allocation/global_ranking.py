@@ -54,6 +54,7 @@ class GlobalRanking(Allocation):
     """
 
     joint = True
+    budget_ranking = "global"
 
     def __init__(
         self, normalize: Literal["mean", "rms", "l2"] | None = None, minimum: int | float = 1

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers.kernel_axes import KernelAxes
+from keras_ganprune.layers.traversal import MaskedWeight
 from keras_ganprune.pruning.granularity import Granularity
 from keras_ganprune.utils.registry import Configurable, Family
 
@@ -54,8 +56,16 @@ class Criterion(Configurable):
             mean of g^2 (2). Defaults to 1.
         batches: Int, number of batches of the running `fit` over which gradients are averaged.
             Defaults to 0.
+        signed: Bool, whether gradients keep their sign: `score` receives the mean of g, not of |g|.
+            Defaults to False.
+        times_weight: Bool, whether each gradient is multiplied by the weight before the mean. Defaults
+            to False.
         source: 'training' for the gradients that the optimizers use, or 'adversarial' for those of the
             generator's loss under the current discriminator. Defaults to 'training'.
+        measures: Bool, whether `score` receives what `measure` returns, in place of a gradient. Defaults
+            to False.
+        needs_calibration: Bool, whether `measure` runs the network on calibration inputs. Defaults to
+            False.
 
     Example:
     >>> class Power(Criterion):
@@ -77,7 +87,11 @@ class Criterion(Configurable):
     needs_gradient: bool = False
     moment: int = 1
     batches: int = 0
+    signed: bool = False
+    times_weight: bool = False
     source: Literal["training", "adversarial"] = "training"
+    measures: bool = False
+    needs_calibration: bool = False
 
     def bind(self, context: WeightContext) -> Criterion:
         """Return the criterion for one weight. The default returns `self`.
@@ -90,12 +104,43 @@ class Criterion(Configurable):
         """
         return self
 
+    def measure(
+        self,
+        networks: Sequence[keras.layers.Layer],
+        weights: Sequence[MaskedWeight],
+        calibration: Sequence[Any] | None,
+    ) -> list[Any]:
+        """Return what `score` needs to know of each weight, measured on the networks as they are now.
+
+        Used only if `measures` is True. The networks must be left as they were.
+
+        Args:
+            networks: The networks that are pruned.
+            weights: Their weights that have masks.
+            calibration: Inputs for each network, or None if `needs_calibration` is False.
+
+        Returns:
+            One array per weight, of the shape of the weight. `score` receives it as `gradient`.
+        """
+        raise NotImplementedError
+
+    def evidence(
+        self,
+        networks: Sequence[keras.layers.Layer],
+        weights: Sequence[MaskedWeight],
+        gradients: list[Any],
+        calibration: Sequence[Any] | None,
+    ) -> list[Any]:
+        """Return what `score` receives for each weight: its gradient, or what `measure` returns."""
+        return self.measure(networks, weights, calibration) if self.measures else gradients
+
     def score(self, weight: np.ndarray, gradient: np.ndarray | None = None) -> np.ndarray:
         """Return the scores of single weights.
 
         Args:
             weight: Array, the values of the weight. It must not be changed.
-            gradient: Array of the shape of `weight`, see `moment`; None if `needs_gradient` is False.
+            gradient: Array of the shape of `weight`, see `moment` and `measure`; None if the criterion
+                needs neither gradients nor measurements.
 
         Returns:
             Array of the shape of `weight`, higher = keep.
@@ -142,7 +187,13 @@ def require_gradient(criterion: Criterion, gradient: np.ndarray | None) -> np.nd
     """Return the gradient as an array, or raise `InvalidArgumentError` if it is None."""
     if gradient is None:
         raise InvalidArgumentError(
-            f"{criterion!r} needs a gradient of the shape of the weight. Received: None. Inside `fit` "
-            "the `Prune` callback samples it; otherwise pass `gradients=` to `Pruner.update`."
+            f"{criterion!r} needs {'a measurement' if criterion.measures else 'a gradient'} of the shape "
+            "of the weight. Received: None. "
+            + (
+                "`Pruner.update`, `shrink` and `Prune` make it."
+                if criterion.measures
+                else "Inside `fit` the `Prune` callback samples it; otherwise pass `gradients=` to "
+                "`Pruner.update`."
+            )
         )
     return np.asarray(gradient)

@@ -8,7 +8,9 @@ from keras_ganprune.pruning.criteria.base import Criterion, family, require_grad
 from keras_ganprune.utils import validation
 
 
-class _GradientCriterion(Criterion):
+class GradientCriterion(Criterion):
+    """Base class of criteria that average gradients over batches of the running `fit`."""
+
     needs_gradient = True
 
     def __init__(self, batches: int = 8):
@@ -20,7 +22,7 @@ class _GradientCriterion(Criterion):
 
 
 @family.register
-class Gradient(_GradientCriterion):
+class Gradient(GradientCriterion):
     """Magnitude of the gradient: weights with small gradients are pruned first.
 
         score = mean over batches of |g|
@@ -49,7 +51,7 @@ class Gradient(_GradientCriterion):
         return np.abs(require_gradient(self, gradient))
 
 
-class _Taylor(_GradientCriterion):
+class _Taylor(GradientCriterion):
     def __init__(self, batches: int = 8, squared: bool = False):
         super().__init__(batches)
         self.squared = validation.boolean(squared, "squared")

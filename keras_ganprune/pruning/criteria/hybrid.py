@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.layers.traversal import MaskedWeight
 from keras_ganprune.pruning.criteria.base import Criterion, WeightContext, family
 from keras_ganprune.pruning.granularity import Granularity
 from keras_ganprune.utils.validation import is_number
@@ -74,12 +75,15 @@ class Hybrid(Criterion):
                 )
             self.parts.append((family.get(identifier), float(weight)))
         self._adopt_gradients([c for c, _ in self.parts if c.needs_gradient])
+        self.batches = max(c.batches for c, _ in self.parts)
+        self.measures = any(c.measures for c, _ in self.parts)
+        self.needs_calibration = any(c.needs_calibration for c, _ in self.parts)
 
     def _adopt_gradients(self, gradient_criteria: list[Criterion]) -> None:
         """Take the gradient settings from the parts, and check that they agree."""
         if not gradient_criteria:
             return
-        for name in ("moment", "source"):
+        for name in ("moment", "source", "signed", "times_weight"):
             if len({getattr(c, name) for c in gradient_criteria}) > 1:
                 raise InvalidArgumentError(
                     f"Gradient criteria in one Hybrid must have the same `{name}`. Received: "
@@ -87,25 +91,46 @@ class Hybrid(Criterion):
                     "Mix criteria that use the same gradients."
                 )
         self.needs_gradient = True
-        self.moment, self.source = gradient_criteria[0].moment, gradient_criteria[0].source
-        self.batches = max(c.batches for c in gradient_criteria)
+        first = gradient_criteria[0]
+        self.moment, self.source = first.moment, first.source
+        self.signed, self.times_weight = first.signed, first.times_weight
 
     def bind(self, context: WeightContext) -> Hybrid:
         """Return a mix of the bound criteria."""
         return Hybrid([(c.bind(context), w) for c, w in self.parts])
 
-    def score(self, weight: np.ndarray, gradient: np.ndarray | None = None) -> np.ndarray:
+    def evidence(
+        self,
+        networks: Sequence[keras.layers.Layer],
+        weights: Sequence[MaskedWeight],
+        gradients: list[Any],
+        calibration: Sequence[Any] | None,
+    ) -> list[Any]:
+        """Return for each weight its gradient; if a part measures, a tuple with an entry per part."""
+        if not self.measures:
+            return gradients
+        columns = [c.evidence(networks, weights, gradients, calibration) for c, _ in self.parts]
+        return list(zip(*columns, strict=True))
+
+    def _received(self, gradient: Any) -> Any:
+        """Return what each part receives."""
+        return gradient if self.measures and gradient is not None else [gradient] * len(self.parts)
+
+    def score(self, weight: np.ndarray, gradient: Any = None) -> np.ndarray:
         """Return the weighted sum of the divided scores of weights."""
-        parts = (w * _divided_by_mean(c.score(weight, gradient)) for c, w in self.parts)
+        parts = (
+            w * _divided_by_mean(c.score(weight, own))
+            for (c, w), own in zip(self.parts, self._received(gradient), strict=True)
+        )
         return np.asarray(sum(parts))
 
     def unit_scores(
-        self, weight: np.ndarray, gradient: np.ndarray | None, granularity: Granularity
+        self, weight: np.ndarray, gradient: Any, granularity: Granularity
     ) -> np.ndarray:
         """Return the weighted sum of the divided scores of units."""
         parts = (
-            w * _divided_by_mean(c.unit_scores(weight, gradient, granularity))
-            for c, w in self.parts
+            w * _divided_by_mean(c.unit_scores(weight, own, granularity))
+            for (c, w), own in zip(self.parts, self._received(gradient), strict=True)
         )
         return np.asarray(sum(parts))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from typing import Literal
 
 import numpy as np
 
-from keras_ganprune.pruning.criteria.base import Criterion, family
+from keras_ganprune.pruning.criteria.base import Criterion, WeightContext, family
 from keras_ganprune.utils import validation
 
 
@@ -20,9 +22,13 @@ class Magnitude(Criterion):
 
     Args:
         norm: 'l1' or 'l2', the norm of a unit. Defaults to 'l1'.
+        normalize: 'spectral' to divide by the spectral norm of the kernel, its largest singular value as
+            a matrix (all inputs, outputs). The scale of a kernel then has no effect on a ranking over
+            several tensors, as in networks with `SpectralNormalization`, which divide by it anyway.
+            Defaults to None: the magnitudes as they are.
 
     Raises:
-        InvalidArgumentError: `norm` is not 'l1' or 'l2'.
+        InvalidArgumentError: `norm` is not 'l1' or 'l2', or `normalize` is not None or 'spectral'.
 
     Example:
     >>> Magnitude("l1").score(np.array([-2.0, 1.0]))
@@ -30,14 +36,30 @@ class Magnitude(Criterion):
 
     Reference:
         [Learning both weights and connections](https://arxiv.org/abs/1506.02626), §3;
-        [Pruning filters for efficient ConvNets](https://arxiv.org/abs/1608.08710), §3.1, for channels.
+        [Pruning filters for efficient ConvNets](https://arxiv.org/abs/1608.08710), §3.1, for channels;
+        [Spectral normalization](https://arxiv.org/abs/1802.05957), §2.1, for the spectral norm of a kernel.
     """
 
-    def __init__(self, norm: Literal["l1", "l2"] = "l1"):
+    _outputs: tuple[int, ...] = (-1,)
+
+    def __init__(
+        self, norm: Literal["l1", "l2"] = "l1", normalize: Literal["spectral"] | None = None
+    ):
         self.norm = validation.one_of(norm, "norm", ("l1", "l2"))
+        self.normalize = validation.one_of(normalize, "normalize", (None, "spectral"))
+
+    def bind(self, context: WeightContext) -> Magnitude:
+        """Return a copy that knows the output axes of the weight, if it needs them."""
+        if self.normalize is None:
+            return self
+        bound = copy.copy(self)
+        bound._outputs = context.axes.outputs or (-1,)
+        return bound
 
     def score(self, weight: np.ndarray, gradient: np.ndarray | None = None) -> np.ndarray:
         """Return |w|, or w^2 for the L2 norm."""
+        if self.normalize is not None:
+            weight = np.asarray(weight, dtype=np.float64) / _spectral_norm(weight, self._outputs)
         if self.norm == "l1":
             return np.abs(weight)
         # float64: the squares of small float32 weights would all underflow to zero.
@@ -49,4 +71,17 @@ class Magnitude(Criterion):
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""
-        return {"norm": self.norm}
+        return {"norm": self.norm, "normalize": self.normalize}
+
+    def __repr__(self) -> str:
+        # It identifies settings in saved files, also in those from before there was `normalize`.
+        more = "" if self.normalize is None else f", normalize={self.normalize!r}"
+        return f"Magnitude(norm={self.norm!r}{more})"
+
+
+def _spectral_norm(weight: np.ndarray, outputs: tuple[int, ...]) -> float:
+    """Return the largest singular value of a kernel as a matrix (inputs, outputs); 1 if it is zero."""
+    axes = sorted(axis % np.ndim(weight) for axis in outputs)
+    moved = np.moveaxis(np.asarray(weight, dtype=np.float64), axes, range(len(axes)))
+    matrix = moved.reshape(math.prod(moved.shape[: len(axes)]), -1)
+    return float(np.linalg.norm(matrix, 2)) or 1.0

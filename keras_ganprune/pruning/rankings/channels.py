@@ -317,5 +317,6 @@ def _rank_group(
         units=group.size,
         unit_size=1,
         makers=tuple(group.makers),
+        kind=group.kind,
     )
     return ChannelRanking(group, tuple(makers), tuple(slices), weights, granularity, tensor)

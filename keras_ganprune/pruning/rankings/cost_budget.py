@@ -67,7 +67,7 @@ def choose(
                 groups,
                 [np.nan_to_num(s, neginf=lowest) for s in scores[members]],
                 Budget(**{budget.quantity: fraction}),
-                ranking="global" if allocation.joint else "uniform",
+                ranking=allocation.budget_ranking,
                 minimum=allocation.minimum,
                 round_to=round_to,
                 costs=groups_costs,

@@ -14,6 +14,7 @@ from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.layers import mask_ops
 from keras_ganprune.layers.connectivity import makes_output
 from keras_ganprune.layers.kernel_axes import kernel_axes
+from keras_ganprune.layers.kernel_kind import kernel_kind
 from keras_ganprune.layers.scope import select
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import MaskedWeight, masked_weights, prunable_candidates
@@ -245,7 +246,8 @@ def _rank_weight(
         units, unit_size = sizes.size, None
     else:
         units, unit_size = int(np.prod(shape)) // sizes, sizes
-    tensor = Tensor(weight.path, weight.layer_path, shape, units, unit_size)
+    kind = kernel_kind(weight.layer, weight.name, shape)
+    tensor = Tensor(weight.path, weight.layer_path, shape, units, unit_size, kind=kind)
     context = WeightContext(index, weight.path, axes, weight.layer, network)
     return WeightRanking(index, weight, criterion.bind(context), resolved, tensor)
 

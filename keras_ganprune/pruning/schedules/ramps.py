@@ -282,3 +282,37 @@ class Cosine(Ramp):
         """Return `(1 - cos(pi * remaining)) / 2`."""
         # The cosine is symmetric, so the remaining share can be used instead of the passed one.
         return (1.0 - math.cos(math.pi * remaining)) / 2.0
+
+
+@family.register
+@dataclass(frozen=True)
+class Exponential(Ramp):
+    """Density that falls by the same factor at every step: the schedule of iterative pruning at the start.
+
+        1 - s(t) = (1 - s_i) * ((1 - s_f) / (1 - s_i)) ** ((t - t_0) / (t_1 - t_0))
+
+    Args:
+        final_sparsity: Float in [0, 1), the sparsity at `end_step` (exactly) and after it.
+        begin_step: Int, in optimizer steps.
+        end_step: Int, in optimizer steps, larger than `begin_step`.
+        initial_sparsity: Float in [0, 1), the sparsity at `begin_step`. Defaults to 0.0.
+
+    Raises:
+        InvalidArgumentError: A sparsity is not in [0, 1).
+        InvalidArgumentError: A step is not a non-negative int, or `begin_step` is not below `end_step`.
+
+    Example:
+    >>> schedule = Exponential(0.875, begin_step=0, end_step=3)
+    >>> [round(schedule(t), 4) for t in range(4)]
+    [0.0, 0.5, 0.75, 0.875]
+
+    Reference:
+        [Iteratively conserving synaptic flow](https://arxiv.org/abs/2006.05467), Algorithm 1.
+    """
+
+    def curve(self, remaining: float) -> float:
+        """Return the share of the difference in sparsity that remains."""
+        first, last = 1.0 - self.initial_sparsity, 1.0 - self.final_sparsity
+        if first == last:
+            return remaining
+        return (first * (last / first) ** (1.0 - remaining) - last) / (first - last)

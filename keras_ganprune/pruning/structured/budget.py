@@ -22,6 +22,7 @@ from keras_ganprune.pruning.allocation.layer_patterns import matching_tensors, p
 from keras_ganprune.pruning.structured.budget_search import TOLERANCE, Path, Search
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import Group, Groups
+from keras_ganprune.pruning.structured.kinds import ranks_by_kind
 from keras_ganprune.utils import validation
 from keras_ganprune.utils.registry import Configurable, Family
 
@@ -186,7 +187,7 @@ def fit(
     scores: Sequence[np.ndarray],
     budget: Budget | Mapping[str, Any],
     *,
-    ranking: Literal["uniform", "global"] = "uniform",
+    ranking: Literal["uniform", "global", "isomorphic"] = "uniform",
     minimum: int | float = 1,
     round_to: int | None = None,
     limits: Mapping[Any, float] | None = None,
@@ -204,7 +205,9 @@ def fit(
         budget: A `Budget`, or a dict such as {'macs': 0.25}.
         ranking: 'uniform': every group keeps the same share of its channels, up to one step. 'global':
             the channels of all groups are ranked together, by scores divided by the mean of their
-            group, so that some groups lose more. Defaults to 'uniform'.
+            group, so that some groups lose more. 'isomorphic': the channels of groups of the same kind
+            (`Group.kind`) are ranked together, and every kind loses the same share. Defaults to
+            'uniform'.
         minimum: Least that stays of every group: an int of channels, or a float share of them.
             Defaults to 1.
         round_to: Int such as 8: the size of every group is a multiple of it, or the group keeps all
@@ -240,7 +243,7 @@ def fit(
         raise InvalidArgumentError(
             f"'{groups.graph.model.name}' has no channels that could be removed:\n{groups!r}"
         )
-    validation.one_of(ranking, "ranking", ("uniform", "global"))
+    validation.one_of(ranking, "ranking", ("uniform", "global", "isomorphic"))
     budget = get(budget)
     costs = Costs(groups) if costs is None else costs
     constraints = _constraints(groups, minimum, round_to, limits)
@@ -290,6 +293,8 @@ def _first_place(
     if ranking == "uniform":
         return search.uniform([group.size for group in groups])
     ordered = [score[path.order] for score, path in zip(scores, search.paths, strict=True)]
+    if ranking == "isomorphic":
+        return search.ranked(ranks_by_kind([group.kind for group in groups], ordered))
     return search.ranked([row / _mean(row) for row in ordered])
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_ganprune.errors import ArgumentTypeError
 from keras_ganprune.layers import scope as scopes
+from keras_ganprune.layers.kernel_kind import kernel_kind
 from keras_ganprune.layers.kernels import own_kernels
 from keras_ganprune.layers.stripping import plain_classes
 from keras_ganprune.layers.tensors import to_numpy
@@ -95,6 +96,16 @@ class Group:
     def makers(self) -> list[str]:
         """Paths of the weights that make these channels."""
         return [s.weight.path for s in self.slices if s.weight.role == OUT]
+
+    @property
+    def kind(self) -> str:
+        """What a channel runs through: the kinds of its kernels, each with its role."""
+        kinds = {
+            f"{w.role} {kernel_kind(w.layer, w.name, tuple(w.variable.shape))}"
+            for w in (piece.weight for piece in self.slices)
+            if len(w.variable.shape) > 1
+        }
+        return ", ".join(sorted(kinds))
 
     def positions(self, piece: GroupSlice) -> int:
         """Return how many positions each unit has in a slice."""
