@@ -11,12 +11,13 @@ from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.utils import files
 
 
-def first_batch(source: Any) -> tuple[Any, Any]:
+def first_batch(source: Any, steps: int = 1) -> tuple[Any, Any]:
     """Return (batch, source): the first batch of what `fit` passes, and a source that gives it again.
 
     Args:
         source: On PyTorch a list with one batch, on JAX an iterator, on TensorFlow an iterator of
-            `tf.data`. The old source must not be used any more.
+            `tf.data`.
+        steps: Number of batches that the call takes, `steps_per_execution`. Defaults to 1.
 
     Raises:
         UnsupportedLayerError: The batches are spread over the replicas of a `tf.distribute` strategy.
@@ -33,12 +34,10 @@ def first_batch(source: Any) -> tuple[Any, Any]:
             "Activations cannot be recorded from batches that are spread over several replicas. Received: "
             f"{type(source).__name__}. Pass `calibration=`, an array of inputs of the network."
         )
-    batch = next(source)
-
-    def again():
-        yield batch
-        yield from source
-
+    # Not one more than the call takes: the next call gets the old source, and would miss it.
+    taken = list(itertools.islice(source, steps))
+    if not taken:
+        raise StopIteration
     # The same signature, so that the compiled step is not traced again.
-    repeated = tf.data.Dataset.from_generator(again, output_signature=source.element_spec)
-    return batch, iter(repeated)
+    again = tf.data.Dataset.from_generator(lambda: taken, output_signature=source.element_spec)
+    return taken[0], iter(again)

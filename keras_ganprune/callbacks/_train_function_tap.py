@@ -104,7 +104,7 @@ class Tap:
         recorders, self.recorders = self.recorders, []
         self.model.train_function = self.plain
         if recorders:
-            batch, source = first_batch(arguments[-1])
+            batch, source = first_batch(arguments[-1], self.model.steps_per_execution)
             arguments = (*arguments[:-1], source)
             for recorder in recorders:
                 recorder(batch)

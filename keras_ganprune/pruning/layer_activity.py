@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_ganprune.errors import DataError, DivergedError, InvalidArgumentError
+from keras_ganprune.errors import DataError, InvalidArgumentError
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.utils import validation
 
@@ -35,9 +35,8 @@ def observe(
         visit: Function (layer, first input, output), which receives tensors or NumPy arrays.
 
     Raises:
-        DataError: The inputs have no rows, or different numbers of rows.
+        DataError: As for `batches`.
         InvalidArgumentError: The network cannot be called with the inputs.
-        DivergedError: An input is NaN or infinite.
     """
     with _visited(layers, visit):
         for batch in batches(calibration, network.name):
@@ -61,24 +60,18 @@ def batches(calibration: Any, name: str, size: int = _BATCH) -> Iterator[Any]:
         size: Largest number of samples per batch. Defaults to 64.
 
     Raises:
-        DataError: There are no rows, or different numbers of rows.
-        DivergedError: An input is NaN or infinite.
+        DataError: There are no rows, different numbers of rows, or entries that are no finite numbers.
     """
     if isinstance(calibration, tuple):
         calibration = list(calibration)
-    arrays = keras.tree.map_structure(lambda x: validation.array(x, "calibration"), calibration)
+    arrays = keras.tree.map_structure(lambda x: validation.samples(x, "calibration"), calibration)
     flat = keras.tree.flatten(arrays)
-    counts = {len(x) if x.ndim else 0 for x in flat}
+    counts = {len(x) for x in flat}
     if len(counts) != 1 or 0 in counts:
         raise DataError(
             f"`calibration` must hold the same number of samples for each input of '{name}', at least "
             f"one. Received arrays of the shapes {[x.shape for x in flat]}."
         )
-    for array in flat:
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DivergedError(
-                f"`calibration` for '{name}' must be finite. Received: NaN or infinite values."
-            )
     for start in range(0, counts.pop(), size):
         yield keras.tree.map_structure(lambda x, at=start: x[at : at + size], arrays)
 
