@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.backend import tracing
+from keras_ganprune.callbacks.calibration_inputs import CalibrationInputs
 from keras_ganprune.callbacks.callback_list import callbacks_beside
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent, shrink_event
 from keras_ganprune.errors import InvalidArgumentError, PruningWarning, UnsupportedLayerError
@@ -18,6 +19,7 @@ from keras_ganprune.gan import GANModel
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import is_built, masked_weights, walk
+from keras_ganprune.pruning import criteria
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.shrink_alike import shrink_alike
 from keras_ganprune.pruning.shrink_model import Shrunk, check_choice, shrink_with_cuts
@@ -192,6 +194,7 @@ class ShrinkRun:
                 sparsity=self.plan.sparsity[number],
                 budget=self._remaining_budget(name, network, number),
                 verify=self.plan.verify,
+                inputs=self._calibration(name, network),
                 **self.plan.settings,
             )
             results.append((name, network, shrunk))
@@ -208,6 +211,12 @@ class ShrinkRun:
             run._follow(replacements)
         self._recalibrate()
         return [shrink_event(step, name, network, shrunk) for name, network, shrunk in results]
+
+    def _calibration(self, name: str, network: keras.layers.Layer) -> Any:
+        """Return the inputs on which the criterion measures a network; None if it measures nothing."""
+        if not criteria.get(self.plan.settings["criterion"]).needs_calibration:
+            return None
+        return CalibrationInputs(self.model, [(name, network)], None).read()
 
     def _check_masks_will_come(self, name: str, network: keras.layers.Layer) -> None:
         """Raise if a cut is to remove what is masked, and nothing masks a network in this `fit`."""

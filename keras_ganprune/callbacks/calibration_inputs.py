@@ -99,9 +99,10 @@ class CalibrationInputs:
             arrays = FixedInputs(_LATENTS).arrays(self.model, network)
         except PruningError as error:
             raise InvalidArgumentError(
-                f"The criterion measures '{name}' on inputs that were not found in the batches. Pass "
-                f"`calibration=`, an array of inputs of '{name}' (a list for several inputs, or for "
-                f"several targets). {error}"
+                f"The criterion measures '{name}' on its inputs, which were not found. Received: "
+                f"{len(self._batches)} recorded batches without arrays of their shapes, and {error} "
+                f"Pass them to `Prune`: `calibration=`, an array of inputs of '{name}' (a list for several "
+                "inputs, or for several targets)."
             ) from error
         return arrays[0] if len(arrays) == 1 else arrays
 

@@ -98,12 +98,24 @@ class Shrink(ShownInNotebooks, FreshCopies):
         sparsity: float | Sequence[float] | None = None,
         budget: Budget | Sequence[Budget] | None = None,
         criterion: Literal[
-            "magnitude", "l1", "l2", "batch_norm_scale", "geometric_median", "fpgm", "random"
+            "magnitude",
+            "l1",
+            "l2",
+            "lamp",
+            "batch_norm_scale",
+            "geometric_median",
+            "fpgm",
+            "synflow",
+            "wanda",
+            "mean_activation",
+            "apoz",
+            "latent_sensitivity",
+            "random",
         ]
         | Criterion
         | Mapping[str, float] = "magnitude",
         granularity: Literal["channel"] | Channel = "channel",
-        allocation: Literal["uniform", "erk", "global_ranking"]
+        allocation: Literal["uniform", "erk", "owl", "isomorphic", "global_ranking"]
         | Allocation
         | Mapping[Any, float] = "uniform",
         keep: Any = None,

@@ -15,6 +15,7 @@ from keras_ganprune.layers.scope import select
 from keras_ganprune.layers.stripping import mask_written_values
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import check_layer, masked_weights
+from keras_ganprune.pruning import criteria
 from keras_ganprune.pruning._shrink_files import say_if_not_loaded
 from keras_ganprune.pruning._shrink_masked import (
     check_nothing_left,
@@ -240,6 +241,8 @@ def check_choice(
     """
     _check_amount(model, sparsity, budget, limits)
     groups = channel_groups(model, keep=keep)
+    if criteria.get(criterion).needs_calibration:
+        criterion = "random"  # its inputs are known when the cut is made; any scores will do here
     best_units(groups, criterion, granularity, allocation, sparsity, budget, limits)
 
 

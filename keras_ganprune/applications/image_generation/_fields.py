@@ -96,7 +96,8 @@ class DemoFields:
     )
     criterion: Criterion | str | Mapping[str, float] | None = option(
         None,
-        "Score of a weight: taylor, magnitude, l2, gradient, discriminator_saliency, batch_norm_scale, "
+        "Score of a weight: taylor, magnitude, l2, lamp, gradient, fisher, movement, snip, synflow, wanda, "
+        "mean_activation, apoz, discriminator_saliency, latent_sensitivity, batch_norm_scale, "
         "geometric_median, random, or a mixture such as magnitude=1,taylor=0.5.",
         default_text="taylor where it is compatible with the other options, otherwise magnitude",
         from_text=name_or_mixture,
@@ -110,7 +111,8 @@ class DemoFields:
     )
     allocation: Allocation | str | Mapping[str, float] | None = option(
         None,
-        "Sparsity of each layer: global_ranking, uniform, erk, or sparsities by layer such as dense*=0.9.",
+        "Sparsity of each layer: global_ranking, uniform, erk, owl, isomorphic, or sparsities by layer such "
+        "as dense*=0.9.",
         default_text="global_ranking where it is compatible with the other options, otherwise uniform",
         from_text=name_or_mixture,
         group="Pruning",

@@ -468,3 +468,19 @@ def test_calibration_that_nothing_uses():
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(2)])
     with pytest.raises(InvalidArgumentError, match="Pass `inputs=`"):
         kgp.shrink(model, sparsity=0.5, criterion="wanda")
+
+
+def test_cuts_inside_fit():
+    gan = kgp.GANModel(
+        keras.Sequential([keras.Input((3,)), layers.Dense(8, "relu"), layers.Dense(4)]),
+        keras.Sequential([keras.Input((4,)), layers.Dense(1)]),
+        latent_dim=3,
+    )
+    gan.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0))
+    kernel = to_numpy(gan.generator.layers[0].kernel)
+    quiet = [1, 6]
+    gan.generator.layers[0].bias.assign(np.where(np.isin(np.arange(8), quiet), -99.0, 0.0))
+    shrink = kgp.Shrink(at=2, sparsity=0.25, criterion="apoz", recalibrate=False, verbose=0)
+    gan.fit(np.zeros((12, 4), "float32"), batch_size=4, verbose=0, callbacks=[shrink])
+    left = [i for i in range(8) if i not in quiet]
+    np.testing.assert_array_equal(to_numpy(gan.generator.layers[0].kernel), kernel[:, left])

@@ -21,7 +21,7 @@ CRITERIA = {
     "l1": (Magnitude("l1"), lambda tp: tp.importance.MagnitudeImportance(p=1, normalizer=None)),
     "l2": (Magnitude("l2"), lambda tp: tp.importance.MagnitudeImportance(p=2, normalizer=None)),
     "lamp": (LAMP(), lambda tp: tp.importance.LAMPImportance(p=2)),
-    "fpgm": (GeometricMedian(), lambda tp: tp.importance.FPGMImportance(normalizer=None)),
+    "fpgm": (GeometricMedian(), lambda tp: tp.importance.FPGMImportance(p=1, normalizer=None)),
     "taylor": (Taylor(), lambda tp: tp.importance.TaylorImportance(normalizer=None)),
     "fisher": (Fisher(), lambda tp: tp.importance.HessianImportance(normalizer=None)),
 }
@@ -35,6 +35,8 @@ def test_order_of_channels(name, layer):
     axis, convert, shape = LAYERS[layer]
     draw = np.random.default_rng(len(name) + len(layer))
     kernel, gradient = (draw.normal(size=shape).astype("float32") for _ in range(2))
+    if name == "fpgm":
+        kernel = np.abs(kernel)  # they take distances of |w|, the paper and we those of w
     if layer == "Linear":
         module, inputs = torch.nn.Linear(12, 16, bias=False), torch.zeros(1, 12)
     elif layer == "Conv2d":
