@@ -100,7 +100,7 @@ def _visited(layers: Sequence[keras.layers.Layer], visit: Visit) -> Iterator[Non
         yield
     finally:
         for layer in hooked:
-            vars(layer).pop("call", None)
+            object.__delattr__(layer, "call")
 
 
 def values_of(tensor: Any) -> np.ndarray | None:

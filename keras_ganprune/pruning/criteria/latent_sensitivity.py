@@ -117,8 +117,9 @@ class LatentSensitivity(Criterion):
                 keras.tree.flatten(network(batch, training=False)),
                 strict=True,
             )
+            cast: Any = ops.cast
             means: list[Any] = [
-                ops.mean(ops.abs(ops.cast(a, "float32") - ops.cast(b, "float32"))) for a, b in pairs
+                ops.mean(ops.abs(cast(a, "float32") - cast(b, "float32"))) for a, b in pairs
             ]
             return sum(means)
 

@@ -103,8 +103,9 @@ class Wanda(Criterion):
         for network, inputs in zip(networks, calibration or [], strict=True):
             inside = {id(layer) for layer in network._flatten_layers()}
             observe(network, [x for x in owners if id(x) in inside], inputs, add)
+        unknown: list[Any] = [None, 0]
         return [
-            _by_weight(weight, *sums.get(id(owner), (None, 0)))
+            _by_weight(weight, *sums.get(id(owner), unknown))
             for weight, owner in zip(weights, owners, strict=True)
         ]
 
@@ -160,8 +161,8 @@ def _by_weight(weight: MaskedWeight, squares: Any, count: int) -> np.ndarray:
     axes = [axis % len(shape) for axis in kernel_axes(weight.layer, weight.name).inputs]
     size = math.prod(shape[axis] for axis in axes)
     last = weight.name.rpartition(".")[2]
-    known = squares is not None and axes and last not in ("pointwise_kernel", "recurrent_kernel")
-    if not known or np.size(squares) % size:
+    known = axes and last not in ("pointwise_kernel", "recurrent_kernel")
+    if squares is None or not known or np.size(squares) % size:
         return np.ones(shape, dtype=np.float32)
     norms = np.sqrt(np.asarray(squares) / count)
     if np.size(squares) == size:
