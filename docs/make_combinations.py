@@ -65,6 +65,7 @@ CHOICES: dict[str, dict[str, Any]] = {
         "Cubic(0.5, ...)": schedules.Cubic(0.5, 100, 500),
         "Cubic(0.8, ...)": schedules.Cubic(0.8, 100, 500),
         "Cosine(0.5, ...)": schedules.Cosine(0.5, 100, 500),
+        "Exponential(0.5, ...)": schedules.Exponential(0.5, 100, 500),
         "PolynomialDecay(0.5, ...)": schedules.PolynomialDecay(0.5, 100, 500),
         "Cyclic(0.2, 0.5, ...)": schedules.Cyclic(0.2, 0.5, 200, 100, 500),
         "IterativeRewind(0.5, ...)": schedules.IterativeRewind(0.5, 3, 100, 200),
