@@ -1,12 +1,14 @@
-"""The gradients that are being sampled when a model is saved, so that a resumed run goes on with them."""
+"""What is being sampled when a model is saved, so that a resumed run goes on with it: gradients, batches."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from keras_ganprune.callbacks._saved_batches import arrays_of, batches_of
 from keras_ganprune.layers.mask_store import memory, write_with
 from keras_ganprune.layers.tensors import to_numpy
 
@@ -34,17 +36,21 @@ class OpenWindow:
     def arrays_to_save(self) -> dict[str, np.ndarray]:
         """Return the sums, and what is known of the steps. No sums if no batch was sampled."""
         run, sampler = self.run, self.run.targets.sampler
-        if sampler is None or not run.started:
+        if not run.targets.collectors or not run.started:
             return {}
         due, target = run.postponed or (-1, 0.0)
+        sampled = 0 if sampler is None else sampler.batches
         arrays = {
-            "clock": np.array([run.last_step, sampler.batches, due], dtype=np.int64),
+            "clock": np.array([run.last_step, sampled, due], dtype=np.int64),
             "rates": run.clock.rates,
             "target": np.array(target, dtype=np.float64),
         }
-        if sampler.batches:
+        if sampled:
             for number, variable in enumerate(sampler.variables):
                 arrays[f"sum_{number}"] = np.array(to_numpy(variable))
+        calibration = run.targets.calibration
+        if calibration is not None and calibration.recorded:
+            arrays |= arrays_of(calibration.recorded)
         return {self.prefix + name: array for name, array in arrays.items()}
 
     def resume(self) -> None:
@@ -54,7 +60,7 @@ class OpenWindow:
         saved = {name.removeprefix(self.prefix): arrays.pop(name) for name in names}
         run, sampler = self.run, self.run.targets.sampler
         loaded = run.targets.loaded or any(store.restored for store in run.stores)
-        if not saved or not loaded or sampler is None or sampler.batches:
+        if not saved or not loaded or any(c.batches for c in run.targets.collectors):
             return
         step, batches, due = map(int, saved["clock"])
         if step != run.last_step:
@@ -63,6 +69,10 @@ class OpenWindow:
             run.clock.rates = saved["rates"]
         if due >= 0:
             run.postponed = due, saved["target"].tolist()
+        if run.targets.calibration is not None:
+            run.targets.calibration.recorded = batches_of(saved)
+        if sampler is None:
+            return
         sums = [saved.get(f"sum_{number}") for number in range(len(sampler.variables))]
         pairs = list(zip(sampler.variables, sums, strict=True))
         if batches and all(s is not None and s.shape == tuple(v.shape) for v, s in pairs):
@@ -72,16 +82,17 @@ class OpenWindow:
 
 
 def resumed_window(run: Any) -> OpenWindow | None:
-    """Return the window of a run that begins or goes on, or None if it samples no gradients."""
-    if run.targets.sampler is None:
+    """Return the window of a run that begins or goes on, or None if it samples nothing."""
+    if not run.targets.collectors:
         return None
     window = OpenWindow(run)
     window.resume()
     return window
 
 
-def forget_interrupted(sampler: Any) -> None:
-    """Forget the gradients of a `fit` that was interrupted in a sampled batch."""
-    if sampler is not None and sampler.active:
-        sampler.stop()
-        sampler.reset()
+def forget_interrupted(collectors: Iterable[Any]) -> None:
+    """Forget what a `fit` has sampled that was interrupted in a sampled batch."""
+    for collector in collectors:
+        if collector.active:
+            collector.stop()
+            collector.reset()

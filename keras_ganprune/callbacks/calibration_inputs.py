@@ -36,6 +36,7 @@ class CalibrationInputs:
             train function in `active`.
         active: Bool, whether the next (or last) batch is recorded.
         records: Bool, whether batches are needed at all.
+        recorded: List of the recorded batches, as arrays.
     """
 
     def __init__(
@@ -49,13 +50,13 @@ class CalibrationInputs:
         ]
         self.records = given is None and not all(latents)
         self.active = False
-        self._batches: list[Any] = []
+        self.recorded: list[Any] = []
         self._drawn = latents
 
     @property
     def batches(self) -> int:
         """Number of batches recorded since the last `reset`."""
-        return len(self._batches)
+        return len(self.recorded)
 
     def start(self) -> None:
         """Record the first batch of the next call of the train function."""
@@ -69,10 +70,10 @@ class CalibrationInputs:
 
     def reset(self) -> None:
         """Forget the recorded batches."""
-        self._batches = []
+        self.recorded = []
 
     def _record(self, batch: Any) -> None:
-        self._batches.append(keras.tree.map_structure(_array, batch))
+        self.recorded.append(keras.tree.map_structure(_array, batch))
 
     def read(self) -> Any:
         """Return the inputs in the form of `Pruner.update(calibration=...)`.
@@ -90,9 +91,9 @@ class CalibrationInputs:
 
     def _inputs_of(self, name: str, network: keras.layers.Layer, drawn: bool) -> Any:
         if network is self.model:
-            return _joined([keras.utils.unpack_x_y_sample_weight(b)[0] for b in self._batches])
+            return _joined([keras.utils.unpack_x_y_sample_weight(b)[0] for b in self.recorded])
         if not drawn:
-            matching = [_matching(batch, network) for batch in self._batches]
+            matching = [_matching(batch, network) for batch in self.recorded]
             if matching and all(x is not None for x in matching):
                 return _joined(matching)
         try:
@@ -100,7 +101,7 @@ class CalibrationInputs:
         except PruningError as error:
             raise InvalidArgumentError(
                 f"The criterion measures '{name}' on its inputs, which were not found. Received: "
-                f"{len(self._batches)} recorded batches without arrays of their shapes, and {error} "
+                f"{len(self.recorded)} recorded batches without arrays of their shapes, and {error} "
                 f"Pass them to `Prune`: `calibration=`, an array of inputs of '{name}' (a list for several "
                 "inputs, or for several targets)."
             ) from error

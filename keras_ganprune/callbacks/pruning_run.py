@@ -74,7 +74,7 @@ class PruningRun:
         # A guard may have unset its mark when training ends.
         self._guarded = False
         self._said_written = False
-        forget_interrupted(targets.sampler)
+        forget_interrupted(targets.collectors)
         targets.announce()
 
     @property

@@ -93,6 +93,9 @@ def fits(kind, member, chosen):
     by_layer = isinstance(chosen["allocation"], kgp.PerLayer)
     if by_layer and chosen["schedule"] not in PARTNERS["schedule"]:
         return False
+    # The scores of others are far above or below the thresholds here.
+    if getattr(chosen["schedule"], "quantity", "") == "threshold" and chosen["criterion"].measures:
+        return False
     # Here they name every layer that makes channels, which leaves none to make up the total.
     if by_layer and getattr(chosen["granularity"], "coupled", False):
         return False

@@ -93,15 +93,20 @@ def _ones(network: Any) -> list[np.ndarray]:
     """Return one sample of ones per input."""
     inputs = getattr(network, "inputs", None) or []
     shapes = [tuple(x.shape[1:]) for x in inputs]
+    types = [keras.backend.standardize_dtype(x.dtype) for x in inputs]
+    if not shapes:  # a subclassed network knows the shape that it was built with, of one input
+        built = (network.get_build_config() or {}).get("input_shape")
+        if isinstance(built, (list, tuple)) and built and not isinstance(built[-1], (list, tuple)):
+            shapes, types = [tuple(built[1:])], [network.compute_dtype]
     if not shapes or any(size is None for shape in shapes for size in shape):
         raise InvalidArgumentError(
             f"'synflow' needs the shape of the inputs of '{network.name}'. Received: "
-            f"{shapes or 'a subclassed network'}. Give the network inputs of fixed shapes "
-            "(`keras.Input`), or use another criterion, such as 'magnitude'."
+            f"{shapes or 'a subclassed network with several inputs'}. Give the network inputs of fixed "
+            "shapes (`keras.Input`), or use another criterion, such as 'magnitude'."
         )
     return [
-        np.ones((1, *shape), dtype=keras.backend.standardize_dtype(x.dtype))
-        for x, shape in zip(inputs, shapes, strict=True)
+        np.ones((1, *shape), dtype="float32" if "float" in kind else kind)
+        for kind, shape in zip(types, shapes, strict=True)
     ]
 
 
