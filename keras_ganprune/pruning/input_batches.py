@@ -32,6 +32,7 @@ def input_count_of(model: Any) -> int:
 
 
 def is_array(x: Any) -> bool:
+    """Return whether a value is an array or tensor with a first axis of samples."""
     symbol = isinstance(x, keras.KerasTensor)
     return hasattr(x, "shape") and hasattr(x, "dtype") and len(x.shape) > 0 and not symbol
 
@@ -95,3 +96,16 @@ def stream(data: Any, steps: int | None) -> Iterator[Any]:
     if endless and steps is None:
         raise DataError("The data has no end. Pass `steps`, the number of batches to use.")
     return itertools.islice(batches, steps)
+
+
+def of_gan(data: Any, steps: int | None, batch_size: int) -> Iterator[Any]:
+    """Yield batches of what `fit` of a GAN gets: (images,), (images, labels) or (inputs, targets)."""
+    if is_array(data):
+        return ((x,) for x in slices(data, steps, batch_size))
+    parts = keras.tree.flatten(data) if isinstance(data, tuple) else []
+    if parts and all(is_array(x) for x in parts):
+        # (images, labels), or (inputs, targets) with several inputs.
+        return (
+            keras.tree.pack_sequence_as(data, batch) for batch in slices(parts, steps, batch_size)
+        )
+    return stream(data, steps)

@@ -247,7 +247,7 @@ def _gan_jobs(
         shown += [(n, None) for n in _batch_sizes(count, batch_size)[:steps]]
     else:
         # The data is read once, since a stream may not be readable a second time.
-        real = _real(gan, _gan_batches(data, steps, batch_size), shown)
+        real = _real(gan, input_batches.of_gan(data, steps, batch_size), shown)
         if _batch_norms(gan.discriminator):
             jobs.append((gan.discriminator, lambda: real))
         else:
@@ -272,18 +272,6 @@ def _real(
 
 def _batch_sizes(count: int, batch_size: int) -> list[int]:
     return [min(batch_size, count - start) for start in range(0, count, batch_size)]
-
-
-def _gan_batches(data: Any, steps: int | None, batch_size: int) -> Iterator[Any]:
-    if input_batches.is_array(data):
-        return ((x,) for x in input_batches.slices(data, steps, batch_size))
-    parts = keras.tree.flatten(data) if isinstance(data, tuple) else []
-    if parts and all(input_batches.is_array(x) for x in parts):
-        # (images, labels), or (inputs, targets) with several inputs.
-        return (
-            keras.tree.pack_sequence_as(data, batch) for batch in input_batches.slices(parts, steps, batch_size)
-        )
-    return input_batches.stream(data, steps)
 
 
 def _generator_inputs(gan: AdversarialModel, shown: list[tuple[int, Any]]) -> Iterator[Any]:

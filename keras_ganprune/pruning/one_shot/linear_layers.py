@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -32,6 +32,13 @@ _KERNELS: dict[type, str] = {
     keras.layers.DepthwiseConv1D: "kernel",
     keras.layers.DepthwiseConv2D: "kernel",
 }
+# Kernels whose last axis is not that of the output channels; see `LinearLayer.scaled`.
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 # Difference of two float32 results that are equal in exact arithmetic, as a share of their norm.
 _ROUNDING = 1e-3
@@ -75,6 +82,10 @@ class LinearLayer:
             v for v in (kernel, bias) if v is not None and id(v) in own
         ]
 
+    def values(self) -> Vector:
+        """Return the stored values in float32."""
+        return [ops.cast(ops.convert_to_tensor(v), "float32") for v in self.variables]
+
     def outputs(self, x: Any, values: Sequence[Any] | None = None) -> Any:
         """Return the output before the activation.
 
@@ -117,12 +128,37 @@ class LinearLayer:
         known = isinstance(self.layer, tuple(_KERNELS))
         return known and not isinstance(self.layer, _SEPARABLE)
 
+    @property
+    def channel_axis(self) -> int | None:
+        """Axis of the output channels, or None if the layer has no such axis."""
+        if isinstance(self.layer, keras.layers.EinsumDense) or not isinstance(
+            self.layer, tuple(_KERNELS)
+        ):
+            return None
+        first = getattr(self.layer, "data_format", None) == "channels_first"
+        return 1 if first else -1
+
+    def scaled(self, factors: np.ndarray, shift: np.ndarray) -> Vector:
+        """Return the kernel (and bias) that give `factors * y + shift`, one number per output channel.
+
+        Without a bias the shift is left out.
+        """
+        kernel, *biases = [to_numpy(v) for v in self.variables]
+        if isinstance(self.layer, _TRANSPOSED):
+            by_axis = factors[:, None]
+        elif isinstance(self.layer, _DEPTHWISE):
+            by_axis = factors.reshape(kernel.shape[-2:])
+        else:
+            by_axis = factors
+        scaled = [kernel * by_axis, *(bias * factors + shift for bias in biases)]
+        return [ops.convert_to_tensor(value.astype("float32")) for value in scaled]
+
     def reached(self, x: Any, keeps: Sequence[Any]) -> Any:
         """Return float 1 for each output of one sample that a kept weight contributes to, otherwise 0."""
         kept = [ops.cast(keep, "float32") for keep in keeps]
         if isinstance(self.layer, _SEPARABLE):
             # Its depthwise kernel has signs. The last axes of the pointwise kernel are (in, out).
-            axis = -1 if getattr(self.layer, "data_format", "") == "channels_last" else 1
+            axis = cast(int, self.channel_axis)
             used = ops.max(ops.reshape(kept[0], (-1, kept[0].shape[-1])), axis=0)
             used = used if len(kept) == 1 else ops.maximum(used, kept[1])
             outputs = self.outputs(x[:1])
@@ -137,7 +173,10 @@ class LinearLayer:
         """Return whether the layer really is linear: no class says so of a subclass."""
         rng = np.random.default_rng(0)
         first, second = (
-            [ops.convert_to_tensor(rng.normal(size=v.shape).astype("float32")) for v in self.variables]
+            [
+                ops.convert_to_tensor(rng.normal(size=v.shape).astype("float32"))
+                for v in self.variables
+            ]
             for _ in range(2)
         )
         both = [2.0 * a - b for a, b in zip(first, second, strict=True)]

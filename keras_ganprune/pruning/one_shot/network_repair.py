@@ -17,12 +17,11 @@ from keras_ganprune.pruning.one_shot.least_squares import Pairs, best_change, no
 from keras_ganprune.pruning.one_shot.linear_layers import LinearLayer, kernel_of
 from keras_ganprune.pruning.one_shot.recorded_calls import first_calls, inputs_of, is_known
 from keras_ganprune.pruning.one_shot.report import RepairReport, RepairRow
-from keras_ganprune.pruning.one_shot.statistics import matching, moments
+from keras_ganprune.pruning.one_shot.statistics import matching, moments, rescaled
 
 # An error below this share of the size of the outputs is rounding.
 _EXACT = 1e-12
 _BatchNorm = keras.layers.BatchNormalization
-BN = 1
 
 
 class NetworkRepair:
@@ -32,7 +31,7 @@ class NetworkRepair:
         pruned: Network with masks.
         dense: The network before pruning.
         batches: Inputs of the network.
-        ridge, iterations: As for `best_change`.
+        ridge, iterations, match_moments: As for `repair`.
     """
 
     def __init__(
@@ -42,10 +41,12 @@ class NetworkRepair:
         batches: Sequence[Any],
         ridge: float,
         iterations: int,
+        match_moments: bool,
     ):
         self.pruned, self.dense = pruned, dense
         self.batches = batches
         self.ridge, self.iterations = ridge, iterations
+        self.match_moments = match_moments
         self.masks = {id(w.variable): w.mask for w in masked_weights(pruned)}
         self.partners = {
             id(layer): (path, layer, other)
@@ -79,9 +80,10 @@ class NetworkRepair:
             if not self._may_change(layer):
                 continue
             known = all(map(is_known, inputs))
-            if isinstance(layer, _BatchNorm) and known:
-                self._match_statistics(layer, dense, len(inputs))
-                statistics += 1
+            if isinstance(layer, _BatchNorm):
+                if known and self.match_moments:
+                    self._match_statistics(layer, dense, len(inputs))
+                    statistics += 1
             elif known and LinearLayer(layer).is_linear(inputs[0][:2]):
                 rows.append(self._repair(path, layer, dense, len(inputs)))
             else:
@@ -165,22 +167,49 @@ class NetworkRepair:
         after = before
         if before > _EXACT * size:
             change = best_change(pruned, pairs, residuals, keeps, self.ridge, self.iterations)
-            old = [np.array(to_numpy(v)) for v in pruned.variables]
-            for variable, step in zip(pruned.variables, change, strict=True):
-                variable.assign(ops.cast(ops.cast(variable, "float32") + step, variable.dtype))
-            after = norm2(pairs.residuals(pruned))
-            if not after < before:  # or not finite
-                after = before
-                for variable, value in zip(pruned.variables, old, strict=True):
-                    variable.assign(value)
+            values = [v + step for v, step in zip(pruned.values(), change, strict=True)]
+            after = self._improved(pruned, pairs, values, before)
+            if self.match_moments:
+                outputs = [
+                    keep * pruned.outputs(x) for x, keep in zip(inputs, reached, strict=True)
+                ]
+                values = rescaled(pruned, outputs, targets)
+                if values is not None:
+                    after = self._improved(pruned, pairs, values, before, after)
         kept = sum(int(np.count_nonzero(to_numpy(keep))) for keep in keeps)
         total = sum(int(np.prod(v.shape)) for v in pruned.variables)
         return RepairRow(path, kept, total, relative(before, size), relative(after, size))
 
+    def _improved(
+        self,
+        layer: LinearLayer,
+        pairs: Pairs,
+        values: Sequence[Any],
+        limit: float,
+        present: float | None = None,
+    ) -> float:
+        """Give a layer new weights if its error is below a limit then; return its error.
+
+        Args:
+            layer: Layer of the pruned network.
+            pairs: Its inputs and targets.
+            values: New values of its variables.
+            limit: The error must be lower.
+            present: The error now. Defaults to None: the limit.
+        """
+        old = [np.array(to_numpy(v)) for v in layer.variables]
+        for variable, value in zip(layer.variables, values, strict=True):
+            variable.assign(ops.cast(value, variable.dtype))
+        error = norm2(pairs.residuals(layer))
+        if error < limit:
+            return error
+        for variable, value in zip(layer.variables, old, strict=True):  # also if it is not finite
+            variable.assign(value)
+        return limit if present is None else present
+
     def _match_statistics(self, layer: Any, dense: Any, count: int) -> None:
-        if BN is None: return
         inputs, theirs = self._inputs(layer, dense, count)
-        seen, wanted = moments(layer, inputs), moments(dense, theirs)
+        seen, wanted = moments(inputs, layer.axis), moments(theirs, dense.axis)
         mean, variance = matching(layer, dense, seen, wanted)
         layer.moving_mean.assign(mean.astype("float32"))
         layer.moving_variance.assign(variance.astype("float32"))
@@ -190,7 +219,9 @@ def _floats(outputs: Any) -> list[Any]:
     """Return the outputs of a network that are floats, in float32."""
     leaves: list[Any] = keras.tree.flatten(outputs)  # pyright: ignore[reportAssignmentType]
     return [
-        ops.cast(x, "float32") for x in leaves if "float" in keras.backend.standardize_dtype(x.dtype)
+        ops.cast(x, "float32")
+        for x in leaves
+        if "float" in keras.backend.standardize_dtype(x.dtype)
     ]
 
 
