@@ -30,7 +30,7 @@ def repair(
     *,
     samples: int = 512,
     ridge: float = 0.001,
-    iterations: int = 30,
+    iterations: int = 20,
     match_moments: bool = True,
     seed: int = 0,
 ) -> RepairReport:
@@ -70,7 +70,7 @@ def repair(
             first ones of a stream of batches. More are better, and take longer. Defaults to 512.
         ridge: Non-negative float, pull towards the weights before, as a share of h. Raise it if there are few
             samples. Defaults to 0.001.
-        iterations: Positive int, iterations per layer at most. Defaults to 30.
+        iterations: Positive int, iterations per layer at most. Defaults to 20.
         match_moments: Whether the means and variances are matched too. It keeps the contrast of generated
             images, and raises the squared error a little. Defaults to True.
         seed: Non-negative int, seed of what is drawn. Defaults to 0.
