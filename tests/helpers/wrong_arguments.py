@@ -40,6 +40,7 @@ FOLDERS = (
     "pruning.criteria",
     "pruning.granularity",
     "pruning.modes",
+    "pruning.one_shot",
     "pruning.schedules",
     "pruning.structured",
     "reports",
@@ -249,6 +250,13 @@ def mirrored() -> tuple[keras.Model, keras.Model]:
     )
 
 
+def pruned() -> keras.Model:
+    """Return a network with masks."""
+    network = model()
+    kgp.Pruner(network).update(sparsity=0.5)
+    return network
+
+
 def normalized() -> keras.Model:
     """Return a model with batch statistics."""
     return keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
@@ -398,6 +406,7 @@ BASES: dict[str, dict[str, Any]] = {
         "epochs": 1,
         "verbose": 0,
     },
+    "repair": {"pruned": pruned, "dense": model, "data": lambda: XY[0]},
     "save_run": {
         "path": lambda: folder("run"),
         "history": {"loss": [1.0, 0.5]},
