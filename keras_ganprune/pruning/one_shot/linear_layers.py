@@ -81,6 +81,10 @@ class LinearLayer:
         self.variables: list[keras.Variable] = [
             v for v in (kernel, bias) if v is not None and id(v) in own
         ]
+        name = keras.backend.backend()
+        self._backend = importlib.import_module(f"keras_ganprune.backend._gradients_{name}")
+        compiled = getattr(self._backend, "compiled_linear", None)
+        self._compiled = None if compiled is None else compiled(self._with)
 
     def values(self) -> Vector:
         """Return the stored values in float32."""
@@ -93,17 +97,25 @@ class LinearLayer:
             x: Input of the layer.
             values: One value per variable. Defaults to None: those that are stored.
         """
-        pairs = [] if values is None else list(zip(self.variables, values, strict=True))
-        with no_gradients(), keras.StatelessScope(state_mapping=pairs):
+        if self._compiled is not None:
+            return self._compiled[0](self.values() if values is None else list(values), x)
+        with no_gradients():
+            return self._call(x) if values is None else self._with(values, x)
+
+    def _with(self, values: Sequence[Any], x: Any) -> Any:
+        pairs = list(zip(self.variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=pairs):
             return self._call(x)
 
     def gradient(self, x: Any, weights: Any) -> Vector:
         """Return the gradient of sum(weights * y) for each variable: A^T weights."""
-        name = keras.backend.backend()
-        backend = importlib.import_module(f"keras_ganprune.backend._gradients_{name}")
-        found = backend.gradients(lambda: ops.sum(self._call(x) * weights), self.variables)
+        if self._compiled is not None:
+            return self._compiled[1](self.values(), x, weights)
+        found = self._backend.gradients(lambda: ops.sum(self._call(x) * weights), self.variables)
         return [
-            ops.zeros(v.shape, "float32") if g is None else ops.cast(backend.dense(g), "float32")
+            ops.zeros(v.shape, "float32")
+            if g is None
+            else ops.cast(self._backend.dense(g), "float32")
             for g, v in zip(found, self.variables, strict=True)
         ]
 
