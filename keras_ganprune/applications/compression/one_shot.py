@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import keras
 
@@ -22,19 +22,16 @@ from keras_ganprune.pruning.one_shot.calibration_data import calibration_batches
 from keras_ganprune.pruning.pruner import Pruner
 from keras_ganprune.training import discovery
 
-if TYPE_CHECKING:
-    from keras_ganprune.applications.compression.training import Task, Trainer
-
 #: Samples that the outputs are compared on.
 SAMPLES = 512
 
 
-def prune_and_repair(trainer: Trainer, task: Task) -> Trainee:
+def prune_and_repair(trainer: Any, task: Any) -> Trainee:
     """Return a copy of the user's model, pruned and repaired without training.
 
     Args:
         trainer: The `Trainer`.
-        task: What is pruned.
+        task: The `Task`.
 
     Raises:
         CannotCutError: The channels cannot be cut out.
@@ -55,7 +52,7 @@ def prune_and_repair(trainer: Trainer, task: Task) -> Trainee:
     return trainee
 
 
-def _prune(task: Task, trainee: Trainee) -> None:
+def _prune(task: Any, trainee: Trainee) -> None:
     """Mask the networks of a trainee, and their averages."""
     networks = [network for _, network in trainee.parts()]
     pruner = Pruner(
@@ -74,7 +71,7 @@ def _prune(task: Task, trainee: Trainee) -> None:
             copy_masks(network, average)
 
 
-def _networks(trainer: Trainer, trainee: Trainee) -> Iterator[tuple[str, Any, keras.layers.Layer]]:
+def _networks(trainer: Any, trainee: Trainee) -> Iterator[tuple[str, Any, keras.layers.Layer]]:
     """Yield (name, network, dense network) for each compressed network and its averages."""
     subject = trainer.subject
     for (name, network), (_, user) in zip(trainee.parts(), subject.networks, strict=True):
@@ -88,7 +85,7 @@ def _networks(trainer: Trainer, trainee: Trainee) -> Iterator[tuple[str, Any, ke
             yield name, ours, dense if ours is not dense else strip_pruning(cast(Any, dense))
 
 
-def _inputs(trainer: Trainer, name: str, network: Any) -> Any:
+def _inputs(trainer: Any, name: str, network: Any) -> Any:
     """Return inputs of a network, as for `repair`."""
     subject, data = trainer.subject, trainer.data
     is_generator = name == discovery.generator_name([name])
