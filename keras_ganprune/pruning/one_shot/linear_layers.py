@@ -127,7 +127,7 @@ class LinearLayer:
             return self.gradient(ops.square(ops.cast(x, "float32")), ones)
         # Hutchinson: the mean of (A^T v)^2 over random signs v. The mean over a variable varies little.
         rng, shape = np.random.default_rng(0), tuple(self.outputs(x).shape)
-        signs = [rng.choice(np.float32([-1, 1]), shape) for _ in range(4)]
+        signs = [rng.choice(np.array([-1, 1], "float32"), shape) for _ in range(4)]
         parts = [self.gradient(x, ops.convert_to_tensor(sign)) for sign in signs]
         return [
             ops.full(v.shape, float(np.mean([np.mean(np.square(to_numpy(p[i]))) for p in parts])))
@@ -212,7 +212,7 @@ def _without_activation(layer: keras.layers.Layer) -> Iterator[None]:
     if not callable(getattr(layer, "activation", None)):
         yield
         return
-    attributes: dict[str, Any] = vars(layer)
+    attributes = cast("dict[str, Any]", vars(layer))
     before = attributes.get("activation")
     attributes["activation"] = keras.activations.linear
     try:
