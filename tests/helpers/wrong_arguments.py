@@ -670,6 +670,7 @@ RIGHT: dict[str, str] = {
     "features": "zero percent half",
     "gradient_penalty": "zero percent half",
     "r1_penalty": "zero percent half",
+    "ridge": "zero percent half",
     "threshold": "zero percent half",
     "thresholds": "percent half",
     "final_threshold": "zero percent half",
