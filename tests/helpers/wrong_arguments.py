@@ -652,6 +652,7 @@ RIGHT: dict[str, str] = {
     # No end of a schedule is later than any int, so its last value is exact.
     "step": "zero half minus huge",
     "epoch": "zero",
+    "compress.epochs": "zero",
     "seed": "zero",
     "axis": "zero minus",
     "layer": "zero minus",
