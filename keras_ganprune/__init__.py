@@ -121,6 +121,7 @@ if TYPE_CHECKING or not command_line.parses_arguments():
     from keras_ganprune.pruning.granularity import NM, Block, Channel, Granularity, Unstructured
     from keras_ganprune.pruning.mask_report import MaskReport
     from keras_ganprune.pruning.modes import SET, Hard, Mode, RigL, Soft, Splice
+    from keras_ganprune.pruning.one_shot import RepairReport, repair
     from keras_ganprune.pruning.pruner import Pruner
     from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
     from keras_ganprune.pruning.schedules import (
@@ -259,6 +260,7 @@ __all__ = [
     "Random",
     "Recommendation",
     "ReconstructionLoss",
+    "RepairReport",
     "RigL",
     "SampleGrid",
     "Schedule",
@@ -304,6 +306,7 @@ __all__ = [
     "register_macs",
     "register_prunable",
     "register_rule",
+    "repair",
     "save_run",
     "sensitivity",
     "shrink",

@@ -90,6 +90,8 @@ def test_the_main_classes_have_examples():
         keras_ganprune.ReconstructionLoss,
         keras_ganprune.keep_known_pixels,
         keras_ganprune.recover,
+        keras_ganprune.repair,
+        keras_ganprune.RepairReport,
         keras_ganprune.sweep,
         keras_ganprune.SweepResult,
         keras_ganprune.Recommendation,

@@ -87,6 +87,20 @@ def gradients(loss: Callable[[], Any], variables: Sequence[keras.Variable]) -> l
     return value_and_gradients(lambda: (loss(), None), variables)[2]
 
 
+def compiled_linear(
+    function: Callable[[list[Any], Any], Any],
+) -> tuple[Callable[[list[Any], Any], Any], Callable[[list[Any], Any, Any], list[Any]]]:
+    """Return `function(values, x)`, linear in the values, and its transposed (values, x, y), both compiled.
+
+    Without compilation, JAX would trace the function anew at each call of the transposed one.
+    """
+
+    def transposed(values: list[Any], x: Any, y: Any) -> list[Any]:
+        return jax.vjp(lambda at: function(at, x), values)[1](y)[0]
+
+    return jax.jit(function), jax.jit(transposed)
+
+
 def dense(gradient: Any) -> Any:
     """Return a gradient as a tensor."""
     return keras.ops.convert_to_tensor(gradient)

@@ -87,7 +87,10 @@ def add_arguments(recorder: Recorder) -> None:
         help="Network of a GAN that is compressed. Can be repeated. Defaults to the generator.",
     )
     recorder.add_argument(
-        "--epochs", type=int, default=None, help="Epochs of each training. Defaults to 1,000 steps."
+        "--epochs",
+        type=int,
+        default=None,
+        help="Epochs of each training; 0 prunes in one shot and repairs the layers. Defaults to 1,000 steps.",
     )
     recorder.add_argument(
         "--batch-size", type=int, default=None, help="Samples per step. Defaults to 32."

@@ -40,6 +40,7 @@ FOLDERS = (
     "pruning.criteria",
     "pruning.granularity",
     "pruning.modes",
+    "pruning.one_shot",
     "pruning.schedules",
     "pruning.structured",
     "reports",
@@ -249,6 +250,13 @@ def mirrored() -> tuple[keras.Model, keras.Model]:
     )
 
 
+def pruned() -> keras.Model:
+    """Return a network with masks."""
+    network = model()
+    kgp.Pruner(network).update(sparsity=0.5)
+    return network
+
+
 def normalized() -> keras.Model:
     """Return a model with batch statistics."""
     return keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization()])
@@ -398,6 +406,7 @@ BASES: dict[str, dict[str, Any]] = {
         "epochs": 1,
         "verbose": 0,
     },
+    "repair": {"pruned": pruned, "dense": model, "data": lambda: XY[0]},
     "save_run": {
         "path": lambda: folder("run"),
         "history": {"loss": [1.0, 0.5]},
@@ -643,6 +652,7 @@ RIGHT: dict[str, str] = {
     # No end of a schedule is later than any int, so its last value is exact.
     "step": "zero half minus huge",
     "epoch": "zero",
+    "compress.epochs": "zero",
     "seed": "zero",
     "axis": "zero minus",
     "layer": "zero minus",
@@ -661,6 +671,7 @@ RIGHT: dict[str, str] = {
     "features": "zero percent half",
     "gradient_penalty": "zero percent half",
     "r1_penalty": "zero percent half",
+    "ridge": "zero percent half",
     "threshold": "zero percent half",
     "thresholds": "percent half",
     "final_threshold": "zero percent half",

@@ -26,7 +26,7 @@ class Plan:
     """The length of each training of one compression.
 
     Attributes:
-        epochs: Epochs of `fit`.
+        epochs: Epochs of `fit`; 0 without training.
         per_epoch: Steps of each epoch.
         batch_size: Samples per step; None if the data brings its own batches.
     """
@@ -80,6 +80,8 @@ def plan_for(
     >>> plan_for(None, 1000, 50, 10, cuts=False)
     Plan(epochs=10, per_epoch=20, batch_size=50)
     """
+    if epochs == 0:
+        return Plan(0, 0, batch_size)
     if samples is None:
         if batch_size is not None:
             raise InvalidArgumentError(

@@ -11,6 +11,7 @@ from keras_ganprune.applications.compression.subjects import (
     Subject,
 )
 from keras_ganprune.applications.compression.training import Task, Trainer
+from keras_ganprune.training import discovery
 
 
 def recipe(trainer: Trainer, task: Task) -> str:
@@ -21,6 +22,8 @@ def recipe(trainer: Trainer, task: Task) -> str:
         task: The task that gave the result.
     """
     subject, plan = trainer.subject, trainer.plan
+    if not plan.epochs:
+        return "\n".join(_without_training(trainer, task)) + "\n"
     lines = [
         "# `model` is the compiled model that was compressed, in the state that it had then.",
         "import keras",
@@ -85,9 +88,6 @@ def _prune(trainer: Trainer, task: Task) -> list[str]:
         units = [f"    granularity=kgp.{task.units!r},"]
     elif task.units != "unstructured":
         units = [f"    granularity={task.units!r},"]
-    allocation = '"global_ranking"'
-    if task.minimum != 1:
-        allocation = f"kgp.GlobalRanking(minimum={task.minimum:.6g})"
     return [
         "prune = kgp.Prune(",
         f"    kgp.PolynomialDecay({schedule.final:.6g}, begin_step={schedule.begin_step}, "
@@ -95,7 +95,7 @@ def _prune(trainer: Trainer, task: Task) -> list[str]:
         f"    target={target!r},",
         f"    frequency={frequency},",
         f'    criterion="{task.criterion}",',
-        f"    allocation={allocation},",
+        f"    allocation={_allocation(task)},",
         *units,
         ")",
         f"keras.utils.set_random_seed({trainer.seed})",
@@ -132,3 +132,60 @@ def _recalibration(trainer: Trainer) -> str:
         return "" if trainer.recalibration else ", recalibrate=False"
     data = "(x, y)" if trainer.subject.label == "gan" else "x"
     return f", recalibrate=keras.tree.map_structure(lambda a: a[:{n}], {data})"
+
+
+# --- without training --------------------------------------------------------------------------------
+
+
+def _without_training(trainer: Trainer, task: Task) -> list[str]:
+    subject, targets = trainer.subject, trainer.subject.targets
+    places = ["model"] if targets is None else [f"model.{name}" for name in targets]
+    value = task.value if task.kind == "sparsity" else 1.0 - task.value
+    lines = [
+        "# `model` is the model that was compressed, in the state that it had then. It is changed.",
+        "import copy",
+        "",
+        "import keras_ganprune as kgp",
+        "",
+        "dense = copy.deepcopy(model)",
+        f"pruner = kgp.Pruner({', '.join(places)}, criterion={task.criterion!r}, "
+        f"allocation={_allocation(task)}, granularity={_units(task)})",
+        f"pruner.update(sparsity={value:.6g})",
+    ]
+    for place in places:
+        copies = discovery.averages_of(
+            subject.model, _at(subject.model, place.removeprefix("model").strip("."))
+        )
+        lines += [f"kgp.copy_masks({place}, model.{name})" for name in copies]
+    seed = f", seed={trainer.seed}" if trainer.seed else ""
+    if isinstance(subject, AdversarialSubject) and targets == ["generator"]:
+        labelled = trainer.data.y is not None and getattr(subject.model, "conditional", True)
+        data = ", data" if labelled else ""
+        lines.append(f"kgp.repair(model, dense{data}{seed})")
+    elif targets is None:
+        lines.append(f"kgp.repair(model, dense, data{seed})  # data as it was passed to `compress`")
+    else:
+        lines += [
+            f"kgp.repair({place}, dense{place.removeprefix('model')}, inputs{seed})  # its own inputs"
+            for place in places
+        ]
+    if task.kind == "budget":
+        if targets is None:
+            lines.append("model = kgp.shrink(model)")
+        else:
+            lines.append(f"kgp.Shrink(None, target={targets!r}, recalibrate=False).cut(model)")
+    return lines
+
+
+def _at(model: Any, name: str) -> Any:
+    return getattr(model, name) if name else model
+
+
+def _allocation(task: Task) -> str:
+    if task.minimum == 1:
+        return '"global_ranking"'
+    return f"kgp.GlobalRanking(minimum={task.minimum:.6g})"
+
+
+def _units(task: Task) -> str:
+    return repr(task.units) if isinstance(task.units, str) else f"kgp.{task.units!r}"

@@ -129,9 +129,10 @@ def with_granularity(goal: Task, granularity: Any) -> Task:
 
 def check_numbers(epochs: Any, batch_size: Any, seed: Any) -> None:
     """Raise `InvalidArgumentError` if a number is out of range."""
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value is not None:
-            validation.positive_int(value, name)
+    if epochs is not None:
+        validation.non_negative_int(epochs, "epochs")
+    if batch_size is not None:
+        validation.positive_int(batch_size, "batch_size")
     if seed is not None:
         validation.non_negative_int(seed, "seed")
 

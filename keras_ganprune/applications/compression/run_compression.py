@@ -71,8 +71,8 @@ def compress(
             `Channel(round_to=8)` keeps widths that are multiples of 8: ONNX Runtime needs them to be fast.
             Defaults to None: single weights, or channels.
         target: Names of the networks of a GAN that are compressed. Defaults to None: the generator.
-        epochs: Positive int, length of each training. Defaults to None: about 1,000 steps, in 4 to 100
-            epochs.
+        epochs: Int, length of each training; 0 prunes by 'magnitude' in one shot and repairs the outputs of
+            each layer without training (`repair`). Defaults to None: about 1,000 steps, in 4 to 100 epochs.
         batch_size: Positive int, samples per step, for arrays. Defaults to None, which means 32.
         validation_data: Held-out data as (x, y), for the compiled metrics. Defaults to None.
         metric: What judges: a function of a plain network that returns a number, or a dict whose first
@@ -160,6 +160,8 @@ def compress(
     )
     if teacher is not None and teacher is not False:
         trainer.teacher_name = "teacher"
+    if not plan.epochs and baseline is None and before:
+        baseline = before  # dense, trained for as many steps: none
     found = search.run(trainer, goal, judge, tolerance, baseline)
     network = found.trained.trainee.network()
     return Compression(
@@ -168,7 +170,7 @@ def compress(
         dense=dense,
         history=found.trained.history,
         before=before,
-        baseline=found.baseline,
+        baseline=found.baseline if plan.epochs else {},
         after=found.after,
         metric=judge.name,
         higher_is_better=judge.higher_is_better,

@@ -11,7 +11,7 @@ from typing import Any, cast
 import attrs
 import keras
 
-from keras_ganprune.applications.compression import fallbacks
+from keras_ganprune.applications.compression import fallbacks, one_shot
 from keras_ganprune.applications.compression.fallbacks import NotACopyError
 from keras_ganprune.applications.compression.folder import Folder
 from keras_ganprune.applications.compression.looked_up import NOTE, share_looked_up
@@ -215,6 +215,9 @@ class Trainer:
 
     def run_once(self, task: Task) -> Trained:
         """Train a copy of the user's model, or the model itself, as `subject` says."""
+        if self.plan.epochs == 0:
+            with missed_silently():
+                return Trained(one_shot.prune_and_repair(self, task), {})
         trainee = self.subject.new(None if task.kind == "dense" else self.teacher)
         stream = batches(self.data.x, self.data.y, self.data.weights, self.plan, self.seed)
         plan = self.plan
@@ -228,19 +231,28 @@ class Trainer:
         else:
             prune = self.prune(task, trainee.targets)
             history = self._fit(task, trainee, stream, "a", 0, plan.cut_epoch, [prune])
-            try:
-                with self.progress.doing(f"{task}: cutting the channels out"):
-                    self.shrink(trainee).cut(trainee.model)
-            except UnsupportedLayerError as error:
-                raise CannotCutError(str(error)) from error
-            if isinstance(self.subject, ForeignSubject):
-                self.subject.note_cut()
+            self.cut(task, trainee, self.recalibration)
             later = self._fit(task, trainee, stream, "b", plan.cut_epoch, plan.epochs, [])
             history = _joined(history, later)
         if task.kind != "dense" and self.settles(task):
             with self.progress.doing(f"{task}: measuring the batch statistics"):
                 recalibrate_batch_norm(trainee.model.student, self.recalibration)
         return Trained(trainee, history, self.steps_per_batch)
+
+    def cut(self, task: Task, trainee: Trainee, recalibrate: Any) -> None:
+        """Cut out masked channels.
+
+        Raises:
+            CannotCutError: This model has masks, but its channels cannot be cut out.
+        """
+        try:
+            with self.progress.doing(f"{task}: cutting the channels out"):
+                shrink = Shrink(None, trainee.targets or [], recalibrate=recalibrate, verbose=0)
+                shrink.cut(trainee.model)
+        except UnsupportedLayerError as error:
+            raise CannotCutError(str(error)) from error
+        if isinstance(self.subject, ForeignSubject):
+            self.subject.note_cut()
 
     def _steps(self, trainee: Trainee) -> int:
         from_user = self.subject.model
@@ -252,6 +264,8 @@ class Trainer:
 
     def criterion_for(self, task: Task) -> str:
         """Return the criterion of a task, and note where it is not 'taylor' from the start."""
+        if self.plan.epochs == 0:
+            return "magnitude"  # without a training step there are no gradients
         if task.kind == "sparsity" and self.criterion == "taylor":
             networks = [network for _, network in self.subject.networks]
             if share_looked_up(networks) > 0.5:
@@ -314,10 +328,6 @@ class Trainer:
         else:
             return True
         return keras.tree.map_structure(lambda array: array[: self.recalibrated], data)
-
-    def shrink(self, trainee: Trainee) -> Shrink:
-        """Return the callback that cuts out masked channels."""
-        return Shrink(None, trainee.targets or [], recalibrate=self.recalibration, verbose=0)
 
     # --- one `fit` -------------------------------------------------------------------------------
 

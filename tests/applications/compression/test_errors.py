@@ -23,7 +23,7 @@ WRONG = [
     ({"sparsity": None, "budget": kgp.Budget(macs=0.001)}, "cannot be met"),
     ({"tolerance": 2}, "0.02 for 2 %"),
     ({"target": "generator"}, "Leave it out"),
-    ({"epochs": 0}, "`epochs`"),
+    ({"epochs": -1}, "`epochs`"),
     ({"batch_size": 48}, "at least 4 training steps"),
     ({"metric": lambda network: float("nan")}, "finite number"),
     ({"metric": lambda network: "good"}, "must return a number"),
