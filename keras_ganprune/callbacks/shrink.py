@@ -47,8 +47,9 @@ class Shrink(ShownInNotebooks, FreshCopies):
         sparsity: Float in [0, 1), share of the present channels to remove at each step, or a list with
             one share per step. Defaults to None.
         budget: `Budget` such as `Budget(macs=0.25)`, or a list with one per step: what remains of the
-            network, relative to its size when training begins. Defaults to None. With neither `sparsity`
-            nor `budget`, the channels that `Prune(granularity="channel")` has masked are removed.
+            network, relative to its size when training begins. A latency is measured at the cut; the dense
+            network is exported when training begins. Defaults to None. With neither `sparsity` nor `budget`,
+            the channels that `Prune(granularity="channel")` has masked are removed.
         criterion: How channels are scored, as for `shrink`. Defaults to 'magnitude'.
         granularity: 'channel' or a `Channel`, as for `shrink`. Defaults to 'channel'.
         allocation: How the sparsity is spread over groups, as for `shrink`. Defaults to 'uniform'.

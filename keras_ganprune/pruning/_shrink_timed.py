@@ -110,6 +110,29 @@ def timed_units(
     return best.keeps, best.latency
 
 
+def check_reachable(
+    groups: Groups, budget: Budget, dense: Run, minimum: int | float, limits: Any
+) -> None:
+    """Raise if even the smallest network that is allowed takes too long: before a training, not after it.
+
+    Args:
+        groups: Groups of the network.
+        budget: A latency.
+        dense: Runs the network that the budget is a share of.
+        minimum, limits: As for `fit`.
+
+    Raises:
+        InvalidArgumentError: The budget cannot be met.
+    """
+    scores = [np.arange(group.size, dtype="float64") for group in groups]
+    keeps = groups.never_empty(budgets.smallest(groups, scores, minimum=minimum, limits=limits))
+    costs = Costs(groups)
+    run = opened(Builder(groups, keeps).build()[0], budget)
+    floor = measured(budget, dense, run, costs.macs(list(keeps)) / max(1, costs.macs()))
+    if floor.share > budget.fraction * (1 + TOLERANCE):
+        raise InvalidArgumentError(_no_fit(budget, floor))
+
+
 def _no_fit(budget: Budget, floor: AchievedLatency) -> str:
     share = floor.share / (1 + TOLERANCE)
     return (

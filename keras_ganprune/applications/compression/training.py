@@ -58,6 +58,8 @@ class Task:
         criterion: Criterion of `Prune`.
         granularity: Granularity of `Prune`, or None: single weights, or channels.
         minimum: What every group of channels keeps at least: an int, or a share of its channels.
+        latency: The `Budget` in latency that `value` was found for, or None. The channels are masked by
+            multiply-accumulates; the cut corrects their number by measurement.
     """
 
     kind: str
@@ -66,6 +68,7 @@ class Task:
     criterion: str = "taylor"
     granularity: Granularity | None = None
     minimum: int | float = 1
+    latency: Budget | None = None
 
     @property
     def key(self) -> str:
@@ -87,6 +90,8 @@ class Task:
     def __str__(self) -> str:
         if self.kind == "sparsity":
             return f"sparsity {self.value:.4g}"
+        if self.latency is not None:
+            return f"{self.latency.fraction:.4g} of the latency ({self.latency.runtime})"
         return "dense" if self.kind == "dense" else f"{self.value:.4g} of the {self.quantity}"
 
 
