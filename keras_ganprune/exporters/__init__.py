@@ -15,4 +15,5 @@ __all__ = [
     "benchmark_files",
     "export",
     "export_saved_model",
+    "opened_network",
 ]

@@ -41,6 +41,16 @@ class OpenedFile:
 
     @classmethod
     def at(cls, path: pathlib.Path, threads: int) -> OpenedFile:
+        """Open a file in its runtime.
+
+        Args:
+            path: The file, or the folder of a SavedModel.
+            threads: Positive int, threads of the runtime.
+
+        Raises:
+            FileFormatError: The path does not exist, or is no file of these formats.
+            MissingPackageError: The runtime is not installed.
+        """
         given_paths.check_exists(path)
         if path.suffix == ".keras":
             return _keras(path)

@@ -103,7 +103,8 @@ def shrink(
             weights to mix such as {'magnitude': 1, 'random': 0.1}. Defaults to 'magnitude'.
         granularity: 'channel', or a `Channel` with `round_to`, `aggregate`, or `of` (the quantity that
             `sparsity` is a share of). For ONNX Runtime use `Channel(round_to=8)`: it computes widths that
-            are no multiple of 8 several times slower (a latency in 'onnx' rounds by itself). Defaults to 'channel'.
+            are no multiple of 8 several times slower. A latency in 'onnx' rounds by itself. Defaults to
+            'channel'.
         allocation: How the sparsity is spread over the groups: a name, an `Allocation`, or a dict of
             layer name or pattern -> sparsity. With a budget, 'uniform' or 'global_ranking'. Defaults to
             'uniform'.

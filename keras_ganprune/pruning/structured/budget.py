@@ -25,7 +25,6 @@ from keras_ganprune.pruning.structured.groups import Group, Groups
 from keras_ganprune.pruning.structured.requested_budget import Budget, counted, get
 from keras_ganprune.utils import validation
 
-
 # --- the valid sizes of a group -----------------------------------------------------------------------
 
 
