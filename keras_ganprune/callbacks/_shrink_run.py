@@ -23,6 +23,7 @@ from keras_ganprune.pruning._shrink_timed import Run, check_reachable, dense_run
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.shrink_alike import shrink_alike
 from keras_ganprune.pruning.shrink_model import Shrunk, check_choice, shrink_with_cuts
+from keras_ganprune.pruning.structured import budget as budgets
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import Groups, channel_groups
@@ -340,4 +341,4 @@ class ShrinkRun:
                 f"`budget` must be smaller than the network. '{name}' already has {now / dense:.4f} of its "
                 f"{budget.quantity}. Received: {budget!r}. Give a smaller budget, or leave this step out."
             )
-        return Budget(**{budget.quantity: share})
+        return budgets.get({budget.quantity: share})

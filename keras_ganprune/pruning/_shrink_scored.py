@@ -16,7 +16,7 @@ from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.rankings import top_k
 from keras_ganprune.pruning.rankings.channels import channel_rankings
 from keras_ganprune.pruning.rankings.targets import make_targets
-from keras_ganprune.pruning.structured.budget import Budget, fit
+from keras_ganprune.pruning.structured.budget import Budget, fit, get
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.utils.validation import validate_sparsity
 
@@ -50,7 +50,7 @@ def best_units(
     scores = [ranking.scores(False, [None] * len(ranking.weights)) for ranking in rankings]
     allocation = settings.allocation
     if sparsity is not None and channel.of != "channels":
-        budget = Budget(**{channel.of: 1.0 - validate_sparsity(sparsity)})
+        budget = get({channel.of: 1.0 - validate_sparsity(sparsity)})
     if budget is not None:
         rules: dict[str, Any] = {
             "ranking": "global" if allocation.joint else "uniform",

@@ -66,7 +66,7 @@ def resolved(task: Task, trainer: Any) -> Task:
             "round_to": best if follows else None,
         }
         trainer.folder.put(name, found)
-    options = {"aggregate": getattr(task.granularity, "aggregate", "sum")}
+    options: dict[str, Any] = {"aggregate": getattr(task.granularity, "aggregate", "sum")}
     units = Channel(of="macs", round_to=found["round_to"], **options)
     task = attrs.evolve(task, value=found["share"], granularity=units)
     groups = [channel_groups(network) for _, network in trainer.subject.networks]
