@@ -82,7 +82,7 @@ def cut(name: str, runtime: str, share: float) -> dict[str, Any]:
             report = kgp.export(network, f"{folder}/{title}", runtime, latency=False)
             paths.append(str(report.path))
         second = json.loads(
-            subprocess.run(  # noqa: S603  (this script)
+            subprocess.run(
                 [sys.executable, __file__, "--second", *paths],
                 check=True,
                 capture_output=True,

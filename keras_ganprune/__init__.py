@@ -106,6 +106,7 @@ if TYPE_CHECKING or not command_line.parses_arguments():
     from keras_ganprune.pruning.modes import SET, Hard, Mode, RigL, Soft, Splice
     from keras_ganprune.pruning.pruner import Pruner
     from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
+    from keras_ganprune.pruning.scaled_kernels import scale_singular_values
     from keras_ganprune.pruning.schedules import (
         AdaptiveSparsity,
         ConstantSparsity,
@@ -275,6 +276,7 @@ __all__ = [
     "register_prunable",
     "register_rule",
     "save_run",
+    "scale_singular_values",
     "sensitivity",
     "shrink",
     "sparsity_report",

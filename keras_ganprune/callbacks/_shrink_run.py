@@ -21,6 +21,7 @@ from keras_ganprune.layers.traversal import is_built, masked_weights, walk
 from keras_ganprune.pruning import allocation as allocations
 from keras_ganprune.pruning._shrink_timed import Run, check_reachable, dense_run
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
+from keras_ganprune.pruning.scaled_kernels import scale_singular_values
 from keras_ganprune.pruning.shrink_alike import shrink_alike
 from keras_ganprune.pruning.shrink_model import Shrunk, check_choice, shrink_with_cuts
 from keras_ganprune.pruning.structured import budget as budgets
@@ -47,6 +48,7 @@ class CutPlan:
         settings: Further arguments of `shrink`: criterion, granularity, allocation, keep, limits.
         recalibrate: Whether a `GANModel` gets new batch statistics after a cut, or the data for that.
         verify: Whether the smaller networks are compared with the old ones.
+        refine: 'singular_values' to scale those of the cut kernels, or None.
     """
 
     at: Sequence[int]
@@ -55,6 +57,7 @@ class CutPlan:
     settings: dict[str, Any]
     recalibrate: Any
     verify: bool = True
+    refine: str | None = None
 
 
 class ShrinkRun:
@@ -206,6 +209,9 @@ class ShrinkRun:
                 alike = shrink_alike(network, copy, shrunk, keep, self.plan.verify)
                 rows.append((copy, alike.model, alike.cuts))
         replace_networks(self.model, rows)
+        if self.plan.refine is not None:
+            for _, new, _ in rows:
+                scale_singular_values(new)
         for prune in (vars(self.model).get("_pruned_by") or (None, {}))[1]:
             prune.retire([network for _, network, _ in results])
         replacements = {id(old): new for old, new, _ in rows}
