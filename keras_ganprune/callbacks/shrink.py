@@ -60,8 +60,8 @@ class Shrink(ShownInNotebooks, FreshCopies):
             `ImageToImageGAN`; the inputs of the target for any other model. A GAN that needs the data and
             does not get it warns. Defaults to True.
         refine: 'singular_values' takes the square root of the singular values of the cut kernels, also of
-            the averages, which trains faster after large cuts (`scale_singular_values`). The outputs change at
-            the cut. Defaults to None: the kernels stay as they are.
+            the averages (`scale_singular_values`). The outputs change at the cut. Defaults to None: the
+            kernels stay as they are.
         optimizer: The optimizer whose steps count, or its attribute name. None finds the optimizer of
             the first target. Defaults to None.
         copies: Weight averages of a target, which are cut like it: 'auto' finds them; or a name, a

@@ -12,9 +12,8 @@ from keras_ganprune.layers import scope as scopes
 from keras_ganprune.layers.kernel_axes import kernel_axes
 from keras_ganprune.layers.kernels import attribute_paths, own_kernels
 from keras_ganprune.layers.scope import select
-from keras_ganprune.layers.stripping import apply_masks
 from keras_ganprune.layers.tensors import to_numpy
-from keras_ganprune.layers.traversal import check_layer, walk
+from keras_ganprune.layers.traversal import apply_masks, check_layer, walk
 from keras_ganprune.utils import validation
 
 _EPSILON = 1e-8
