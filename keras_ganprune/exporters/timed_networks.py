@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
 
 import keras
 
@@ -20,19 +19,19 @@ from keras_ganprune.exporters.opened_file import OpenedFile
 from keras_ganprune.layers.as_saved import uncompiled
 from keras_ganprune.layers.stripping import plain_classes
 from keras_ganprune.metrics import measure_latency
-from keras_ganprune.pruning.structured.runtimes import register_opener
+from keras_ganprune.pruning.structured.runtimes import Run, register_opener
 
 _TOLERANCE = 1e-5  # of the SavedModel that the converters read, as for `export`
 
 
 @register_opener
-def opened_network(network: keras.Model, runtime: str, batch_size: int) -> Callable[[], object]:
+def opened_network(network: keras.Model, runtime: str, batch_size: int) -> Run:
     """Return a network, exported, as a function that runs it once; see `runtimes.opened`."""
     if runtime == "keras":
         specs = measure_latency.input_specs(network)
         inputs = measure_latency.random_inputs(specs, batch_size)
         function = measure_latency.compiled(network)
-        return lambda: function(inputs)
+        return Run(lambda: lambda: function(inputs))
     exporter = FORMATS[runtime]
     exporter.check_installed("float32")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="keras_ganprune_"))
@@ -42,13 +41,13 @@ def opened_network(network: keras.Model, runtime: str, batch_size: int) -> Calla
         except UnsupportedLayerError:
             # Recurrent layers in LiteRT need a fixed batch size.
             path = _written(network, exporter, folder / "fixed", batch_size)
-        call = OpenedFile.at(path, threads=1).call(batch_size, seed=0)
+        run = Run(lambda: OpenedFile.at(path, threads=1).call(batch_size, seed=0))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     # A runtime may read its file as long as it lives.
-    weakref.finalize(call, shutil.rmtree, folder, True)
-    return call
+    weakref.finalize(run, shutil.rmtree, folder, True)
+    return run
 
 
 def _written(

@@ -22,8 +22,8 @@ def discrepancy(features: Any, targets: Any) -> Any:
         k(x, y) = mean over f in (1/2, 1, 2) of exp(-|x - y|² / (2 f² s²))
         mean k(x, x') + mean k(y, y') - 2 mean k(x, y)
 
-    s² is the mean of |y - y'|² over all pairs of different targets. The means of k are over all pairs, also of
-    a feature with itself (the biased estimate): it is 0 for equal batches, and never below 0.
+    s² is the mean of |y - y'|² over all pairs of different targets. The means of k are over all pairs, also
+    of a feature with itself (the biased estimate): it is 0 for equal batches, and never below 0.
 
     Args:
         features: Tensor (n, ...) of the generator that learns.

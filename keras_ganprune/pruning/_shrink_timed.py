@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,19 +18,19 @@ from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.pruning.structured.rebuild import Builder
+from keras_ganprune.pruning.structured.runtimes import Run
 
 #: Largest valid difference between the latency and the budget, as a share of the budget.
 TOLERANCE = 0.1
-# A first measurement this near is measured again, and the mean must be this near.
-_NEAR, _PROVEN = 0.06, 0.07
+# A first measurement this near is measured again, and that must be this near.
+_NEAR, _PROVEN = 0.06, 0.06
 # Networks that are exported and measured at most.
 _TRIES = 9
-_SECONDS, _PROOF_SECONDS = 1.0, 2.5
+_SECONDS = 1.0
+# The proof loads both networks so many times.
+_LOADS = 4
 # Channels that ONNX Runtime computes together on a CPU: other widths are slower.
 _BLOCK = 8
-
-# A network, exported, as a function that runs it once.
-Run = Callable[[], object]
 
 
 def dense_run(groups: Groups, budget: Budget) -> Run:
@@ -221,20 +221,15 @@ class _Search:
         sizes = [int(keep.sum()) for keep in keeps]
         return any(sizes == [int(keep.sum()) for keep in each.keeps] for each in self.tries)
 
-    def _measured(self, keeps: list[np.ndarray], seconds: float = _SECONDS) -> _Try:
+    def _measured(self, keeps: list[np.ndarray], loads: int = 1) -> _Try:
         small, _ = Builder(self.groups, keeps).build()
         share = self._share(keeps)
         run = opened(small, self.budget)
-        return _Try(keeps, share, measured(self.budget, self.dense, run, share, seconds))
+        return _Try(keeps, share, measured(self.budget, self.dense, run, share, _SECONDS, loads))
 
     def _proven(self, found: _Try) -> bool:
-        """Export and measure a network again; return whether the mean of both times is near."""
-        again = self._measured(found.keeps, _PROOF_SECONDS).latency
-        first = found.latency.share
-        # The second took longer, so that it counts more.
-        weight = _PROOF_SECONDS / (_SECONDS + _PROOF_SECONDS)
-        share = weight * again.share + (1 - weight) * first
-        found.latency = AchievedLatency(self.budget, share, again.milliseconds, found.share)
+        """Export and measure a network again, loaded several times; return whether it is near then."""
+        found.latency = self._measured(found.keeps, _LOADS).latency
         return found.gap <= _PROVEN
 
     def _next(self, least: float) -> float:

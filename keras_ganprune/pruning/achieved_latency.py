@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import attrs
 import numpy as np
 
 from keras_ganprune.pruning.structured.requested_budget import Budget
+from keras_ganprune.pruning.structured.runtimes import Run
 from keras_ganprune.utils import turns
 
 _TITLES = {
@@ -17,7 +16,6 @@ _TITLES = {
     "keras": "Keras",
 }
 _ROUNDS = 200  # at most
-_SEED = 0
 
 
 @attrs.frozen
@@ -33,7 +31,7 @@ class AchievedLatency:
 
     Example:
     >>> from keras_ganprune.pruning.achieved_latency import AchievedLatency
-    >>> print(AchievedLatency(Budget(latency=0.25), 0.26, (4.0, 1.04), 0.2))
+    >>> print(AchievedLatency(kgp.Budget(latency=0.25), 0.26, (4.0, 1.04), 0.2))
     0.260 of the latency in ONNX Runtime (requested: 0.25; 1.04 of 4.00 ms, batch of 1), 20.0% of the MACs
     """
 
@@ -58,23 +56,30 @@ def title(budget: Budget) -> str:
 
 def measured(
     budget: Budget,
-    dense: Callable[[], object],
-    small: Callable[[], object],
+    dense: Run,
+    small: Run,
     macs: float | None = None,
     seconds: float = 1.0,
+    loads: int = 1,
 ) -> AchievedLatency:
     """Run two networks in turns, and return the latency of the second as a share of the first.
 
     Args:
         budget: The requested latency.
-        dense, small: Functions that run the networks once.
+        dense, small: Networks in the runtime.
         macs: Share of the multiply-accumulates that the second has. Defaults to None: not known.
-        seconds: Seconds of measurement for each. Defaults to 1.
+        seconds: Seconds of measurement for each, and for each load. Defaults to 1.
+        loads: Number of times that both are loaded; the median counts. Defaults to 1: as they are.
     """
-    wall, cpu = turns.in_turns((dense, small), _SEED, seconds, _ROUNDS)
-    # With one thread, what the clock shows beyond the CPU time went to other programs. A backend of Keras
-    # may have several threads, or wait for a GPU.
-    times = wall if budget.runtime == "keras" else np.minimum(wall, cpu)
-    before, after = np.median(times, axis=1) * 1e3
-    share = float(np.median(times[1] / times[0]))
-    return AchievedLatency(budget, share, (float(before), float(after)), macs)
+    rows = []
+    for load in range(loads):
+        if load:
+            dense.again()
+            small.again()
+        wall, cpu = turns.in_turns((dense, small), load, seconds, _ROUNDS)
+        # With one thread, what the clock shows beyond the CPU time went to other programs. A backend of
+        # Keras may have several threads, or wait for a GPU.
+        times = wall if budget.runtime == "keras" else np.minimum(wall, cpu)
+        rows.append((np.median(times[1] / times[0]), *np.median(times, axis=1)))
+    share, before, after = (float(value) for value in np.median(rows, axis=0))
+    return AchievedLatency(budget, share, (before * 1e3, after * 1e3), macs)

@@ -48,7 +48,7 @@ def scale_singular_values(network: keras.Model, layers: Any = None) -> int:
 
     Example:
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, use_bias=False)])
-    >>> model.layers[0].kernel.assign([[4.0, 0.0], [0.0, 9.0]])
+    >>> model.set_weights([np.array([[4.0, 0.0], [0.0, 9.0]])])
     >>> kgp.scale_singular_values(model)
     1
     >>> np.asarray(model.layers[0].kernel)

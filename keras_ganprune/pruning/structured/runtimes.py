@@ -9,8 +9,29 @@ from collections.abc import Callable
 
 import keras
 
-#: Function that exports a network and returns a function that runs the file once.
-Opener = Callable[[keras.Model, str, int], Callable[[], object]]
+
+class Run:
+    """A network in a runtime: calling it runs the network once.
+
+    Args:
+        load: Function that loads the network, and returns a function that runs it once.
+    """
+
+    def __init__(self, load: Callable[[], Callable[[], object]]):
+        self._load = load
+        self._run = load()
+
+    def __call__(self) -> object:
+        """Run the network once; return when its outputs are computed."""
+        return self._run()
+
+    def again(self) -> None:
+        """Load the network anew: where its weights lie in memory changes its times by some percent."""
+        self._run = self._load()
+
+
+#: Function that exports a network.
+Opener = Callable[[keras.Model, str, int], Run]
 
 _openers: list[Opener] = []
 
@@ -21,7 +42,7 @@ def register_opener(opener: Opener) -> Opener:
     return opener
 
 
-def opened(network: keras.Model, runtime: str, batch_size: int) -> Callable[[], object]:
+def opened(network: keras.Model, runtime: str, batch_size: int) -> Run:
     """Return a network, exported, as a function that runs it once on random inputs, with one thread.
 
     Args:
