@@ -32,7 +32,7 @@ class AchievedLatency:
     Example:
     >>> from keras_ganprune.pruning.achieved_latency import AchievedLatency
     >>> print(AchievedLatency(kgp.Budget(latency=0.25), 0.26, (4.0, 1.04), 0.2))
-    0.260 of the latency in ONNX Runtime (requested: 0.25; 1.04 of 4.00 ms, batch of 1), 20.0% of the MACs
+    0.260 of the latency in ONNX Runtime (requested: 0.25; 1.04 of 4 ms, batch of 1), 20.0% of the MACs
     """
 
     budget: Budget
