@@ -134,12 +134,11 @@ def check_reachable(
 
 
 def _no_fit(budget: Budget, floor: AchievedLatency) -> str:
-    share = floor.share / (1 + TOLERANCE)
     return (
         f"A budget of {budget.fraction:g} of the latency cannot be met in {title(budget)}: the smallest "
         f"network that is allowed has {floor}. What stays takes the time: layers whose channels cannot be "
         "removed, and the overhead of each call. Loosen `round_to`, `limits`, `keep` or the minimum of the "
-        f"allocation, measure larger batches (`batch_size`), or give a budget of at least {share:.3f}."
+        f"allocation, measure larger batches (`batch_size`), or give a budget above {floor.share:.3f}."
     )
 
 
@@ -198,7 +197,8 @@ class _Search:
                 return found
             at_floor = all(np.array_equal(a, b) for a, b in zip(keeps, self.floor, strict=True))
             if at_floor and found.latency.share > target:
-                return found if found.gap <= TOLERANCE else None
+                # A network of single channels is worth nothing, so it is taken only where it is meant.
+                return found if found.gap <= budgets.TOLERANCE else None
             share = self._next(least)
         best = min(self.tries, key=lambda each: each.gap)
         self._proven(best)

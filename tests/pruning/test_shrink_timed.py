@@ -141,7 +141,7 @@ def test_widths_are_rounded_for_onnx_unless_that_misses(simulated):
 
 def test_what_cannot_be_met_is_refused_with_the_floor(simulated):
     simulated(lambda m: 0.6 + 0.4 * m)
-    with pytest.raises(InvalidArgumentError, match=r"budget of at least 0\.5"):
+    with pytest.raises(InvalidArgumentError, match=r"a budget above 0\.6"):
         kgp.shrink(perceptron(64, 64), budget=kgp.Budget(latency=0.2, runtime="litert"))
 
 
