@@ -124,6 +124,7 @@ if TYPE_CHECKING or not command_line.parses_arguments():
     from keras_ganprune.pruning.one_shot import RepairReport, repair
     from keras_ganprune.pruning.pruner import Pruner
     from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
+    from keras_ganprune.pruning.scaled_kernels import scale_singular_values
     from keras_ganprune.pruning.schedules import (
         AdaptiveSparsity,
         ConstantSparsity,
@@ -308,6 +309,7 @@ __all__ = [
     "register_rule",
     "repair",
     "save_run",
+    "scale_singular_values",
     "sensitivity",
     "shrink",
     "sparsity_report",

@@ -19,13 +19,17 @@ from keras_ganprune.gan import GANModel
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers.tensors import to_numpy
 from keras_ganprune.layers.traversal import is_built, masked_weights, walk
+from keras_ganprune.pruning import allocation as allocations
 from keras_ganprune.pruning import criteria
+from keras_ganprune.pruning._shrink_timed import Run, check_reachable, dense_run
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
+from keras_ganprune.pruning.scaled_kernels import scale_singular_values
 from keras_ganprune.pruning.shrink_alike import shrink_alike
 from keras_ganprune.pruning.shrink_model import Shrunk, check_choice, shrink_with_cuts
+from keras_ganprune.pruning.structured import budget as budgets
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.costs import Costs
-from keras_ganprune.pruning.structured.groups import channel_groups
+from keras_ganprune.pruning.structured.groups import Groups, channel_groups
 from keras_ganprune.pruning.structured.replace_networks import replace_networks
 from keras_ganprune.training import discovery
 from keras_ganprune.training.step_clock import Clock
@@ -46,6 +50,7 @@ class CutPlan:
         settings: Further arguments of `shrink`: criterion, granularity, allocation, keep, limits.
         recalibrate: Whether a `GANModel` gets new batch statistics after a cut, or the data for that.
         verify: Whether the smaller networks are compared with the old ones.
+        refine: 'singular_values' to scale those of the cut kernels, or None.
     """
 
     at: Sequence[int]
@@ -54,6 +59,7 @@ class CutPlan:
     settings: dict[str, Any]
     recalibrate: Any
     verify: bool = True
+    refine: str | None = None
 
 
 class ShrinkRun:
@@ -94,6 +100,7 @@ class ShrinkRun:
         self.first_step: int | None = None
         self.last_step: int | None = None
         self._dense_costs: dict[str, dict[str, float]] = {}
+        self._dense_runs: dict[tuple[str, Any, Any], Run] = {}
         self._parameters: dict[str, float] = {}
         self._siblings = siblings
         siblings.append(self)
@@ -193,6 +200,7 @@ class ShrinkRun:
                 network,
                 sparsity=self.plan.sparsity[number],
                 budget=self._remaining_budget(name, network, number),
+                dense=self._dense_run(name, number),
                 verify=self.plan.verify,
                 inputs=self._calibration(name, network),
                 **self.plan.settings,
@@ -204,6 +212,9 @@ class ShrinkRun:
                 alike = shrink_alike(network, copy, shrunk, keep, self.plan.verify)
                 rows.append((copy, alike.model, alike.cuts))
         replace_networks(self.model, rows)
+        if self.plan.refine is not None:
+            for _, new, _ in rows:
+                scale_singular_values(new)
         for prune in (vars(self.model).get("_pruned_by") or (None, {}))[1]:
             prune.retire([network for _, network, _ in results])
         replacements = {id(old): new for old, new, _ in rows}
@@ -288,23 +299,55 @@ class ShrinkRun:
         ]
 
     def _measure_dense_costs(self) -> None:
-        """Note the costs of the networks before any cut: budgets are shares of these."""
-        quantities = {budget.quantity for budget in self.plan.budget if budget is not None}
+        """Note the costs of the networks before any cut: budgets are shares of these.
+
+        For a latency, the dense network is exported here, and measured at each cut, beside the smaller one.
+        """
+        wanted = [budget for budget in self.plan.budget if budget is not None]
+        quantities = {budget.quantity for budget in wanted if not budget.is_measured}
         for name, network in self.targets:
-            if quantities and name not in self._dense_costs and is_built(network):
+            if not is_built(network):
+                continue
+            if quantities and name not in self._dense_costs:
                 costs = self._costs(network)
                 self._dense_costs[name] = {quantity: costs.of(quantity) for quantity in quantities}
+            for budget in wanted:
+                key = name, budget.runtime, budget.batch_size
+                if budget.is_measured and key not in self._dense_runs:
+                    groups, settings = self._groups(network), self.plan.settings
+                    self._dense_runs[key] = dense_run(groups, budget)
+                    check_reachable(
+                        groups,
+                        budget,
+                        self._dense_runs[key],
+                        allocations.get(settings["allocation"]).minimum,
+                        settings["limits"],
+                    )
+
+    def _dense_run(self, name: str, number: int) -> Run | None:
+        """Return the dense network as a function, if the budget of a cut is a latency."""
+        budget = self.plan.budget[number]
+        if budget is None or not budget.is_measured:
+            return None
+        self._measure_dense_costs()
+        return self._dense_runs[name, budget.runtime, budget.batch_size]
+
+    def _groups(self, network: Any) -> Groups:
+        return channel_groups(network, keep=self.plan.settings["keep"])
 
     def _costs(self, network: Any) -> Costs:
-        return Costs(channel_groups(network, keep=self.plan.settings["keep"]))
+        return Costs(self._groups(network))
 
     def _remaining_budget(
         self, name: str, network: keras.layers.Layer, number: int
     ) -> Budget | None:
-        """Return the budget of a cut as a share of the network as it is now."""
+        """Return the budget of a cut as a share of the network as it is now.
+
+        A latency stays a share of the dense network, which runs beside the smaller one.
+        """
         budget = self.plan.budget[number]
-        if budget is None:
-            return None
+        if budget is None or budget.is_measured:
+            return budget
         now = self._costs(network).of(budget.quantity)
         dense = self._dense_costs[name][budget.quantity]
         share = budget.fraction * dense / now
@@ -313,4 +356,4 @@ class ShrinkRun:
                 f"`budget` must be smaller than the network. '{name}' already has {now / dense:.4f} of its "
                 f"{budget.quantity}. Received: {budget!r}. Give a smaller budget, or leave this step out."
             )
-        return Budget(**{budget.quantity: share})
+        return budgets.get({budget.quantity: share})

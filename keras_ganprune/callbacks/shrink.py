@@ -47,8 +47,9 @@ class Shrink(ShownInNotebooks, FreshCopies):
         sparsity: Float in [0, 1), share of the present channels to remove at each step, or a list with
             one share per step. Defaults to None.
         budget: `Budget` such as `Budget(macs=0.25)`, or a list with one per step: what remains of the
-            network, relative to its size when training begins. Defaults to None. With neither `sparsity`
-            nor `budget`, the channels that `Prune(granularity="channel")` has masked are removed.
+            network, relative to its size when training begins. A latency is measured at the cut; the dense
+            network is exported when training begins. Defaults to None. With neither `sparsity` nor `budget`,
+            the channels that `Prune(granularity="channel")` has masked are removed.
         criterion: How channels are scored, as for `shrink`. Defaults to 'magnitude'.
         granularity: 'channel' or a `Channel`, as for `shrink`. Defaults to 'channel'.
         allocation: How the sparsity is spread over groups, as for `shrink`. Defaults to 'uniform'.
@@ -58,6 +59,9 @@ class Shrink(ShownInNotebooks, FreshCopies):
             (`recalibrate_batch_norm`). Or the data for that: what `fit` gets for a `GANModel` or an
             `ImageToImageGAN`; the inputs of the target for any other model. A GAN that needs the data and
             does not get it warns. Defaults to True.
+        refine: 'singular_values' takes the square root of the singular values of the cut kernels, also of
+            the averages (`scale_singular_values`). The outputs change at the cut. Defaults to None: the
+            kernels stay as they are.
         optimizer: The optimizer whose steps count, or its attribute name. None finds the optimizer of
             the first target. Defaults to None.
         copies: Weight averages of a target, which are cut like it: 'auto' finds them; or a name, a
@@ -121,6 +125,7 @@ class Shrink(ShownInNotebooks, FreshCopies):
         keep: Any = None,
         limits: Mapping[Any, float] | None = None,
         recalibrate: Any = True,
+        refine: Literal["singular_values"] | None = None,
         optimizer: keras.optimizers.Optimizer | str | None = None,
         copies: Literal["auto"] | str | Sequence[str] | keras.layers.Layer | None = "auto",
         verify: bool = True,
@@ -130,6 +135,7 @@ class Shrink(ShownInNotebooks, FreshCopies):
         annotated.check(Shrink.__init__, locals(), "copies", "verify", "verbose")
         validation.one_of(verbose, "verbose", (0, 1, 2))
         _check_recalibrate(recalibrate)
+        validation.one_of(refine, "refine", (None, "singular_values"))
         scopes.check(keep, "keep")
         for rule, limit in (limits or {}).items():
             validation.fraction(limit, f"limits[{rule!r}]")
@@ -169,6 +175,7 @@ class Shrink(ShownInNotebooks, FreshCopies):
             "limits": limits,
         }
         self.recalibrate = recalibrate
+        self.refine = refine
         self.verify = verify
         self.optimizer = optimizer
         self.copies = copies
@@ -222,10 +229,7 @@ class Shrink(ShownInNotebooks, FreshCopies):
             )
         targets = discovery.resolve_target(model, self.target)
         self._check_targets(model, targets)
-        plan = CutPlan(
-            [0], self.sparsity, self.budget, self.settings, self.recalibrate, self.verify
-        )
-        run = ShrinkRun(model, targets, plan, self.optimizer, self.copies, self._say, [])
+        run = ShrinkRun(model, targets, self._plan([0]), self.optimizer, self.copies, self._say, [])
         events = run.cut_now()
         for event in events:
             self.events.append(event)
@@ -251,9 +255,7 @@ class Shrink(ShownInNotebooks, FreshCopies):
         siblings = vars(self.model).get("_shrunk_by")
         if siblings is None or siblings[0] is not self.params:  # those of an earlier `fit`
             siblings = (self.params, [])
-        plan = CutPlan(
-            self.at, self.sparsity, self.budget, self.settings, self.recalibrate, self.verify
-        )
+        plan = self._plan(self.at)
         self._run = ShrinkRun(
             self.model, targets, plan, self.optimizer, self.copies, self._say, siblings[1]
         )
@@ -296,6 +298,10 @@ class Shrink(ShownInNotebooks, FreshCopies):
                 "`Shrink` works inside `fit`: `on_train_begin` must be called before other hooks."
             )
         return self._run
+
+    def _plan(self, at: Sequence[int]) -> CutPlan:
+        settings = self.settings, self.recalibrate, self.verify, self.refine
+        return CutPlan(at, self.sparsity, self.budget, *settings)
 
     def _check_targets(
         self, model: keras.Model, targets: Sequence[tuple[str, keras.layers.Layer]]

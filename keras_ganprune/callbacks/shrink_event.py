@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import attrs
 import keras
 import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.pruning.achieved_latency import AchievedLatency
 from keras_ganprune.pruning.shrink_model import Shrunk
 from keras_ganprune.pruning.structured.costs import Costs, Keeps
 from keras_ganprune.pruning.structured.counted_macs import CountedMacs
@@ -26,6 +28,7 @@ class ShrinkEvent:
         macs: Pair (before, after), multiply-accumulates per sample: ints that name the layers that are not
             counted, see `CountedMacs`. None if an image size is unknown.
         groups: One row per group of channels: (path of the first layer that produces them, before, after).
+        latency: `AchievedLatency` for a budget in latency, or None.
 
     Example:
     >>> from keras_ganprune.callbacks.shrink_event import ShrinkEvent
@@ -39,6 +42,7 @@ class ShrinkEvent:
     parameters: tuple[int, int]
     macs: tuple[int, int] | None
     groups: tuple[tuple[str, int, int], ...] = ()
+    latency: AchievedLatency | None = None
 
     def __str__(self) -> str:
         text = (
@@ -50,6 +54,9 @@ class ShrinkEvent:
             text += f", {after / before:.1%} of the MACs"
             if isinstance(before, CountedMacs) and before.uncounted:
                 text += f" that are counted (not counted: {before.missing})"
+        if self.latency is not None:
+            # The share of the MACs stands before.
+            text += f", {attrs.evolve(self.latency, macs=None)}"
         return text
 
 
@@ -78,6 +85,7 @@ def shrink_event(step: int, name: str, network: keras.layers.Layer, shrunk: Shru
         (network.count_params(), shrunk.model.count_params()),
         _macs(shrunk),
         tuple((group.name, group.size, count) for group, count in rows),
+        shrunk.latency,
     )
 
 

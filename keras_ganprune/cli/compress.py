@@ -28,6 +28,7 @@ HELP = "Make a saved model sparse or small, and train it to keep its quality."
 EXAMPLES = (
     "keras-ganprune compress gan.keras images.npz small --sparsity 0.9",
     "keras-ganprune compress model.keras data.npz small --macs 0.25",
+    "keras-ganprune compress model.keras data.npz small --latency 0.25 --runtime litert",
     "keras-ganprune compress model.keras data.npz small --tolerance 0.02",
 )
 
@@ -35,6 +36,7 @@ _BUDGETS = {
     "macs": "Remaining share of the multiply-accumulates, such as 0.25; channels are cut out.",
     "parameters": "Remaining share of the parameters; channels are cut out.",
     "bytes": "Remaining share of the bytes of the weights; channels are cut out.",
+    "latency": "Remaining share of the time of a call in --runtime; channels are cut out.",
 }
 _FEWEST_IMAGES = 200  # for an extractor of features
 
@@ -60,6 +62,7 @@ def add_arguments(recorder: Recorder) -> None:
         recorder.add_argument(
             f"--{name}", type=float, default=None, help=f"{text} Defaults to none."
         )
+    saved_models.add_runtime(recorder)
     recorder.add_argument(
         "--granularity",
         default=None,
@@ -196,10 +199,11 @@ def _budget(arguments: argparse.Namespace) -> Budget | None:
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) > 1 or (not given and arguments.tolerance is None):
         raise InvalidArgumentError(
-            "Give one of --sparsity, --macs, --parameters and --bytes, or --tolerance to search. "
+            "Give one of --sparsity, --macs, --parameters, --bytes and --latency, or --tolerance to search. "
             f"Received: {', '.join(f'--{name}' for name in given) or 'none of them'}."
         )
     given.pop("sparsity", None)
+    given |= saved_models.runtime(arguments)
     return Budget(**given) if given else None
 
 
@@ -212,8 +216,8 @@ def _granularity(arguments: argparse.Namespace, budget: Budget | None) -> Any:
     if arguments.round_to is not None:
         if budget is None:
             raise InvalidArgumentError(
-                "--round-to is for channels, which --macs, --parameters and --bytes cut out. Received: "
-                f"--round-to {arguments.round_to} without them. Leave it out."
+                "--round-to is for channels, which --macs, --parameters, --bytes and --latency cut out. "
+                f"Received: --round-to {arguments.round_to} without them. Leave it out."
             )
         return Channel(round_to=arguments.round_to)
     if arguments.granularity is not None and budget is not None:

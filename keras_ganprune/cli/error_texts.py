@@ -26,7 +26,7 @@ _INSTEAD = {
     "custom_objects": ("modules", "Name the module of your own classes: `--import MODULE`."),
     "register_prunable": ("modules", "Name the module of your own classes: `--import MODULE`."),
     "`strict=False`": ("macs", "Give --sparsity, --macs, --parameters or --bytes to cut channels."),
-    "`budget=`": ("macs", "Give --sparsity, --macs, --parameters or --bytes."),
+    "`budget=`": ("macs", "Give --sparsity, --macs, --parameters, --bytes or --latency."),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import pathlib
@@ -12,7 +13,7 @@ from typing import Any
 import keras
 
 from keras_ganprune.cli.arguments import Recorder
-from keras_ganprune.errors import PruningError
+from keras_ganprune.errors import InvalidArgumentError, PruningError
 from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers import saving
 
@@ -80,3 +81,29 @@ def without_classes(file: pathlib.Path) -> pathlib.Path:
     """Return the SavedModel beside a `.keras` file, which needs no classes of the user; or the file."""
     beside = file.with_name("saved_model")
     return beside if beside.exists() else file
+
+
+def add_runtime(recorder: Recorder) -> None:
+    """Add --runtime, where a latency is measured."""
+    recorder.add_argument(
+        "--runtime",
+        default=None,
+        help="With --latency: onnx, litert, openvino or keras, run with one thread for one sample. Defaults "
+        "to onnx.",
+    )
+
+
+def runtime(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the runtime as an argument of `Budget`, or {}.
+
+    Raises:
+        InvalidArgumentError: It is given without --latency.
+    """
+    if arguments.runtime is None:
+        return {}
+    if arguments.latency is None:
+        raise InvalidArgumentError(
+            f"--runtime is where --latency is measured. Received: --runtime {arguments.runtime} without it. "
+            "Add --latency 0.25, for example, or leave --runtime out."
+        )
+    return {"runtime": arguments.runtime}

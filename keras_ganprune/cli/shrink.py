@@ -27,6 +27,7 @@ from keras_ganprune.utils.status_line import StatusLine
 HELP = "Cut channels out of a saved model, without training: see compress."
 EXAMPLES = (
     "keras-ganprune shrink gan.keras small --macs 0.25",
+    "keras-ganprune shrink gan.keras small --latency 0.25 --runtime onnx",
     "keras-ganprune shrink masked.keras small",
 )
 
@@ -35,6 +36,7 @@ _SHARES = {
     "macs": "Remaining share of the multiply-accumulates, such as 0.25.",
     "parameters": "Remaining share of the parameters.",
     "bytes": "Remaining share of the bytes of the weights.",
+    "latency": "Remaining share of the time of a call in --runtime, which is measured.",
 }
 
 # The comparison above says that the SavedModel is the shrunk model, and nothing of quality.
@@ -67,6 +69,7 @@ def add_arguments(recorder: Recorder) -> None:
             default=None,
             help=f"{text} Defaults to none: masked channels are removed.",
         )
+    saved_models.add_runtime(recorder)
     recorder.add_argument(
         "--criterion",
         default="magnitude",
@@ -152,10 +155,11 @@ def _request(arguments: argparse.Namespace) -> tuple[float | None, Budget | None
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) > 1:
         raise InvalidArgumentError(
-            "Give only one of --sparsity, --macs, --parameters and --bytes, or none of them to remove the "
-            f"masked channels. Received: {', '.join(f'--{name}' for name in given)}."
+            "Give only one of --sparsity, --macs, --parameters, --bytes and --latency, or none of them to "
+            f"remove the masked channels. Received: {', '.join(f'--{name}' for name in given)}."
         )
     sparsity = given.pop("sparsity", None)
+    given |= saved_models.runtime(arguments)
     return sparsity, Budget(**given) if given else None
 
 

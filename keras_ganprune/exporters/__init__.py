@@ -4,6 +4,7 @@ from keras_ganprune.exporters.benchmark import Benchmark, BenchmarkRow, Times, b
 from keras_ganprune.exporters.file_report import FileReport
 from keras_ganprune.exporters.run_export import export
 from keras_ganprune.exporters.saved_model import ExportReport, export_saved_model
+from keras_ganprune.exporters.timed_networks import opened_network
 
 __all__ = [
     "Benchmark",
@@ -14,4 +15,5 @@ __all__ = [
     "benchmark_files",
     "export",
     "export_saved_model",
+    "opened_network",
 ]

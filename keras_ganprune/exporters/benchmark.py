@@ -5,30 +5,19 @@ from __future__ import annotations
 import gzip
 import os
 import pathlib
-import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import attrs
-import keras
 import numpy as np
 
-from keras_ganprune.errors import FileFormatError, InvalidArgumentError
-from keras_ganprune.exporters.contract import Arrays, InputForm
-from keras_ganprune.exporters.formats import FORMATS
-from keras_ganprune.gan.adversarial_model import AdversarialModel
-from keras_ganprune.layers.saving import load_model
-from keras_ganprune.layers.stripping import strip_pruning
+from keras_ganprune.errors import InvalidArgumentError
+from keras_ganprune.exporters.opened_file import OpenedFile
 from keras_ganprune.metrics import measure_latency
-from keras_ganprune.utils import annotated, files, given_paths, tables, terminal, validation
+from keras_ganprune.utils import annotated, files, tables, terminal, turns, validation
 from keras_ganprune.utils.closing import folded
-from keras_ganprune.utils.foreign_errors import sentence_of
 from keras_ganprune.utils.notebook import Block, ShownInNotebooks, TableBlock
-from keras_ganprune.utils.random_inputs import random_inputs
 
-# Each timed sample repeats the call until it takes so long, as a clock cannot time a few microseconds.
-_SAMPLE_SECONDS = 0.01
-_FEWEST_ROUNDS, _ROUNDS = 7, 100
+_ROUNDS = 100  # at most
 
 
 @attrs.frozen
@@ -156,7 +145,7 @@ def benchmark_files(
     validation.non_negative_int(seed, "seed")
     validation.positive_int(threads, "threads")
     validation.positive(seconds, "seconds")
-    opened = [_Opened.at(files.as_path(path), threads) for path in paths]
+    opened = [OpenedFile.at(files.as_path(path), threads) for path in paths]
     times = {
         size: _timed([each.call(size, seed) for each in opened], seed, seconds) for size in sizes
     }
@@ -174,115 +163,13 @@ def benchmark_files(
     )
 
 
-@attrs.frozen(eq=False)
-class _Opened:
-    """A file that can be called.
-
-    Attributes:
-        path: The file.
-        format: Its format.
-        files: All files that belong to it.
-        inputs: Name -> input with a shape and a type.
-        function: Function from arrays by name to its outputs.
-    """
-
-    path: pathlib.Path
-    format: str
-    files: list[pathlib.Path]
-    inputs: Mapping[str, InputForm]
-    function: Callable[[Arrays], Any]
-
-    @classmethod
-    def at(cls, path: pathlib.Path, threads: int) -> _Opened:
-        given_paths.check_exists(path)
-        if path.suffix == ".keras":
-            return _keras(path)
-        for exporter in FORMATS.values():
-            folder = not exporter.suffix and (path / "saved_model.pb").is_file()
-            if folder or (exporter.suffix and path.suffix == exporter.suffix):
-                exporter.check_installed("float32")
-                try:
-                    inputs = exporter.inputs(path)
-                    function = exporter.load(path, threads=threads)
-                except Exception as error:
-                    raise FileFormatError(
-                        f"'{path}' cannot be read by {exporter.runtime}: {sentence_of(error)}"
-                    ) from error
-                return cls(path, exporter.name, exporter.files_of(path), inputs, function)
-        endings = ", ".join(each.suffix for each in FORMATS.values() if each.suffix)
-        raise FileFormatError(
-            f"A file must be a SavedModel folder, or end in .keras, {endings}. Received: '{path}'."
-        )
-
-    def call(self, size: int, seed: int) -> Callable[[], None]:
-        """Return a function without arguments that runs the file on a batch of random inputs."""
-        sizes = [form.shape[0] for form in self.inputs.values() if form.shape]
-        fixed = [size for size in sizes if size is not None]
-        batch = min(fixed) if fixed else size
-        arrays = dict(
-            zip(self.inputs, random_inputs([*self.inputs.values()], batch, seed), strict=True)
-        )
-        # A file with a fixed batch size runs as often as the samples need.
-        calls = -(-size // batch)
-
-        def run() -> None:
-            for _ in range(calls):
-                self.function(arrays)
-
-        try:
-            run()
-        except Exception as error:
-            raise FileFormatError(
-                f"'{self.path}' does not run on random inputs: {sentence_of(error)} Measure it with your own "
-                "program."
-            ) from error
-        return run
-
-
-def _keras(path: pathlib.Path) -> _Opened:
-    """Return a .keras file as a compiled function of its network; of a GAN, of its generator."""
-    model: Any = load_model(path)
-    network = strip_pruning(model.sampler if isinstance(model, AdversarialModel) else model)
-    specs = measure_latency.input_specs(network)
-    flat = keras.tree.flatten(specs)
-    compiled = measure_latency.compiled(network)
-    inputs = {
-        f"input_{n}": InputForm(tuple(spec.shape), keras.backend.standardize_dtype(spec.dtype))
-        for n, spec in enumerate(flat)
-    }
-
-    def function(arrays: Arrays) -> Any:
-        tensors = [keras.ops.convert_to_tensor(array) for array in arrays.values()]
-        return compiled(keras.tree.pack_sequence_as(specs, tensors))
-
-    return _Opened(path, "keras", [path], inputs, function)
-
-
 def _timed(functions: Sequence[Callable[[], None]], seed: int, seconds: float) -> list[Times]:
     """Return the times of functions that run in turns."""
-    repeats = []
-    for function in functions:
-        function()
-        begin = time.perf_counter()
-        function()
-        repeats.append(max(1, round(_SAMPLE_SECONDS / max(1e-9, time.perf_counter() - begin))))
-    wall: list[list[float]] = [[] for _ in functions]
-    cpu: list[list[float]] = [[] for _ in functions]
-    rng, begin = np.random.default_rng(seed), time.perf_counter()
-    while len(wall[0]) < _ROUNDS and (
-        len(wall[0]) < _FEWEST_ROUNDS or time.perf_counter() - begin < seconds * len(functions)
-    ):
-        for place in rng.permutation(len(functions)):
-            functions[place]()  # what the one before has left in the caches is not its fault
-            started, used = time.perf_counter(), time.process_time()
-            for _ in range(repeats[place]):
-                functions[place]()
-            wall[place].append((time.perf_counter() - started) / repeats[place])
-            cpu[place].append((time.process_time() - used) / repeats[place])
-    first = np.array(wall[0])
+    wall, cpu = turns.in_turns(functions, seed, seconds, _ROUNDS)
+    first = wall[0]
     found = []
     for walls, cpus in zip(wall, cpu, strict=True):
-        ratios = np.array(walls) / first
+        ratios = walls / first
         low, high = np.percentile(ratios, (25, 75))
         quartiles = np.percentile(walls, (25, 75)) * 1e3
         found.append(

@@ -190,6 +190,12 @@ class AdversarialModel(TwoNetworks):
         """The measure of the distance to the teacher, or None."""
         return None if self._teaching is None else self._teaching.distillation
 
+    def frozen_networks(self) -> dict[str, keras.Model]:
+        """Return the teacher, and the network whose features compare distributions."""
+        extractor = None if self.distillation is None else self.distillation.extractor
+        own = {} if extractor is None else {"extractor": extractor}
+        return {**super().frozen_networks(), **own}
+
     def default_distillation(self) -> Distillation:
         """Return the distillation that a teacher has by default: `Distillation()`."""
         return Distillation()

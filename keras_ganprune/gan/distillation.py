@@ -14,6 +14,12 @@ from keras_ganprune.errors import (
     UnbuiltModelError,
 )
 from keras_ganprune.gan import network_checks
+from keras_ganprune.gan.distribution_distance import (
+    check_takes_images,
+    discrepancy,
+    features_of,
+    frozen_extractor,
+)
 from keras_ganprune.gan.features import Features
 from keras_ganprune.layers.stripping import plain_copy
 from keras_ganprune.utils import annotated, validation
@@ -46,9 +52,13 @@ class Distillation(Configurable):
 
         output * mean |G(z) - T(z)|  +  features * mean (F(G(z)) - F(T(z)))^2 / mean F(T(z))^2
 
+        +  distribution * MMD²(E(G(z)), E(T(z)))
+
     F are features of the discriminator, by default the input of its last layer with weights. They change
-    while the discriminator learns, and weigh the differences that matter to it. The distance is added to
-    the loss of the generator.
+    while the discriminator learns, and weigh the differences that matter to it. E is a frozen `extractor`
+    of features. The maximum mean discrepancy compares the images of a batch as a whole, not one by one: for
+    each bandwidth f s of a Gaussian kernel, with f = 1/2, 1, 2 and s² the mean squared distance between the
+    teacher's features. It wants large batches. The distance is added to the loss of the generator.
 
     Args:
         output: Non-negative float, weight of the distance between images. On MNIST, with a
@@ -57,17 +67,26 @@ class Distillation(Configurable):
         features: Non-negative float, weight of the distance between features. Defaults to 0.0.
         layers: Name, or names, of layers of the discriminator whose outputs are the features. Defaults
             to None, which means the input of the last layer with weights.
+        distribution: Non-negative float, weight of the distance between the distributions. Defaults to 0.0.
+        extractor: With `distribution`: Keras model from images to features, such as a trained classifier
+            without its last layer; each of its outputs counts. Or its config. A frozen copy is kept and saved
+            with the GAN. Defaults to None.
 
     Raises:
-        InvalidArgumentError: A weight is negative, both weights are 0, or `layers` is set without
-            `features`.
+        ArgumentTypeError: `extractor` is not a Keras model.
+        InvalidArgumentError: A weight is negative, all weights are 0, `layers` is set without
+            `features`, or only one of `distribution` and `extractor` is set.
+        UnbuiltModelError: `extractor` has no weights yet.
+        UnsupportedLayerError: `extractor` cannot be copied.
 
     Example:
     >>> Distillation(output=1.0, features=0.5)
     Distillation(output=1.0, features=0.5, layers=None)
 
     Reference: outputs, [GAN Compression](https://arxiv.org/abs/2003.08936), Eq. 2; the discriminator
-    as a perceptual loss, [Feature matching](https://arxiv.org/abs/1606.03498), Section 3.1.
+    as a perceptual loss, [Feature matching](https://arxiv.org/abs/1606.03498), Section 3.1; distributions,
+    [Nickel and diming your GAN](https://arxiv.org/abs/2405.11614), with the kernel and the biased estimate of
+    [A kernel two-sample test](https://jmlr.org/papers/v13/gretton12a.html), Section 2.2.
     """
 
     def __init__(
@@ -75,15 +94,26 @@ class Distillation(Configurable):
         output: float = 20.0,
         features: float = 0.0,
         layers: Sequence[str] | None = None,
+        distribution: float = 0.0,
+        extractor: keras.Model | Mapping[str, Any] | None = None,
     ):
-        annotated.check(Distillation.__init__, locals(), "layers")
+        annotated.check(Distillation.__init__, locals(), "layers", "extractor")
         self.output = validation.non_negative(output, "output")
         self.features = validation.non_negative(features, "features")
-        if not self.output and not self.features:
+        self.distribution = validation.non_negative(distribution, "distribution")
+        if not self.output and not self.features and not self.distribution:
             raise InvalidArgumentError(
-                "`output` and `features` must not both be 0: such a teacher teaches nothing. "
-                "Received: output=0, features=0. Pass a positive weight."
+                "`output`, `features` and `distribution` must not all be 0: such a teacher teaches nothing. "
+                "Received: output=0, features=0, distribution=0. Pass a positive weight."
             )
+        if (extractor is not None) != bool(self.distribution):
+            given = "none" if extractor is None else "one"
+            raise InvalidArgumentError(
+                "`distribution`, a weight above 0, and `extractor` belong together: distributions are "
+                f"compared in the features of a network. Received: distribution={self.distribution:g}, and "
+                f"{given} `extractor`. Write `Distillation(distribution=1.0, extractor=network)`."
+            )
+        self.extractor = None if extractor is None else frozen_extractor(extractor)
         if isinstance(layers, str):
             layers = [layers]
         self.layers = list(layers) if layers is not None else None
@@ -96,7 +126,19 @@ class Distillation(Configurable):
 
     def get_config(self):
         """Return the arguments of the constructor."""
-        return {"output": self.output, "features": self.features, "layers": self.layers}
+        config = {"output": self.output, "features": self.features, "layers": self.layers}
+        if self.extractor is not None:
+            config["distribution"] = self.distribution
+            config["extractor"] = keras.saving.serialize_keras_object(self.extractor)
+        return config
+
+    def __repr__(self):
+        text = f"output={self.output!r}, features={self.features!r}, layers={self.layers!r}"
+        if self.extractor is not None:
+            text += (
+                f", distribution={self.distribution!r}, extractor=<Model '{self.extractor.name}'>"
+            )
+        return f"Distillation({text})"
 
     def __call__(self, gan: TwoPlayers, images: Any, taught: Any, labels: Any) -> Any:
         """Return the distance between images and the images of the teacher.
@@ -122,6 +164,10 @@ class Distillation(Configurable):
             for feature, target in pairs:
                 scale = ops.mean(ops.square(target)) + 1e-6
                 total += self.features * ops.mean(ops.square(feature - target)) / scale
+        if self.extractor is not None:
+            parts = (features_of(self.extractor, x) for x in (images, taught))
+            for feature, target in zip(*parts, strict=True):
+                total += self.distribution * discrepancy(feature, target)
         return total
 
     def _features(self, gan: TwoPlayers, images: Any, condition: Any) -> list[Any]:
@@ -129,12 +175,15 @@ class Distillation(Configurable):
         return self._inner.of(gan.discriminator, inputs)
 
     def check(self, gan: TwoPlayers) -> None:
-        """Check that the discriminator of a GAN has the features.
+        """Check that the discriminator of a GAN has the features, and that the extractor takes its images.
 
         Raises:
-            InvalidArgumentError: The networks share weights, or a layer name is unknown.
+            InvalidArgumentError: The networks share weights, a layer name is unknown, or the extractor takes
+                other images.
             UnsupportedLayerError: The discriminator is subclassed.
         """
+        if self.extractor is not None:
+            check_takes_images(self.extractor, gan.generator)
         if not self.features:
             return
         if gan.shared_weights:

@@ -10,13 +10,15 @@ import numpy as np
 
 from keras_ganprune.errors import InvalidArgumentError
 from keras_ganprune.pruning import compatibility
+from keras_ganprune.pruning._shrink_timed import Run, timed_units
+from keras_ganprune.pruning.achieved_latency import AchievedLatency
 from keras_ganprune.pruning.compatibility import Combination
 from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.rankings import top_k
 from keras_ganprune.pruning.rankings.channels import channel_rankings
 from keras_ganprune.pruning.rankings.targets import make_targets
-from keras_ganprune.pruning.structured.budget import Budget, fit
+from keras_ganprune.pruning.structured.budget import Budget, fit, get
 from keras_ganprune.pruning.structured.groups import Groups
 from keras_ganprune.utils.validation import validate_sparsity
 
@@ -30,11 +32,18 @@ def best_units(
     budget: Budget | None,
     limits: Any,
     calibration: Any = None,
-) -> list[np.ndarray]:
+    dense: Run | None = None,
+) -> tuple[list[np.ndarray], AchievedLatency | None]:
     """Return for each group a bool array of the units that stay: those with the highest scores.
 
     Exactly one of `sparsity` and `budget` is given. The arguments are those of `shrink`; `calibration` are
     its `inputs`, for a criterion that measures the network.
+
+    Args:
+        dense: Runs the network that a latency is a share of. Defaults to None: that of the groups.
+
+    Returns:
+        The arrays, and what was measured for a latency; None for any other request.
 
     Raises:
         InvalidArgumentError: The settings cannot be used by `shrink`, or the budget cannot be met.
@@ -50,17 +59,17 @@ def best_units(
     allocation = settings.allocation.with_scores(scores)
     settings = replace(settings, allocation=allocation)
     if sparsity is not None and channel.of != "channels":
-        budget = Budget(**{channel.of: 1.0 - validate_sparsity(sparsity)})
+        budget = get({channel.of: 1.0 - validate_sparsity(sparsity)})
     if budget is not None:
-        return fit(
-            groups,
-            scores,
-            budget,
-            ranking=allocation.budget_ranking,
-            minimum=allocation.minimum,
-            round_to=channel.round_to,
-            limits=limits,
-        )
+        rules: dict[str, Any] = {
+            "ranking": allocation.budget_ranking,
+            "minimum": allocation.minimum,
+            "round_to": channel.round_to,
+            "limits": limits,
+        }
+        if budget.is_measured:
+            return timed_units(groups, scores, budget, dense=dense, **rules)
+        return fit(groups, scores, budget, **rules), None
     tensors = [ranking.tensor for ranking in rankings]
     allocation.check(tensors, sparsity)
     targets = make_targets(tensors, settings, sparsity=sparsity, threshold=None, final=None)
@@ -73,7 +82,7 @@ def best_units(
         best = top_k.best(np.concatenate(ranked), count, None, edges, floors)
         for i, units, floor in zip(target.members, np.split(best, edges), floors, strict=True):
             keeps[i] = top_k.rounded(units, scores[i], channel.round_to, None, floor)
-    return keeps
+    return keeps, None
 
 
 def _calibration(inputs: Any, criterion: Criterion, network: Any) -> Any:

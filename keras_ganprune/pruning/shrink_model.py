@@ -23,7 +23,9 @@ from keras_ganprune.pruning._shrink_masked import (
     masked_in_slices,
 )
 from keras_ganprune.pruning._shrink_scored import best_units
+from keras_ganprune.pruning._shrink_timed import Run
 from keras_ganprune.pruning._shrink_verify import check_same_outputs, masked_values
+from keras_ganprune.pruning.achieved_latency import AchievedLatency
 from keras_ganprune.pruning.allocation import Allocation
 from keras_ganprune.pruning.criteria import Criterion
 from keras_ganprune.pruning.granularity import Channel
@@ -33,7 +35,8 @@ from keras_ganprune.pruning.structured.graph import Tensor
 from keras_ganprune.pruning.structured.groups import Groups, channel_groups
 from keras_ganprune.pruning.structured.rebuild import Builder
 from keras_ganprune.pruning.structured.residual_blocks import Block, residual_blocks
-from keras_ganprune.utils import annotated
+from keras_ganprune.utils import annotated, terminal
+from keras_ganprune.utils.closing import folded
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +50,7 @@ class Shrunk:
         keeps: One bool array per group, True for channels that stay.
         bypassed: Calls of the old model that are left out (the additions of dead residual blocks), by
             id, each with the tensor that replaces its result.
+        latency: What was measured for a budget in latency; None for any other request.
     """
 
     model: keras.Model
@@ -54,6 +58,7 @@ class Shrunk:
     groups: Groups
     keeps: tuple[np.ndarray, ...]
     bypassed: dict[int, Tensor]
+    latency: AchievedLatency | None = None
 
 
 def shrink(
@@ -105,13 +110,15 @@ def shrink(
         model: A built Keras model: Sequential, functional, or subclassed with a `call` that can run on
             `keras.Input`s. A `GANModel` holds two networks: pass one of them.
         sparsity: Float in [0, 1), the share of the channels to remove. Defaults to None.
-        budget: `Budget` such as `Budget(macs=0.25)`, the size that remains. Defaults to None.
+        budget: `Budget` such as `Budget(macs=0.25)`, the size that remains, or `Budget(latency=0.25,
+            runtime="onnx")`, the time. Defaults to None.
         criterion: How channels are scored: a name, a `Criterion` that needs no gradients, or a dict of
             weights to mix such as {'magnitude': 1, 'random': 0.1}. 'wanda', 'mean_activation', 'apoz' and
             'latent_sensitivity' measure `inputs`. Defaults to 'magnitude'.
         granularity: 'channel', or a `Channel` with `round_to`, `aggregate`, or `of` (the quantity that
             `sparsity` is a share of). For ONNX Runtime use `Channel(round_to=8)`: it computes widths that
-            are no multiple of 8 several times slower. Defaults to 'channel'.
+            are no multiple of 8 several times slower. A latency in 'onnx' rounds by itself. Defaults to
+            'channel'.
         allocation: How the sparsity is spread over the groups: a name, an `Allocation`, or a dict of
             layer name or pattern -> sparsity. With a budget, 'uniform', 'isomorphic' or
             'global_ranking'. Defaults to 'uniform'.
@@ -140,6 +147,7 @@ def shrink(
         InvalidArgumentError: Nothing can be removed.
         InvalidArgumentError: `strict` is True, and masks prune single weights or disagree in a group.
         InvalidArgumentError: The budget cannot be met.
+        MissingPackageError: A package of the runtime of a latency is not installed.
         InvalidArgumentError: `drop` is used on a masked model, or names a layer that changes the shape.
         DifferentOutputsError: `verify` is True and the outputs differ by more than rounding: a channel
             rule is wrong, or a layer computes something else when it is built again.
@@ -159,7 +167,7 @@ def shrink(
         model, inputs = _without_layers(model, drop, inputs), None
         if sparsity is None and budget is None:
             return model
-    return shrink_with_cuts(
+    shrunk = shrink_with_cuts(
         model,
         sparsity=sparsity,
         budget=budget,
@@ -171,7 +179,10 @@ def shrink(
         inputs=inputs,
         strict=strict,
         verify=verify,
-    ).model
+    )
+    if shrunk.latency is not None:
+        terminal.say(folded(f"'{model.name}' after the cut: {shrunk.latency}."))
+    return shrunk.model
 
 
 def shrink_with_cuts(
@@ -187,10 +198,14 @@ def shrink_with_cuts(
     inputs: Any = None,
     strict: bool = True,
     verify: bool = True,
+    dense: Run | None = None,
 ) -> Shrunk:
     """Return the smaller model of `shrink`, with the cut that each of its weights came from.
 
     The arguments and errors are those of `shrink`.
+
+    Args:
+        dense: With a latency: runs the network that it is a share of. Defaults to None: `model`.
     """
     annotated.check(shrink_with_cuts, locals(), "strict", "verify", "budget")
     _check_amount(model, sparsity, budget, limits)
@@ -198,6 +213,7 @@ def shrink_with_cuts(
     by_masks = sparsity is None and budget is None
     dead_blocks: list[Block] = []
     explained: set[int] = set()
+    latency = None
     if by_masks:
         mask_written_values(model)
         dead_blocks = [block for block in residual_blocks(groups.graph) if block.dead]
@@ -207,8 +223,8 @@ def shrink_with_cuts(
     else:
         if strict:
             masked_in_slices(model)
-        keeps = best_units(
-            groups, criterion, granularity, allocation, sparsity, budget, limits, inputs
+        keeps, latency = best_units(
+            groups, criterion, granularity, allocation, sparsity, budget, limits, inputs, dense
         )
     bypassed = {id(block.add): block.skip for block in dead_blocks}
     if by_masks and strict:
@@ -221,7 +237,7 @@ def shrink_with_cuts(
         values = () if by_masks else masked_values(groups, keeps)
         check_same_outputs(builder, small, values, inputs)
     say_if_not_loaded(builder, small)
-    return Shrunk(small, tuple(cuts), groups, tuple(keeps), bypassed)
+    return Shrunk(small, tuple(cuts), groups, tuple(keeps), bypassed, latency)
 
 
 def check_choice(
@@ -237,9 +253,12 @@ def check_choice(
 ) -> None:
     """Raise the error that `shrink` would raise when it chooses channels by `sparsity` or `budget`.
 
-    Nothing is built, so this is much faster than `shrink`.
+    Nothing is built or measured, so this is much faster than `shrink`. Whether a latency can be met is not
+    known before it is measured.
     """
     _check_amount(model, sparsity, budget, limits)
+    if budget is not None and budget.is_measured:
+        budget = Budget(macs=1.0)  # all constraints are checked, and any network meets it
     groups = channel_groups(model, keep=keep)
     if criteria.get(criterion).needs_calibration:
         criterion = "random"  # its inputs are known when the cut is made; any scores will do here

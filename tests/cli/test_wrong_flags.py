@@ -49,7 +49,7 @@ ROWS = [
     ([*SHRINK, "--sparsity", "0.5", "--allocation", "nope"], "Unknown allocation 'nope'"),
     ([*SHRINK, "--sparsity", "0.5", "--keep", "nope"], "--keep"),
     ([*SHRINK, "--import", "no_such_module"], "--import must be the name of a Python module"),
-    (SHRINK, "nothing to remove. Give --sparsity, --macs, --parameters or --bytes."),
+    (SHRINK, "nothing to remove. Give --sparsity, --macs, --parameters, --bytes or --latency."),
     (["shrink", "{f}/none.keras", "{f}/out"], "There is no file"),
     (["shrink", "{f}/text.keras", "{f}/out"], "not a `.keras` file"),
     (["shrink", "{f}/model.keras", "{f}/full"], "--overwrite"),
@@ -170,7 +170,7 @@ def test_int8_needs_a_calibration(folder, capsys):
         ("Use allocation='uniform'.", "Use --allocation uniform."),
         (
             "Use granularity='channel'. Pass `budget=`.",
-            "Use granularity='channel'. Give --sparsity, --macs, --parameters or --bytes.",
+            "Use granularity='channel'. Give --sparsity, --macs, --parameters, --bytes or --latency.",
         ),
         ("It fails. Call `strip_pruning(model, copy=False)`: it needs no copy.", "It fails."),
         ("It fails. Received: `x`.", "It fails. Received: `x`."),

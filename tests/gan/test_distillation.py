@@ -189,7 +189,7 @@ def test_bad_teachers():
 
 
 def test_bad_distillations():
-    with pytest.raises(InvalidArgumentError, match="must not both be 0"):
+    with pytest.raises(InvalidArgumentError, match="must not all be 0"):
         kgp.Distillation(0.0, 0.0)
     with pytest.raises(InvalidArgumentError, match="`output` must be a non-negative number"):
         kgp.Distillation(-1.0)

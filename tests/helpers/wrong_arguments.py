@@ -399,6 +399,7 @@ BASES: dict[str, dict[str, Any]] = {
     "merge_lora": {"model": model},
     "profile": {"model": model, "latency": False},
     "recalibrate_batch_norm": {"model": normalized, "data": lambda: XY[0]},
+    "scale_singular_values": {"network": model},
     "recover": {
         "model": compiled,
         "data": lambda: XY[0],

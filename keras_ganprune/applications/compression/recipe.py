@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_ganprune.applications.compression.latency_goals import cut_choice
 from keras_ganprune.applications.compression.plan import Plan
 from keras_ganprune.applications.compression.subjects import (
     AdversarialSubject,
     NetworkSubject,
     Subject,
 )
-from keras_ganprune.applications.compression.training import Task, Trainer
+from keras_ganprune.applications.compression.task import Task
+from keras_ganprune.applications.compression.training import Trainer
+from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.training import discovery
 
 
@@ -115,7 +118,10 @@ def _fits(trainer: Trainer, task: Task) -> list[str]:
     targets = trainer.targets
     target = targets[0] if targets is not None and len(targets) == 1 else targets
     first = f"{name}.fit(batches, epochs={plan.cut_epoch}, shuffle=False, callbacks=[prune{more}])"
-    cut = f"kgp.Shrink(None, target={target!r}{_recalibration(trainer)}).cut({name})"
+    cut = (
+        f"kgp.Shrink(None, target={target!r}{_correction(trainer, task)}{_recalibration(trainer)})"
+    )
+    cut += f".cut({name})"
     lines = [first, cut]
     if plan.cut_epoch < plan.epochs:
         lines += [
@@ -124,6 +130,15 @@ def _fits(trainer: Trainer, task: Task) -> list[str]:
             f"shuffle=False{alone})",
         ]
     return [*lines, *end]
+
+
+def _correction(trainer: Trainer, task: Task) -> str:
+    """Return what the cut of a latency was corrected to."""
+    share = trainer.folder.get(f"{task.key} cut")
+    if not share:
+        return ""
+    arguments = {"budget": Budget(macs=share), **cut_choice(task)}
+    return "".join(f", {name}=kgp.{value!r}" for name, value in arguments.items())
 
 
 def _recalibration(trainer: Trainer) -> str:

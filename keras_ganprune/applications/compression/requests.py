@@ -9,9 +9,12 @@ import keras
 import numpy as np
 
 from keras_ganprune.applications.compression.judge import Judge
+from keras_ganprune.applications.compression.latency_goals import check_one_network
+from keras_ganprune.applications.compression.least_kept import least_of_a_group, missed_silently
 from keras_ganprune.applications.compression.outputs import in_one_line, shapes
 from keras_ganprune.applications.compression.subjects import Subject
-from keras_ganprune.applications.compression.training import Data, Task, missed_silently
+from keras_ganprune.applications.compression.task import Task
+from keras_ganprune.applications.compression.training import Data
 from keras_ganprune.errors import (
     ArgumentTypeError,
     DataError,
@@ -33,8 +36,6 @@ from keras_ganprune.utils.validation import validate_sparsity
 
 # How far a search goes if nothing says so.
 _FURTHEST = 0.98
-# Share of its channels that every group keeps, beside that of equal widths.
-_LEAST = 0.25
 
 
 def goal_of(sparsity: Any, budget: Any, tolerance: Any) -> Task:
@@ -57,6 +58,9 @@ def goal_of(sparsity: Any, budget: Any, tolerance: Any) -> Task:
             )
     if budget is not None:
         budget = budgets.get(budget)
+        if budget.is_measured:
+            # Until it is measured, the same share of the multiply-accumulates.
+            return Task("budget", budget.fraction, "macs", latency=budget)
         return Task("budget", budget.fraction, budget.quantity)
     if sparsity is None:
         if tolerance is None:
@@ -67,38 +71,6 @@ def goal_of(sparsity: Any, budget: Any, tolerance: Any) -> Task:
         return Task("sparsity", _FURTHEST)
     validate_sparsity(sparsity)
     return Task("sparsity", float(sparsity))
-
-
-def _least_of_a_group(goal: Task, groups_of_networks: list[Groups]) -> int | float:
-    """Return the share of its channels that every group keeps, or 1 channel if the budget needs that.
-
-    A ranking over the whole network may leave a layer with one channel, through which nothing passes. At the
-    same width everywhere, a group keeps the square root of the share of the multiply-accumulates.
-    """
-    least = round(_LEAST * goal.value**0.5, 6)
-    round_to = getattr(goal.granularity, "round_to", None)
-    for groups in groups_of_networks:
-        costs = Costs(groups)
-        scores = [np.arange(group.size, dtype="float64") for group in groups]
-        limit = goal.value * costs.of(goal.quantity)
-        missed = []
-        for minimum in (1, least):
-            try:
-                with missed_silently():
-                    keeps = budgets.fit(
-                        groups,
-                        scores,
-                        {goal.quantity: goal.value},
-                        minimum=minimum,
-                        round_to=round_to,
-                        costs=costs,
-                    )
-            except InvalidArgumentError:
-                return 1
-            missed.append(abs(costs.of(goal.quantity, keeps) - limit))
-        if missed[1] > max(missed[0], budgets.TOLERANCE * limit):
-            return 1
-    return least
 
 
 def with_granularity(goal: Task, granularity: Any) -> Task:
@@ -301,6 +273,7 @@ def feasible(goal: Task, subject: Subject) -> Task:
         reason = (
             f"{type(subject.model).__name__} has its own training step and is the network itself."
         )
+    check_one_network(goal, subject)
     traced: list[Groups] = []
     for _, network in [] if reason else subject.networks:
         try:
@@ -312,16 +285,22 @@ def feasible(goal: Task, subject: Subject) -> Task:
             reason = f"'{network.name}' has no channels that could be removed."
             break
         traced.append(groups)
+        if goal.latency is not None:
+            continue  # what can be met is found by measurement
         if goal.quantity not in Costs.QUANTITIES:
             raise ArgumentTypeError(f"Unknown quantity {goal.quantity!r}.")
         scores = [np.arange(group.size, dtype="float64") for group in groups]
         with missed_silently():
             budgets.fit(groups, scores, {goal.quantity: goal.value})
+    if reason is None and goal.latency is not None:
+        return goal
     if reason is None:
-        return attrs.evolve(goal, minimum=_least_of_a_group(goal, traced))
+        return attrs.evolve(goal, minimum=least_of_a_group(goal, traced))
     subject.notes.append(
         "Channels cannot be cut out of this model, so weights were masked: the network is sparse, and as "
         f"fast as before. {reason}"
     )
     value = round(1.0 - goal.value, 6)
-    return attrs.evolve(goal, kind="sparsity", value=value, quantity="weights", granularity=None)
+    return attrs.evolve(
+        goal, kind="sparsity", value=value, quantity="weights", granularity=None, latency=None
+    )

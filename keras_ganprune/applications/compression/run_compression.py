@@ -64,8 +64,9 @@ def compress(
         data: What it was trained on: x, (x, y) or (x, y, sample_weight) of arrays, or a data set of batches
             whose length is known. A list or dict of arrays as x is one array per input.
         sparsity: Float in [0, 1), share of the weights to prune. Defaults to None.
-        budget: `Budget` such as `Budget(macs=0.25)`, what stays of the network after channels are cut.
-            Defaults to None.
+        budget: `Budget` such as `Budget(macs=0.25)`, what stays of the network after channels are cut; or
+            `Budget(latency=0.25, runtime="onnx")`, the time that stays, which is measured before the
+            training, at the cut and at the end. Defaults to None.
         granularity: What is removed together. For `sparsity` any granularity, such as '2:4' or
             `Block.for_runtime("litert")`, whose zeros LiteRT skips; for `budget` a `Channel`.
             `Channel(round_to=8)` keeps widths that are multiples of 8: ONNX Runtime needs them to be fast.

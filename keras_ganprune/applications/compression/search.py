@@ -8,17 +8,19 @@ from typing import Any
 
 import attrs
 
+from keras_ganprune.applications.compression import latency_goals
 from keras_ganprune.applications.compression.judge import Judge, measured
+from keras_ganprune.applications.compression.task import Task
 from keras_ganprune.applications.compression.training import (
     CannotCutError,
-    Task,
     Trained,
     Trainer,
     cost,
 )
 from keras_ganprune.errors import InvalidArgumentError, UnsupportedLayerError
+from keras_ganprune.pruning._shrink_timed import TOLERANCE as LATENCY_TOLERANCE
 from keras_ganprune.pruning.mask_state import sparsity_of
-from keras_ganprune.pruning.structured.budget import TOLERANCE
+from keras_ganprune.pruning.structured.budget import TOLERANCE, Budget
 from keras_ganprune.training.snapshot import TrainingState
 
 # What stays grows by this factor from one candidate to the next, up to this share.
@@ -77,6 +79,7 @@ class Search:
 
     def attempt(self, task: Task) -> bool:
         """Train a task and measure it; return whether it holds."""
+        task = latency_goals.resolved(task, self.trainer)
         self.trainer.progress.plan(self.trainer.plan.steps)
         trained, task = self._trained(task)
         numbers = self._numbers(task, trained)
@@ -196,7 +199,10 @@ def candidates(goal: Task) -> list[Task]:
     while stays * _FACTOR <= _MOST:
         stays *= _FACTOR
         value = round(1.0 - stays if goal.kind == "sparsity" else stays, 6)
-        tasks.append(attrs.evolve(goal, value=value))
+        latency = None
+        if goal.latency is not None:
+            latency = Budget(**{**goal.latency.get_config(), "latency": value})
+        tasks.append(attrs.evolve(goal, value=value, latency=latency))
     return tasks
 
 
@@ -205,12 +211,19 @@ def achieved_by(trainer: Trainer, task: Task, trained: Trained) -> float:
     networks = [network for _, network in trained.trainee.parts()]
     if task.kind == "sparsity":
         return sparsity_of(*networks)
+    if task.latency is not None:
+        return latency_goals.achieved(trainer, task, networks[0])
     return cost(*networks, quantity=task.quantity) / trainer.dense_cost(task.quantity)
 
 
 def missed(found: Found) -> list[str]:
-    """Return the note that a budget is missed by more than 2 %, or []."""
+    """Return the note that a budget is missed by more than 2 % (a latency: 10 %), or []."""
     task = found.task
+    if task.latency is not None:
+        target = task.latency.fraction
+        if abs(found.achieved - target) <= LATENCY_TOLERANCE * target:
+            return []
+        return [f"The network has {found.achieved:.4f} of the latency, not {target:.4g}."]
     if task.kind != "budget" or abs(found.achieved - task.value) <= TOLERANCE * task.value:
         return []
     return [

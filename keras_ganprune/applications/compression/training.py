@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import attrs
@@ -14,6 +12,8 @@ import keras
 from keras_ganprune.applications.compression import fallbacks, one_shot
 from keras_ganprune.applications.compression.fallbacks import NotACopyError
 from keras_ganprune.applications.compression.folder import Folder
+from keras_ganprune.applications.compression.latency_goals import cut_arguments
+from keras_ganprune.applications.compression.least_kept import missed_silently
 from keras_ganprune.applications.compression.looked_up import NOTE, share_looked_up
 from keras_ganprune.applications.compression.plan import Plan, batches
 from keras_ganprune.applications.compression.resumed import (
@@ -28,15 +28,14 @@ from keras_ganprune.applications.compression.subjects import (
     Subject,
     Trainee,
 )
+from keras_ganprune.applications.compression.task import Task
 from keras_ganprune.callbacks.prune import Prune
 from keras_ganprune.callbacks.run_progress import RunProgress
 from keras_ganprune.callbacks.shrink import Shrink
 from keras_ganprune.callbacks.training_progress import TrainingProgress
-from keras_ganprune.errors import PruningWarning, UnsupportedLayerError
+from keras_ganprune.errors import UnsupportedLayerError
 from keras_ganprune.layers.traversal import walk
 from keras_ganprune.layers.upgrade import make_prunable
-from keras_ganprune.pruning.allocation import GlobalRanking
-from keras_ganprune.pruning.granularity import Channel, Granularity
 from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
 from keras_ganprune.pruning.schedules import PolynomialDecay
 from keras_ganprune.pruning.structured.costs import Costs
@@ -45,49 +44,6 @@ from keras_ganprune.training import discovery
 
 # A share of the batch statistics before the last mask that does not change the outputs.
 _FORGOTTEN = 0.05
-
-
-@attrs.frozen
-class Task:
-    """What one training does.
-
-    Attributes:
-        kind: 'dense', 'sparsity' or 'budget'.
-        value: The sparsity, or the share of the quantity that stays.
-        quantity: 'macs', 'parameters' or 'bytes' of a budget.
-        criterion: Criterion of `Prune`.
-        granularity: Granularity of `Prune`, or None: single weights, or channels.
-        minimum: What every group of channels keeps at least: an int, or a share of its channels.
-    """
-
-    kind: str
-    value: float = 0.0
-    quantity: str = "weights"
-    criterion: str = "taylor"
-    granularity: Granularity | None = None
-    minimum: int | float = 1
-
-    @property
-    def key(self) -> str:
-        """Name of the states of this training."""
-        return f"{self.kind}-{self.quantity}-{self.value:.6f}-{self.criterion}"
-
-    @property
-    def allocation(self) -> GlobalRanking:
-        """How the sparsity is spread over the layers."""
-        return GlobalRanking(minimum=self.minimum)
-
-    @property
-    def units(self) -> Granularity | str:
-        """What is removed together."""
-        if self.granularity is not None:
-            return self.granularity
-        return "unstructured" if self.kind == "sparsity" else Channel(of=cast(Any, self.quantity))
-
-    def __str__(self) -> str:
-        if self.kind == "sparsity":
-            return f"sparsity {self.value:.4g}"
-        return "dense" if self.kind == "dense" else f"{self.value:.4g} of the {self.quantity}"
 
 
 @attrs.frozen
@@ -247,7 +203,9 @@ class Trainer:
         """
         try:
             with self.progress.doing(f"{task}: cutting the channels out"):
-                shrink = Shrink(None, trainee.targets or [], recalibrate=recalibrate, verbose=0)
+                cut = cut_arguments(self, task, trainee)
+                targets = trainee.targets or []
+                shrink = Shrink(None, targets, recalibrate=recalibrate, verbose=0, **cut)
                 shrink.cut(trainee.model)
         except UnsupportedLayerError as error:
             raise CannotCutError(str(error)) from error
@@ -386,14 +344,6 @@ class Trainer:
         self.folder.put(f"{key} place", place_of(stream))
         self.folder.save(key, model)
         return resumed.history
-
-
-@contextlib.contextmanager
-def missed_silently() -> Iterator[None]:
-    """Within the context, no warning says that a budget is missed: small networks miss those on the way."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The budget, .* is missed by", PruningWarning)
-        yield
 
 
 def _copies(callbacks: Sequence[Any]) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from keras_ganprune.applications.image_generation import _schedules
 from keras_ganprune.applications.image_generation._fields import TARGETS, DemoFields
 from keras_ganprune.errors import InvalidArgumentError
-from keras_ganprune.pruning.structured.budget import Budget
+from keras_ganprune.pruning.structured import budget as budgets
 
 NAMED_IMAGES = ("mnist", "mnist-5000", "digits")
 
@@ -63,7 +63,7 @@ def _check_structured(options: DemoFields) -> None:
             f"{', '.join(names)}."
         )
     for quantity, value in given.items():
-        if Budget(**{quantity: value}).fraction == 1.0:
+        if budgets.get({quantity: value}).fraction == 1.0:
             raise InvalidArgumentError(
                 f"`{quantity}` is the remaining share, a fraction below 1. Received: {value!r}."
             )

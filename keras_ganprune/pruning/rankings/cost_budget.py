@@ -66,7 +66,7 @@ def choose(
             return fit(
                 groups,
                 [np.nan_to_num(s, neginf=lowest) for s in scores[members]],
-                Budget(**{budget.quantity: fraction}),
+                {budget.quantity: fraction},
                 ranking=allocation.budget_ranking,
                 minimum=allocation.minimum,
                 round_to=round_to,

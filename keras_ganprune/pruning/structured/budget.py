@@ -1,4 +1,4 @@
-"""A budget for a network, and the channels that stay so that the network meets it."""
+"""The channels that stay so that a network meets a budget."""
 
 from __future__ import annotations
 
@@ -23,78 +23,8 @@ from keras_ganprune.pruning.structured.budget_search import TOLERANCE, Path, Sea
 from keras_ganprune.pruning.structured.costs import Costs
 from keras_ganprune.pruning.structured.groups import Group, Groups
 from keras_ganprune.pruning.structured.kinds import ranks_by_kind
+from keras_ganprune.pruning.structured.requested_budget import Budget, counted, get
 from keras_ganprune.utils import validation
-from keras_ganprune.utils.registry import Configurable, Family
-
-
-class Budget(Configurable):
-    """The cost of a network after its channels are cut, as a fraction of the dense network.
-
-    Give exactly one of the three.
-
-    Args:
-        macs: Float in (0, 1]: multiply-accumulates for one sample. Defaults to None.
-        parameters: Float in (0, 1]: entries of all weights. Defaults to None.
-        bytes: Float in (0, 1]: bytes of all weights. Defaults to None.
-
-    Attributes:
-        quantity: 'macs', 'parameters' or 'bytes'.
-        fraction: Float in (0, 1].
-
-    Raises:
-        InvalidArgumentError: None or several of the three are given, or the value is not a fraction in
-            (0, 1].
-
-    Example:
-    >>> Budget(macs=0.25)
-    Budget(macs=0.25)
-    """
-
-    def __init__(
-        self,
-        macs: float | None = None,
-        parameters: float | None = None,
-        bytes: float | None = None,
-    ):
-        fractions = {"macs": macs, "parameters": parameters, "bytes": bytes}
-        given = {name: value for name, value in fractions.items() if value is not None}
-        if len(given) != 1:
-            raise InvalidArgumentError(
-                "A `Budget` needs exactly one of `macs`, `parameters` and `bytes`. "
-                f"Received: {given or 'none'}. Write `Budget(macs=0.25)`, for example."
-            )
-        ((self.quantity, value),) = given.items()
-        self.fraction = validation.fraction(value, self.quantity, zero=False, one=True)
-
-    def get_config(self):
-        """Return the argument as a dict."""
-        return {self.quantity: self.fraction}
-
-
-_family = Family("budget", Budget)
-_family.register(Budget)
-
-
-def get(identifier: Budget | Mapping[str, Any]) -> Budget:
-    """Return the budget for an instance, a config, or a dict such as {'macs': 0.25}.
-
-    Raises:
-        InvalidArgumentError: The dict is not valid for a `Budget`.
-        ArgumentTypeError: `identifier` has another type.
-
-    Example:
-    >>> get({"parameters": 0.5})
-    Budget(parameters=0.5)
-    """
-    if isinstance(identifier, Mapping) and "class_name" not in identifier:
-        wrong = set(identifier) - set(Costs.QUANTITIES)
-        if wrong:
-            raise InvalidArgumentError(
-                unknown_name("quantity", str(min(map(str, wrong))), Costs.QUANTITIES)
-            )
-        return Budget(**identifier)
-    return _family.get(identifier)
-
 
 # --- the valid sizes of a group -----------------------------------------------------------------------
 
@@ -202,7 +132,7 @@ def fit(
     Args:
         groups: From `channel_groups`.
         scores: For each group a float array, higher = keep.
-        budget: A `Budget`, or a dict such as {'macs': 0.25}.
+        budget: A `Budget` of a counted cost, or a dict such as {'macs': 0.25}.
         ranking: 'uniform': every group keeps the same share of its channels, up to one step. 'global':
             the channels of all groups are ranked together, by scores divided by the mean of their
             group, so that some groups lose more. 'isomorphic': the channels of groups of the same kind
@@ -244,7 +174,7 @@ def fit(
             f"'{groups.graph.model.name}' has no channels that could be removed:\n{groups!r}"
         )
     validation.one_of(ranking, "ranking", ("uniform", "global", "isomorphic"))
-    budget = get(budget)
+    budget = counted(get(budget), "`fit`")
     costs = Costs(groups) if costs is None else costs
     constraints = _constraints(groups, minimum, round_to, limits)
     scores = [a.astype(np.float64) for a in _arrays(groups, "scores", scores, "number")]
@@ -264,6 +194,30 @@ def fit(
         place = _refine(search, _first_place(search, groups, scores, ranking))
         _warn_of_missed(search, place, budget, constraints)
     return [_keep(group, path, i) for group, path, i in zip(groups, paths, place, strict=True)]
+
+
+def smallest(
+    groups: Groups,
+    scores: Sequence[np.ndarray],
+    *,
+    minimum: int | float = 1,
+    round_to: int | None = None,
+    limits: Mapping[Any, float] | None = None,
+    costs: Costs | None = None,
+) -> list[np.ndarray]:
+    """Return which units of each group stay in the smallest network that the constraints of `fit` allow.
+
+    Args:
+        groups, scores, minimum, round_to, limits, costs: As for `fit`.
+
+    Returns: For each group a bool array, True = stays.
+    """
+    costs = Costs(groups) if costs is None else costs
+    scores = [a.astype(np.float64) for a in _arrays(groups, "scores", scores, "number")]
+    alive = [np.ones(group.size, dtype=bool) for group in groups]
+    constraints = _constraints(groups, minimum, round_to, limits)
+    paths = _paths(groups, scores, alive, constraints, costs)
+    return [_keep(group, path, 0) for group, path in zip(groups, paths, strict=True)]
 
 
 def _paths(

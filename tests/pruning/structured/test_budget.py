@@ -77,7 +77,7 @@ def test_budget_round_trip(quantity):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ({}, "exactly one of `macs`, `parameters` and `bytes`. Received: none"),
+        ({}, "exactly one of `macs`, `parameters`, `bytes` and `latency`. Received: none"),
         ({"macs": 0.5, "bytes": 0.5}, "exactly one"),
         ({"macs": 25}, r"`macs` must be a fraction in \(0, 1\]. Received: 25. For 25 %, pass 0.25"),
         ({"macs": "25%"}, r"`macs` must be a fraction in .* Received: '25%'"),
