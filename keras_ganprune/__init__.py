@@ -12,6 +12,9 @@ if TYPE_CHECKING or not command_line.parses_arguments():
     from keras_ganprune.backend.distribution import multi_worker_strategy
     from keras_ganprune.callbacks.balance_controller import BalanceController
     from keras_ganprune.callbacks.diversity_guard import DiversityGuard
+    from keras_ganprune.callbacks.group_lasso import GroupLasso
+    from keras_ganprune.callbacks.growing_l2 import GrowingL2
+    from keras_ganprune.callbacks.network_slimming import NetworkSlimming
     from keras_ganprune.callbacks.progress import Progress
     from keras_ganprune.callbacks.prune import Prune
     from keras_ganprune.callbacks.quality_monitor import QualityMonitor
