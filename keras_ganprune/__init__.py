@@ -106,7 +106,7 @@ if TYPE_CHECKING or not command_line.parses_arguments():
     from keras_ganprune.pruning.finetune import recover
     from keras_ganprune.pruning.granularity import NM, Block, Channel, Granularity, Unstructured
     from keras_ganprune.pruning.mask_report import MaskReport
-    from keras_ganprune.pruning.modes import SET, Hard, Mode, RigL, Soft, Splice
+    from keras_ganprune.pruning.modes import SET, Hard, Mode, RigL, Soft, SoftShrinkage, Splice
     from keras_ganprune.pruning.pruner import Pruner
     from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
     from keras_ganprune.pruning.schedules import (
@@ -177,6 +177,8 @@ __all__ = [
     "GlobalRanking",
     "Gradient",
     "Granularity",
+    "GroupLasso",
+    "GrowingL2",
     "Hard",
     "Hybrid",
     "ImageQuality",
@@ -190,6 +192,7 @@ __all__ = [
     "MaskReport",
     "Mode",
     "NaNGuard",
+    "NetworkSlimming",
     "OneShot",
     "PerLayer",
     "PerceptualLoss",
@@ -240,6 +243,7 @@ __all__ = [
     "SensitivityReport",
     "Shrink",
     "Soft",
+    "SoftShrinkage",
     "Splice",
     "SweepPlan",
     "SweepResult",

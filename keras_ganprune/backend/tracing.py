@@ -127,9 +127,7 @@ def release(optimizer: keras.optimizers.Optimizer) -> None:
             outer.__dict__.pop(name, None)
 
 
-def untrack(
-    optimizer: keras.optimizers.Optimizer, variables: Iterable[keras.Variable]
-) -> None:
+def untrack(optimizer: keras.optimizers.Optimizer, variables: Iterable[keras.Variable]) -> None:
     """Remove some of the variables that `track` has added from an optimizer."""
     inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
     gone = {id(v) for v in variables} & {id(v) for _, v in tracked(inner)}

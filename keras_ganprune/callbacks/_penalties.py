@@ -107,14 +107,16 @@ class GroupLassoPenalty(Penalty):
         total: Any = 0.0
         for piece in pieces:
             square: Any = squares[id(piece.weight.variable)]
-            sums = ops.sum(square, axis=_other_axes(len(square.shape), piece.weight.axis))
+            sums: Any = ops.sum(square, axis=_other_axes(len(square.shape), piece.weight.axis))
             if not _is_one_to_one(piece, group.size):
                 places = np.where(piece.units < 0, group.size, piece.units)
-                sums = ops.segment_sum(sums, places, group.size + 1)[: group.size]
+                sums = ops.segment_sum(sums, places, group.size + 1)
+                sums = sums[: group.size]
             total = ops.add(total, sums)
         roots = np.sqrt(_entries(group, pieces)).astype("float32")
         norm = ops.maximum(ops.sqrt(total), _TINY)
-        factor: Any = ops.maximum(0.0, 1.0 - ops.divide(ops.multiply(amount, roots), norm))
+        loss = ops.divide(ops.multiply(amount, roots), norm)
+        factor = ops.maximum(0.0, ops.subtract(1.0, loss))
         rows = []
         for piece in pieces:
             if _is_one_to_one(piece, group.size):

@@ -99,7 +99,7 @@ class Hook:
             else:
                 object.__setattr__(owner, name, before)
         self._undo, self.rules = [], []
-        vars(self.model).pop(_NAME, None)
+        self.model.__dict__.pop(_NAME, None)
 
     def _replace(self, owner: Any, name: str, function: Callable) -> None:
         before = vars(owner).get(name)
@@ -139,18 +139,14 @@ class Hook:
             steps = ops.add(tensor(optimizer.iterations), 0)
             result = original(grads, trainable_variables)
             variables = trainable_variables or discovery.trained_variables(optimizer)
-            updated = {
-                id(v): v for g, v in zip(grads, variables, strict=False) if g is not None
-            }
+            updated = {id(v): v for g, v in zip(grads, variables, strict=False) if g is not None}
             with no_gradients():
                 self._regularize(optimizer, updated, rate, steps)
             return result
 
         return apply
 
-    def _regularize(
-        self, optimizer: Any, updated: dict[int, Any], rate: Any, steps: Any
-    ) -> None:
+    def _regularize(self, optimizer: Any, updated: dict[int, Any], rate: Any, steps: Any) -> None:
         """Apply the rules to the weights that were updated, at a learning rate, after a number of steps."""
         if optimizer.gradient_accumulation_steps:  # the weights change in every n-th call only
             moved = ops.greater(tensor(optimizer.iterations), steps)

@@ -157,7 +157,9 @@ class Regularizer(FreshCopies):
         if hook is None or not any(rule is self for rule in hook.rules):
             return
         tracing.sync(self._fitted)
-        self._set_strength(0.0)  # a function inside `train_step` that was traced apart keeps the penalties
+        self._set_strength(
+            0.0
+        )  # a function inside `train_step` that was traced apart keeps the penalties
         hook.discard(self)
         companions = [v for p in self.penalties for _, v in p.companions]
         for optimizer in discovery.optimizers(self._fitted):

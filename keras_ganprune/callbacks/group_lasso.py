@@ -32,7 +32,7 @@ class ChannelRegularizer(Regularizer):
         super().__init__(target, frequency, optimizer, verbose)
         scopes.check(scope, "scope")
         scopes.check_not_empty(scope, "scope")
-        self.strength = check_strength(strength)
+        self.strength: Any = check_strength(strength)
         self.scope = scope
 
     def __repr__(self) -> str:
@@ -40,7 +40,8 @@ class ChannelRegularizer(Regularizer):
 
     def strength_at(self, step: int) -> float:
         """Return the strength after a number of steps."""
-        return self.strength(step) if callable(self.strength) else self.strength
+        value: Any = self.strength
+        return value(step) if callable(value) else value
 
     def _groups(self, network: keras.layers.Layer) -> Groups:
         """Return the groups of channels of a network that are in scope."""

@@ -176,9 +176,7 @@ class GrowingL2(Regularizer):
         self._waiting.append((name, network, penalty))
         return penalty
 
-    def penalty_after_cut(
-        self, penalty: Any, row: Replacement, name: str
-    ) -> GrowingPenalty | None:
+    def penalty_after_cut(self, penalty: Any, row: Replacement, name: str) -> GrowingPenalty | None:
         """Return the penalty of what is still to go after a cut, or None if nothing is."""
         old, new, cuts = row
         if any(waiting is old for _, waiting, _ in self._waiting):
