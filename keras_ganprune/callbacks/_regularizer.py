@@ -76,7 +76,10 @@ class Regularizer(FreshCopies):
         self._fitted: Any = None
         self._clock: Clock | None = None
         self._looked_at: int | None = None
+        # Ids of the weights that the training step changes, until that was checked after a whole batch.
         self._changed: set[int] = set()
+        self._unchecked = True
+        self._checks = False
         # By the id of an optimizer.
         self._strengths: dict[int, keras.Variable] = {}
 
@@ -116,7 +119,7 @@ class Regularizer(FreshCopies):
         """Begin to count steps."""
         self._clock = Clock(self._fitted, self.networks[0][1], self.optimizer)
         self._looked_at = None
-        self._changed = set()
+        self._changed, self._unchecked, self._checks = set(), True, False
         self._strengths, self.strength_now = {}, 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -125,6 +128,7 @@ class Regularizer(FreshCopies):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Put the penalties into the training step, before the first batch."""
+        self._checks = self._unchecked
         if self._looked_at is None and all(is_built(network) for _, network in self.networks):
             self._start()
 
@@ -135,7 +139,8 @@ class Regularizer(FreshCopies):
             if all(is_built(network) for _, network in self.networks):
                 self._start()
             return
-        self._check_at_work()
+        if self._checks:
+            self._check_at_work()
         step = self._running.step
         if self._due(self._looked_at, step):
             self._look(self._running.read())
@@ -193,7 +198,7 @@ class Regularizer(FreshCopies):
                 else:
                     self.penalties[place] = penalty
         self._track()
-        self._changed = set()
+        self._changed, self._unchecked, self._checks = set(), True, False
 
     # --- helpers ---------------------------------------------------------------------------------
 
@@ -276,6 +281,7 @@ class Regularizer(FreshCopies):
                     "batch. Train the network (`trainable = True`), and update it by "
                     "`optimizer.apply` in `train_step`, outside of a `tf.function` of its own."
                 )
+        self._unchecked = False
 
     def _measure(self) -> None:
         self.logs = {}
