@@ -64,8 +64,7 @@ class Pruner(ShownInNotebooks):
         allocation: How one sparsity is spread over the tensors: 'uniform', 'erk', 'global_ranking', a dict
             of sparsities by layer, a config or an `Allocation`. Defaults to 'uniform'.
         mode: Whether weights may return: 'hard', 'soft', 'soft_shrinkage', 'rigl', 'set', 'splice',
-            a config or a `Mode`.
-            Defaults to 'hard'.
+            a config or a `Mode`. Defaults to 'hard'.
         scope: Which layers are pruned: a name, a path with `*`, a class, a function, or a list of them; see
             `keras_ganprune.layers.scope.select`. Defaults to None, all layers.
 

@@ -19,13 +19,13 @@ class SoftShrinkage(Soft):
     the mask is held.
 
     Args:
-        factor: Float in [0, 1), what remains of a pruned weight at an update. With 0 the mode is `Soft`.
-            Defaults to 0.9.
+        factor: Float in (0, 1), what remains of a pruned weight at an update. With 0 the mode would be
+            `Soft`. Defaults to 0.9.
         decay: 'cosine' (the factor falls to 0 at the end of the schedule) or 'constant'. Defaults to
             'cosine'.
 
     Raises:
-        InvalidArgumentError: `factor` is not in [0, 1), or `decay` is not one of its choices.
+        InvalidArgumentError: `factor` is not in (0, 1), or `decay` is not one of its choices.
 
     Example:
     >>> mode = SoftShrinkage(0.8)
@@ -37,7 +37,7 @@ class SoftShrinkage(Soft):
     """
 
     def __init__(self, factor: float = 0.9, decay: Decay = "cosine"):
-        self.factor = validation.fraction(factor, "factor")
+        self.factor = validation.fraction(factor, "factor", zero=False)
         self.decay: Decay = validation.one_of(decay, "decay", DECAYS)
 
     def get_config(self) -> dict:
