@@ -62,6 +62,7 @@ class Variant:
         targets: The networks that are pruned.
         distillation: Arguments of `Distillation` from the finished dense generator of the seed, or None.
         regularizers: Callbacks that go before the others: (name in the package, its arguments) each.
+            `GrowingL2` gets the begin and the budget of the cut.
         cut_at: Share of the steps at which `Shrink` cuts, or None for the end of the dense phase.
         shrink: Further arguments of `Shrink`.
     """
@@ -267,12 +268,18 @@ def callbacks(variant: Variant, recipe: Recipe):
     ]
 
 
-def regularizers(variant: Variant):
+def regularizers(variant: Variant, recipe: Recipe):
     """Return the callbacks that go before those of `callbacks`."""
     import keras_ganprune as kgp
 
-    targets = list(variant.targets)
-    return [getattr(kgp, name)(target=targets, **more) for name, more in variant.regularizers]
+    made = []
+    for name, more in variant.regularizers:
+        settings = {"target": list(variant.targets), "verbose": 0, **more}
+        if name == "GrowingL2":  # what `Shrink` will cut
+            settings["begin_step"] = int(recipe.begin * recipe.steps)
+            settings["budget"] = kgp.Budget(macs=variant.macs)
+        made.append(getattr(kgp, name)(**settings))
+    return made
 
 
 def dense_phase(recipe: Recipe, seed: int, folder: pathlib.Path) -> None:
@@ -309,7 +316,11 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> di
             teacher = keras.models.load_model(folder / f"seed{seed}_dense.keras")
             gan.set_teacher(teacher, kgp.Distillation(**variant.distillation))
         train(
-            gan, recipe, seed, recipe.steps, [*regularizers(variant), *callbacks(variant, recipe)]
+            gan,
+            recipe,
+            seed,
+            recipe.steps,
+            [*regularizers(variant, recipe), *callbacks(variant, recipe)],
         )
     trained = time.perf_counter() - started
     generator = gan.sampler
