@@ -40,8 +40,9 @@ class ChannelRegularizer(Regularizer):
 
     def strength_at(self, step: int) -> float:
         """Return the strength after a number of steps."""
-        value: Any = self.strength
-        return value(step) if callable(value) else value
+        if isinstance(self.strength, float):
+            return self.strength
+        return self.strength(step)
 
     def _groups(self, network: keras.layers.Layer) -> Groups:
         """Return the groups of channels of a network that are in scope."""
