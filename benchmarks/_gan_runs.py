@@ -61,6 +61,10 @@ class Variant:
         schedule: Name of the schedule.
         targets: The networks that are pruned.
         distillation: Arguments of `Distillation` from the finished dense generator of the seed, or None.
+        regularizers: Callbacks that go before the others: (name in the package, its arguments) each.
+            `GrowingL2` gets the begin and the budget of the cut.
+        cut_at: Share of the steps at which `Shrink` cuts, or None for the end of the dense phase.
+        shrink: Further arguments of `Shrink`.
     """
 
     label: str
@@ -71,6 +75,9 @@ class Variant:
     schedule: str = "polynomial"
     targets: tuple[str, ...] = ("generator",)
     distillation: Mapping[str, Any] | None = None
+    regularizers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    cut_at: float | None = None
+    shrink: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def from_scratch(self) -> bool:
@@ -234,7 +241,9 @@ def callbacks(variant: Variant, recipe: Recipe):
     begin, end = int(recipe.begin * recipe.steps), int(recipe.end * recipe.steps)
     if variant.macs is not None:
         budget = kgp.Budget(macs=variant.macs)
-        return [kgp.Shrink(at=begin + 1, target=list(variant.targets), budget=budget, verbose=0)]
+        at = (begin if variant.cut_at is None else int(variant.cut_at * recipe.steps)) + 1
+        shrink = {"budget": budget, "verbose": 0, **variant.shrink}
+        return [kgp.Shrink(at=at, target=list(variant.targets), **shrink)]
     if variant.sparsity is None:
         return []
     if variant.schedule == "rewind":
@@ -257,6 +266,20 @@ def callbacks(variant: Variant, recipe: Recipe):
         )
         for name in variant.targets
     ]
+
+
+def regularizers(variant: Variant, recipe: Recipe):
+    """Return the callbacks that go before those of `callbacks`."""
+    import keras_ganprune as kgp
+
+    made = []
+    for name, more in variant.regularizers:
+        settings = {"target": list(variant.targets), "verbose": 0, **more}
+        if name == "GrowingL2":  # what `Shrink` will cut
+            settings["begin_step"] = int(recipe.begin * recipe.steps)
+            settings["budget"] = kgp.Budget(macs=variant.macs)
+        made.append(getattr(kgp, name)(**settings))
+    return made
 
 
 def dense_phase(recipe: Recipe, seed: int, folder: pathlib.Path) -> None:
@@ -292,7 +315,13 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> di
         if variant.distillation is not None:
             teacher = keras.models.load_model(folder / f"seed{seed}_dense.keras")
             gan.set_teacher(teacher, kgp.Distillation(**variant.distillation))
-        train(gan, recipe, seed, recipe.steps, callbacks(variant, recipe))
+        train(
+            gan,
+            recipe,
+            seed,
+            recipe.steps,
+            [*regularizers(variant, recipe), *callbacks(variant, recipe)],
+        )
     trained = time.perf_counter() - started
     generator = gan.sampler
     kernels = [layer for _, layer in prunable_layers(generator)]

@@ -60,6 +60,19 @@ def _pruned(criterion: str, sparsity: float, **more: Any) -> Variant:
     return Variant(name, sparsity, prune=settings, **more)
 
 
+def _regularized(name: str, macs: str, **settings: Any) -> Variant:
+    share = {"1/4": 0.25, "1/8": 0.125}[macs]
+    shrink = {"criterion": "l2"} if name == "GroupLasso" else {}
+    label = {"GroupLasso": "group lasso", "GrowingL2": "growing L2"}[name]
+    return Variant(
+        f"{label}, {macs} of the MACs",
+        macs=share,
+        cut_at=0.4,
+        regularizers=((name, settings),),
+        shrink=shrink,
+    )
+
+
 # In order of importance: where time is short, the first ones are there.
 VARIANTS = (
     Variant("dense"),
@@ -88,6 +101,10 @@ VARIANTS = (
     Variant("both networks 80%", 0.8, prune=_GLOBAL, targets=("generator", "discriminator")),
     Variant("structured 1/2 of the MACs", macs=0.5),
     Variant("structured 1/8 of the MACs", macs=0.125),
+    _regularized("GrowingL2", "1/4", delta=1.0),
+    _regularized("GrowingL2", "1/8", delta=1.0),
+    _regularized("GroupLasso", "1/4", strength=0.05),
+    _regularized("GroupLasso", "1/8", strength=0.05),
     _pruned("magnitude", 0.5),
     _pruned("magnitude", 0.7),
     Variant("random 90%", 0.9, prune={"criterion": "random"}),

@@ -12,6 +12,9 @@ if TYPE_CHECKING or not command_line.parses_arguments():
     from keras_ganprune.backend.distribution import multi_worker_strategy
     from keras_ganprune.callbacks.balance_controller import BalanceController
     from keras_ganprune.callbacks.diversity_guard import DiversityGuard
+    from keras_ganprune.callbacks.group_lasso import GroupLasso
+    from keras_ganprune.callbacks.growing_l2 import GrowingL2
+    from keras_ganprune.callbacks.network_slimming import NetworkSlimming
     from keras_ganprune.callbacks.progress import Progress
     from keras_ganprune.callbacks.prune import Prune
     from keras_ganprune.callbacks.quality_monitor import QualityMonitor
@@ -120,7 +123,7 @@ if TYPE_CHECKING or not command_line.parses_arguments():
     from keras_ganprune.pruning.finetune import recover
     from keras_ganprune.pruning.granularity import NM, Block, Channel, Granularity, Unstructured
     from keras_ganprune.pruning.mask_report import MaskReport
-    from keras_ganprune.pruning.modes import SET, Hard, Mode, RigL, Soft, Splice
+    from keras_ganprune.pruning.modes import SET, Hard, Mode, RigL, Soft, SoftShrinkage, Splice
     from keras_ganprune.pruning.one_shot import RepairReport, repair
     from keras_ganprune.pruning.pruner import Pruner
     from keras_ganprune.pruning.recalibration import recalibrate_batch_norm
@@ -200,6 +203,8 @@ __all__ = [
     "GlobalRanking",
     "Gradient",
     "Granularity",
+    "GroupLasso",
+    "GrowingL2",
     "Hard",
     "Hybrid",
     "ImageQuality",
@@ -217,6 +222,7 @@ __all__ = [
     "Mode",
     "Movement",
     "NaNGuard",
+    "NetworkSlimming",
     "OneShot",
     "PerLayer",
     "PerceptualLoss",
@@ -268,6 +274,7 @@ __all__ = [
     "SensitivityReport",
     "Shrink",
     "Soft",
+    "SoftShrinkage",
     "Splice",
     "SweepPlan",
     "SweepResult",

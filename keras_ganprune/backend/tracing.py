@@ -127,6 +127,20 @@ def release(optimizer: keras.optimizers.Optimizer) -> None:
             outer.__dict__.pop(name, None)
 
 
+def untrack(optimizer: keras.optimizers.Optimizer, variables: Iterable[keras.Variable]) -> None:
+    """Remove some of the variables that `track` has added from an optimizer."""
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
+    gone = {id(v) for v in variables} & {id(v) for _, v in tracked(inner)}
+    if not gone:
+        return
+    if len(gone) == len(tracked(inner)):
+        release(optimizer)
+        return
+    inner._variables[:] = [v for v in inner._variables if id(v) not in gone]
+    for key in gone:
+        del vars(inner)[_TRACKED][key]
+
+
 @contextlib.contextmanager
 def _untracked(inner: keras.optimizers.Optimizer) -> Iterator[None]:
     """Within the context, an optimizer has only the variables that it would have without masks."""

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_ganprune.backend import tracing
+from keras_ganprune.callbacks._regularized_apply import follow_cuts
 from keras_ganprune.callbacks.calibration_inputs import CalibrationInputs
 from keras_ganprune.callbacks.callback_list import callbacks_beside
 from keras_ganprune.callbacks.shrink_event import ShrinkEvent, shrink_event
@@ -217,6 +218,7 @@ class ShrinkRun:
                 scale_singular_values(new)
         for prune in (vars(self.model).get("_pruned_by") or (None, {}))[1]:
             prune.retire([network for _, network, _ in results])
+        follow_cuts(self.model, rows)
         replacements = {id(old): new for old, new, _ in rows}
         for run in self._siblings:
             run._follow(replacements)

@@ -58,8 +58,8 @@ class Prune(ShownInNotebooks, FreshCopies):
             Defaults to 'unstructured'.
         allocation: How one sparsity is spread over the tensors: 'uniform', 'erk', 'global_ranking', a dict
             of sparsities by layer, a config or an `Allocation`. Defaults to 'uniform'.
-        mode: Whether weights may return: 'hard', 'soft', 'rigl', 'set', 'splice', a config or a `Mode`.
-            Defaults to 'hard'.
+        mode: Whether weights may return: 'hard', 'soft', 'soft_shrinkage', 'rigl', 'set', 'splice',
+            a config or a `Mode`. Defaults to 'hard'.
         scope: Which layers are pruned, as for `Pruner`. Defaults to None, all layers.
         gradient_loss: Function (model, batch) -> scalar loss. A gradient criterion uses its gradients instead
             of those that the optimizers receive. 'discriminator_saliency' needs it for models other than

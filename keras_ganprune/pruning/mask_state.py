@@ -134,12 +134,15 @@ class MaskState:
         for weight in self.weights:
             weight.apply()
 
-    def replace(self, masks: Sequence[np.ndarray], hold: bool) -> tuple[int, int]:
+    def replace(
+        self, masks: Sequence[np.ndarray], hold: bool, remaining: float = 0.0
+    ) -> tuple[int, int]:
         """Give every weight a new mask.
 
         Args:
             masks: One bool array per weight, True = keep.
-            hold: Whether the masks hold from now on; if not, the weights are set to zero once.
+            hold: Whether the masks hold from now on; if not, pruned weights are only multiplied once.
+            remaining: What pruned weights are multiplied by if the masks do not hold. Defaults to 0.0.
 
         Returns:
             The number of weights that were pruned, and of those that returned.
@@ -160,7 +163,8 @@ class MaskState:
             else:
                 weight.layer.pruning_masks.chosen[weight.name] = keep
                 weight.mask.assign(np.ones(keep.shape, dtype=bool))
-                weight.variable.assign(np.where(keep, to_numpy(weight.variable), 0))
+                value = to_numpy(weight.variable)
+                weight.variable.assign(np.where(keep, value, remaining * value))
         return newly_pruned, regrown
 
 

@@ -63,8 +63,8 @@ class Pruner(ShownInNotebooks):
             `Granularity`. Defaults to 'unstructured'.
         allocation: How one sparsity is spread over the tensors: 'uniform', 'erk', 'global_ranking', a dict
             of sparsities by layer, a config or an `Allocation`. Defaults to 'uniform'.
-        mode: Whether weights may return: 'hard', 'soft', 'rigl', 'set', 'splice', a config or a `Mode`.
-            Defaults to 'hard'.
+        mode: Whether weights may return: 'hard', 'soft', 'soft_shrinkage', 'rigl', 'set', 'splice',
+            a config or a `Mode`. Defaults to 'hard'.
         scope: Which layers are pruned: a name, a path with `*`, a class, a function, or a list of them; see
             `keras_ganprune.layers.scope.select`. Defaults to None, all layers.
 
@@ -285,7 +285,9 @@ class Pruner(ShownInNotebooks):
             for v in (sparsity, threshold)
         )
         if self.settings.cost_quantity is not None:
-            return self._update_by_cost(sparsity, threshold, gradients, harden, final, calibration)
+            return self._update_by_cost(
+                sparsity, threshold, gradients, harden, final, progress, calibration
+            )
         tensors = [ranking.tensor for ranking in self._rankings]
         scored: list[Any] | None = None
         settings = self.settings
@@ -307,7 +309,7 @@ class Pruner(ShownInNotebooks):
             self._rankings, targets, settings, seed, scored, grown_by, progress
         )
         self._state.begin_update(harden)
-        report = self._keep(units, harden or self.mode.enforced, sparsity, threshold)
+        report = self._keep(units, harden or self.mode.enforced, sparsity, threshold, progress)
         if report.quantity == "sparsity" and not self.granularity.pattern:
             text = _warnings.missed_target(report, targets, self._rankings, self.allocation)
             if text is not None:
@@ -321,6 +323,7 @@ class Pruner(ShownInNotebooks):
         gradients: Any,
         harden: bool,
         final: float | None,
+        progress: float,
         calibration: Any,
     ) -> MaskReport:
         """Update the masks so that the cost of each network is the share that a sparsity leaves."""
@@ -345,7 +348,7 @@ class Pruner(ShownInNotebooks):
         )
         self.updates_made += 1
         self._state.begin_update(harden)
-        report = self._keep(units, harden or self.mode.enforced, sparsity, None)
+        report = self._keep(units, harden or self.mode.enforced, sparsity, None, progress)
         return replace(report, share=self.sparsity)
 
     def _evidence(self, gradients: Any, calibration: Any) -> list[Any]:
@@ -358,14 +361,19 @@ class Pruner(ShownInNotebooks):
         )
 
     def _keep(
-        self, units: list[np.ndarray], hold: bool, sparsity: Any, threshold: Any
+        self,
+        units: list[np.ndarray],
+        hold: bool,
+        sparsity: Any,
+        threshold: Any,
+        progress: float,
     ) -> MaskReport:
         """Keep these units of each ranking, and prune all others."""
         units = _update_inputs.agree_on_units(
             units, self.weights, self.settings, sparsity, threshold
         )
         masks = self._state.masks_of_units(units)
-        newly_pruned, regrown = self._state.replace(masks, hold)
+        newly_pruned, regrown = self._state.replace(masks, hold, self.mode.remaining(progress))
         if self._state.whole:
             for ranking, keep in zip(self._rankings, units, strict=True):
                 ranking.settle(keep)

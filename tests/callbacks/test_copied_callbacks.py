@@ -37,9 +37,12 @@ class Net(keras.Model):
             ],
             name="part",
         )
+        self.normalized = keras.Sequential(
+            [keras.Input((6,)), layers.Dense(7), layers.BatchNormalization(), layers.Dense(6)]
+        )
 
     def call(self, x):
-        return self.part(x)
+        return self.part(self.normalized(x))
 
 
 def make_model():
@@ -72,6 +75,9 @@ CASES = {
         kgp.BalanceController(0.1, 0.2, monitor="loss", target=None, frequency=2)
     ],
     "Shrink": lambda folder: [kgp.Shrink(at=4, sparsity=0.25, target="part")],
+    "GroupLasso": lambda folder: [kgp.GroupLasso(0.1, "part", verbose=0)],
+    "NetworkSlimming": lambda folder: [kgp.NetworkSlimming(0.1, "normalized", verbose=0)],
+    "GrowingL2": lambda folder: [kgp.GrowingL2("part", sparsity=0.5, delta=5.0, frequency=2)],
     "Teach": lambda folder: [kgp.Teach(make_model().part, "part")],
     "Progress": lambda folder: [kgp.Progress(), kgp.Prune(0.5)],
     "NaNGuard": lambda folder: [kgp.NaNGuard(2)],

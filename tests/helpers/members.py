@@ -64,6 +64,7 @@ MEMBERS = [
     ("loss", losses.Relativistic(label_smoothing=0.1)),
     ("mode", modes.Hard()),
     ("mode", modes.Soft()),
+    ("mode", modes.SoftShrinkage(0.5, "constant")),
     ("mode", modes.RigL(0.2, "constant", "previous", batches=2)),
     ("mode", modes.SET(0.4, "cosine", "initializer", seed=5)),
     ("mode", modes.Splice(0.3, 0.1, "constant", "previous")),

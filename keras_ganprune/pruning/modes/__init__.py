@@ -10,6 +10,7 @@ from keras_ganprune.pruning.modes.base import family as _family
 from keras_ganprune.pruning.modes.hard import Hard
 from keras_ganprune.pruning.modes.rigl import RigL
 from keras_ganprune.pruning.modes.soft import Soft
+from keras_ganprune.pruning.modes.soft_shrinkage import SoftShrinkage
 from keras_ganprune.pruning.modes.sparse_evolution import SET
 from keras_ganprune.pruning.modes.splice import Splice
 
@@ -25,12 +26,13 @@ __all__ = [
     "Restore",
     "RigL",
     "Soft",
+    "SoftShrinkage",
     "Splice",
     "get",
 ]
 
 # The names that `get` accepts.
-ModeName: TypeAlias = Literal["hard", "soft", "rigl", "set", "splice"]
+ModeName: TypeAlias = Literal["hard", "soft", "soft_shrinkage", "rigl", "set", "splice"]
 # A mapping is a Keras config.
 ModeLike: TypeAlias = Mode | ModeName | Mapping[str, Any]
 
@@ -39,7 +41,8 @@ def get(identifier: ModeLike | str) -> Mode:
     """Return the mode for an identifier.
 
     Args:
-        identifier: An instance, a Keras config, or a name: 'hard', 'soft', 'rigl', 'set' or 'splice'.
+        identifier: An instance, a Keras config, or a name: 'hard', 'soft', 'soft_shrinkage', 'rigl',
+            'set' or 'splice'.
 
     Raises:
         InvalidArgumentError: The name is unknown.

@@ -117,6 +117,14 @@ class Mode(Configurable):
         """
         raise NotImplementedError
 
+    def remaining(self, progress: float) -> float:
+        """Return what remains of a pruned weight at an update, if masks are not enforced: 0.0.
+
+        Args:
+            progress: Float in [0, 1], the part of the schedule that has passed.
+        """
+        return 0.0
+
 
 family = Family("mode", Mode)
 
