@@ -50,7 +50,7 @@ def _channels(
 ) -> Entries:
     """Return the entries of whole channels: a row for each axis of a weight."""
     groups = channel_groups(network, keep=settings["keep"])
-    keeps = best_units(
+    keeps, _ = best_units(
         groups,
         settings["criterion"],
         settings["granularity"],

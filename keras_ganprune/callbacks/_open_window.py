@@ -45,7 +45,7 @@ class OpenWindow:
             "rates": run.clock.rates,
             "target": np.array(target, dtype=np.float64),
         }
-        if sampled:
+        if sampler is not None and sampled:
             for number, variable in enumerate(sampler.variables):
                 arrays[f"sum_{number}"] = np.array(to_numpy(variable))
         calibration = run.targets.calibration

@@ -213,7 +213,9 @@ class Run:
         seen = [step for step, *_ in self.watch.updates]
         if schedule.adaptive:
             # A trial begins with an epoch, once there are gradients if it needs some.
-            due = [s for s in seen if s % EPOCH == self.prune.settings.gradient_batches]
+            settings = self.prune.settings
+            wait = settings.gradient_batches if settings.needs_gradient else 0
+            due = [s for s in seen if s % EPOCH == wait]
         else:
             due = [s for s in range(first, last + 1) if schedule.is_update_step(s, FREQUENCY)]
             due = due if first == 0 else [s for s in due if s > first]
