@@ -41,6 +41,16 @@ class Prune(ShownInNotebooks, FreshCopies):
     `CSVLogger` and `TensorBoard` show it. Place it before other callbacks that read logs, but after a
     callback that writes weights when training ends (`EarlyStopping(restore_best_weights=True)`).
 
+    Which choice for which aim:
+
+        few weights at the quality of dense   criterion='taylor', allocation='global_ranking', and a teacher
+        a faster network                      `Shrink(budget=Budget(macs=0.25))`, and a teacher
+        no gradients                          criterion='lamp', allocation='global_ranking'
+        fine-tuning for another task          criterion='movement'
+        before training                       criterion='snip' or 'synflow', schedule=`Exponential`
+        no training at all                    criterion='wanda' or 'magnitude', then `repair`
+        diversity of a generator's channels   criterion='latent_sensitivity', granularity='channel'
+
     Args:
         schedule: A `Schedule` (TFMOT's are accepted), or a float, which is a constant sparsity in [0, 1).
         target: Attribute name of the network in the model, a list of names, a `keras.Model`, or None for the

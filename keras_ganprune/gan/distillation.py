@@ -52,12 +52,12 @@ class Distillation(Configurable):
 
         output * mean |G(z) - T(z)|  +  features * mean (F(G(z)) - F(T(z)))^2 / mean F(T(z))^2
 
-        +  distribution * MMD²(E(G(z)), E(T(z)))
+        +  distribution * MMD^2(E(G(z)), E(T(z)))
 
     F are features of the discriminator, by default the input of its last layer with weights. They change
     while the discriminator learns, and weigh the differences that matter to it. E is a frozen `extractor`
     of features. The maximum mean discrepancy compares the images of a batch as a whole, not one by one: for
-    each bandwidth f s of a Gaussian kernel, with f = 1/2, 1, 2 and s² the mean squared distance between the
+    each bandwidth f s of a Gaussian kernel, with f = 1/2, 1, 2 and s^2 the mean squared distance between the
     teacher's features. It wants large batches. The distance is added to the loss of the generator.
 
     Args:

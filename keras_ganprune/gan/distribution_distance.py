@@ -19,10 +19,10 @@ FACTORS = (0.5, 1.0, 2.0)
 def discrepancy(features: Any, targets: Any) -> Any:
     """Return the squared maximum mean discrepancy of two batches of features.
 
-        k(x, y) = mean over f in (1/2, 1, 2) of exp(-|x - y|² / (2 f² s²))
+        k(x, y) = mean over f in (1/2, 1, 2) of exp(-|x - y|^2 / (2 f^2 s^2))
         mean k(x, x') + mean k(y, y') - 2 mean k(x, y)
 
-    s² is the mean of |y - y'|² over all pairs of different targets. The means of k are over all pairs, also
+    s^2 is the mean of |y - y'|^2 over all pairs of different targets. The means of k are over all pairs, also
     of a feature with itself (the biased estimate): it is 0 for equal batches, and never below 0.
 
     Args:

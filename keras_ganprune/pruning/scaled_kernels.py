@@ -22,7 +22,7 @@ _EPSILON = 1e-8
 def scale_singular_values(network: keras.Model, layers: Any = None) -> int:
     """Take the square root of the singular values of the kernels of a network, and return their number.
 
-        W = U S Vᵀ  ->  U √S Vᵀ,    b  ->  b / √(‖b‖ + 1e-8)
+        W = U S V^T  ->  U sqrt(S) V^T,    b  ->  b / sqrt(norm(b) + 1e-8)
 
     A kernel W is a matrix with one row for each output channel. After a cut, a few directions dominate each
     kernel, and training explores the others slowly. The square root makes them more alike. No data is

@@ -276,7 +276,7 @@ def test_page_is_true_of_every_combination():
 def test_page_counts_what_the_slow_test_trains():
     text = page.PAGE.read_text(encoding="utf-8")
     assert f"{len(TABLE):,} combinations" in " ".join(text.split())
-    assert f"{len(REFUSED)} are refused" in " ".join(text.split())
+    assert f"{len(REFUSED):,} are refused" in " ".join(text.split())
     assert f"other {len(ALLOWED):,} is trained" in " ".join(text.split())
     assert len(set(TABLE)) == len(TABLE) == math.prod(len(page.CHOICES[f]) for f in FAMILIES)
     assert len(TABLE) >= 10 * 6 * 5 * 5

@@ -823,7 +823,7 @@ def test_a_share_of_the_cost_wants_a_sparsity():
         ({"mode": "set"}, "use mode='hard' or 'soft'"),
         ({"mode": "splice"}, "exchanges channels of different cost"),
         ({"allocation": "erk"}, "distributes a share of the channels, not of the macs"),
-        ({"allocation": {"a": 0.5}}, "use allocation='uniform' or 'global_ranking'"),
+        ({"allocation": {"a": 0.5}}, "use allocation='uniform', 'isomorphic' or"),
     ],
 )
 def test_what_does_not_go_with_a_share_of_the_cost(options, text):

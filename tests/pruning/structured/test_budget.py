@@ -385,7 +385,7 @@ def test_a_network_without_channels():
     [
         (
             {"ranking": "local"},
-            r"`ranking` must be one of \('uniform', 'global'\)\. Received: 'local'",
+            r"`ranking` must be one of \('uniform', 'global', 'isomorphic'\)\. Received: 'local'",
         ),
         ({"minimum": 0}, "`minimum`"),
         ({"minimum": 1.5}, "`minimum`"),
