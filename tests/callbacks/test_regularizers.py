@@ -160,6 +160,7 @@ def test_each_update_is_that_of_the_oracle(name, optimizer):
         assert check.zeros > 0  # exactly zero, or the comparison says little
 
 
+@pytest.mark.full
 def test_averages_are_those_of_the_regularized_weights():
     optimizer = keras.optimizers.SGD(RATE, use_ema=True, ema_momentum=0.7)
     model = compiled(optimizer)
@@ -213,6 +214,7 @@ def test_a_later_fit_is_plain(interrupted):
         np.testing.assert_allclose(arrays(model)[name], value, 1e-6, 1e-7, err_msg=name)
 
 
+@pytest.mark.full
 def test_a_second_fit_goes_on():
     model = compiled()
     callback = kgp.GrowingL2(sparsity=0.5, delta=1.0, frequency=2, verbose=0)
@@ -274,6 +276,7 @@ def test_what_is_to_go_is_what_shrink_removes(order):
     assert grow.penalties == [] and shrink.events[0].channels == (6, 3)
 
 
+@pytest.mark.full
 def test_group_lasso_follows_the_smaller_network():
     # So strong that every channel is zero after one step.
     model = holder()
@@ -285,6 +288,7 @@ def test_group_lasso_follows_the_smaller_network():
     assert logs["part_zero_channels"] == [1.0]
 
 
+@pytest.mark.full
 def test_a_later_cut_goes_on_with_what_is_left_to_go():
     model = holder()
     grow = kgp.GrowingL2("part", sparsity=0.67, delta=4.0, frequency=1, ceiling=4.0, verbose=0)
@@ -296,6 +300,7 @@ def test_a_later_cut_goes_on_with_what_is_left_to_go():
     assert penalty.measure()["going_norm"] < 0.8
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("granularity", ["unstructured", "channel"])
 def test_masks_hold_beside_a_regularizer(granularity):
     model = holder()
@@ -307,6 +312,7 @@ def test_masks_hold_beside_a_regularizer(granularity):
         assert np.any(to_numpy(weight.variable)[to_numpy(weight.mask)])
 
 
+@pytest.mark.full
 def test_single_weights_decay_and_prune_removes_them():
     model = holder()
     settings = {"allocation": "uniform", "granularity": "unstructured"}
@@ -430,6 +436,7 @@ def test_refused_at_once(make):
         make()
 
 
+@pytest.mark.full
 def test_a_network_that_is_never_updated_is_refused():
     model = compiled(batch_norm=False)
     model.trainable = False

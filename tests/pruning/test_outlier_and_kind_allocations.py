@@ -70,6 +70,7 @@ def test_isomorphic_ranks_kernels_of_one_size_together():
     assert kept["d1"] > kept["b1"] and kept["c3"] > kept["a3"]
 
 
+@pytest.mark.full
 def test_isomorphic_channels_and_budgets():
     model = two_kinds()
     groups = kgp.channel_groups(model)

@@ -314,6 +314,7 @@ def test_synflow_of_a_perceptron():
     assert model.layers[0].activation is keras.activations.tanh
 
 
+@pytest.mark.full
 def test_synflow_in_rounds_empties_no_layer():
     widths = [200, 200, 200, 3]
     model = keras.Sequential([keras.Input((3,)), *(layers.Dense(n, "relu") for n in widths)])
@@ -408,6 +409,7 @@ class Foreign(keras.Model):
         return self.D(x)
 
 
+@pytest.mark.full
 def test_inputs_of_other_networks_are_found_by_their_shapes():
     model = Foreign()
     model.compile("sgd", "mse")

@@ -196,6 +196,7 @@ class Own(keras.Model):
         return self.last(x + self.attention(x, x))
 
 
+@pytest.mark.full
 def test_a_subclassed_network():
     model = Own()
     model(normal(2, 5, 6))
@@ -261,6 +262,7 @@ def test_a_gan_draws_latents_and_repairs_both_generators():
         kgp.repair(gan, dense.generator)
 
 
+@pytest.mark.full
 def test_a_conditional_gan_takes_what_fit_takes():
     gan = kgp.GANModel(*nets.conditional_pair(), latent_dim=nets.LATENT, conditional=True)
     dense = copy.deepcopy(gan)
@@ -305,6 +307,7 @@ def test_mixed_precision_is_solved_in_float32():
     assert report.rows[0].after < report.rows[0].before
 
 
+@pytest.mark.full
 def test_data_of_every_form():
     model, dense = single(layers.Dense(4), (8,))
     x, before = normal(100, 8), model.get_weights()
