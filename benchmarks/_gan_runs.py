@@ -55,18 +55,26 @@ class Variant:
     Attributes:
         label: What the row is called.
         sparsity: Of the pruned kernels, or None.
-        width: Share of the channels that the generator is built with.
+        width: Share of the channels that the generator is built with. Other widths than `base` have no
+            dense phase in common.
+        base: Width of the dense generator that the row branches from.
         macs: What `Shrink` leaves of the multiply-accumulates, or None.
+        cuts: Number of cuts that lead there.
+        cut_masked: Whether `Shrink` removes the channels that `Prune` has masked.
         prune: Further arguments of `Prune`.
         schedule: Name of the schedule.
         targets: The networks that are pruned.
-        distillation: Arguments of `Distillation` from the finished dense generator of the seed, or None.
+        distillation: Arguments of `Distillation` from the finished dense generator of the seed and of
+            `base`, or None.
     """
 
     label: str
     sparsity: float | None = None
-    width: float = 1.0
+    width: float | None = None
+    base: float = 1.0
     macs: float | None = None
+    cuts: int = 1
+    cut_masked: bool = False
     prune: Mapping[str, Any] = field(default_factory=dict)
     schedule: str = "polynomial"
     targets: tuple[str, ...] = ("generator",)
@@ -74,7 +82,18 @@ class Variant:
 
     @property
     def from_scratch(self) -> bool:
-        return self.width != 1.0
+        return self.width is not None
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether this is the dense row of its base, whose generator teaches the others."""
+        return self.label in ("dense", "double width")
+
+
+def kept(folder: pathlib.Path, seed: int, base: float, kind: str) -> pathlib.Path:
+    """Return the file of what the variants of a seed share: 'phase' or 'dense'."""
+    wide = "" if base == 1.0 else f"_width{base:g}"
+    return folder / f"seed{seed}{wide}_{kind}.keras"
 
 
 def prepare_process() -> None:
@@ -233,8 +252,18 @@ def callbacks(variant: Variant, recipe: Recipe):
 
     begin, end = int(recipe.begin * recipe.steps), int(recipe.end * recipe.steps)
     if variant.macs is not None:
-        budget = kgp.Budget(macs=variant.macs)
-        return [kgp.Shrink(at=begin + 1, target=list(variant.targets), budget=budget, verbose=0)]
+        # Each of several cuts leaves the same share of what was there.
+        cuts = range(variant.cuts)
+        return [
+            kgp.Shrink(
+                at=[begin + 1 + (end - begin) * cut // variant.cuts for cut in cuts],
+                target=list(variant.targets),
+                budget=[
+                    kgp.Budget(macs=variant.macs ** ((cut + 1) / variant.cuts)) for cut in cuts
+                ],
+                verbose=0,
+            )
+        ]
     if variant.sparsity is None:
         return []
     if variant.schedule == "rewind":
@@ -247,7 +276,7 @@ def callbacks(variant: Variant, recipe: Recipe):
         )
     else:
         schedule = kgp.PolynomialDecay(variant.sparsity, begin_step=begin, end_step=end)
-    return [
+    chosen = [
         kgp.Prune(
             schedule,
             target=name,
@@ -257,14 +286,17 @@ def callbacks(variant: Variant, recipe: Recipe):
         )
         for name in variant.targets
     ]
+    if variant.cut_masked:
+        chosen.append(kgp.Shrink(at=end + 1, target=list(variant.targets), verbose=0))
+    return chosen
 
 
-def dense_phase(recipe: Recipe, seed: int, folder: pathlib.Path) -> None:
+def dense_phase(recipe: Recipe, seed: int, folder: pathlib.Path, base: float = 1.0) -> None:
     """Train the dense phase that the variants of a seed have in common, and save it."""
     shape = images(recipe)[0].shape[1:]
-    gan = build(recipe, shape, seed)
+    gan = build(recipe, shape, seed, base)
     train(gan, recipe, seed, int(recipe.begin * recipe.steps))
-    _save(gan, folder / f"seed{seed}_phase.keras")
+    _save(gan, kept(folder, seed, base, "phase"))
 
 
 def _save(model, path: pathlib.Path) -> None:
@@ -288,9 +320,9 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> di
         if variant.from_scratch:
             gan = build(recipe, images(recipe)[0].shape[1:], seed, variant.width)
         else:
-            gan = kgp.load_model(folder / f"seed{seed}_phase.keras")
+            gan = kgp.load_model(kept(folder, seed, variant.base, "phase"))
         if variant.distillation is not None:
-            teacher = keras.models.load_model(folder / f"seed{seed}_dense.keras")
+            teacher = keras.models.load_model(kept(folder, seed, variant.base, "dense"))
             gan.set_teacher(teacher, kgp.Distillation(**variant.distillation))
         train(gan, recipe, seed, recipe.steps, callbacks(variant, recipe))
     trained = time.perf_counter() - started
@@ -298,8 +330,8 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> di
     kernels = [layer for _, layer in prunable_layers(generator)]
     achieved = kgp.sparsity_report(generator).sparsity if kernels else 0.0
     plain = kgp.strip_pruning(generator)
-    if variant.label == "dense":
-        _save(plain, folder / f"seed{seed}_dense.keras")
+    if variant.is_dense:
+        _save(plain, kept(folder, seed, variant.base, "dense"))
     profile = kgp.profile(plain)
     row = {
         "variant": variant.label,

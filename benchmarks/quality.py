@@ -30,7 +30,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from typing import Any
 
 import _bench
-from _gan_runs import Recipe, Variant, dense_phase, prepare_process, run, run_floor
+from _gan_runs import Recipe, Variant, dense_phase, kept, prepare_process, run, run_floor
 
 from keras_ganprune import PerLayer
 
@@ -54,10 +54,31 @@ _TAUGHT = {"distillation": {"output": 20.0}}
 _SPARED = PerLayer({"re:(conv2d_transpose_1|dense_3)$": 0.0})
 
 
+# Shares of the MACs, and widths of the generator whose MACs are nearest to them: 10, 8 and 7 channels of 32.
+_EIGHTH, _TWELFTH, _SIXTEENTH = 1 / 8, 1 / 12, 1 / 16
+_NARROW = {"1/8": 10 / 32, "1/12": 8 / 32, "1/16": 7 / 32}
+
+# What the DCGAN of width 1 (for MNIST) has of the MACs and of the kernels of the one of width 2.
+_MACS_OF_HALF, _SPARSITY_TO_HALF = 2_866_304 / 10_750_208, 1 - 252_320 / 607_808
+
+
 def _pruned(criterion: str, sparsity: float, **more: Any) -> Variant:
     name = f"{criterion} {sparsity:.0%}" + (", distilled" if "distillation" in more else "")
     settings = {"allocation": "global_ranking", "criterion": criterion}
     return Variant(name, sparsity, prune=settings, **more)
+
+
+def _double_width_pruned(criterion: str, **more: Any) -> Variant:
+    name = f"double width, {criterion} to the weights of dense" + (", distilled" if more else "")
+    settings = {"allocation": "global_ranking", "criterion": criterion}
+    return Variant(name, _SPARSITY_TO_HALF, base=2.0, prune=settings, **more)
+
+
+def _channels(criterion: str, share: str, sparsity: float, **more: Any) -> Variant:
+    """Return a row whose channels are masked by a schedule and removed at its end."""
+    name = f"structured {share} of the MACs by {criterion}" + (", distilled" if more else "")
+    settings = {"criterion": criterion, "granularity": "channel"}
+    return Variant(name, sparsity, cut_masked=True, prune=settings, **more)
 
 
 # In order of importance: where time is short, the first ones are there.
@@ -93,6 +114,25 @@ VARIANTS = (
     Variant("random 90%", 0.9, prune={"criterion": "random"}),
     Variant("untrained"),
     Variant("real images"),
+    Variant("structured 1/12 of the MACs, distilled", macs=_TWELFTH, **_TAUGHT),
+    Variant("narrow, 1/12 of the MACs, distilled", width=_NARROW["1/12"], **_TAUGHT),
+    Variant("structured 1/8 of the MACs, distilled", macs=_EIGHTH, **_TAUGHT),
+    Variant("narrow, 1/8 of the MACs, distilled", width=_NARROW["1/8"], **_TAUGHT),
+    Variant("structured 1/16 of the MACs, distilled", macs=_SIXTEENTH, **_TAUGHT),
+    Variant("narrow, 1/16 of the MACs, distilled", width=_NARROW["1/16"], **_TAUGHT),
+    Variant("double width", base=2.0),
+    Variant("double width cut to the MACs of dense", base=2.0, macs=_MACS_OF_HALF),
+    _double_width_pruned("taylor"),
+    Variant(
+        "double width cut to the MACs of dense, distilled", base=2.0, macs=_MACS_OF_HALF, **_TAUGHT
+    ),
+    _double_width_pruned("taylor", **_TAUGHT),
+    Variant("structured 1/4 of the MACs in 4 cuts, distilled", macs=0.25, cuts=4, **_TAUGHT),
+    Variant("structured 1/4 of the MACs in 4 cuts", macs=0.25, cuts=4),
+    Variant("structured 1/12 of the MACs in 4 cuts, distilled", macs=_TWELFTH, cuts=4, **_TAUGHT),
+    _channels("taylor", "1/4", 17 / 32, **_TAUGHT),
+    _channels("taylor", "1/8", 22 / 32, **_TAUGHT),
+    _pruned("magnitude", 0.5, **_TAUGHT),
 )
 FIRST = 14
 
@@ -102,7 +142,7 @@ def _work(kind: str, name: str, recipe: Recipe, variant: Variant | None, seed: i
     prepare_process()
     try:
         if kind == "phase":
-            dense_phase(recipe, seed, pathlib.Path(folder))
+            dense_phase(recipe, seed, pathlib.Path(folder), variant.base)
             return {}
         if variant.label == "real images":
             row = run_floor(recipe)
@@ -207,27 +247,28 @@ def _run_all(jobs, done, name, recipe, folder: pathlib.Path, arguments) -> None:
 
     def ready(seed) -> None:
         """Submit what can run now."""
-        phase = (folder / f"seed{seed}_phase.keras").exists()
-        dense = (folder / f"seed{seed}_dense.keras").exists()
         later = []
         for variant in waiting[seed]:
             free = variant.from_scratch or variant.label in ("untrained", "real images")
+            phase = kept(folder, seed, variant.base, "phase").exists()
+            dense = kept(folder, seed, variant.base, "dense").exists()
             if (free or phase) and (dense or variant.distillation is None):
                 submit("run", variant, seed)
             else:
                 later.append(variant)
         waiting[seed] = later
 
+    # One seed after the other, so that rows are paired whenever time is over.
     for seed in sorted(waiting):
-        if not (folder / f"seed{seed}_phase.keras").exists():
-            submit("phase", None, seed)
-        taught = any(variant.distillation for variant in waiting[seed])
-        dense = (folder / f"seed{seed}_dense.keras").exists()
-        if taught and not dense and VARIANTS[0] not in waiting[seed]:
-            waiting[seed].insert(
-                0, VARIANTS[0]
-            )  # the teacher's weights are needed, whoever has its row
-    for seed in sorted(waiting):
+        for first in (variant for variant in VARIANTS if variant.is_dense):
+            mine = [variant for variant in waiting[seed] if variant.base == first.base]
+            if mine and not kept(folder, seed, first.base, "phase").exists():
+                submit("phase", first, seed)
+            taught = any(variant.distillation for variant in mine)
+            dense = kept(folder, seed, first.base, "dense").exists()
+            if taught and not dense and first not in mine:
+                # The teacher's weights are needed, whoever has its row.
+                waiting[seed].insert(0, first)
         ready(seed)
     while pending:
         left = None if arguments.limit is None else arguments.limit - time.perf_counter() + started
@@ -240,7 +281,7 @@ def _run_all(jobs, done, name, recipe, folder: pathlib.Path, arguments) -> None:
         for job in finished_jobs:
             kind, variant, seed = pending.pop(job)
             row = job.result()
-            label = variant.label if variant else "the dense phase"
+            label = variant.label if kind == "run" else f"the dense phase of width {variant.base:g}"
             if "error" in row:
                 print(f"FAILED {label}, seed {seed}:\n{row['error']}", file=sys.stderr, flush=True)
                 continue
