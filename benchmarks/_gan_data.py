@@ -154,9 +154,8 @@ def evaluator(name: str):
 
 @functools.lru_cache
 def second_evaluator(name: str):
-    """Return a second opinion: a classifier of another seed and twice as many features."""
-    first = {"features": 64, **SOURCES[name].extractor}
-    return _evaluator(name, {**first, "features": 2 * first["features"], "seed": 1})
+    """Return a second opinion, from a network of another seed that learned no classes: an autoencoder."""
+    return _evaluator(name, {**SOURCES[name].extractor, "kind": "autoencoder", "seed": 1})
 
 
 def _evaluator(name: str, settings: dict[str, Any]):

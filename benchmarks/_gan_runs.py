@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import pathlib
+import re
 import tempfile
 import time
 
@@ -244,9 +245,30 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> di
         settings = {"n": recipe.samples, "seed": 1_000 + seed}
         report = _gan_data.evaluator(recipe.data).measure_generator(reloaded, **settings)
         second = _gan_data.second_evaluator(recipe.data).measure_generator(reloaded, **settings)
+    _draw(
+        plain,
+        recipe,
+        folder / f"seed{seed}_{re.sub(r'[^a-z0-9]+', '_', variant.label.lower())}.png",
+    )
     row.update(report.to_dict(), fd_second=second.fd)
     row["seconds"] = trained
     return row
+
+
+def _draw(generator, recipe: Recipe, path: pathlib.Path) -> None:
+    """Write a picture of the same 40 latent vectors for every row, to look at."""
+    from keras_ganprune.gan import latents
+    from keras_ganprune.utils import plotting
+
+    inputs = [latents.draw(40, recipe.latent_dim, 0)]
+    if recipe.conditional:
+        classes = int(_gan_data.training_images(recipe.data)[1].max()) + 1
+        inputs.append(np.arange(40) % classes)
+    images = generator.predict(inputs if recipe.conditional else inputs[0], verbose=0)
+    grid = plotting.image_grid(images, columns=10)
+    pixels = np.uint8(np.round(255.0 * grid))
+    pillow = plotting.require_pillow()
+    pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
 
 
 def run_floor(recipe: Recipe) -> dict:

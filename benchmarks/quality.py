@@ -55,7 +55,7 @@ _CELLS = Recipe(
     rate=5e-4,
     samples=5_000,
 )
-_PHOTOS = Recipe(data="photos-32", channels=16, network="deep_dcgan", translation=0.125, rate=5e-4)
+_PHOTOS = Recipe(data="photos-32", network="deep_dcgan", translation=0.125, rate=5e-4)
 # Hinge loss and spectral norm; the discriminator learns faster, in place of its more frequent steps.
 _RESIDUAL = {
     **{"network": "sngan", "loss": "hinge", "rate": 2e-4, "discriminator_rate": 5e-4},
@@ -70,7 +70,7 @@ RECIPES = {
     "elpv64_sngan": dataclasses.replace(_CELLS, channels=8, **_RESIDUAL),
     "elpv64_sngan_types": dataclasses.replace(_CELLS, channels=8, conditional=True, **_RESIDUAL),
     "photos32": _PHOTOS,
-    "photos32_sngan": dataclasses.replace(_PHOTOS, **_RESIDUAL),
+    "photos32_sngan": dataclasses.replace(_PHOTOS, channels=16, **_RESIDUAL),
 }
 
 _GLOBAL = {"allocation": "global_ranking"}
