@@ -153,6 +153,7 @@ def callbacks(variant: Variant, recipe: Recipe):
         cuts = range(variant.cuts)
         return [
             kgp.Shrink(
+                recalibrate=_statistics_from(recipe),
                 at=[begin + 1 + (end - begin) * cut // variant.cuts for cut in cuts],
                 target=list(variant.targets),
                 budget=[
@@ -184,8 +185,21 @@ def callbacks(variant: Variant, recipe: Recipe):
         for name in variant.targets
     ]
     if variant.masked is not None:
-        chosen.append(kgp.Shrink(at=end + 1, target=list(variant.targets), verbose=0))
+        chosen.append(
+            kgp.Shrink(
+                recalibrate=_statistics_from(recipe),
+                at=end + 1,
+                target=list(variant.targets),
+                verbose=0,
+            )
+        )
     return chosen
+
+
+def _statistics_from(recipe: Recipe):
+    """Return what the batch statistics of a cut network come from: labels, where it needs them."""
+    images, labels = _gan_data.training_images(recipe.data)
+    return (images[:1024], labels[:1024]) if recipe.conditional else True
 
 
 def dense_phase(recipe: Recipe, seed: int, folder: pathlib.Path, base: float = 1.0) -> None:
