@@ -3,136 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 import os
 import pathlib
+import re
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
+import _gan_data
 import numpy as np
+from _gan_recipes import Recipe, Variant, build_networks, resolved
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How every GAN of a table is trained.
-
-    Attributes:
-        data: 'mnist-5000' or 'digits'; the last of its images are held out, see `EXTRACTORS`.
-        network: 'dcgan' or 'mlp'.
-        channels: Width of the dense DCGAN.
-        steps: In all, of every run.
-        begin, end: Shares of the steps: the dense phase ends, sparsity is reached.
-    """
-
-    data: str = "mnist-5000"
-    network: str = "dcgan"
-    channels: int = 32
-    latent_dim: int = 64
-    batch_size: int = 64
-    steps: int = 4000
-    loss: str = "non_saturating"
-    rate: float = 1e-3
-    final_rate: float = 1.0
-    beta_2: float = 0.99
-    ema_decay: float = 0.99
-    translation: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    r1_penalty: float = 0.0
-    conditional: bool = False
-    begin: float = 0.25
-    end: float = 0.65
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of the table: what is done to the dense GAN.
-
-    Attributes:
-        label: What the row is called.
-        sparsity: Of the pruned kernels, or None.
-        width: Share of the channels that the generator is built with.
-        macs: What `Shrink` leaves of the multiply-accumulates, or None.
-        prune: Further arguments of `Prune`.
-        schedule: Name of the schedule.
-        targets: The networks that are pruned.
-        distillation: Arguments of `Distillation` from the finished dense generator of the seed, or None.
-        regularizers: Callbacks that go before the others: (name in the package, its arguments) each.
-            `GrowingL2` gets the begin and the budget of the cut.
-        cut_at: Share of the steps at which `Shrink` cuts, or None for the end of the dense phase.
-        shrink: Further arguments of `Shrink`.
-    """
-
-    label: str
-    sparsity: float | None = None
-    width: float = 1.0
-    macs: float | None = None
-    prune: Mapping[str, Any] = field(default_factory=dict)
-    schedule: str = "polynomial"
-    targets: tuple[str, ...] = ("generator",)
-    distillation: Mapping[str, Any] | None = None
-    regularizers: tuple[tuple[str, Mapping[str, Any]], ...] = ()
-    cut_at: float | None = None
-    shrink: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def from_scratch(self) -> bool:
-        return self.width != 1.0
+def kept(folder: pathlib.Path, seed: int, base: float, kind: str) -> pathlib.Path:
+    """Return the file of what the variants of a seed share: 'phase' or 'dense'."""
+    wide = "" if base == 1.0 else f"_width{base:g}"
+    return folder / f"seed{seed}{wide}_{kind}.keras"
 
 
 def prepare_process() -> None:
     """Set what must be set before a backend starts."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # On CPUs without AVX-512, TensorFlow leaves oneDNN off; a step takes half the time with it.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 
-# Arguments of `train_extractor`. The digits are few: two fifths are held out, with fewer features, so
-# that there are 20 images for each.
-
-EXTRACTORS = {
-    "mnist-5000": {"held_out": 0.2},
-    "digits": {"held_out": 0.4, "features": 32, "epochs": 20},
-}
-
-
-@functools.lru_cache
-def _load(name: str):
-    from keras_ganprune import datasets as data
-
-    return data.load(name)
-
-
-def images(recipe: Recipe):
-    """Return (images, labels) to train on: all images except those that the evaluator holds out."""
-    from keras_ganprune.metrics.extractor_training import split_at
-
-    found = _load(recipe.data)
-    found = found.take(split_at(len(found), EXTRACTORS[recipe.data]["held_out"]))
-    return found.images, found.labels
-
-
-def build(recipe: Recipe, shape: tuple[int, ...], seed: int, width: float = 1.0):
+def build(recipe: Recipe, seed: int, width: float = 1.0):
     """Return a compiled GAN; only the generator has another width."""
     import keras
 
     import keras_ganprune as kgp
-    from keras_ganprune.applications import networks
 
     keras.utils.clear_session()  # layer names, which the variants use, start from 0 again
     keras.utils.set_random_seed(seed)
     # The generator first, so that its layers have the same names at every width.
-    if recipe.network == "mlp":
-        generator = networks.mlp(shape, recipe.latent_dim, width=width)[0]
-        discriminator = networks.mlp(shape, recipe.latent_dim)[1]
-    else:
-        options = {"classes": 10} if recipe.conditional else {}
-        channels = round(recipe.channels * width)
-        generator = networks.dcgan(shape, recipe.latent_dim, channels, **options)[0]
-        discriminator = networks.dcgan(shape, recipe.latent_dim, recipe.channels, **options)[1]
+    generator = build_networks(recipe, width)[0]
+    discriminator = build_networks(recipe)[1]
     augmentation = None
     if recipe.translation or recipe.brightness or recipe.contrast:
         augmentation = kgp.DiffAugment(
@@ -150,15 +57,17 @@ def build(recipe: Recipe, shape: tuple[int, ...], seed: int, width: float = 1.0)
         seed=seed,
     )
     rates = []
-    for _ in range(2):
-        rate = recipe.rate
+    for rate in (recipe.rate, recipe.discriminator_rate or recipe.rate):
         if recipe.final_rate != 1.0:
             rate = keras.optimizers.schedules.CosineDecay(
-                recipe.rate, recipe.steps, alpha=recipe.final_rate
+                rate, recipe.steps, alpha=recipe.final_rate
             )
         rates.append(rate)
     gan.compile(
-        *(keras.optimizers.Adam(rate, beta_1=0.5, beta_2=recipe.beta_2) for rate in rates),
+        *(
+            keras.optimizers.Adam(rate, beta_1=recipe.beta_1, beta_2=recipe.beta_2)
+            for rate in rates
+        ),
         steps_per_execution=steps_at_once(),
     )
     return gan
@@ -222,7 +131,7 @@ def train(gan, recipe: Recipe, seed: int, until: int, callbacks=()):
             return super().__getitem__(start + index)
 
     start = steps_done(gan.generator_optimizer)
-    x, y = images(recipe)
+    x, y = _gan_data.training_images(recipe.data)
     labels = y if recipe.conditional else None
     if until > start:
         fuse(gan)
@@ -240,10 +149,17 @@ def callbacks(variant: Variant, recipe: Recipe):
 
     begin, end = int(recipe.begin * recipe.steps), int(recipe.end * recipe.steps)
     if variant.macs is not None:
-        budget = kgp.Budget(macs=variant.macs)
-        at = (begin if variant.cut_at is None else int(variant.cut_at * recipe.steps)) + 1
-        shrink = {"budget": budget, "verbose": 0, **variant.shrink}
-        return [kgp.Shrink(at=at, target=list(variant.targets), **shrink)]
+        # Each of several cuts leaves the same share of what was there.
+        cuts = range(variant.cuts)
+        first = begin if variant.cut_at is None else int(variant.cut_at * recipe.steps)
+        shrink = {
+            "recalibrate": _statistics_from(recipe),
+            "at": [first + 1 + (end - first) * cut // variant.cuts for cut in cuts],
+            "target": list(variant.targets),
+            "budget": [kgp.Budget(macs=variant.macs ** ((cut + 1) / variant.cuts)) for cut in cuts],
+            "verbose": 0,
+        }
+        return [kgp.Shrink(**{**shrink, **variant.shrink})]
     if variant.sparsity is None:
         return []
     if variant.schedule == "rewind":
@@ -256,7 +172,7 @@ def callbacks(variant: Variant, recipe: Recipe):
         )
     else:
         schedule = kgp.PolynomialDecay(variant.sparsity, begin_step=begin, end_step=end)
-    return [
+    chosen = [
         kgp.Prune(
             schedule,
             target=name,
@@ -266,6 +182,16 @@ def callbacks(variant: Variant, recipe: Recipe):
         )
         for name in variant.targets
     ]
+    if variant.masked is not None:
+        chosen.append(
+            kgp.Shrink(
+                recalibrate=_statistics_from(recipe),
+                at=end + 1,
+                target=list(variant.targets),
+                verbose=0,
+            )
+        )
+    return chosen
 
 
 def regularizers(variant: Variant, recipe: Recipe):
@@ -282,12 +208,17 @@ def regularizers(variant: Variant, recipe: Recipe):
     return made
 
 
-def dense_phase(recipe: Recipe, seed: int, folder: pathlib.Path) -> None:
+def _statistics_from(recipe: Recipe):
+    """Return what the batch statistics of a cut network come from: labels, where it needs them."""
+    images, labels = _gan_data.training_images(recipe.data)
+    return (images[:1024], labels[:1024]) if recipe.conditional else True
+
+
+def dense_phase(recipe: Recipe, seed: int, folder: pathlib.Path, base: float = 1.0) -> None:
     """Train the dense phase that the variants of a seed have in common, and save it."""
-    shape = images(recipe)[0].shape[1:]
-    gan = build(recipe, shape, seed)
+    gan = build(recipe, seed, base)
     train(gan, recipe, seed, int(recipe.begin * recipe.steps))
-    _save(gan, folder / f"seed{seed}_phase.keras")
+    _save(gan, kept(folder, seed, base, "phase"))
 
 
 def _save(model, path: pathlib.Path) -> None:
@@ -305,15 +236,16 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> di
     from keras_ganprune.layers.traversal import prunable_layers
 
     started = time.perf_counter()
+    variant = resolved(variant, recipe)
     if variant.label == "untrained":
-        gan = build(recipe, images(recipe)[0].shape[1:], seed)
+        gan = build(recipe, seed)
     else:
         if variant.from_scratch:
-            gan = build(recipe, images(recipe)[0].shape[1:], seed, variant.width)
+            gan = build(recipe, seed, variant.width)
         else:
-            gan = kgp.load_model(folder / f"seed{seed}_phase.keras")
+            gan = kgp.load_model(kept(folder, seed, variant.base, "phase"))
         if variant.distillation is not None:
-            teacher = keras.models.load_model(folder / f"seed{seed}_dense.keras")
+            teacher = keras.models.load_model(kept(folder, seed, variant.base, "dense"))
             gan.set_teacher(teacher, kgp.Distillation(**variant.distillation))
         train(
             gan,
@@ -327,8 +259,8 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> di
     kernels = [layer for _, layer in prunable_layers(generator)]
     achieved = kgp.sparsity_report(generator).sparsity if kernels else 0.0
     plain = kgp.strip_pruning(generator)
-    if variant.label == "dense":
-        _save(plain, folder / f"seed{seed}_dense.keras")
+    if variant.is_dense:
+        _save(plain, kept(folder, seed, variant.base, "dense"))
     profile = kgp.profile(plain)
     row = {
         "variant": variant.label,
@@ -341,16 +273,43 @@ def run(recipe: Recipe, variant: Variant, seed: int, folder: pathlib.Path) -> di
     }
     with _exported(plain) as (kind, reloaded):
         row["artefact"] = kind
-        report = evaluator(recipe.data).measure_generator(reloaded, n=10_000, seed=1_000 + seed)
-    row.update(report.to_dict())
+        # The same images for both judges.
+        settings = {"n": recipe.samples, "seed": 1_000 + seed}
+        report = _gan_data.evaluator(recipe.data).measure_generator(reloaded, **settings)
+        second = _gan_data.second_evaluator(recipe.data).measure_generator(reloaded, **settings)
+    _draw(
+        plain,
+        recipe,
+        folder / f"seed{seed}_{re.sub(r'[^a-z0-9]+', '_', variant.label.lower())}.png",
+    )
+    row.update(report.to_dict(), fd_second=second.fd)
     row["seconds"] = trained
     return row
 
 
+def _draw(generator, recipe: Recipe, path: pathlib.Path) -> None:
+    """Write a picture of the same 40 latent vectors for every row, to look at."""
+    from keras_ganprune.gan import latents
+    from keras_ganprune.utils import plotting
+
+    inputs = [latents.draw(40, recipe.latent_dim, 0)]
+    if recipe.conditional:
+        classes = int(_gan_data.training_images(recipe.data)[1].max()) + 1
+        inputs.append(np.arange(40) % classes)
+    images = generator.predict(inputs if recipe.conditional else inputs[0], verbose=0)
+    grid = plotting.image_grid(images, columns=10)
+    pixels = np.uint8(np.round(255.0 * grid))
+    pillow = plotting.require_pillow()
+    pillow.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
+
+
 def run_floor(recipe: Recipe) -> dict:
     """Return the row of the training images themselves: what a perfect generator gets."""
+    images = _gan_data.training_images(recipe.data)[0]
     row = {"variant": "real images", "seed": 0, "steps": 0, "artefact": "none", "seconds": 0.0}
-    return {**row, **evaluator(recipe.data).measure(images(recipe)[0]).to_dict()}
+    second = _gan_data.second_evaluator(recipe.data).measure(images)
+    report = _gan_data.evaluator(recipe.data).measure(images)
+    return {**row, **report.to_dict(), "fd_second": second.fd}
 
 
 @contextlib.contextmanager
@@ -363,7 +322,7 @@ def _exported(plain):
     from keras_ganprune.utils import files
 
     with tempfile.TemporaryDirectory() as place:
-        if importlib.util.find_spec("tensorflow") is None:
+        if importlib.util.find_spec("tensorflow") is None or len(plain.inputs) > 1:
             plain.save(f"{place}/generator.keras")
             yield "keras file", keras.models.load_model(f"{place}/generator.keras")
             return
@@ -375,15 +334,3 @@ def _exported(plain):
             return np.concatenate([served.serve(z[i : i + 500]).numpy() for i in range(0, n, 500)])
 
         yield "SavedModel", generate
-
-
-@functools.lru_cache
-def evaluator(name: str):
-    """Return the evaluator of a data set, with the features of a classifier of the training images."""
-    from keras_ganprune.metrics import ImageQuality, train_extractor
-    from keras_ganprune.metrics.extractor_training import split_at
-
-    found, settings = _load(name), EXTRACTORS[name]
-    extractor = train_extractor(found.images, found.labels, **settings)
-    split = split_at(len(found), settings["held_out"])
-    return ImageQuality(found.images[split:], found.labels[split:], extractor=extractor)

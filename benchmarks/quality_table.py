@@ -2,8 +2,9 @@
 
     python benchmarks/quality_table.py                # benchmarks/results/quality_mnist.csv
     python benchmarks/quality_table.py --data digits
+    python benchmarks/quality_table.py --csv benchmarks/results/quality_mnist_cpu.csv
 
-Writes the Markdown table beside the CSV file, and docs/quality_mnist.png.
+Writes the Markdown table beside the CSV file and, for a file with the usual name, docs/quality_mnist.png.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from keras_ganprune.utils import plotting, tables
 
 _DISTILLED = ", distilled"
 BEGIN, END = "<!-- benchmarks/quality_table.py -->", "<!-- end -->"
+BEGIN_SMALL = "<!-- benchmarks/quality_table.py: quality_mnist_cpu -->"
 # From what is best to what is worst at all, then as they are run.
 ORDER = ("real images", "untrained", *(v.label for v in VARIANTS if v.label != "untrained"))
 
@@ -47,6 +49,11 @@ def increase(rows, label: str):
     return paired_increase(values(rows["dense"], "fd", seeds), values(rows[label], "fd", seeds))
 
 
+def _interval(found) -> str:
+    text = f"{found.mean:+.0%}"
+    return text + (f" [{found.low:+.0%}, {found.high:+.0%}]" if found.count > 1 else "")
+
+
 def lines(rows) -> list[tuple[str, ...]]:
     """Return the cells of the table."""
     head = ("generator", "seeds", "weights", "MACs", "Fréchet distance", "increase [95 %]")
@@ -57,11 +64,7 @@ def lines(rows) -> list[tuple[str, ...]]:
             continue
         seeds = sorted(runs)
         found = increase(rows, label)
-        text = ""
-        if found is not None:
-            text = f"{found.mean:+.0%}"
-            if found.count > 1:
-                text += f" [{found.low:+.0%}, {found.high:+.0%}]"
+        text = "" if found is None else _interval(found)
         first = runs[seeds[0]]
         cells.append(
             (
@@ -82,6 +85,56 @@ def lines(rows) -> list[tuple[str, ...]]:
 def _spread(numbers: list[float], digits: int) -> str:
     mean, deviation = _mean_sd(numbers)
     return f"{mean:.{digits}f}" + (f" ± {deviation:.{digits}f}" if len(numbers) > 1 else "")
+
+
+# What is compared at equal MACs, with the same teacher and the same steps.
+SMALL = {
+    share: (f"structured {share} of the MACs, distilled", f"narrow, {share} of the MACs, distilled")
+    for share in ("1/8", "1/12", "1/16")
+}
+
+
+def small_table(rows) -> str:
+    """Return the table of structured pruning against networks that are built narrow."""
+    head = ("share of the MACs", "structured, taught", "over dense [95 %]", "narrow, taught")
+    cells = [(*head, "over dense [95 %]", "structured over narrow [95 %]", "seeds")]
+    for share, labels in SMALL.items():
+        if not all(rows.get(label) for label in labels):
+            continue
+        structured, narrow = (rows[label] for label in labels)
+        seeds = sorted(set(structured) & set(narrow) & set(rows["dense"]))
+        if not seeds:
+            continue
+        cut, built = (values(runs, "fd", seeds) for runs in (structured, narrow))
+        dense = values(rows["dense"], "fd", seeds)
+        macs = float(rows["dense"][seeds[0]]["macs"])
+        actual = [values(runs, "macs", seeds)[0] / macs for runs in (structured, narrow)]
+        cells.append(
+            (
+                f"{share} ({actual[0]:.4f}, narrow {actual[1]:.4f})",
+                _spread(cut, 2),
+                _interval(paired_increase(dense, cut)),
+                _spread(built, 2),
+                _interval(paired_increase(dense, built)),
+                _interval(paired_increase(built, cut)),
+                str(len(seeds)),
+            )
+        )
+    return tables.markdown(cells)
+
+
+def agreement(rows) -> str:
+    """Return what a second judge says: rank correlation of both Fréchet distances over the runs."""
+    from scipy.stats import spearmanr
+
+    runs = [row for seeds in rows.values() for row in seeds.values() if row.get("fd_second")]
+    if len(runs) < 4:
+        return ""
+    found = spearmanr(*([float(row[name]) for row in runs] for name in ("fd", "fd_second")))
+    return (
+        f"A second judge, the code of an autoencoder of another seed, ranks the Fréchet distances of "
+        f"{len(runs)} runs with a Spearman correlation of {found.statistic:.3f} to the first."
+    )
 
 
 def draw(rows, path: pathlib.Path) -> None:
@@ -105,6 +158,7 @@ def draw(rows, path: pathlib.Path) -> None:
             label
             for label in rows
             if word in label.removesuffix(_DISTILLED).split()
+            and not label.startswith("double")
             and label.endswith(_DISTILLED) == distilled
             and not label.startswith("uniform")
         ]
@@ -188,12 +242,12 @@ def shown_table(rows) -> str:
     return tables.markdown(cells)
 
 
-def write_page(rows, path: pathlib.Path) -> None:
-    """Put the table between its two marks in docs/results.md."""
+def write_page(table: str, begin: str, path: pathlib.Path) -> None:
+    """Put a table between its two marks in docs/results.md."""
     text = path.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    path.write_text(f"{before}{BEGIN}\n{shown_table(rows)}\n{END}{after}", encoding="utf-8")
+    before, rest = text.split(begin)
+    _, after = rest.split(END, 1)
+    path.write_text(f"{before}{begin}\n{table}\n{END}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -223,11 +277,35 @@ def main() -> None:
         + ", ".join(sorted(machines))
         + "."
     )
+    apart = _on_other_machines(rows)
+    if apart:
+        note += f" {apart} runs were trained on another machine than the dense run of their seed."
+    small = small_table(rows)
+    if small.count("\n") > 1:
+        table += f"\n\n{small}"
+    note += f"\n\n{agreement(rows)}" if agreement(rows) else ""
     path.with_suffix(".md").write_text(f"{table}\n\n{note}\n", encoding="utf-8")
     print(table, note, sep="\n\n")
     if arguments.page:
-        write_page(rows, _bench.ROOT / "docs" / "results.md")
-    draw(rows, arguments.picture or _bench.ROOT / "docs" / f"quality_{arguments.data}.png")
+        page = _bench.ROOT / "docs" / "results.md"
+        if path.stem == "quality_mnist":
+            write_page(shown_table(rows), BEGIN, page)
+        else:
+            write_page(small, BEGIN_SMALL, page)
+    if arguments.picture or path.stem == f"quality_{arguments.data}":
+        draw(rows, arguments.picture or _bench.ROOT / "docs" / f"quality_{arguments.data}.png")
+
+
+def _on_other_machines(rows) -> int:
+    """Return the number of runs whose dense run was made on another device."""
+    dense = rows["dense"]
+    return sum(
+        row["device"] != dense[seed]["device"]
+        for label, runs in rows.items()
+        if label not in ("untrained", "real images")
+        for seed, row in runs.items()
+        if seed in dense
+    )
 
 
 if __name__ == "__main__":
