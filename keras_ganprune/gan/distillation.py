@@ -107,7 +107,7 @@ class Distillation(Configurable):
                 "Received: output=0, features=0, distribution=0. Pass a positive weight."
             )
         if (extractor is not None) != bool(self.distribution):
-            given = "none" if extractor is None else "one"
+            given = "no" if extractor is None else "an"
             raise InvalidArgumentError(
                 "`distribution`, a weight above 0, and `extractor` belong together: distributions are "
                 f"compared in the features of a network. Received: distribution={self.distribution:g}, and "

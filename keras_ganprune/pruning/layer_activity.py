@@ -45,7 +45,7 @@ def observe(
             except Exception as error:
                 shapes = keras.tree.map_structure(np.shape, batch)
                 raise InvalidArgumentError(
-                    f"`calibration` must be inputs of '{network.name}'. Received arrays of the shapes "
+                    f"Calibration inputs must be inputs of '{network.name}'. Received arrays of the shapes "
                     f"{shapes} per batch, which it cannot be called with: {type(error).__name__}: "
                     f"{' '.join(str(error).split())[:300]}"
                 ) from error
@@ -64,12 +64,14 @@ def batches(calibration: Any, name: str, size: int = _BATCH) -> Iterator[Any]:
     """
     if isinstance(calibration, tuple):
         calibration = list(calibration)
-    arrays = keras.tree.map_structure(lambda x: validation.samples(x, "calibration"), calibration)
+    arrays = keras.tree.map_structure(
+        lambda x: validation.samples(x, "calibration inputs"), calibration
+    )
     flat = keras.tree.flatten(arrays)
     counts = {len(x) for x in flat}
     if len(counts) != 1 or 0 in counts:
         raise DataError(
-            f"`calibration` must hold the same number of samples for each input of '{name}', at least "
+            f"Calibration inputs must hold the same number of samples for each input of '{name}', at least "
             f"one. Received arrays of the shapes {[x.shape for x in flat]}."
         )
     for start in range(0, counts.pop(), size):

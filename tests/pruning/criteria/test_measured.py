@@ -453,7 +453,7 @@ def test_calibration_of_the_user():
         (np.ones((0, 4)), DataError, "at least one"),
         (np.full((3, 4), np.nan), DataError, "finite"),
         (np.ones((3, 5)), InvalidArgumentError, r"must be inputs of 'sequential.*shapes \(3, 5\)"),
-        ("images", DataError, "`calibration` must be an array of real numbers"),
+        ("images", DataError, "`calibration inputs` must be an array of real numbers"),
     ],
 )
 def test_wrong_calibration(calibration, error, text):
