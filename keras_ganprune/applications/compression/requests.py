@@ -114,8 +114,9 @@ def check_model(model: Any) -> None:
     validation.keras_model(model)
     if not discovery.optimizers(model):
         raise InvalidArgumentError(
-            f"`compress` trains '{model.name}', or judges it by its loss and metrics, so it must be compiled. "
-            "Received: a model without an optimizer. Call its `compile` first. Save a file after that: it keeps what the model was compiled with."
+            f"`compress` trains '{model.name}', or judges it by its loss and metrics: it must be compiled. "
+            "Received: a model without an optimizer. Call its `compile` first. Save a file after that: it "
+            "keeps what the model was compiled with."
         )
     if not is_built(model) and not isinstance(model, AdversarialModel):
         networks = discovery.networks(model)
