@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -75,7 +76,13 @@ def cut(name: str, runtime: str, share: float) -> dict[str, Any]:
     dense = networks()[name]()
     budget = kgp.Budget(latency=share, runtime=runtime)
     begin = time.perf_counter()
-    shrunk = shrink_with_cuts(dense, budget=budget)
+    try:
+        shrunk = shrink_with_cuts(dense, budget=budget)
+    except kgp.PruningError as error:  # the floor is above the budget
+        floor = re.search(r"a budget above ([0-9.]+[0-9])", str(error))
+        if floor is None:
+            raise
+        return {"network": name, "runtime": runtime, "requested": share, "floor": floor[1]}
     seconds = time.perf_counter() - begin
     first = shrunk.latency
     assert first is not None  # noqa: S101  (of a latency there is one)
@@ -142,6 +149,12 @@ def table(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
+        if "floor" in row:
+            lines.append(
+                f"| {row['network']} | {row['runtime']} | {row['requested']:g} "
+                f"| refused: the floor is {row['floor']} {'| ' * 9}|"
+            )
+            continue
         met = abs(row["second"] / row["requested"] - 1.0) <= TOLERANCE
         lines.append(
             f"| {row['network']} | {row['runtime']} | {row['requested']:g} | {row['first']:.3f} "

@@ -17,7 +17,7 @@ from keras_ganprune.gan.adversarial_model import AdversarialModel
 from keras_ganprune.layers import scope as scopes
 from keras_ganprune.pruning import compatibility
 from keras_ganprune.pruning.allocation import Allocation
-from keras_ganprune.pruning.criteria import Criterion
+from keras_ganprune.pruning.criteria import ChannelCriterionName, Criterion
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.training import discovery
@@ -101,23 +101,7 @@ class Shrink(ShownInNotebooks, FreshCopies):
         *,
         sparsity: float | Sequence[float] | None = None,
         budget: Budget | Sequence[Budget] | None = None,
-        criterion: Literal[
-            "magnitude",
-            "l1",
-            "l2",
-            "lamp",
-            "batch_norm_scale",
-            "geometric_median",
-            "fpgm",
-            "synflow",
-            "wanda",
-            "mean_activation",
-            "apoz",
-            "latent_sensitivity",
-            "random",
-        ]
-        | Criterion
-        | Mapping[str, float] = "magnitude",
+        criterion: ChannelCriterionName | Criterion | Mapping[str, float] = "magnitude",
         granularity: Literal["channel"] | Channel = "channel",
         allocation: Literal["uniform", "erk", "owl", "isomorphic", "global_ranking"]
         | Allocation

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import keras
 
 _KEEPS_CHANNELS = (
@@ -87,6 +90,25 @@ def _with_wrappers(
     return layers
 
 
+def _chains_after(
+    layer: keras.layers.Layer, network: keras.layers.Layer
+) -> Iterator[Iterator[Any]]:
+    """Yield what follows a layer, and each wrapper around it, one operation after the other.
+
+    A chain ends where the graph branches, or is not known.
+    """
+    graph = _Graph(network)
+
+    def chain(here: keras.Operation) -> Iterator[Any]:
+        after = graph.after(here)
+        while len(after) == 1:
+            yield after[0]
+            after = graph.after(after[0])
+
+    for start in _with_wrappers(layer, network):
+        yield chain(start)
+
+
 def following_scale(
     layer: keras.layers.Layer, network: keras.layers.Layer
 ) -> keras.Variable | None:
@@ -95,14 +117,8 @@ def following_scale(
     The result is None if no BatchNormalization follows, if the graph branches before the BatchNormalization,
     if the graph is not known (subclassed networks), or if the BatchNormalization has no scale.
     """
-    graph = _Graph(network)
-    for start in _with_wrappers(layer, network):
-        here: keras.Operation = start
-        while True:
-            after = graph.after(here)
-            if len(after) != 1:
-                break
-            here = after[0]
+    for chain in _chains_after(layer, network):
+        for here in chain:
             if isinstance(here, keras.layers.BatchNormalization):
                 rank = getattr(here.input_spec, "ndim", 0)
                 last_axis = here.axis in (-1, rank - 1)
@@ -132,14 +148,8 @@ def following_activation(
     """
     if getattr(layer, "activation", None) not in (None, keras.activations.linear):
         return layer
-    graph = _Graph(network)
-    for start in _with_wrappers(layer, network):
-        here: keras.Operation = start
-        while True:
-            after = graph.after(here)
-            if len(after) != 1:
-                break
-            here = after[0]
+    for chain in _chains_after(layer, network):
+        for here in chain:
             if isinstance(here, _ACTIVATIONS):
                 return here
             if not isinstance(here, keras.layers.BatchNormalization):

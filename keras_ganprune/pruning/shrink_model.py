@@ -27,7 +27,7 @@ from keras_ganprune.pruning._shrink_timed import Run
 from keras_ganprune.pruning._shrink_verify import check_same_outputs, masked_values
 from keras_ganprune.pruning.achieved_latency import AchievedLatency
 from keras_ganprune.pruning.allocation import Allocation
-from keras_ganprune.pruning.criteria import Criterion
+from keras_ganprune.pruning.criteria import ChannelCriterionName, Criterion
 from keras_ganprune.pruning.granularity import Channel
 from keras_ganprune.pruning.structured.budget import Budget
 from keras_ganprune.pruning.structured.cuts import Cut
@@ -66,23 +66,7 @@ def shrink(
     *,
     sparsity: float | None = None,
     budget: Budget | None = None,
-    criterion: Literal[
-        "magnitude",
-        "l1",
-        "l2",
-        "lamp",
-        "batch_norm_scale",
-        "geometric_median",
-        "fpgm",
-        "synflow",
-        "wanda",
-        "mean_activation",
-        "apoz",
-        "latent_sensitivity",
-        "random",
-    ]
-    | Criterion
-    | Mapping[str, float] = "magnitude",
+    criterion: ChannelCriterionName | Criterion | Mapping[str, float] = "magnitude",
     granularity: Literal["channel"] | Channel = "channel",
     allocation: Literal["uniform", "erk", "owl", "isomorphic", "global_ranking"]
     | Allocation
@@ -112,9 +96,10 @@ def shrink(
         sparsity: Float in [0, 1), the share of the channels to remove. Defaults to None.
         budget: `Budget` such as `Budget(macs=0.25)`, the size that remains, or `Budget(latency=0.25,
             runtime="onnx")`, the time. Defaults to None.
-        criterion: How channels are scored: a name, a `Criterion` that needs no gradients, or a dict of
-            weights to mix such as {'magnitude': 1, 'random': 0.1}. 'wanda', 'mean_activation', 'apoz' and
-            'latent_sensitivity' measure `inputs`. Defaults to 'magnitude'.
+        criterion: How channels are scored: 'magnitude', 'l2', 'lamp', 'batch_norm_scale', 'fpgm', 'synflow',
+            'random'; 'wanda', 'mean_activation', 'apoz' or 'latent_sensitivity', which measure `inputs`; a
+            `Criterion` that needs no gradients; or a dict of weights to mix such as {'magnitude': 1,
+            'random': 0.1}. Defaults to 'magnitude'.
         granularity: 'channel', or a `Channel` with `round_to`, `aggregate`, or `of` (the quantity that
             `sparsity` is a share of). For ONNX Runtime use `Channel(round_to=8)`: it computes widths that
             are no multiple of 8 several times slower. A latency in 'onnx' rounds by itself. Defaults to

@@ -27,6 +27,7 @@ __all__ = [
     "LAMP",
     "SNIP",
     "BatchNormScale",
+    "ChannelCriterionName",
     "Criterion",
     "CriterionLike",
     "CriterionName",
@@ -80,6 +81,22 @@ CriterionName: TypeAlias = Literal[
     "mean_activation",
     "apoz",
     "latent_sensitivity",
+]
+# Those that need no gradients, so that channels can be chosen outside of `fit` too.
+ChannelCriterionName: TypeAlias = Literal[
+    "magnitude",
+    "l1",
+    "l2",
+    "lamp",
+    "batch_norm_scale",
+    "geometric_median",
+    "fpgm",
+    "synflow",
+    "wanda",
+    "mean_activation",
+    "apoz",
+    "latent_sensitivity",
+    "random",
 ]
 # A mapping holds the weights of a `Hybrid`, or is a Keras config.
 CriterionLike: TypeAlias = (
