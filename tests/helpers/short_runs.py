@@ -217,10 +217,13 @@ class Watch(keras.callbacks.Callback):
         if len(self.prune.updates) > len(self.updates) + 1:
             self.problems.append(f"two updates at once: {self.prune.updates[-2:]}")
         pruner = self.prune.pruner
-        # Before they are held, the masks are only to be seen in the weights.
+        # Before they are held, the masks are only to be seen in the weights, unless these only decay.
+        chosen = pruner._state.masks() if isinstance(pruner.mode, kgp.SoftShrinkage) else None
         masks = [
-            np.array(nets.value(w.mask)) if pruner.held else nets.value(w.variable) != 0
-            for w in pruner.weights
+            np.array(nets.value(w.mask))
+            if pruner.held
+            else (nets.value(w.variable) != 0 if chosen is None else np.array(chosen[i]))
+            for i, w in enumerate(pruner.weights)
         ]
         step, requested, _ = self.prune.updates[-1]
         before = None if self.before is None else self.before.values
@@ -364,6 +367,14 @@ def _problems_of_counts(pruner, counted, sparsity, final):
     """Return which numbers of kept units are wrong; `counted` has (sizes, kept) for each ranking."""
     allocation, found = pruner.allocation, []
     numbers = [(len(sizes), int(np.count_nonzero(kept))) for sizes, kept in counted]
+    if isinstance(allocation, (allocations.OWL, allocations.Isomorphic)):
+        # Their own tests say which tensor keeps how many; the total is rounded tensor by tensor at most.
+        wanted = sum(int(sizes.sum()) for sizes, _ in counted) * (1.0 - sparsity)
+        weights = sum(int(kept.sum()) for _, kept in counted)
+        slack = sum(int(sizes.max()) for sizes, _ in counted) * max(1, allocation.minimum)
+        if abs(weights - wanted) > slack:
+            found.append(f"{weights} weights kept of all tensors, not {wanted}")
+        return found
     if isinstance(sparsity, (list, tuple)):
         each = list(sparsity)
     else:
