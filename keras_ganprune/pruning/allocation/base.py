@@ -177,6 +177,27 @@ class Allocation(Configurable):
 family = Family("allocation", Allocation)
 
 
+def ranked_together(
+    allocation: Allocation, tensors: Sequence[Tensor], members: Sequence[int], sparsity: float
+) -> Ranking:
+    """Return one ranking of some tensors. It counts units, or weights if the units differ in size.
+
+    Args:
+        allocation: The allocation, which knows the least that every tensor keeps.
+        tensors: All tensors that are pruned.
+        members: Indices of those that are ranked together.
+        sparsity: Float, the sparsity of these tensors together.
+    """
+    own = [tensors[i] for i in members]
+    in_weights = len({t.unit_size for t in own}) > 1 or own[0].unit_size is None
+    keep = count = mask_ops.kept_count(
+        sum(t.size if in_weights else t.units for t in own), sparsity
+    )
+    if not in_weights:
+        keep = max(count, sum(allocation.floor(t.units) for t in own))
+    return Ranking(tuple(members), keep, in_weights, count)
+
+
 def exact_counts(
     allocation: Allocation, tensors: Sequence[Tensor], sparsity: float, final: float
 ) -> list[Ranking]:

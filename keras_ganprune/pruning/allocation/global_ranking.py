@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_ganprune.layers import mask_ops
 from keras_ganprune.pruning.allocation.base import (
     Allocation,
     Ranking,
     Tensor,
     checked_minimum,
     family,
+    ranked_together,
 )
 from keras_ganprune.utils import validation
 
@@ -68,12 +68,7 @@ class GlobalRanking(Allocation):
 
     def rankings(self, tensors: Sequence[Tensor], sparsity: float, final: float) -> list[Ranking]:
         """Return one ranking of all tensors."""
-        in_weights = len({t.unit_size for t in tensors}) > 1 or tensors[0].unit_size is None
-        total = sum(t.size if in_weights else t.units for t in tensors)
-        keep = count = mask_ops.kept_count(total, sparsity)
-        if not in_weights:
-            keep = max(count, sum(self.floor(t.units) for t in tensors))
-        return [Ranking(tuple(range(len(tensors))), keep, in_weights, count)]
+        return [ranked_together(self, tensors, range(len(tensors)), sparsity)]
 
     def normalize(self, scores: np.ndarray) -> np.ndarray:
         """Return the scores of a tensor, divided by their scale. Infinite scores do not count in it."""

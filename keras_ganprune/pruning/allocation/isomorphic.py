@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keras_ganprune.layers import mask_ops
 from keras_ganprune.pruning.allocation.base import (
     Allocation,
     Ranking,
     Tensor,
     checked_minimum,
     family,
+    ranked_together,
 )
 
 
@@ -57,13 +57,4 @@ class Isomorphic(Allocation):
         kinds: dict[str, list[int]] = {}
         for index, tensor in enumerate(tensors):
             kinds.setdefault(tensor.kind, []).append(index)
-        rankings = []
-        for members in kinds.values():
-            own = [tensors[i] for i in members]
-            in_weights = len({t.unit_size for t in own}) > 1 or own[0].unit_size is None
-            total = sum(t.size if in_weights else t.units for t in own)
-            keep = count = mask_ops.kept_count(total, sparsity)
-            if not in_weights:
-                keep = max(count, sum(self.floor(t.units) for t in own))
-            rankings.append(Ranking(tuple(members), keep, in_weights, count))
-        return rankings
+        return [ranked_together(self, tensors, members, sparsity) for members in kinds.values()]
